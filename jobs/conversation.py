@@ -1,0 +1,69 @@
+"""A conversation as a user writes it, in the field names of the OpenAI chat format."""
+
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+# Tool names go into a prompt's header, so they are the one text that is not free.
+TOOL_NAME_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+
+
+class FunctionCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an assistant called: the function's name and its arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One call in an assistant message."""
+
+    id: str
+    function: FunctionCall
+    type: Literal["function"] = "function"
+
+
+class FunctionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A function the model may call; `parameters` is a JSON schema, `None` for no parameters."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool as the OpenAI format declares it."""
+
+    function: FunctionSpec
+    type: Literal["function"] = "function"
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One message of the context or of the history.
+
+    `thinking` is an assistant's reasoning (Harmony's analysis channel); adapters drop it where
+    the model's format says so. `name` names the tool of a `tool` message.
+    """
+
+    role: Role
+    content: str = ""
+    thinking: str | None = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one job asks for: context, further user turns, tools, its own settings.
+
+    `settings` are the values the line itself set, by flat name; they were checked when the line
+    was read and win over the batch's.
+    """
+
+    messages: tuple[Message, ...] = ()
+    turns: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    settings: dict[str, Any] = {}

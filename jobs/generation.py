@@ -1,0 +1,161 @@
+"""What goes to the engine for one attempt, and what comes back."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from .conversation import Message, Tool
+from .settings import Context, Prompting, Sampling
+
+
+class StopReason(StrEnum):
+    """What ended the stream of tokens."""
+
+    STOP_TOKEN = "stop_token"
+    MAX_TOKENS = "max_tokens"
+    CANCELLED = "cancelled"
+
+
+class FinishReason(StrEnum):
+    """Why the completion ended, in OpenAI's words; `cancelled` is ours."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CANCELLED = "cancelled"
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """Everything a prompt is rendered from; the same prompt renders to the same token ids.
+
+    `date` is the conversation date (ISO, the batch's), so a night that passes midnight stays
+    reproducible. `guidance` is a transient remark to the model for this attempt only; `None`
+    for none.
+    """
+
+    messages: tuple[Message, ...]
+    date: str
+    tools: tuple[Tool, ...] = ()
+    prompting: Prompting = Prompting()
+    guidance: str | None = None
+
+
+class GenerationRequest(msgspec.Struct, frozen=True):
+    """One attempt for the engine: prompt, sampling, limits and the seed that fixes it."""
+
+    prompt: Prompt
+    sampling: Sampling
+    context: Context
+    seed: Annotated[int, Meta(ge=0)]
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One message of a completion.
+
+    `channel` is `analysis`, `commentary`, `final` or whatever the model wrote. `recipient` is
+    `functions.NAME` of a tool call, else `None`; `content_type` such as `json`, else `None`.
+    """
+
+    channel: str
+    text: str
+    recipient: str | None = None
+    content_type: str | None = None
+
+
+class Rung(StrEnum):
+    """Which reader made sense of the tokens, strictest first."""
+
+    STRICT = "strict"
+    LENIENT = "lenient"
+    TOLERANT = "tolerant"
+    RAW = "raw"
+
+
+class Parse(msgspec.Struct, frozen=True):
+    """How a completion reads: the channels in order, and whether it is well formed.
+
+    `problems` are short codes, empty if and only if `well_formed`.
+    """
+
+    parser_version: int
+    rung: Rung
+    well_formed: bool
+    problems: tuple[str, ...]
+    channels: tuple[Channel, ...]
+
+    def text(self, channel: str) -> str | None:
+        """Return the texts of `channel` joined by a blank line, or `None` if it has none."""
+        texts = [c.text for c in self.channels if c.channel == channel and c.recipient is None]
+        return "\n\n".join(texts) if texts else None
+
+    @property
+    def calls(self) -> tuple[Channel, ...]:
+        """The tool calls, in order."""
+        return tuple(c for c in self.channels if c.recipient is not None)
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Where the time and the memory of one attempt went; seconds, bytes and tokens.
+
+    `queue_seconds` is the wait outside the model's own work. `kv_len` is read from the caches.
+    `None` means that it does not apply (no window, no decode step).
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    queue_seconds: float = 0.0
+    render_seconds: float = 0.0
+    prefill_seconds: float = 0.0
+    first_token_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    parse_seconds: float = 0.0
+    reused_tokens: int = 0
+    prefill_tokens: int = 0
+    prefill_tokens_per_second: float | None = None
+    tokens_per_second: float | None = None
+    kv_len: int = 0
+    max_kv_size: int | None = None
+    kv_layout: str = ""
+    repetition_window: int | None = None
+    loop_detection_mode: str = "off"
+    active_memory_bytes: int = 0
+    peak_memory_bytes: int = 0
+    cache_memory_bytes: int = 0
+    process_memory_bytes: int = 0
+
+
+class Generation(msgspec.Struct, frozen=True):
+    """What one attempt produced.
+
+    `tokens` are the completion's ids, the stop token included where there was one; `raw` is
+    their text with control tokens spelled out. `prompt_sha256` is over the prompt's ids as
+    uint32 little-endian.
+    """
+
+    tokens: tuple[int, ...]
+    raw: str
+    finish_reason: FinishReason
+    stop_reason: StopReason
+    parse: Parse
+    prompt_tokens: int
+    prompt_sha256: str
+    timings: Timings
+    dropped_turns: int = 0
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A loaded model: the name it was asked for by, what it is, and how much it can see.
+
+    `fingerprint` is a hash over the configuration and the weight files. `context_tokens` is
+    `None` if the model's configuration does not say.
+    """
+
+    name: str
+    fingerprint: str
+    architecture: str
+    adapter: str
+    device: str
+    context_tokens: int | None
+    versions: dict[str, str]

@@ -1,0 +1,101 @@
+"""A JSONL file as a stream of checked jobs; memory does not grow with the file."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import msgspec
+
+from .errors import BadLine, InputError
+from .record import JobLine
+from .shapes import BadField, shape
+
+MAX_ID_CHARS = 512
+
+_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class LineReader:
+    """Reads the lines of one file as `JobLine` or `BadLine`, hashing what it read.
+
+    After the last line `sha256` is the hash of the whole file, `bytes_read` its size and `lines`
+    the number of lines that were not blank.
+    """
+
+    def __init__(self, stream: BinaryIO, source: str) -> None:
+        self.source = source
+        self.bytes_read = 0
+        self.lines = 0
+        self._stream = stream
+        self._hash = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything read so far, in hex."""
+        return self._hash.hexdigest()
+
+    def __iter__(self) -> Iterator[JobLine | BadLine]:
+        """Yield a job or a refusal for every line that is not blank.
+
+        Raises `InputError` for a file with no lines at all, or one that is not text.
+        """
+        for number, line in enumerate(self._stream, start=1):
+            self._hash.update(line)
+            self.bytes_read += len(line)
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+                self._check_text(line)
+            if line.isspace() or not line:
+                continue
+            self.lines += 1
+            yield read_line(number, line)
+        if not self.lines:
+            raise InputError(f"{self.source}: empty, no line holds a job")
+
+    def _check_text(self, first: bytes) -> None:
+        """Refuse at once what is no text, instead of naming each of its lines."""
+        if b"\0" in first or first.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+            raise InputError(f"{self.source}: a binary file, not JSON lines")
+        if first.strip() in (b"[", b"[{"):
+            raise InputError(f"{self.source}: a JSON array; one object a line is needed")
+
+
+def read_line(number: int, line: bytes) -> JobLine | BadLine:
+    """Decode one line; what is wrong with it is a value, never an exception."""
+    try:
+        line.decode("utf-8")
+        fields = _top_level.decode(line)
+        shaped = shape(fields)
+        custom_id = _custom_id(fields, number)
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        return BadLine(number, f"not UTF-8: byte 0x{byte:02x} at column {error.start + 1}")
+    except msgspec.ValidationError as error:
+        return BadLine(number, f"not a JSON object: {error}")
+    except msgspec.DecodeError as error:
+        return BadLine(number, f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
+    except RecursionError:
+        return BadLine(number, "nested too deep")
+    except BadField as error:
+        return BadLine(number, str(error))
+    metadata = None
+    if shaped.extra:
+        pairs = (msgspec.json.encode(k) + b":" + bytes(v) for k, v in shaped.extra.items())
+        metadata = msgspec.Raw(b"{" + b",".join(pairs) + b"}")
+    return JobLine(number, custom_id, shaped.model, shaped.request, metadata)
+
+
+def _custom_id(fields: dict[str, msgspec.Raw], number: int) -> str:
+    """Return the line's own `custom_id`, or one made of its number."""
+    raw = fields.get("custom_id")
+    if raw is None:
+        return f"line-{number}"
+    try:
+        custom_id: str = msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError as error:
+        raise BadField(f"custom_id: {error}") from None
+    if not 0 < len(custom_id) <= MAX_ID_CHARS:
+        raise BadField(f"custom_id: must have 1 to {MAX_ID_CHARS} characters")
+    if any(ord(c) < 32 for c in custom_id):
+        raise BadField("custom_id: holds a control character")
+    return custom_id

@@ -1,0 +1,184 @@
+"""What the store keeps of a running conversation: written by the drain, read back by `resume`."""
+
+from enum import StrEnum
+
+import msgspec
+
+from .conversation import FunctionCall, Message, Request, ToolCall
+from .generation import Generation, Parse
+from .settings import Sampling, Settings
+from .status import Status
+
+
+class Verdict(StrEnum):
+    """What the controller made of an attempt."""
+
+    ACCEPT = "accept"
+    RETRY = "retry"
+    GIVE_UP = "give_up"
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Where in a job an attempt stands.
+
+    `choice` (from 0) numbers the completions of one prompt, `turn` (from 1) the user's turns,
+    `step` (from 0) the model calls of one turn, `attempt` (from 1) the tries of one step.
+    """
+
+    choice: int = 0
+    turn: int = 1
+    step: int = 0
+    attempt: int = 1
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One attempt with its verdict; `retry_reason` says why it was not accepted, else `None`."""
+
+    place: Place
+    verdict: Verdict
+    retry_reason: str | None
+    seed: int
+    sampling: Sampling
+    generation: Generation
+    rescued: bool = False
+    started_at: str = ""
+    finished_at: str = ""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """A settled step of a conversation, made from the attempt that was kept.
+
+    `place.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
+    answers (`None` for a step after a tool result). `complete` is false where the attempts ran
+    out and the best one was kept.
+    """
+
+    place: Place
+    user: str | None
+    final: str | None
+    analysis: str | None
+    finish_reason: str
+    attempts: int
+    rescued: bool
+    complete: bool
+
+
+def assistant_message(turn: int, final: str | None, analysis: str | None, parse: Parse) -> Message:
+    """Return a settled step as the message that later turns and the results see.
+
+    Call ids are made of the turn and the call's place in it, so they are the same every time.
+    """
+    calls = tuple(
+        ToolCall(
+            id=f"call_{turn}_{i}",
+            function=FunctionCall((call.recipient or "").removeprefix("functions."), call.text),
+        )
+        for i, call in enumerate(parse.calls)
+    )
+    return Message("assistant", final or "", thinking=analysis, tool_calls=calls)
+
+
+class ClaimedJob(msgspec.Struct, frozen=True):
+    """A job in the worker's hands.
+
+    `model` is the name it must run on. `settings` are effective: the batch's with the line's own
+    laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
+    """
+
+    id: int
+    batch_id: int
+    position: int
+    custom_id: str
+    model: str
+    request: Request
+    settings: Settings
+    seed: int
+    date: str
+
+
+class Crash(msgspec.Struct, frozen=True):
+    """A death of the model process during an attempt."""
+
+    place: Place
+    phase: str
+    signal: int | None
+    exit_code: int | None
+    stderr_tail: str
+
+
+class FinishedTurn(msgspec.Struct, frozen=True):
+    """A turn as the results give it, with the parse of the attempt that was kept."""
+
+    place: Place
+    user: str | None
+    final: str | None
+    analysis: str | None
+    finish_reason: str
+    attempts: int
+    rescued: bool
+    prompt_tokens: int
+    completion_tokens: int
+    parse: Parse
+
+
+class FinishedJob(msgspec.Struct, frozen=True):
+    """A finished job as the results give it.
+
+    `metadata` is the JSON object of the line's unknown keys, `None` if it had none.
+    `finished_at` is UTC, ISO 8601.
+    """
+
+    id: int
+    batch: str
+    custom_id: str
+    status: Status
+    model: str | None
+    request: Request
+    metadata: msgspec.Raw | None
+    error_code: str | None
+    error: str | None
+    finished_at: str | None
+    turns: tuple[FinishedTurn, ...]
+
+
+class JobEnd(msgspec.Struct, frozen=True):
+    """How a job ended; `error_code` and `error` are `None` where it went well."""
+
+    status: Status
+    error_code: str | None = None
+    error: str | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """Everything the store holds of a job: attempts in order, and the steps already settled."""
+
+    attempts: tuple[Attempt, ...] = ()
+    turns: tuple[Turn, ...] = ()
+
+
+class JobLine(msgspec.Struct, frozen=True):
+    """One line of an input file, checked: a job before it has a row.
+
+    `number` is the 1-based line number and becomes the job's position. `custom_id` is the
+    line's own, or `line-<number>`. `metadata` is the JSON object of unknown keys, or `None`.
+    """
+
+    number: int
+    custom_id: str
+    model: str | None
+    request: Request
+    metadata: msgspec.Raw | None = None
+
+
+class NewBatch(msgspec.Struct, frozen=True):
+    """A batch about to be submitted.
+
+    `source` is the file's name as the user gave it, `-` for standard input. `model` is the model
+    of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first.
+    """
+
+    name: str
+    source: str
+    settings: Settings
+    model: str | None = None
+    priority: int = 0

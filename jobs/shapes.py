@@ -1,0 +1,325 @@
+"""The shapes a line may have, each decoded strictly and turned into one `Request`.
+
+OpenAI batch (`body`), chat (`messages`, `turns`), MT-Bench (`turns`), plain (`prompt`) and
+ShareGPT (`conversations`). An error names the field as the user wrote it.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from .conversation import TOOL_NAME_PATTERN, Message, Request, Role, Tool, ToolCall
+from .errors import SettingsError
+from .near import near_miss
+from .settings import NAMES, Settings, apply
+
+Fields = Mapping[str, msgspec.Raw]
+
+SHAPES = ("body", "messages", "conversations", "turns", "prompt")
+ALIASES = {"max_completion_tokens": "max_tokens"}
+SETTING_KEYS = NAMES | frozenset(ALIASES)
+REQUEST_KEYS = frozenset({"model", "tools"}) | SETTING_KEYS
+LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
+BATCH_KEYS = frozenset({"custom_id", "method", "url", "body"})
+BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
+
+# Parameters of OpenAI's body that would change the result and that this program does not have:
+# each with the values that ask for nothing. Anything else is refused, never silently ignored.
+NEUTRAL: dict[str, tuple[bytes, ...]] = {
+    "n": (b"1",),
+    "stop": (b"[]",),
+    "stream": (b"false",),
+    "logprobs": (b"false",),
+    "top_logprobs": (b"0",),
+    "logit_bias": (b"{}",),
+    "tool_choice": (b'"auto"',),
+    "parallel_tool_calls": (b"true",),
+    "response_format": (b'{"type":"text"}',),
+    "functions": (b"[]",),
+    "function_call": (b'"auto"',),
+    "modalities": (b'["text"]',),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+}
+
+SHAREGPT_ROLES: dict[str, Role] = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "model": "assistant",
+}
+
+
+class BadField(ValueError):
+    """A field of a line that cannot be taken; the text starts with the field's name."""
+
+
+class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="text"):
+    """The only kind of content part a text model can take."""
+
+    text: str
+
+
+class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message with the spellings found in the wild; `refusal` and the like only as null."""
+
+    role: Role
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_call_id: str | None = None
+    thinking: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: None = None
+    audio: None = None
+    function_call: None = None
+    annotations: list[Any] | None = None
+
+
+class ShareGptTurn(msgspec.Struct, frozen=True):
+    """One entry of ShareGPT's `conversations`; further keys (weights, marks) are not ours."""
+
+    value: str
+    speaker: str = msgspec.field(name="from")
+
+
+class Shaped(msgspec.Struct, frozen=True):
+    """A decoded line: what it asks, on which model, and the keys that were not ours."""
+
+    request: Request
+    model: str | None
+    extra: dict[str, msgspec.Raw]
+
+
+def shape(fields: Fields) -> Shaped:
+    """Turn the top-level fields of a line into a request.
+
+    Raises `BadField` naming the field and the reason.
+    """
+    found = [name for name in SHAPES if name in fields]
+    if found not in ([], ["messages", "turns"]) and len(found) > 1:
+        raise BadField(f"{' and '.join(found)}: which one is the conversation?")
+    if not found:
+        raise BadField(
+            "no known shape: a line needs one of messages, turns, prompt, conversations or body"
+            + _meant(fields)
+        )
+    if found == ["body"]:
+        return _openai_batch(fields)
+    extra = _unknown(fields, LINE_KEYS, "")
+    messages = _context(fields, found[0])
+    if "system" in fields:
+        system = _decode(fields, "system", str)
+        if any(m.role in ("system", "developer") for m in messages):
+            raise BadField("system: the messages already begin with one")
+        messages = (Message("system", system), *messages)
+    turns = _decode(fields, "turns", tuple[str, ...]) if "turns" in fields else ()
+    return _build(fields, messages, turns, extra, "")
+
+
+def _openai_batch(fields: Fields) -> Shaped:
+    """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
+    extra = _unknown(fields, BATCH_KEYS, "")
+    if "method" in fields and _decode(fields, "method", str) != "POST":
+        raise BadField("method: only POST")
+    if "url" in fields:
+        url = _decode(fields, "url", str)
+        if not url.endswith("/chat/completions"):
+            raise BadField(f"url: only /v1/chat/completions, got {url!r}")
+    body = _decode(fields, "body", dict[str, msgspec.Raw])
+    if "messages" not in body:
+        raise BadField("body.messages: missing" + _meant(body))
+    body_extra = _unknown(body, BODY_KEYS, "body.")
+    for name in body_extra:
+        if name in extra:
+            raise BadField(f"{name}: both in the line and in its body")
+    messages = _chat_messages(body, "body.messages")
+    return _build(body, messages, (), extra | body_extra, "body.")
+
+
+def _context(fields: Fields, shape_name: str) -> tuple[Message, ...]:
+    """Return the messages that come before any further user turn."""
+    if shape_name == "messages":
+        return _chat_messages(fields, "messages")
+    if shape_name == "prompt":
+        return (Message("user", _decode(fields, "prompt", str)),)
+    if shape_name == "conversations":
+        return _sharegpt_messages(_decode(fields, "conversations", list[ShareGptTurn]))
+    return ()
+
+
+def _chat_messages(fields: Fields, path: str) -> tuple[Message, ...]:
+    """Decode OpenAI chat messages."""
+    wire = _decode(fields, "messages", list[WireMessage], path)
+    tool_names: dict[str, str] = {}
+    return tuple(_message(m, f"{path}[{i}]", tool_names) for i, m in enumerate(wire))
+
+
+def _message(wire: WireMessage, path: str, tool_names: dict[str, str]) -> Message:
+    """Check one message by its role; `tool_names` maps call ids seen so far to tool names."""
+    calls = wire.tool_calls or ()
+    if calls and wire.role != "assistant":
+        raise BadField(f"{path}.tool_calls: only an assistant calls tools")
+    for i, call in enumerate(calls):
+        _check_tool_name(call.function.name, f"{path}.tool_calls[{i}].function.name")
+        tool_names[call.id] = call.function.name
+    if wire.content is None and not calls:
+        raise BadField(f"{path}.content: missing")
+    content = wire.content or ""
+    if not isinstance(content, str):
+        content = "".join(part.text for part in content)
+    name = wire.name
+    if wire.role == "tool":
+        name = name or tool_names.get(wire.tool_call_id or "")
+        if name is None:
+            raise BadField(f"{path}.tool_call_id: no earlier call has it, and there is no name")
+        _check_tool_name(name, f"{path}.name")
+    return Message(
+        role=wire.role,
+        content=content,
+        thinking=wire.thinking or wire.reasoning_content or wire.reasoning,
+        name=name,
+        tool_calls=calls,
+        tool_call_id=wire.tool_call_id,
+    )
+
+
+def _sharegpt_messages(entries: list[ShareGptTurn]) -> tuple[Message, ...]:
+    """Turn ShareGPT's entries into messages.
+
+    Such files end with the answer they were made to keep; the model is asked for it anew, so
+    trailing answers are left out.
+    """
+    messages = []
+    for i, entry in enumerate(entries):
+        role = SHAREGPT_ROLES.get(entry.speaker)
+        if role is None:
+            known = ", ".join(SHAREGPT_ROLES)
+            raise BadField(f"conversations[{i}].from: unknown {entry.speaker!r} (known: {known})")
+        messages.append(Message(role, entry.value))
+    while messages and messages[-1].role == "assistant":
+        messages.pop()
+    return tuple(messages)
+
+
+def _build(
+    fields: Fields,
+    messages: tuple[Message, ...],
+    turns: tuple[str, ...],
+    extra: dict[str, msgspec.Raw],
+    prefix: str,
+) -> Shaped:
+    """Check the conversation as a whole and add tools, model and settings."""
+    _check_order(messages, turns, prefix)
+    tools = _decode(fields, "tools", tuple[Tool, ...] | None, f"{prefix}tools") or ()
+    for i, tool in enumerate(tools):
+        _check_tool_name(tool.function.name, f"{prefix}tools[{i}].function.name")
+    if len({tool.function.name for tool in tools}) < len(tools):
+        raise BadField(f"{prefix}tools: two tools have the same name")
+    model = _decode(fields, "model", str | None, f"{prefix}model")
+    if model == "":
+        raise BadField(f"{prefix}model: empty")
+    request = Request(messages, turns, tools, _settings(fields, prefix))
+    return Shaped(request, model, extra)
+
+
+def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: str) -> None:
+    """Refuse a conversation that leaves nothing to answer, or that a model cannot have had."""
+    if not messages and not turns:
+        raise BadField(f"{prefix}messages: empty, there is nothing to answer")
+    leading = True
+    for i, message in enumerate(messages):
+        if message.role not in ("system", "developer"):
+            leading = False
+        elif not leading:
+            raise BadField(f"{prefix}messages[{i}].role: {message.role} must come first")
+        if message.role == "user" and not message.content:
+            raise BadField(f"{prefix}messages[{i}].content: empty")
+    for i, turn in enumerate(turns):
+        if not turn:
+            raise BadField(f"{prefix}turns[{i}]: empty")
+    if not turns and messages[-1].role not in ("user", "tool"):
+        raise BadField(
+            f"{prefix}messages: the last one is from {messages[-1].role}; "
+            "there is nothing to answer"
+        )
+
+
+def _settings(fields: Fields, prefix: str) -> dict[str, Any]:
+    """Return the settings a line sets itself, checked; null means unset."""
+    values: dict[str, Any] = {}
+    for key in fields.keys() & SETTING_KEYS:
+        value = _decode(fields, key, Any)
+        name = ALIASES.get(key, key)
+        if value is None:
+            continue
+        if values.get(name, value) != value:
+            raise BadField(f"{prefix}{key}: differs from {name}")
+        values[name] = value
+    if values:
+        try:
+            apply(Settings(), values)
+        except SettingsError as error:
+            raise BadField(f"{prefix}{error}") from None
+    return values
+
+
+def _unknown(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, msgspec.Raw]:
+    """Return the fields that are not ours; refuse near misses and what we cannot honour."""
+    extra = {}
+    for name in fields.keys() - known:
+        if name in NEUTRAL:
+            raw = bytes(fields[name]).replace(b" ", b"")
+            if raw != b"null" and raw not in NEUTRAL[name]:
+                raise BadField(f"{prefix}{name}: not supported")
+            continue
+        meant = near_miss(name, known)
+        if meant is not None:
+            raise BadField(f"{prefix}{name}: unknown; did you mean {meant}?")
+        extra[name] = fields[name]
+    return extra
+
+
+def _meant(fields: Fields) -> str:
+    """Return a hint at the end of a message where a key looks like a mistyped one of ours."""
+    for name in fields:
+        meant = near_miss(name, LINE_KEYS)
+        if meant is not None and meant != name:
+            return f" ({name}: did you mean {meant}?)"
+    return ""
+
+
+def _check_tool_name(name: str, path: str) -> None:
+    if not re.match(TOOL_NAME_PATTERN, name) or name.endswith("\n"):
+        raise BadField(f"{path}: {name!r} is not 1 to 64 letters, digits, '_' or '-'")
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Return one decoder a type: building them costs more than a line does."""
+    return msgspec.json.Decoder(kind)
+
+
+def _decode(fields: Fields, name: str, kind: Any, path: str | None = None) -> Any:
+    """Decode one field as `kind`; `path` names it in the error, `None` for `name`.
+
+    A missing field is `None`, whatever the kind.
+    """
+    if name not in fields:
+        return None
+    path = path or name
+    try:
+        return _decoder(kind).decode(fields[name])
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$")
+        raise BadField(f"{path}{where.rstrip('`')}: {reason}") from None
+    except msgspec.DecodeError as error:
+        raise BadField(f"{path}: {error}") from None

@@ -1,0 +1,250 @@
+"""JSON lines become jobs, or refusals that name the line, the field and the reason."""
+
+import hashlib
+import io
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import BadLine, InputError
+from mh_batch.jobs.lines import LineReader, read_line
+from mh_batch.jobs.record import JobLine
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def job(line: object) -> JobLine:
+    read = read_line(7, json.dumps(line).encode())
+    assert isinstance(read, JobLine), read
+    return read
+
+
+def refusal(line: object) -> str:
+    raw = line if isinstance(line, bytes) else json.dumps(line).encode()
+    read = read_line(7, raw)
+    assert isinstance(read, BadLine), read
+    assert read.number == 7
+    return read.reason
+
+
+def test_an_openai_batch_line_is_read_with_its_settings_and_its_other_keys() -> None:
+    read = job(
+        {
+            "custom_id": "a-1",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {
+                "model": "m",
+                "messages": [{"role": "system", "content": "Be kind."}, *HI],
+                "max_completion_tokens": 5,
+                "temperature": None,
+                "n": 1,
+                "stream": False,
+                "metadata": {"k": "v"},
+            },
+            "difficulty": 3,
+        }
+    )
+    assert (read.custom_id, read.model) == ("a-1", "m")
+    assert [m.role for m in read.request.messages] == ["system", "user"]
+    assert read.request.settings == {"max_tokens": 5}
+    assert read.metadata is not None
+    assert json.loads(bytes(read.metadata)) == {"difficulty": 3, "metadata": {"k": "v"}}
+
+
+def test_a_line_without_custom_id_is_named_by_its_number() -> None:
+    assert job({"prompt": "Hi"}).custom_id == "line-7"
+
+
+def test_an_mt_bench_line_plays_its_turns_and_keeps_its_keys() -> None:
+    read = job({"question_id": 81, "category": "writing", "turns": ["a", "b"], "reference": ["x"]})
+    assert (read.request.messages, read.request.turns) == ((), ("a", "b"))
+    assert json.loads(bytes(read.metadata or b"")) == {
+        "question_id": 81,
+        "category": "writing",
+        "reference": ["x"],
+    }
+
+
+def test_messages_may_be_followed_by_turns() -> None:
+    answered = [*HI, {"role": "assistant", "content": "Hello"}]
+    read = job({"messages": answered, "turns": ["more"]})
+    assert len(read.request.messages) == 2
+    assert read.request.turns == ("more",)
+
+
+def test_a_sharegpt_line_is_answered_anew_at_its_last_question() -> None:
+    entries = [
+        {"from": "human", "value": "a"},
+        {"from": "gpt", "value": "b"},
+        {"from": "human", "value": "c"},
+        {"from": "gpt", "value": "d"},
+    ]
+    read = job({"id": "x", "system": "S", "conversations": entries})
+    assert [(m.role, m.content) for m in read.request.messages] == [
+        ("system", "S"),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c"),
+    ]
+
+
+def test_text_parts_are_joined_and_reasoning_is_kept_as_thinking() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    read = job(
+        {
+            "messages": [
+                {"role": "user", "content": parts},
+                {"role": "assistant", "content": "c", "reasoning_content": "why"},
+                {"role": "user", "content": "d"},
+            ]
+        }
+    )
+    assert read.request.messages[0].content == "ab"
+    assert read.request.messages[1] == Message("assistant", "c", thinking="why")
+
+
+def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    read = job(
+        {
+            "messages": [
+                *HI,
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "c1", "content": "42"},
+            ]
+        }
+    )
+    assert read.request.messages[-1].name == "f"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{", "not JSON: "),
+        (b"[1]", "not a JSON object: "),
+        (b'"text"', "not a JSON object: "),
+        (b'{"prompt": "a\xff"}', "not UTF-8: byte 0xff at column 14"),
+        (b'{"prompt": ' + b"[" * 100_000, "nested too deep"),
+        ({"x": 1}, "no known shape"),
+        ({"prompts": "x"}, "prompts: did you mean prompt?"),
+        ({"prompt": "x", "messages": HI}, "messages and prompt: which one"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role: "),
+        ({"messages": [{"role": "user"}]}, "messages[0].content: missing"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content: empty"),
+        ({"messages": []}, "messages: empty"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "there is nothing to answer"),
+        ({"messages": [*HI, {"role": "system", "content": "x"}]}, "messages[1].role: system must"),
+        ({"messages": [{"role": "user", "content": "x", "mood": 1}]}, "messages[0]: "),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0].type: ",
+        ),
+        ({"messages": [*HI, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id: "),
+        ({"turns": []}, "nothing to answer"),
+        ({"turns": ["a", ""]}, "turns[1]: empty"),
+        ({"turns": ["a", 1]}, "turns[1]: "),
+        ({"prompt": 5}, "prompt: "),
+        ({"prompt": "x", "temperature": -1}, "temperature: "),
+        ({"prompt": "x", "temprature": 1}, "temprature: unknown; did you mean temperature?"),
+        ({"prompt": "x", "maxTokens": 1}, "maxTokens: unknown; did you mean max_tokens?"),
+        ({"prompt": "x", "max_tokens": 1, "max_completion_tokens": 2}, "differs from max_tokens"),
+        ({"prompt": "x", "n": 2}, "n: not supported"),
+        ({"prompt": "x", "stop": ["a"]}, "stop: not supported"),
+        ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format: not"),
+        ({"prompt": "x", "custom_id": 5}, "custom_id: "),
+        ({"prompt": "x", "custom_id": ""}, "custom_id: must have 1 to 512"),
+        ({"prompt": "x", "custom_id": "a\nb"}, "custom_id: holds a control character"),
+        ({"prompt": "x", "model": ""}, "model: empty"),
+        ({"prompt": "x", "tools": [{"type": "function"}]}, "tools[0]: "),
+        (
+            {"prompt": "x", "tools": [{"type": "function", "function": {"name": "a b"}}]},
+            "tools[0].function.name: 'a b' is not",
+        ),
+        ({"body": {"messages": [{"role": "x"}]}}, "body.messages[0].role: "),
+        ({"body": {}}, "body.messages: missing"),
+        ({"body": {"messages": HI}, "url": "/v1/embeddings"}, "url: only /v1/chat/completions"),
+        ({"body": {"messages": HI}, "method": "GET"}, "method: only POST"),
+        ({"conversations": [{"from": "alien", "value": "x"}]}, "conversations[0].from: unknown"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_a_line_that_cannot_become_a_job_is_refused_with_field_and_reason(
+    line: object, reason: str
+) -> None:
+    assert reason in refusal(line)
+
+
+@pytest.mark.parametrize("key", ["prompt_id", "conversation_id", "mode", "id", "source", "label"])
+def test_a_key_of_the_users_own_is_no_near_miss(key: str) -> None:
+    assert json.loads(bytes(job({"prompt": "x", key: 1}).metadata or b"")) == {key: 1}
+
+
+def test_metadata_keeps_numbers_as_they_were_written() -> None:
+    read = read_line(1, b'{"prompt": "x", "big": 123456789012345678901234567890, "f": 1.10}')
+    assert isinstance(read, JobLine)
+    expected = b'{"big":123456789012345678901234567890,"f":1.10}'
+    assert sorted(bytes(read.metadata or b"")) == sorted(expected)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_job_or_a_refusal_never_an_exception(line: bytes) -> None:
+    assert isinstance(read_line(1, line), JobLine | BadLine)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+known_keys = st.sampled_from(
+    ["messages", "turns", "prompt", "body", "conversations", "tools", "custom_id", "max_tokens"]
+)
+
+
+@given(st.dictionaries(known_keys | st.text(max_size=8), json_values, max_size=5))
+def test_any_object_is_a_job_or_a_refusal_never_an_exception(line: dict[str, object]) -> None:
+    assert isinstance(read_line(1, json.dumps(line).encode()), JobLine | BadLine)
+
+
+@given(st.text(min_size=1).filter(lambda t: not any("\ud800" <= c <= "\udfff" for c in t)))
+def test_a_users_text_arrives_unchanged(text: str) -> None:
+    assert job({"prompt": text}).request.messages[0].content == text
+
+
+def reader(content: bytes) -> LineReader:
+    return LineReader(io.BytesIO(content), "in.jsonl")
+
+
+def test_blank_lines_and_a_byte_order_mark_are_passed_over_and_numbers_kept() -> None:
+    content = b'\xef\xbb\xbf{"prompt": "a"}\r\n\n  \n{"prompt": "b"}'
+    lines = reader(content)
+    assert [line.number for line in lines] == [1, 4]
+    assert lines.lines == 2
+    assert lines.sha256 == hashlib.sha256(content).hexdigest()
+    assert lines.bytes_read == len(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "in.jsonl: empty"),
+        (b"\n\n", "in.jsonl: empty"),
+        (b"\x7fELF\0\0\n", "in.jsonl: a binary file"),
+        (b"PK\x03\x04zip", "in.jsonl: a binary file"),
+        (b'[\n{"prompt": "a"}\n]', "in.jsonl: a JSON array"),
+    ],
+)
+def test_a_file_that_holds_no_lines_of_jobs_is_refused_as_a_whole(
+    content: bytes, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        list(reader(content))
+
+
+def test_a_request_survives_its_way_through_the_database() -> None:
+    request = job({"messages": HI, "turns": ["x"], "max_tokens": 3}).request
+    assert msgspec.json.decode(msgspec.json.encode(request), type=type(request)) == request

@@ -1,0 +1,69 @@
+"""Settings: flat names, groups underneath, later wins."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mh_batch.jobs.errors import SettingsError
+from mh_batch.jobs.settings import GROUPS, NAMES, Settings, apply, profile_values
+
+
+def test_every_field_of_every_group_can_be_set_by_its_flat_name() -> None:
+    settings = Settings()
+    for name, group in GROUPS.items():
+        value = getattr(getattr(settings, group), name)
+        assert apply(settings, {name: value}) == settings
+    assert frozenset(GROUPS) | {"seed"} == NAMES
+
+
+def test_the_values_of_a_line_are_laid_over_those_of_the_batch() -> None:
+    batch = apply(Settings(), {"max_tokens": 100, "temperature": 0.5})
+    line = apply(batch, {"max_tokens": 7})
+    assert (line.sampling.max_tokens, line.sampling.temperature) == (7, 0.5)
+
+
+def test_text_from_a_command_line_becomes_the_fields_type() -> None:
+    settings = apply(
+        Settings(),
+        {"max_tokens": "48", "temperature": "0", "max_context_tokens": "none", "seed": "5"},
+        text=True,
+    )
+    assert settings.sampling.max_tokens == 48
+    assert settings.sampling.temperature == 0.0
+    assert settings.context.max_context_tokens is None
+    assert settings.seed == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temprature": 1}, "unknown setting temprature; did you mean temperature?"),
+        ({"zzz": 1}, "unknown setting zzz; known: "),
+        ({"temperature": -1}, "temperature: .*>= 0.0, got -1"),
+        ({"max_tokens": 0}, "max_tokens: .*>= 1, got 0"),
+        ({"max_tokens": True}, "max_tokens: .*got True"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort: .*got 'huge'"),
+        ({"seed": -1}, "seed: "),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value_and_the_cure(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        apply(Settings(), values)
+
+
+def test_an_unknown_profile_names_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="quality, steady"):
+        profile_values("fast")
+
+
+@given(st.floats(0, 2), st.integers(1, 10**6), st.sampled_from(["low", "medium", "high"]))
+def test_settings_survive_their_way_through_the_database(
+    temperature: float, max_tokens: int, effort: str
+) -> None:
+    settings = apply(
+        Settings(),
+        {"temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": effort},
+    )
+    assert msgspec.json.decode(msgspec.json.encode(settings), type=Settings) == settings
