@@ -1,0 +1,199 @@
+"""Connections to the database and their transactions.
+
+Connections are in autocommit mode; a transaction is what `immediate` or `snapshot` encloses.
+"""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
+
+from .faults import BUSY_SECONDS, file_faults, meaning
+from .inspection import Condition, has_wal, inspect, read_only_uri
+from .lock import held_here, holder, real_path, worker_lock
+from .migrations import migrations
+
+MIGRATION_WAIT_SECONDS = 15.0
+_POLL_SECONDS = 0.05
+
+# fullfsync only acts on macOS, where fsync alone leaves data in the drive's cache. The size
+# limit gives the disk back after a long reader has let the write-ahead log grow.
+_WRITER_PRAGMAS = """
+PRAGMA synchronous = FULL;
+PRAGMA fullfsync = 1;
+PRAGMA checkpoint_fullfsync = 1;
+PRAGMA foreign_keys = ON;
+PRAGMA journal_size_limit = 67108864;
+PRAGMA cache_size = -32768;
+"""
+_SETTLED = "SELECT count(*) FROM sqlite_schema"
+
+
+def open_store(path: Path) -> Database:
+    """Open the database at `path` for writing, made or migrated first where that is needed.
+
+    Several processes may do so at once. Raises `StoreUnusable` for what is not ours or cannot be
+    used, with the file unchanged, and `WorkerRunning` if a worker of an older version is at it.
+    """
+    real = real_path(path)
+    if inspect(real) is not Condition.CURRENT:
+        _migrate_alone(real)
+    with file_faults(str(real)):
+        return _writer(real)
+
+
+def open_reader(path: Path) -> Database:
+    """Open the database at `path` for reading only, whether or not a worker is writing.
+
+    Raises `StoreUnusable` if there is none, or none that this version can read.
+    """
+    real = real_path(path)
+    if require_store(path) is Condition.OLDER:
+        raise StoreUnusable(
+            f"{path}: made by an older version of mh-batch; "
+            "`mh-batch work` or `mh-batch submit FILE` brings it up to date"
+        )
+    with file_faults(str(real)):
+        try:
+            return _reader(read_only_uri(real))
+        except sqlite3.OperationalError:
+            # where the folder is read-only, WAL's side files cannot be made; with no log there
+            # is no writer either, and the file alone is the whole truth
+            if has_wal(real):
+                raise
+            return _reader(read_only_uri(real, immutable=True))
+
+
+def require_store(path: Path) -> Condition:
+    """Raise `StoreUnusable` unless a database of ours is at `path`; return its condition.
+
+    An older one is well: `open_store` brings it up to date. Nothing is made or changed.
+    """
+    real = real_path(path)
+    condition = inspect(real) if real.parent.is_dir() else Condition.MISSING
+    if condition is Condition.MISSING:
+        raise StoreUnusable(f"no database at {path}; `mh-batch submit FILE` makes one")
+    return condition
+
+
+@contextmanager
+def immediate(db: Database) -> Iterator[None]:
+    """Run the block as one writing transaction: on disk when the block ends, or undone whole.
+
+    Raises `StoreUnusable` when the file cannot take it (disk full, no rights, locked for long).
+    """
+    yield from _transaction(db, "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def snapshot(db: Database) -> Iterator[None]:
+    """Let the block read one state of the database, whatever others write meanwhile.
+
+    Inside another transaction it is that one. Raises `StoreUnusable` when the file cannot be read.
+    """
+    if db.conn.in_transaction:
+        yield
+    else:
+        yield from _transaction(db, "BEGIN")
+
+
+def location(db: Database) -> Path:
+    """Return the path of the file that `db` is connected to."""
+    return Path(db.execute("PRAGMA database_list").fetchone()[2])
+
+
+def _transaction(db: Database, begin: str) -> Iterator[None]:
+    conn = db.conn
+    if conn.in_transaction:
+        raise RuntimeError("a transaction is already open on this connection")
+    try:
+        conn.execute(begin)
+        yield
+        conn.execute("COMMIT")
+    except sqlite3.Error as error:
+        _roll_back(conn)
+        told = meaning(error, str(location(db)))
+        if told is None:
+            raise
+        raise told from error
+    except BaseException:
+        _roll_back(conn)
+        raise
+
+
+def _roll_back(conn: sqlite3.Connection) -> None:
+    """Undo the open transaction; SQLite may have done so itself, after a full disk for one."""
+    with suppress(sqlite3.Error):
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+def _writer(real: Path, mode: str = "rw") -> Database:
+    db = _connect(f"{real.as_uri()}?mode={mode}")
+    try:
+        journal = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if journal != "wal":
+            raise StoreUnusable(
+                f"{real}: this file system cannot share a database between programs "
+                f"(journal mode {journal}); put it on a local disk"
+            )
+        db.conn.executescript(_WRITER_PRAGMAS)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _reader(uri: str) -> Database:
+    db = _connect(uri)
+    try:
+        db.execute("PRAGMA query_only = ON")
+        db.execute(_SETTLED)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _connect(uri: str) -> Database:
+    conn = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    conn.row_factory = sqlite3.Row
+    return Database(conn, execute_plugins=False)
+
+
+def _migrate_alone(real: Path) -> None:
+    """Bring the database up to date under the worker's lock, or wait until someone else has."""
+    deadline = time.monotonic() + MIGRATION_WAIT_SECONDS
+    while True:
+        if held_here(real):
+            return _migrate(real)
+        try:
+            with worker_lock(real):
+                return _migrate(real)
+        except WorkerRunning:
+            if inspect(real) is Condition.CURRENT:
+                return None
+            if time.monotonic() > deadline:
+                raise WorkerRunning(
+                    f"{real}: needs an upgrade, and a worker of an older version "
+                    f"(pid {holder(real)}) is at it; stop that worker first"
+                ) from None
+        time.sleep(_POLL_SECONDS)
+
+
+def _migrate(real: Path) -> None:
+    """Apply what is pending, all of it or none; the caller holds the lock."""
+    if inspect(real) is Condition.CURRENT:
+        return
+    with file_faults(str(real)):
+        db = _writer(real, "rwc")
+        try:
+            with immediate(db):
+                migrations.apply(db)
+        finally:
+            db.close()

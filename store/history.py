@@ -1,0 +1,107 @@
+"""Reads back what was recorded of a job, as the structs that were written."""
+
+import sqlite3
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.generation import (
+    Channel,
+    FinishReason,
+    Generation,
+    Parse,
+    Rung,
+    StopReason,
+    Timings,
+)
+from mh_batch.jobs.record import Attempt, Place, Recorded, Turn, Verdict
+from mh_batch.jobs.settings import Sampling
+
+from .connection import snapshot
+from .recording import TIMING_COLUMNS, unpack_tokens
+
+# The first parse is what the verdict was made on; a reparse changes no history.
+_ATTEMPTS = """
+SELECT a.*, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
+FROM attempts AS a
+JOIN parses AS p ON p.id = (SELECT min(id) FROM parses WHERE attempt_id = a.id)
+WHERE a.job_id = ?
+ORDER BY a.choice, a.turn, a.step, a.attempt
+"""
+_TIMINGS = f"SELECT {', '.join(TIMING_COLUMNS)} FROM timings WHERE attempt_id = ?"
+_CHANNELS = """
+SELECT channel, text, recipient, content_type FROM channels WHERE parse_id = ? ORDER BY position
+"""
+_TURNS = """
+SELECT t.*, a.attempt
+FROM turns AS t JOIN attempts AS a ON a.id = t.accepted_attempt_id
+WHERE t.job_id = ?
+ORDER BY t.choice, t.turn, t.step
+"""
+
+
+def recorded(db: Database, job_id: int) -> Recorded:
+    """Return all attempts and settled steps of a job, in order; empty for one without any."""
+    with snapshot(db):
+        attempts = db.conn.execute(_ATTEMPTS, (job_id,)).fetchall()
+        turns = db.conn.execute(_TURNS, (job_id,))
+        return Recorded(
+            attempts=tuple(_attempt(db, row) for row in attempts),
+            turns=tuple(_turn(row) for row in turns),
+        )
+
+
+def place_of(row: sqlite3.Row) -> Place:
+    """Return the place that a row with choice, turn, step and attempt stands at."""
+    return Place(row["choice"], row["turn"], row["step"], row["attempt"])
+
+
+def parse_of(db: Database, row: sqlite3.Row) -> Parse:
+    """Return the parse of a row with a parse's columns and its `parse_id`."""
+    channels = db.conn.execute(_CHANNELS, (row["parse_id"],))
+    return Parse(
+        parser_version=row["parser_version"],
+        rung=Rung(row["rung"]),
+        well_formed=bool(row["well_formed"]),
+        problems=msgspec.json.decode(row["problems"], type=tuple[str, ...]),
+        channels=tuple(Channel(*channel) for channel in channels),
+    )
+
+
+def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
+    timings = Timings(*db.conn.execute(_TIMINGS, (row["id"],)).fetchone())
+    generation = Generation(
+        tokens=unpack_tokens(row["tokens"]),
+        raw=row["raw"],
+        finish_reason=FinishReason(row["finish_reason"]),
+        stop_reason=StopReason(row["stop_reason"]),
+        parse=parse_of(db, row),
+        prompt_tokens=row["prompt_tokens"],
+        prompt_sha256=row["prompt_sha256"],
+        timings=timings,
+        dropped_turns=row["dropped_turns"],
+    )
+    return Attempt(
+        place=place_of(row),
+        verdict=Verdict(row["verdict"]),
+        retry_reason=row["retry_reason"],
+        seed=row["seed"],
+        sampling=msgspec.json.decode(row["sampling"], type=Sampling),
+        generation=generation,
+        rescued=bool(row["rescued"]),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def _turn(row: sqlite3.Row) -> Turn:
+    return Turn(
+        place=place_of(row),
+        user=row["user"],
+        final=row["final"],
+        analysis=row["analysis"],
+        finish_reason=row["finish_reason"],
+        attempts=row["attempts"],
+        rescued=bool(row["rescued"]),
+        complete=bool(row["complete"]),
+    )

@@ -1,0 +1,29 @@
+"""The schema, one step a version. A step that was released never changes."""
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from .sql import script
+
+migrations = Migrations("mh_batch")
+
+
+@migrations()
+def m001_tables(db: Database) -> None:
+    """Create every table and index."""
+    db.executescript(script("schema.sql"))
+
+
+@migrations()
+def m002_views(db: Database) -> None:
+    """Create the views that people query."""
+    db.executescript(script("views.sql"))
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all steps that this version of the program knows, in order."""
+    blank = Database(memory=True, execute_plugins=False)
+    try:
+        return tuple(step.name for step in migrations.pending(blank))
+    finally:
+        blank.close()

@@ -1,0 +1,186 @@
+"""What the drain learned of a job: an attempt and all that hangs on it are one transaction."""
+
+import sys
+from array import array
+from collections.abc import Sequence
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import UnknownTarget
+from mh_batch.jobs.generation import Parse, Timings
+from mh_batch.jobs.record import Attempt, Crash, JobEnd, Place, Turn
+from mh_batch.jobs.status import FINISHED, Status, check_move
+
+from .clock import now
+from .connection import immediate
+
+
+def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
+    """Return the SQL that inserts one row with `columns`."""
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {tail}"
+
+
+TIMING_COLUMNS = Timings.__struct_fields__
+
+_ATTEMPT_COLUMNS = (
+    *("job_id", "choice", "turn", "step", "attempt", "run_id", "verdict", "retry_reason"),
+    *("rescued", "seed", "prompt_tokens", "prompt_sha256", "dropped_turns", "completion_tokens"),
+    *("finish_reason", "stop_reason", "started_at", "finished_at", "sampling", "tokens", "raw"),
+)
+_TURN_COLUMNS = (
+    *("job_id", "choice", "turn", "step", "accepted_attempt_id", "attempts", "rescued"),
+    *("complete", "finish_reason", "user", "final", "analysis"),
+)
+_PARSE_COLUMNS = ("attempt_id", "parser_version", "rung", "well_formed", "problems", "current")
+_CHANNEL_COLUMNS = (
+    *("parse_id", "attempt_id", "position", "channel", "recipient", "content_type", "text"),
+)
+_CRASH_COLUMNS = (
+    *("job_id", "choice", "turn", "step", "attempt", "run_id", "at", "phase", "signal"),
+    *("exit_code", "stderr_tail"),
+)
+_ATTEMPT = _insert("attempts", _ATTEMPT_COLUMNS, "RETURNING id")
+_TURN = _insert("turns", _TURN_COLUMNS)
+_PARSE = _insert("parses", _PARSE_COLUMNS, "RETURNING id")
+_CHANNEL = _insert("channels", _CHANNEL_COLUMNS)
+_TIMING = _insert("timings", ("attempt_id", *TIMING_COLUMNS))
+_CRASH = _insert("crashes", _CRASH_COLUMNS)
+
+_KEPT = """
+SELECT id FROM attempts
+WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
+"""
+_TOTALS = """
+UPDATE batches
+SET attempts = attempts + 1, retries = retries + ?,
+    completion_tokens = completion_tokens + ?, decode_seconds = decode_seconds + ?
+WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
+"""
+_STATUS = "SELECT status FROM jobs WHERE id = ?"
+_END = "UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ? WHERE id = ?"
+_RELEASE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE id = ?"
+_DEATHS = """
+SELECT count(*) FROM crashes
+WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
+"""
+
+
+def record(
+    db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn | None, end: JobEnd | None
+) -> int:
+    """Record an attempt with its parse, channels and timings; return its id.
+
+    `turn` is the step it settled, `None` if the step is still open; `end` how the job ended with
+    it, `None` if it goes on. On disk, all of it, when this returns. Raises `IllegalMove` if the
+    job may not end so, `sqlite3.IntegrityError` if the attempt is already there.
+    """
+    with immediate(db):
+        attempt_id = _record_attempt(db, job_id, run_id, attempt)
+        add_parse(db, attempt_id, attempt.generation.parse)
+        timings = attempt.generation.timings
+        db.conn.execute(_TIMING, (attempt_id, *msgspec.structs.astuple(timings)))
+        retry = attempt.place.attempt > 1
+        tokens = len(attempt.generation.tokens)
+        db.conn.execute(_TOTALS, (retry, tokens, timings.decode_seconds, job_id))
+        if turn is not None:
+            _record_turn(db, job_id, turn)
+        if end is not None:
+            _end(db, job_id, end)
+    return attempt_id
+
+
+def finish(db: Database, job_id: int, end: JobEnd) -> None:
+    """End a job for a reason that is no attempt; raises `IllegalMove` if it may not end so."""
+    with immediate(db):
+        _end(db, job_id, end)
+
+
+def release(db: Database, job_id: int) -> None:
+    """Queue a running job again, as it stands; raises `IllegalMove` if it is not running."""
+    with immediate(db):
+        check_move(_status(db, job_id), Status.QUEUED)
+        db.conn.execute(_RELEASE, (job_id,))
+
+
+def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
+    """Record that the model process died during an attempt; the attempt stays open."""
+    place = msgspec.structs.astuple(crash.place)
+    told = (now(), crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
+    with immediate(db):
+        db.conn.execute(_CRASH, (job_id, *place, run_id, *told))
+
+
+def crashes_on(db: Database, job_id: int, place: Place) -> int:
+    """Return how often in a row the model process died during the open attempt at `place`."""
+    values = (job_id, *msgspec.structs.astuple(place))
+    return int(db.conn.execute(_DEATHS, values).fetchone()[0])
+
+
+def add_parse(db: Database, attempt_id: int, parse: Parse) -> None:
+    """Insert `parse` and its channels as the current one; part of the caller's transaction."""
+    problems = msgspec.json.encode(parse.problems).decode()
+    values = (attempt_id, parse.parser_version, parse.rung.value, parse.well_formed, problems, 1)
+    parse_id = db.conn.execute(_PARSE, values).fetchone()[0]
+    rows = [
+        (parse_id, attempt_id, position, c.channel, c.recipient, c.content_type, c.text)
+        for position, c in enumerate(parse.channels)
+    ]
+    db.conn.executemany(_CHANNEL, rows)
+
+
+def pack_tokens(tokens: Sequence[int]) -> bytes:
+    """Return token ids as uint32, little-endian."""
+    packed = array("I", tokens)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_tokens(packed: bytes) -> tuple[int, ...]:
+    """Return the token ids that `pack_tokens` packed."""
+    tokens = array("I")
+    tokens.frombytes(packed)
+    if sys.byteorder == "big":
+        tokens.byteswap()
+    return tuple(tokens)
+
+
+def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) -> int:
+    made = attempt.generation
+    values = (
+        *(job_id, *msgspec.structs.astuple(attempt.place), run_id),
+        *(attempt.verdict.value, attempt.retry_reason, attempt.rescued, attempt.seed),
+        *(made.prompt_tokens, made.prompt_sha256, made.dropped_turns, len(made.tokens)),
+        *(made.finish_reason.value, made.stop_reason.value),
+        *(attempt.started_at, attempt.finished_at),
+        *(msgspec.json.encode(attempt.sampling).decode(), pack_tokens(made.tokens), made.raw),
+    )
+    return int(db.conn.execute(_ATTEMPT, values).fetchone()[0])
+
+
+def _record_turn(db: Database, job_id: int, turn: Turn) -> None:
+    place = msgspec.structs.astuple(turn.place)
+    kept = db.conn.execute(_KEPT, (job_id, *place)).fetchone()
+    if kept is None:
+        raise ValueError(f"job {job_id}: no attempt was recorded at {turn.place}")
+    values = (
+        *(job_id, *place[:3], kept[0]),
+        *(turn.attempts, turn.rescued, turn.complete, turn.finish_reason),
+        *(turn.user, turn.final, turn.analysis),
+    )
+    db.conn.execute(_TURN, values)
+
+
+def _end(db: Database, job_id: int, end: JobEnd) -> None:
+    check_move(_status(db, job_id), end.status)
+    finished_at = now() if end.status in FINISHED else None
+    db.conn.execute(_END, (end.status.value, end.error_code, end.error, finished_at, job_id))
+
+
+def _status(db: Database, job_id: int) -> Status:
+    row = db.conn.execute(_STATUS, (job_id,)).fetchone()
+    if row is None:
+        raise UnknownTarget(f"no job {job_id}")
+    return Status(row[0])

@@ -1,0 +1,100 @@
+"""Finished jobs as structs, streamed in the order of the input."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.errors import UnknownTarget
+from mh_batch.jobs.record import FinishedJob, FinishedTurn
+from mh_batch.jobs.status import Status
+
+from .connection import snapshot
+from .history import parse_of, place_of
+
+_READY = "SELECT id FROM batches WHERE state = 'ready' AND (?1 IS NULL OR id = ?1) ORDER BY id"
+_OF_STATUS = "SELECT position, id FROM jobs WHERE batch_id = ? AND status = ?"
+_JOB = """
+SELECT j.*, b.name AS batch
+FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
+WHERE j.id = ? AND b.state = 'ready'
+"""
+_TURNS = """
+SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens,
+    p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
+FROM turns AS t
+JOIN attempts AS a ON a.id = t.accepted_attempt_id
+JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
+WHERE t.job_id = ?
+ORDER BY t.choice, t.turn, t.step
+"""
+
+
+def finished_jobs(
+    db: Database, batch_id: int | None, statuses: Sequence[Status]
+) -> Iterator[FinishedJob]:
+    """Yield the jobs of `statuses` by batch and position, with flat memory.
+
+    `batch_id` `None` takes every batch. All of it is one state of the database: until the
+    iterator ends or is closed, the connection can do nothing else.
+    """
+    wanted = list(dict.fromkeys(status.value for status in statuses))
+    if not wanted:
+        return
+    with snapshot(db):
+        for (batch,) in db.conn.execute(_READY, (batch_id,)).fetchall():
+            values = [value for status in wanted for value in (batch, status)]
+            for row in db.conn.execute(in_order(len(wanted)), values):
+                yield _finished(db, row["id"])
+
+
+def finished_job(db: Database, job_id: int) -> FinishedJob:
+    """Return one job in whatever status, with the turns it has; raises `UnknownTarget`."""
+    with snapshot(db):
+        return _finished(db, job_id)
+
+
+def in_order(statuses: int) -> str:
+    """Return the SQL for the jobs of a batch in several statuses, by position.
+
+    Each status is a range of the index, in order; SQLite merges them without sorting.
+    """
+    return " UNION ALL ".join([_OF_STATUS] * statuses) + " ORDER BY position"
+
+
+def _finished(db: Database, job_id: int) -> FinishedJob:
+    job = db.conn.execute(_JOB, (job_id,)).fetchone()
+    if job is None:
+        raise UnknownTarget(f"no job {job_id}")
+    turns = db.conn.execute(_TURNS, (job_id,))
+    metadata = job["metadata"]
+    return FinishedJob(
+        id=job["id"],
+        batch=job["batch"],
+        custom_id=job["custom_id"],
+        status=Status(job["status"]),
+        model=job["model"],
+        request=msgspec.json.decode(job["request"], type=Request),
+        metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
+        error_code=job["error_code"],
+        error=job["error"],
+        finished_at=job["finished_at"],
+        turns=tuple(_turn(db, row) for row in turns),
+    )
+
+
+def _turn(db: Database, row: sqlite3.Row) -> FinishedTurn:
+    return FinishedTurn(
+        place=place_of(row),
+        user=row["user"],
+        final=row["final"],
+        analysis=row["analysis"],
+        finish_reason=row["finish_reason"],
+        attempts=row["attempts"],
+        rescued=bool(row["rescued"]),
+        prompt_tokens=row["prompt_tokens"],
+        completion_tokens=row["completion_tokens"],
+        parse=parse_of(db, row),
+    )
