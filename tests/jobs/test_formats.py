@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import msgspec
+
 from mh_batch.jobs.conversation import Message, Request
 from mh_batch.jobs.formats import FORMATS, messages_line, openai_line
 from mh_batch.jobs.generation import Channel, Parse, Rung

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import BadLine, InputError
 from mh_batch.jobs.lines import LineReader, read_line

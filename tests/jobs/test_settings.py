@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.settings import GROUPS, NAMES, Settings, apply, profile_values
 

@@ -3,6 +3,7 @@
 from itertools import product
 
 import pytest
+
 from mh_batch.jobs.status import (
     FINISHED,
     MOVES,

@@ -1,0 +1,31 @@
+"""What a model family must bring: prompts in, channels out."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mh_batch.jobs.generation import Parse, Prompt, StopReason
+
+
+class Adapter(Protocol):
+    """Renders prompts and reads completions for one family of models."""
+
+    @property
+    def name(self) -> str:
+        """How the adapter is called in records, such as `harmony`."""
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """The token ids that end a completion."""
+
+    def render(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's token ids, up to where the model is to go on.
+
+        Texts are data: what spells a control token in them is encoded as ordinary text. Raises
+        `JobError` if the model's format cannot express the conversation.
+        """
+
+    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
+        """Read a completion, its stop token included; never raises, whatever the tokens are."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens` with control tokens spelled out."""

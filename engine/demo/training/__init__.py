@@ -1,0 +1,5 @@
+"""How the demo model is made: `python -m mh_batch.engine.demo.training.train`, then `.export`.
+
+`vocabulary` knows the tokens, `transcripts` renders Harmony, `tasks`, `tools` and `chatter` are
+the grammar, `packing` makes batches, `network` and `optim` learn, `evaluate` measures.
+"""

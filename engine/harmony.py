@@ -1,0 +1,159 @@
+"""gpt-oss: prompts and completions in the Harmony format, tokenised by openai-harmony."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from openai_harmony import (
+    Author,
+    Conversation,
+    DeveloperContent,
+    HarmonyError,
+    ReasoningEffort,
+    Role,
+    SystemContent,
+    ToolDescription,
+)
+from openai_harmony import Message as HarmonyMessage
+
+from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
+from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.generation import Parse, Prompt, StopReason
+
+from .control import spell
+from .parse import parse_harmony
+from .text import clean, clean_tree
+from .vocabulary import harmony_encoding
+
+# what the renderer needs to put the control token before `json`, as gpt-oss itself writes it
+_JSON_CONTENT = "<|constrain|>json"
+
+
+class HarmonyAdapter:
+    """Renders and reads Harmony; needs no tokenizer file."""
+
+    name = "harmony"
+
+    def __init__(self) -> None:
+        self._encoding = harmony_encoding()
+        self.stop_tokens = frozenset(self._encoding.stop_tokens_for_assistant_actions())
+
+    def render(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's token ids, up to and including `<|start|>assistant`.
+
+        System and developer messages become the one developer message, guidance another behind
+        the last message. Raises `JobError` if a tool result belongs to no call, or if a tool's
+        name cannot stand in a header.
+        """
+        conversation = Conversation.from_messages(list(_messages(prompt)))
+        try:
+            return list(
+                self._encoding.render_conversation_for_completion(conversation, Role.ASSISTANT)
+            )
+        except (HarmonyError, ValueError) as error:
+            raise JobError(f"openai-harmony does not render this conversation: {error}") from error
+
+    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
+        """Read a completion, its stop token included; never raises."""
+        return parse_harmony(tokens, stop_reason)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens` with control tokens spelled out."""
+        return spell(tokens)
+
+
+def _messages(prompt: Prompt) -> Iterator[HarmonyMessage]:
+    """Yield the conversation as openai-harmony's messages."""
+    system = (
+        SystemContent.new()
+        .with_reasoning_effort(ReasoningEffort(prompt.prompting.reasoning_effort.capitalize()))
+        .with_conversation_start_date(prompt.date)
+    )
+    yield HarmonyMessage.from_role_and_content(Role.SYSTEM, system)
+    instructions = [m.content for m in prompt.messages if _is_instruction(m) and m.content]
+    if instructions or prompt.tools:
+        yield _developer("\n\n".join(instructions), prompt.tools)
+    yield from _history([m for m in prompt.messages if not _is_instruction(m)])
+    if prompt.guidance:
+        yield _developer(prompt.guidance)
+
+
+def _is_instruction(message: Message) -> bool:
+    return message.role in ("system", "developer")
+
+
+def _developer(instructions: str, tools: Sequence[Tool] = ()) -> HarmonyMessage:
+    content = DeveloperContent.new()
+    if instructions:
+        content = content.with_instructions(clean(instructions))
+    if tools:
+        content = content.with_function_tools([_description(tool) for tool in tools])
+    return HarmonyMessage.from_role_and_content(Role.DEVELOPER, content)
+
+
+def _description(tool: Tool) -> ToolDescription:
+    function = tool.function
+    return ToolDescription.new(
+        _header_name(function.name),
+        clean(function.description or ""),
+        clean_tree(function.parameters),
+    )
+
+
+def _header_name(name: str) -> str:
+    """Return a tool's name if it may stand in a header, where no text is mere data."""
+    if not re.fullmatch(TOOL_NAME_PATTERN.strip("^$"), name):
+        raise JobError(f"a tool cannot be called {name!r}: letters, digits, _ and -, at most 64")
+    return name
+
+
+def _history(messages: Sequence[Message]) -> Iterator[HarmonyMessage]:
+    """Yield the turns so far.
+
+    Reasoning is dropped once a final text follows it, as the format asks, and kept within a tool
+    chain. openai-harmony by itself drops only what stands before the FIRST final text.
+    """
+    settled = max((i for i, m in enumerate(messages) if _is_answer(m)), default=-1)
+    names: dict[str, str] = {}
+    last_call: str | None = None
+    for index, message in enumerate(messages):
+        if message.role == "user":
+            yield HarmonyMessage.from_role_and_content(Role.USER, clean(message.content))
+        elif message.role == "assistant":
+            if message.thinking and index > settled:
+                yield _said("analysis", message.thinking)
+            yield from _answer(message)
+            for call in message.tool_calls:
+                names[call.id] = last_call = call.function.name
+        else:
+            name = message.name or names.get(message.tool_call_id or "") or last_call
+            if name is None:
+                raise JobError("a tool message answers no call and names no function")
+            yield _tool_result(name, message.content)
+
+
+def _is_answer(message: Message) -> bool:
+    return message.role == "assistant" and not message.tool_calls
+
+
+def _answer(message: Message) -> Iterator[HarmonyMessage]:
+    """Yield what the assistant said aloud: a final text, or calls with their preamble."""
+    if not message.tool_calls:
+        yield _said("final", message.content)
+        return
+    if message.content:
+        yield _said("commentary", message.content)
+    for call in message.tool_calls:
+        arguments = _said("commentary", call.function.arguments)
+        recipient = f"functions.{_header_name(call.function.name)}"
+        yield arguments.with_recipient(recipient).with_content_type(_JSON_CONTENT)
+
+
+def _said(channel: str, text: str) -> HarmonyMessage:
+    message = HarmonyMessage.from_role_and_content(Role.ASSISTANT, clean(text))
+    return message.with_channel(channel)
+
+
+def _tool_result(name: str, result: str) -> HarmonyMessage:
+    author = Author.new(Role.TOOL, f"functions.{_header_name(name)}")
+    message = HarmonyMessage.from_author_and_content(author, clean(result))
+    return message.with_channel("commentary").with_recipient("assistant")

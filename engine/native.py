@@ -1,0 +1,139 @@
+"""Every model but gpt-oss: prompts by the model's own chat template."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.generation import Parse, Prompt, Rung, StopReason
+
+from .control import END, RETURN
+from .parse import make_parse
+from .plain_text import PlainText
+from .template import Variables, pin_clock, variables
+from .well_formed import Section
+
+THINK, END_THINK = "<think>", "</think>"
+_PROBE = "a system text to look for"
+
+
+class NativeAdapter:
+    """Renders with a chat template, encodes with the model's tokeniser.
+
+    `<think>…</think>` at the beginning of a completion becomes the analysis channel, also where
+    the template's generation prompt has opened it; the rest is final.
+    """
+
+    name = "native"
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Take mlx-lm's tokeniser; raises `ValueError` if it has no chat template that works."""
+        self._wrapper = tokenizer
+        # mlx-lm's wrapper sets enable_thinking; the template's own default is wanted
+        self._tokenizer = tokenizer._tokenizer
+        if not tokenizer.has_chat_template:
+            raise ValueError("its tokeniser has no chat template")
+        self.stop_tokens = frozenset(tokenizer.eos_token_ids)
+        self._text = PlainText(self._tokenizer, _template_source(self._tokenizer))
+        self._special = frozenset(
+            token_id
+            for token_id, token in self._tokenizer.added_tokens_decoder.items()
+            if token.special and token.content not in (THINK, END_THINK)
+        )
+        self._takes_system = self._probe_system()
+        self._opens_thinking = self._probe_thinking()
+
+    def render(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's token ids, up to and including the template's generation prompt.
+
+        Raises `JobError` if the template refuses the conversation.
+        """
+        values = variables(prompt, self._text.hide, takes_system=self._takes_system)
+        try:
+            rendered = self._render(values, prompt.date)
+        except (TemplateError, TypeError, ValueError, LookupError) as error:
+            raise JobError(
+                f"the model's chat template does not take this conversation: {error}"
+            ) from error
+        return self._text.encode(rendered)
+
+    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
+        """Read a completion, its stop token included; never raises."""
+        stopped = bool(tokens) and tokens[-1] in self.stop_tokens
+        content = tokens[:-1] if stopped else tokens
+        closed_by = RETURN if stopped else None
+        damage: tuple[str, ...] = ()
+        if not self._special.isdisjoint(content):
+            damage = ("control_in_content",)
+        thinking, answer = _split(self.decode(content), opened=self._opens_thinking)
+        sections: list[Section] = []
+        if thinking or (thinking is not None and answer is None):
+            ended_by = END if answer is not None else closed_by
+            if answer is None and stopped:
+                damage += ("unclosed_thinking",)
+            sections.append(_section("analysis", thinking, ended_by, damage))
+        if answer is not None:
+            sections.append(_section("final", answer, closed_by, damage))
+        return make_parse(Rung.STRICT, sections, stop_reason)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens` with control tokens spelled out."""
+        known = [token for token in tokens if 0 <= token < len(self._tokenizer)]
+        return str(
+            self._tokenizer.decode(
+                known, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def _render(self, values: Variables, day: str) -> str:
+        """Return the prompt's text."""
+        keywords = {"tokenize": False, "add_generation_prompt": True, **values.keywords}
+        # a function of mlx-lm's own for families whose checkpoints carry no template
+        if self._wrapper._chat_template is not None:
+            return str(self._wrapper.apply_chat_template(values.messages, **keywords))
+        template = self._tokenizer.get_chat_template(None, keywords.get("tools"))
+        keywords["chat_template"] = pin_clock(template, day)
+        return str(self._tokenizer.apply_chat_template(values.messages, **keywords))
+
+    def _render_probe(self, *messages: Message) -> str:
+        prompt = Prompt(messages=messages, date="2025-01-01")
+        return self._render(variables(prompt, str, takes_system=True), prompt.date)
+
+    def _probe_system(self) -> bool:
+        """Whether the template takes a system message, and does not lose it."""
+        try:
+            return _PROBE in self._render_probe(Message("system", _PROBE), Message("user", "x"))
+        except TemplateError:
+            return False
+
+    def _probe_thinking(self) -> bool:
+        """Whether the generation prompt leaves `<think>` open."""
+        try:
+            return self._render_probe(Message("user", "x")).rstrip().endswith(THINK)
+        except TemplateError as error:
+            raise ValueError(f"its chat template does not work: {error}") from error
+
+
+def _template_source(tokenizer: Any) -> str:
+    """Return the template's text; several templates in one tokeniser count together."""
+    template = getattr(tokenizer, "chat_template", None)
+    return "\n".join(template.values()) if isinstance(template, dict) else template or ""
+
+
+def _split(text: str, *, opened: bool) -> tuple[str | None, str | None]:
+    """Return reasoning and answer, each `None` if the completion did not come to it."""
+    begun = text.lstrip()
+    if begun.startswith(THINK):
+        begun = begun.removeprefix(THINK)
+    elif not opened:
+        return None, text
+    thinking, end, answer = begun.partition(END_THINK)
+    return thinking.strip(), answer.lstrip() if end else None
+
+
+def _section(
+    channel: str, text: str, closed_by: int | None, damage: tuple[str, ...] = ()
+) -> Section:
+    return Section("assistant", channel, None, None, text, closed_by, damage)

@@ -1,0 +1,68 @@
+"""The parse ladder: strict, lenient, tolerant, raw; every rung is judged by `well_formed`."""
+
+from collections.abc import Sequence
+
+from mh_batch.jobs.generation import Channel, Parse, Rung, StopReason
+
+from . import strict, tolerant
+from .control import spell, texts
+from .well_formed import Section, problems
+
+PARSER_VERSION = 1
+"""Goes up with every change that reads some completion differently; stored with each parse."""
+
+
+def parse_harmony(tokens: Sequence[int], stop_reason: StopReason) -> Parse:
+    """Read a Harmony completion, its stop token included, whatever the token ids are.
+
+    The first rung that is well formed wins. Where none is, the answer is the tolerant reading
+    (or the raw text, if there is no structure at all), under the name of the strictest rung
+    that reads the same channels.
+    """
+    readings: list[tuple[Rung, tuple[Section, ...]]] = []
+    for rung in (Rung.STRICT, Rung.LENIENT):
+        sections = strict.read(tokens, strict=rung is Rung.STRICT)
+        if sections is not None:
+            if not problems(sections, stop_reason):
+                return make_parse(rung, sections, stop_reason)
+            readings.append((rung, sections))
+    last = _own_reading(tokens)
+    best = make_parse(*last, stop_reason)
+    if not best.well_formed:
+        for rung, sections in readings:
+            if _channels(sections) == best.channels:
+                return make_parse(rung, sections, stop_reason)
+    return best
+
+
+def make_parse(rung: Rung, sections: Sequence[Section], stop_reason: StopReason) -> Parse:
+    """Return the judged parse of `sections`."""
+    found = problems(sections, stop_reason)
+    return Parse(PARSER_VERSION, rung, not found, found, _channels(sections))
+
+
+def _own_reading(tokens: Sequence[int]) -> tuple[Rung, tuple[Section, ...]]:
+    """Return the tolerant reading, or the raw text as final where nothing has a header."""
+    reading = tolerant.read(tokens)
+    if reading.has_header:
+        return Rung.TOLERANT, reading.sections
+    words = texts(tokens)
+    if not words:
+        return Rung.RAW, ()
+    damage = tuple(dict.fromkeys(code for s in reading.sections for code in s.damage))
+    closed_by = reading.sections[-1].closed_by if reading.sections else None
+    text = Section("assistant", "final", None, None, spell(words), closed_by, damage)
+    return Rung.RAW, (text,)
+
+
+def _channels(sections: Sequence[Section]) -> tuple[Channel, ...]:
+    """Return sections as channels; a message of somebody else goes under its role's name."""
+    return tuple(
+        Channel(
+            channel=(section.channel or "") if section.role == "assistant" else section.role,
+            text=section.text,
+            recipient=section.recipient if section.role == "assistant" else None,
+            content_type=section.content_type,
+        )
+        for section in sections
+    )

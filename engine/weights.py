@@ -1,0 +1,33 @@
+"""The weight files of a model folder, looked at before anything is loaded from them."""
+
+import json
+from pathlib import Path
+
+_LENGTH_BYTES = 8
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that mlx-lm loads weights from, by name."""
+    return sorted(folder.glob("model*.safetensors"))
+
+
+def flaw(path: Path) -> str | None:
+    """Return what keeps a safetensors file from being whole, `None` if it is.
+
+    Reads the header only: it says how long the file must be.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        begin = _LENGTH_BYTES + length
+        if size < begin:
+            return f"{path.name} is cut off: {size} bytes, its header alone takes {begin}"
+        try:
+            header = json.loads(file.read(length))
+            tensors = [entry for name, entry in header.items() if name != "__metadata__"]
+            end = begin + max((entry["data_offsets"][1] for entry in tensors), default=0)
+        except (ValueError, AttributeError, LookupError, TypeError):
+            return f"{path.name} is no safetensors file: its header does not read"
+    if size < end:
+        return f"{path.name} is cut off: {size} bytes of {end}"
+    return None

@@ -1,0 +1,201 @@
+"""Models and tokenisers small enough to be made in the tests."""
+
+import json
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models import gpt_oss, llama
+from mlx_lm.tokenizer_utils import TokenizerWrapper
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from mh_batch.engine.native import NativeAdapter
+
+# one set for all families, so that any of them can turn up in a text meant for another
+CONTROL = (
+    "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]",
+    "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+)  # fmt: skip
+MARKUP = ("<think>", "</think>", "<tool_call>", "</tool_call>")
+CORPUS = ["hello there the user asks what is the answer and the model thinks about it"] * 20
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LLAMA3 = (
+    "<|begin_of_text|>{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n"
+    "{% if m.role == 'system' %}Today Date: {{ date_string or strftime_now('%d') }}\n\n"
+    "{% endif %}{{ m.content | trim }}<|eot_id|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+)
+MISTRAL = (
+    "<s>{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Roles must alternate user/assistant') }}{% endif %}"
+    "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}</s>"
+    "{% endif %}{% endfor %}"
+)
+QWEN = (
+    "{% if tools %}<|im_start|>system\n"
+    "{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+    "{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>"
+    '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
+    "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+FORGETS_SYSTEM = CHATML.replace(
+    "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
+)
+TEMPLATES = {
+    "ChatML": CHATML,
+    "Llama-3": LLAMA3,
+    "Mistral, no system role": MISTRAL,
+    "Qwen, opens thinking": QWEN,
+    "drops system messages": FORGETS_SYSTEM,
+    "asks the clock": '{{ strftime_now("it\'s %A, %d %B") }}\n' + CHATML,
+}
+
+
+def byte_level() -> Tokenizer:
+    """Like Llama-3 and Qwen: control tokens stand beside the vocabulary."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        CORPUS, trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet)
+    )
+    return tokenizer
+
+
+def metaspace() -> Tokenizer:
+    """Like Llama-2 and Mistral: control tokens and bytes are pieces of the vocabulary."""
+    alphabet = sorted({"▁", "\n", *string.printable} - {" "})
+    pieces = [*CONTROL, *(f"<0x{byte:02X}>" for byte in range(256)), *alphabet, "he", "th", "▁th"]
+    tokenizer = Tokenizer(
+        models.BPE(
+            {piece: i for i, piece in enumerate(pieces)},
+            [("h", "e"), ("t", "h"), ("▁", "th")],
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    """Like T5 and Gemma's forebears: a whole control token could match as a piece of text."""
+    alphabet = sorted({"▁", "\n", *string.printable} - {" "})
+    scored = [(piece, -1.0) for piece in (*CONTROL, *MARKUP)] + [(c, -4.0) for c in alphabet]
+    tokenizer = Tokenizer(models.Unigram(scored, 0, byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
+    return tokenizer
+
+
+KINDS: dict[str, Callable[[], Tokenizer]] = {
+    "byte level": byte_level,
+    "metaspace": metaspace,
+    "unigram": unigram,
+}
+
+
+def hugging_face(kind: str, template: str) -> Any:
+    """A Hugging Face tokeniser of one kind with one chat template."""
+    tokenizer = KINDS[kind]()
+    tokenizer.add_special_tokens(list(CONTROL))
+    tokenizer.add_tokens([*MARKUP, "<table>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        chat_template=template,
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def native() -> Callable[[str, str], NativeAdapter]:
+    """Makes the adapter for a kind of tokeniser and a named template, once."""
+    made: dict[tuple[str, str], NativeAdapter] = {}
+
+    def make(kind: str, template: str) -> NativeAdapter:
+        if (kind, template) not in made:
+            tokenizer = hugging_face(kind, TEMPLATES[template])
+            made[kind, template] = NativeAdapter(TokenizerWrapper(tokenizer))
+        return made[kind, template]
+
+    return make
+
+
+def write_model(folder: Path, module: Any, config: dict[str, Any], dtype: Any) -> Path:
+    """Save random weights as mlx-lm finds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mx.random.seed(0)
+    model = module.Model(module.ModelArgs.from_dict(config))
+    # larger than the usual initial weights, so that the next token is not the same for ever
+    weights = {name: (value * 4).astype(dtype) for name, value in tree_flatten(model.parameters())}
+    mx.save_safetensors(str(folder / "model.safetensors"), weights)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+GPT_OSS = {
+    "model_type": "gpt_oss",
+    "num_hidden_layers": 2,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "vocab_size": 201_088,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "head_dim": 4,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "sliding_window": 16,
+    "max_position_embeddings": 512,
+    "layer_types": ["sliding_attention", "full_attention"],
+}
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 512,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.fixture(scope="session")
+def gpt_oss_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random gpt-oss, without a tokeniser file."""
+    return write_model(tmp_path_factory.mktemp("gpt-oss"), gpt_oss, GPT_OSS, mx.float32)
+
+
+@pytest.fixture(scope="session")
+def bf16_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gpt-oss that a CPU cannot run."""
+    return write_model(tmp_path_factory.mktemp("bf16"), gpt_oss, GPT_OSS, mx.bfloat16)
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random llama-type model with a ChatML tokeniser."""
+    folder = write_model(tmp_path_factory.mktemp("llama"), llama, LLAMA, mx.float32)
+    hugging_face("byte level", CHATML).save_pretrained(folder)
+    return folder

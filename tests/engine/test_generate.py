@@ -1,0 +1,219 @@
+"""One attempt from request to result, on tiny models."""
+
+import hashlib
+import struct
+import threading
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from mh_batch.engine.generate import Generator, context_limit, finish_reason, fit
+from mh_batch.engine.load import LoadedModel, load
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import PromptTooLong
+from mh_batch.jobs.generation import (
+    Channel,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Parse,
+    Prompt,
+    Rung,
+    StopReason,
+)
+from mh_batch.jobs.settings import Context, Sampling
+
+
+@pytest.fixture(scope="module")
+def loaded(gpt_oss_folder: Path) -> LoadedModel:
+    return load(str(gpt_oss_folder))
+
+
+@pytest.fixture(scope="module")
+def generator(loaded: LoadedModel) -> Generator:
+    return Generator(loaded)
+
+
+def request(text: str = "Hi", seed: int = 1, context: int | None = None, **sampling: Any) -> Any:
+    return GenerationRequest(
+        Prompt((Message("user", text),), "2025-06-30"),
+        Sampling(**{"max_tokens": 8} | sampling),
+        Context(max_context_tokens=context),
+        seed,
+    )
+
+
+def run(generator: Generator, wanted: GenerationRequest) -> Generation:
+    return generator.generate(wanted, lambda: False, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {},
+        {"temperature": 0},
+        {"top_p": 0.9, "top_k": 50, "min_p": 0.001},
+        {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.2},
+    ],
+    ids=["plain", "greedy", "filters", "penalties"],
+)
+def test_the_same_request_gives_the_same_tokens_whatever_ran_before(
+    generator: Generator, sampling: dict[str, Any]
+) -> None:
+    first = run(generator, request(**sampling))
+    mx.random.seed(1234)
+    run(generator, request("Another question", seed=9))
+    again = run(generator, request(**sampling))
+    assert again.tokens == first.tokens
+    assert again.raw == first.raw
+
+
+def test_another_seed_gives_other_tokens_unless_greedy(generator: Generator) -> None:
+    assert run(generator, request(seed=1)).tokens != run(generator, request(seed=2)).tokens
+    greedy = [run(generator, request(seed=seed, temperature=0)).tokens for seed in (1, 2)]
+    assert greedy[0] == greedy[1]
+
+
+def test_another_thread_gives_the_same_tokens(gpt_oss_folder: Path, generator: Generator) -> None:
+    wanted = request(top_p=0.9, top_k=50, repetition_penalty=1.1)
+    found: list[Generation] = []
+
+    def work() -> None:
+        found.append(run(Generator(load(str(gpt_oss_folder))), wanted))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0].tokens == run(generator, wanted).tokens
+
+
+def test_running_out_of_max_tokens_is_length_and_a_cut(generator: Generator) -> None:
+    done = run(generator, request(max_tokens=5))
+    assert len(done.tokens) == done.timings.completion_tokens == 5
+    assert (done.stop_reason, done.finish_reason) == (StopReason.MAX_TOKENS, FinishReason.LENGTH)
+    assert "truncated" in done.parse.problems
+
+
+def test_a_stop_token_ends_the_stream_and_is_kept(loaded: LoadedModel) -> None:
+    wanted = request(max_tokens=8)
+    free = run(Generator(loaded), wanted)
+
+    class StopsAtThird:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loaded.adapter, name)
+
+        stop_tokens = frozenset({free.tokens[2]})
+
+    stopped = run(Generator(loaded._replace(adapter=StopsAtThird())), wanted)
+    assert stopped.tokens == free.tokens[:3]
+    assert stopped.stop_reason is StopReason.STOP_TOKEN
+    assert stopped.finish_reason is FinishReason.STOP
+
+
+def test_a_cancel_ends_the_stream_within_a_token(generator: Generator) -> None:
+    seen: list[int] = []
+    done = generator.generate(request(max_tokens=100), lambda: len(seen) >= 3, seen.append)
+    assert seen == [1, 2, 3]
+    assert len(done.tokens) == 4
+    assert done.finish_reason is FinishReason.CANCELLED
+    assert "truncated" in done.parse.problems
+
+
+def test_a_cancel_before_the_first_token_gives_an_empty_result(generator: Generator) -> None:
+    done = generator.generate(request(), lambda: True, lambda _: None)
+    assert done.tokens == ()
+    assert done.stop_reason is StopReason.CANCELLED
+    assert done.timings.tokens_per_second is None
+
+
+def test_max_tokens_is_lowered_to_what_the_context_holds(generator: Generator) -> None:
+    prompt_tokens = run(generator, request()).prompt_tokens
+    done = run(generator, request(max_tokens=50, context=prompt_tokens + 4))
+    assert len(done.tokens) == 4
+    assert done.finish_reason is FinishReason.LENGTH
+
+
+def test_a_prompt_that_leaves_no_room_is_an_error_with_both_numbers(generator: Generator) -> None:
+    prompt_tokens = run(generator, request()).prompt_tokens
+    with pytest.raises(PromptTooLong, match=rf"has {prompt_tokens} tokens.* of {prompt_tokens}$"):
+        run(generator, request(context=prompt_tokens))
+    with pytest.raises(PromptTooLong, match=r"of 512$"):
+        run(generator, request("hello " * 600))
+
+
+def test_the_smaller_of_both_limits_counts() -> None:
+    assert context_limit(Context(), None) is None
+    assert context_limit(Context(max_context_tokens=10), None) == 10
+    assert context_limit(Context(max_context_tokens=10), 5) == 5
+    assert fit(Sampling(max_tokens=7), 10**6, None).max_tokens == 7
+    assert fit(Sampling(max_tokens=7), 3, 10).max_tokens == 7
+    assert fit(Sampling(max_tokens=8), 3, 10).max_tokens == 7
+
+
+def test_timings_and_the_prompts_hash_say_what_ran(
+    generator: Generator, loaded: LoadedModel
+) -> None:
+    wanted = request(max_tokens=6)
+    done = run(generator, wanted)
+    times = done.timings
+    ids = loaded.adapter.render(wanted.prompt)
+    assert done.prompt_sha256 == hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest()
+    assert times.prompt_tokens == times.prefill_tokens == done.prompt_tokens == len(ids)
+    assert times.kv_len == len(ids) + 6
+    assert times.kv_layout == "KVCache×1+RotatingKVCache(16)×1"  # noqa: RUF001
+    assert 0 < times.prefill_seconds <= times.first_token_seconds
+    assert times.tokens_per_second == pytest.approx(5 / times.decode_seconds)
+    assert min(times.render_seconds, times.parse_seconds) > 0
+    assert times.peak_memory_bytes >= times.active_memory_bytes > 0
+    assert times.process_memory_bytes > 0
+    assert (times.repetition_window, times.max_kv_size) == (None, None)
+    penalised = run(generator, request(repetition_penalty=1.2, repetition_window=64))
+    assert penalised.timings.repetition_window == 64
+
+
+def test_one_token_has_no_decode_speed(generator: Generator) -> None:
+    assert run(generator, request(max_tokens=1)).timings.tokens_per_second is None
+
+
+@pytest.mark.parametrize(("well_formed", "reason"), [(True, "tool_calls"), (False, "stop")])
+def test_only_a_well_formed_call_finishes_with_tool_calls(well_formed: bool, reason: str) -> None:
+    call = Channel("commentary", "{}", "functions.f", "json")
+    parse = Parse(1, Rung.STRICT, well_formed, () if well_formed else ("x",), (call,))
+    assert finish_reason(StopReason.STOP_TOKEN, parse) == reason
+    assert finish_reason(StopReason.MAX_TOKENS, parse) == "length"
+
+
+def test_a_llama_type_model_answers_through_its_chat_template(llama_folder: Path) -> None:
+    loaded = load(str(llama_folder))
+    assert (loaded.info.architecture, loaded.info.adapter) == ("llama", "native")
+    assert loaded.info.context_tokens == 128
+    done = run(Generator(loaded), request(max_tokens=6))
+    assert done.raw == loaded.adapter.decode(done.tokens)
+    assert done.timings.kv_layout == "KVCache×2"  # noqa: RUF001
+    assert loaded.adapter.decode(loaded.adapter.render(request().prompt)) == (
+        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert run(Generator(loaded), request(max_tokens=6)).tokens == done.tokens
+
+
+def test_no_step_of_a_generation_uses_the_global_random_state(generator: Generator) -> None:
+    mx.random.seed(3)
+    expected = mx.random.uniform(shape=(4,)).tolist()
+    mx.random.seed(3)
+    run(generator, request(top_p=0.9, top_k=20, min_p=0.01))
+    assert mx.random.uniform(shape=(4,)).tolist() == expected
+
+
+@pytest.fixture(scope="module")
+def demo() -> Generator:
+    return Generator(load("demo"))
+
+
+def test_the_demo_model_does_a_sum_in_proper_harmony(demo: Generator) -> None:
+    done = run(demo, request("What is 17 + 25?", max_tokens=300, temperature=0))
+    assert "42" in (done.parse.text("final") or "")
+    assert done.parse.text("analysis")
+    assert (done.parse.rung, done.parse.problems) == (Rung.STRICT, ())
+    assert done.finish_reason is FinishReason.STOP
