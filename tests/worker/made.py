@@ -1,0 +1,70 @@
+"""Values for tests: generations as an engine would return them, jobs as a store would."""
+
+from mh_batch.jobs.conversation import Message, Request
+from mh_batch.jobs.generation import (
+    Channel,
+    FinishReason,
+    Generation,
+    Parse,
+    Rung,
+    StopReason,
+    Timings,
+)
+from mh_batch.jobs.record import ClaimedJob
+from mh_batch.jobs.settings import Settings, apply
+
+
+def generation(
+    final: str | None = "answer",
+    analysis: str | None = "thought",
+    *,
+    problems: tuple[str, ...] = (),
+    stop: StopReason = StopReason.STOP_TOKEN,
+    call: str | None = None,
+) -> Generation:
+    """A generation; `call` is the name of a function it calls."""
+    channels = [Channel("analysis", analysis)] if analysis is not None else []
+    if final is not None:
+        channels.append(Channel("final", final))
+    if call is not None:
+        channels.append(Channel("commentary", "{}", f"functions.{call}", "json"))
+    finish = FinishReason.TOOL_CALLS if call else FinishReason.STOP
+    return Generation(
+        tokens=(1, 2, 3),
+        raw="raw",
+        finish_reason=FinishReason.LENGTH if stop is StopReason.MAX_TOKENS else finish,
+        stop_reason=stop,
+        parse=Parse(1, Rung.STRICT, not problems, problems, tuple(channels)),
+        prompt_tokens=10,
+        prompt_sha256="00",
+        timings=Timings(prompt_tokens=10, completion_tokens=3),
+    )
+
+
+def cut() -> Generation:
+    """A generation that ran out of tokens while it was thinking."""
+    return generation(None, problems=("truncated",), stop=StopReason.MAX_TOKENS)
+
+
+def malformed() -> Generation:
+    """A generation that ended by itself and does not read well."""
+    return generation(problems=("junk_header",))
+
+
+def claimed(
+    messages: tuple[Message, ...] = (Message("user", "Hi"),),
+    turns: tuple[str, ...] = (),
+    **settings: object,
+) -> ClaimedJob:
+    """A job in the worker's hands."""
+    return ClaimedJob(
+        id=1,
+        batch_id=1,
+        position=1,
+        custom_id="c",
+        model="demo",
+        request=Request(messages, turns),
+        settings=apply(Settings(), settings),
+        seed=99,
+        date="2026-01-02",
+    )

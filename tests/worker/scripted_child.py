@@ -1,0 +1,102 @@
+"""A model process that plays a script: what cannot be had from a real model on demand.
+
+Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one entry an attempt:
+`"answer"`, `"malformed"`, `"length"`, `"die"` (SIGKILL to itself), `"exit"`, `"garbage"`,
+`"wait"` (answers only once it is cancelled), `"too_long"`. It goes on with answers at the end.
+A `log` entry beside it receives the requests, one JSON line each.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import msgspec
+from made import cut, generation, malformed
+
+from mh_batch.jobs.generation import FinishReason, Generation, ModelInfo, StopReason
+from mh_batch.worker import frames
+
+INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
+
+
+class Child:
+    """Reads frames from standard input, answers on standard output."""
+
+    def __init__(self, script: Path) -> None:
+        self.script = script
+
+    def next_entry(self) -> str:
+        """Take the first entry off the script, so that a new process goes on after it."""
+        entries = json.loads(self.script.read_text())
+        self.script.write_text(json.dumps(entries[1:]))
+        return entries[0] if entries else "answer"
+
+    def send(self, frame: frames.ToParent) -> None:
+        """Write one frame."""
+        sys.stdout.buffer.write(frames.encode(frame))
+        sys.stdout.buffer.flush()
+
+    def receive(self) -> frames.ToChild:
+        """Read one frame; a closed pipe ends the process."""
+        header = sys.stdin.buffer.read(frames.HEADER_BYTES)
+        if not header:
+            sys.exit(0)
+        return frames.decode_to_child(sys.stdin.buffer.read(frames.body_length(header)))
+
+    def run(self) -> None:
+        """Serve until told to shut down."""
+        self.send(frames.Hello(frames.PROTOCOL, "0", os.getpid()))
+        while not isinstance(frame := self.receive(), frames.Shutdown):
+            if isinstance(frame, frames.Load):
+                self.load(frame)
+            elif isinstance(frame, frames.Generate):
+                self.generate(frame)
+
+    def load(self, frame: frames.Load) -> None:
+        """Know any model but `missing`; `deadly` kills."""
+        if frame.model == "missing":
+            self.send(frames.Failed(frame.id, "ModelNotLoaded", "missing: no such folder"))
+        elif frame.model == "deadly":
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            self.send(frames.Loaded(frame.id, msgspec.structs.replace(INFO, name=frame.model)))
+
+    def generate(self, frame: frames.Generate) -> None:
+        """Play the next entry."""
+        with self.script.with_suffix(".log").open("ab") as log:
+            log.write(msgspec.json.encode(frame.request) + b"\n")
+        entry = self.next_entry()
+        self.send(frames.Progress(frame.id, 7))
+        if entry == "die":
+            sys.stderr.write("last words\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif entry == "exit":
+            sys.exit(5)
+        elif entry == "garbage":
+            sys.stdout.buffer.write(b"\xff\xff\xff\xff garbage")
+            sys.stdout.buffer.flush()
+        elif entry == "too_long":
+            self.send(frames.Failed(frame.id, "PromptTooLong", "9 tokens do not fit into 5"))
+        elif entry == "wait":
+            while not isinstance(self.receive(), frames.Cancel):
+                pass
+            self.send(frames.Generated(frame.id, cancelled()))
+        else:
+            made = {"answer": generation, "malformed": malformed, "length": cut}[entry]()
+            self.send(frames.Generated(frame.id, made))
+
+
+def cancelled() -> Generation:
+    """What a cancelled attempt comes back as."""
+    return msgspec.structs.replace(
+        generation(), finish_reason=FinishReason.CANCELLED, stop_reason=StopReason.CANCELLED
+    )
+
+
+if __name__ == "__main__":
+    Child(Path(sys.argv[1])).run()

@@ -1,0 +1,188 @@
+"""The course of one conversation, as values: no model, no database, no clock."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import claimed, cut, generation, malformed
+
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.generation import Generation
+from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd, Recorded, Turn, Verdict
+from mh_batch.jobs.status import Status
+from mh_batch.worker.conversation import ConversationRun, Finish, Generate, Record
+
+
+def generate(run: ConversationRun) -> Generate:
+    action = run.next()
+    assert isinstance(action, Generate), action
+    return action
+
+
+def record(run: ConversationRun) -> Record:
+    action = run.next()
+    assert isinstance(action, Record), action
+    return action
+
+
+def play(run: ConversationRun, *generations: Generation) -> list[Record]:
+    records = []
+    for each in generations:
+        generate(run)
+        run.feed(each)
+        records.append(record(run))
+    return records
+
+
+def test_one_message_is_one_completion() -> None:
+    run = ConversationRun(claimed())
+    (written,) = play(run, generation("Hello"))
+    assert written.attempt.verdict is Verdict.ACCEPT
+    assert written.turn is not None
+    assert (written.turn.user, written.turn.final, written.turn.analysis) == (
+        "Hi",
+        "Hello",
+        "thought",
+    )
+    assert written.end == JobEnd(Status.DONE)
+    assert run.next() == Finish(JobEnd(Status.DONE))
+
+
+def test_each_turn_is_answered_before_the_next_is_played() -> None:
+    run = ConversationRun(claimed((), ("a", "b")))
+    assert [m.content for m in generate(run).request.prompt.messages] == ["a"]
+    (first,) = play(run, generation("1"))
+    assert first.end is None
+    action = generate(run)
+    assert action.place.turn == 2
+    assert action.request.prompt.messages == (
+        Message("user", "a"),
+        Message("assistant", "1", thinking="thought"),
+        Message("user", "b"),
+    )
+    (second,) = play(run, generation("2"))
+    assert second.end == JobEnd(Status.DONE)
+
+
+def test_a_context_that_waits_for_an_answer_is_answered_before_the_turns() -> None:
+    run = ConversationRun(claimed(turns=("more",)))
+    (first,) = play(run, generation("1"))
+    assert first.turn is not None
+    assert first.turn.user == "Hi"
+    assert generate(run).request.prompt.messages[-1] == Message("user", "more")
+
+
+def test_a_retry_has_another_seed_and_the_next_turn_the_users_settings_again() -> None:
+    run = ConversationRun(claimed((), ("a", "b"), max_tokens=100))
+    first = generate(run).request
+    play(run, cut())
+    second = generate(run).request
+    assert second.seed != first.seed
+    assert second.sampling.max_tokens == 125
+    play(run, generation())
+    assert generate(run).request.sampling == first.sampling
+
+
+def test_guidance_is_in_one_prompt_and_in_no_history() -> None:
+    run = ConversationRun(claimed((), ("a", "b")))
+    play(run, malformed())
+    guided = generate(run).request.prompt
+    assert guided.guidance
+    assert guided.messages == (Message("user", "a"),)
+    play(run, generation("1"))
+    after = generate(run).request.prompt
+    assert after.guidance is None
+    assert guided.guidance not in repr(after.messages)
+
+
+def test_when_the_attempts_run_out_the_best_is_kept_and_the_job_is_incomplete() -> None:
+    run = ConversationRun(claimed(max_attempts=3))
+    records = play(run, cut(), malformed(), cut())
+    assert [r.attempt.verdict for r in records] == [
+        Verdict.RETRY,
+        Verdict.RETRY,
+        Verdict.GIVE_UP,
+    ]
+    turn = records[-1].turn
+    assert turn is not None
+    assert (turn.place.attempt, turn.attempts, turn.complete) == (2, 3, False)
+    assert records[-1].end is not None
+    assert records[-1].end.status is Status.INCOMPLETE
+    assert records[-1].end.error_code == "malformed"
+
+
+def test_a_conversation_goes_on_after_a_kept_answer_and_stays_incomplete() -> None:
+    run = ConversationRun(claimed((), ("a", "b"), max_attempts=1))
+    (first, second) = play(run, malformed(), generation())
+    assert first.end is None
+    assert second.end is not None
+    assert second.end.status is Status.INCOMPLETE
+
+
+def test_a_conversation_stops_where_there_is_nothing_to_go_on_from() -> None:
+    run = ConversationRun(claimed((), ("a", "b"), max_attempts=1))
+    (first,) = play(run, cut())
+    assert first.end is not None
+    assert first.end.status is Status.INCOMPLETE
+
+
+def test_a_tool_call_ends_the_conversation() -> None:
+    (done,) = play(ConversationRun(claimed()), generation(None, call="f"))
+    assert done.end == JobEnd(Status.DONE)
+    (early,) = play(ConversationRun(claimed((), ("a", "b"))), generation(None, call="f"))
+    assert early.end is not None
+    assert early.end.error_code == "tool_call_unanswered"
+
+
+def test_an_attempt_that_cannot_be_done_fails_the_job() -> None:
+    run = ConversationRun(claimed())
+    generate(run)
+    run.fail("prompt_too_long", "too long")
+    assert run.next() == Finish(JobEnd(Status.FAILED, "prompt_too_long", "too long"))
+
+
+def test_a_good_place_to_stop_is_between_turns_only() -> None:
+    run = ConversationRun(claimed((), ("a", "b")))
+    assert run.between_turns
+    play(run, malformed())
+    assert not run.between_turns
+    play(run, generation())
+    assert run.between_turns
+
+
+outcomes = st.lists(
+    st.sampled_from([generation(), cut(), malformed(), generation(None, call="f")]), max_size=12
+)
+
+
+@given(outcomes, st.integers(1, 3), st.integers(0, 3), st.booleans())
+def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
+    answers: list[Generation], max_attempts: int, turns: int, with_context: bool
+) -> None:
+    context = (Message("user", "Hi"),) if with_context or not turns else ()
+    job = claimed(context, tuple("abc"[:turns]), max_attempts=max_attempts)
+    run = ConversationRun(job)
+    attempts: list[Attempt] = []
+    settled: list[Turn] = []
+    for answer in answers:
+        assert_same_course(job, Recorded(tuple(attempts), tuple(settled)), run)
+        if isinstance(run.next(), Finish):
+            return
+        run.feed(answer)
+        written = record(run)
+        attempts.append(written.attempt)
+        if written.turn is not None:
+            settled.append(written.turn)
+    assert_same_course(job, Recorded(tuple(attempts), tuple(settled)), run)
+
+
+def assert_same_course(job: ClaimedJob, recorded: Recorded, run: ConversationRun) -> None:
+    resumed = ConversationRun.resume(job, recorded)
+    assert resumed.next() == run.next()
+    assert resumed.between_turns == run.between_turns
+
+
+@pytest.mark.parametrize("reason", ["length", "malformed"])
+def test_the_reason_of_a_retry_is_on_its_row(reason: str) -> None:
+    run = ConversationRun(claimed())
+    (written,) = play(run, cut() if reason == "length" else malformed())
+    assert written.attempt.retry_reason == reason

@@ -1,0 +1,226 @@
+"""A drain from claim to record, with a scripted model process on a real database."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import ModelNotLoaded, NoModel
+from mh_batch.jobs.record import NewBatch
+from mh_batch.jobs.settings import Settings, apply
+from mh_batch.store.connection import open_store
+from mh_batch.worker.display import PlainDisplay
+from mh_batch.worker.drain import Drain, EndReason, Work
+from mh_batch.worker.submission import submit_stream
+from mh_batch.worker.work import Outcome, work
+
+pytestmark = pytest.mark.anyio
+
+
+class Notes(PlainDisplay):
+    """Keeps what was said and calls back while an attempt runs."""
+
+    def __init__(self) -> None:
+        self.said = io.StringIO()
+        super().__init__(self.said)
+        self.on_tokens: Callable[[int], object] = lambda _: None
+
+    def tokens(self, count: int) -> None:
+        self.on_tokens(count)
+
+
+class Site:
+    """A folder with a database, a script for the model, and a way to drain."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.db_path = folder / "mh-batch.db"
+        self.notes = Notes()
+
+    def submit(self, *lines: dict[str, object], **settings: object) -> None:
+        db = open_store(self.db_path)
+        stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
+        submit_stream(db, stream, NewBatch("b", "b.jsonl", apply(Settings(), settings)))
+        db.close()
+
+    async def drain(self, script: Sequence[str] = (), model: str | None = "demo") -> Outcome:
+        path = self.folder / "script.json"
+        path.write_text(json.dumps(script))
+        child = str(Path(__file__).parent / "scripted_child.py")
+        task = Work(self.db_path, model, self.folder / "logs")
+        with anyio.fail_after(60):
+            return await work(task, self.notes, (sys.executable, child, str(path)))
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        db = Database(self.db_path)
+        try:
+            return [tuple(row) for row in db.conn.execute(sql)]
+        finally:
+            db.close()
+
+    def sound(self) -> bool:
+        return self.rows("PRAGMA foreign_key_check") == [] and self.rows(
+            "PRAGMA integrity_check"
+        ) == [("ok",)]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+ONE = {"prompt": "Hi"}
+TWO = {"turns": ["a", "b"]}
+
+
+async def test_every_job_ends_with_its_turns_attempts_channels_and_timings(site: Site) -> None:
+    site.submit(ONE, TWO)
+    outcome = await site.drain()
+    assert (outcome.reason, outcome.tally.all_well) == (EndReason.EMPTY, True)
+    assert site.rows("select status from jobs") == [("done",), ("done",)]
+    assert site.rows("select count(*) from turns") == [(3,)]
+    for table in ("attempts", "timings", "parses"):
+        assert site.rows(f"select count(*) from {table}") == [(3,)]
+    assert site.rows("select count(*) from channels") == [(6,)]
+    assert site.rows("select jobs_done, end_reason, model from runs") == [
+        (2, "queue_empty", "demo")
+    ]
+    assert site.sound()
+
+
+async def test_a_retry_is_recorded_beside_the_attempt_that_was_taken(site: Site) -> None:
+    site.submit(ONE)
+    outcome = await site.drain(["malformed", "length", "answer"])
+    assert outcome.tally.all_well
+    assert site.rows("select attempt, verdict, retry_reason from attempts") == [
+        (1, "retry", "malformed"),
+        (2, "retry", "length"),
+        (3, "accept", None),
+    ]
+    assert site.rows("select attempts, complete from turns") == [(3, 1)]
+
+
+async def test_a_job_whose_attempts_run_out_is_incomplete_and_the_queue_goes_on(site: Site) -> None:
+    site.submit(ONE, ONE, max_attempts=2)
+    outcome = await site.drain(["malformed", "malformed"])
+    assert not outcome.tally.all_well
+    assert site.rows("select status, error_code from jobs") == [
+        ("incomplete", "malformed"),
+        ("done", None),
+    ]
+
+
+async def test_a_prompt_that_does_not_fit_fails_its_job_only(site: Site) -> None:
+    site.submit(ONE, ONE)
+    await site.drain(["too_long"])
+    assert site.rows("select status, error_code, error from jobs") == [
+        ("failed", "prompt_too_long", "9 tokens do not fit into 5"),
+        ("done", None, None),
+    ]
+
+
+async def test_a_death_of_the_model_costs_one_generation_and_no_attempt_number(site: Site) -> None:
+    site.submit(TWO)
+    outcome = await site.drain(["answer", "die"])
+    assert outcome.tally.all_well
+    assert site.rows("select turn, attempt from attempts") == [(1, 1), (2, 1)]
+    assert site.rows("select turn, attempt, signal, stderr_tail from crashes") == [
+        (2, 1, 9, "last words\n")
+    ]
+
+
+async def test_a_job_that_the_model_does_not_survive_is_failed_and_the_queue_goes_on(
+    site: Site,
+) -> None:
+    site.submit(ONE, ONE)
+    await site.drain(["die", "exit"])
+    assert site.rows("select status, error_code from jobs") == [
+        ("failed", "model_crashed"),
+        ("done", None),
+    ]
+    assert site.rows("select signal, exit_code from crashes") == [(9, None), (None, 5)]
+
+
+async def test_a_model_that_does_not_load_leaves_the_jobs_queued(site: Site) -> None:
+    site.submit(ONE)
+    with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
+        await site.drain(model="missing")
+    assert site.rows("select status from jobs") == [("queued",)]
+    assert site.rows("select end_reason from runs") == [("error",)]
+
+
+async def test_a_drain_without_a_model_names_the_choices(site: Site) -> None:
+    site.submit(ONE)
+    with pytest.raises(NoModel, match=r"--model: demo .*gpt-oss"):
+        await site.drain(model=None)
+
+
+async def test_a_jobs_own_model_is_loaded_for_it(site: Site) -> None:
+    site.submit({"prompt": "x", "model": "other"}, ONE)
+    await site.drain()
+    assert site.rows("select model from jobs") == [("other",), ("demo",)]
+
+
+async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drains: list[Drain] = []
+    keep_drain(monkeypatch, drains)
+    site.submit(TWO)
+    site.notes.on_tokens = lambda _: drains[0].stop.soon or drains[0].stop.ask()
+    outcome = await site.drain(["malformed"])
+    assert outcome.reason is EndReason.STOPPED
+    assert site.rows("select turn, attempt, verdict from attempts") == [
+        (1, 1, "retry"),
+        (1, 2, "accept"),
+    ]
+    assert site.rows("select status from jobs") == [("queued",)]
+    site.notes = Notes()
+    assert (await site.drain()).reason is EndReason.EMPTY
+    assert site.rows("select turn, attempt from attempts") == [(1, 1), (1, 2), (2, 1)]
+
+
+async def test_after_the_second_request_the_attempt_is_dropped_and_the_job_queued(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drains: list[Drain] = []
+    keep_drain(monkeypatch, drains)
+    site.submit(ONE)
+
+    def stop_twice(_: int) -> None:
+        drains[0].stop.ask()
+        drains[0].stop.ask()
+
+    site.notes.on_tokens = stop_twice
+    outcome = await site.drain(["wait"])
+    assert outcome.reason is EndReason.KILLED
+    assert site.rows("select count(*) from attempts") == [(0,)]
+    assert site.rows("select status from jobs") == [("queued",)]
+    assert site.rows("select end_reason from runs") == [("stopped_now",)]
+
+
+def keep_drain(monkeypatch: pytest.MonkeyPatch, drains: list[Drain]) -> None:
+    """Let a test get at the running drain, as the signal handler does."""
+    original = Drain.run
+
+    async def run(self: Drain) -> EndReason:
+        drains.append(self)
+        return await original(self)
+
+    monkeypatch.setattr(Drain, "run", run)
+
+
+async def test_a_job_left_running_by_a_dead_worker_is_taken_up_again(site: Site) -> None:
+    site.submit(ONE)
+    db = Database(site.db_path)
+    db.conn.execute("update jobs set status = 'running'")
+    db.conn.commit()
+    db.close()
+    await site.drain()
+    assert "1 job(s) requeued" in site.notes.said.getvalue()
+    assert site.rows("select status from jobs") == [("done",)]

@@ -1,0 +1,298 @@
+"""The whole line on the demo model: files in, results out, whatever happens in between."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+MAIN = "from mh_batch.worker.cli import main; main()"
+EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jsonl"
+WATCHED = Path(__file__).parent / "watched_worker.py"
+
+CONVERSATIONS = [
+    {"custom_id": "sum", "turns": ["What is 17 + 25?", "Now add 5."]},
+    {"custom_id": "poem", "turns": ["Write a poem about the sea.", "Make it rhyme."]},
+    {
+        "custom_id": "count",
+        "prompt": "Count from 1 to 200.",
+        "max_tokens": 40,
+        "max_attempts": 2,
+    },
+    {"custom_id": "hello", "prompt": "Hello"},
+]
+
+
+def mh_batch(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in `folder` and expect an exit code."""
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
+        check=False,
+    )
+    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stderr}"
+    return done
+
+
+def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
+    """Read with a plain sqlite3 connection, as a user's notebook would."""
+    db = sqlite3.connect(folder / "mh-batch.db")
+    try:
+        return db.execute(sql).fetchall()
+    finally:
+        db.close()
+
+
+def write_lines(folder: Path, lines: list[dict[str, object]]) -> Path:
+    path = folder / "convos.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+TURNS = """
+select j.custom_id, t.turn, t.user, t.final, t.analysis, t.finish_reason, t.attempts
+from turns t join jobs j on j.id = t.job_id order by 1, 2
+"""
+TOKENS = """
+select j.custom_id, a.turn, a.attempt, a.verdict, a.retry_reason, a.seed, hex(a.tokens)
+from attempts a join jobs j on j.id = a.job_id order by 1, 2, 3
+"""
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the conversations were run in one go."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    write_lines(folder, CONVERSATIONS)
+    mh_batch(folder, "run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo", code=1)
+    return folder
+
+
+def test_results_come_in_input_order_as_openai_batch_lines(uninterrupted: Path) -> None:
+    lines = [json.loads(line) for line in (uninterrupted / "out.jsonl").read_text().splitlines()]
+    assert [line["custom_id"] for line in lines] == ["sum", "poem", "count", "hello"]
+    for line in lines:
+        assert line["error"] is None
+        choice = line["response"]["body"]["choices"][0]
+        assert choice["message"]["role"] == "assistant"
+        assert line["response"]["body"]["usage"]["completion_tokens"] > 0
+    assert lines[0]["mh_batch"]["turns"][0]["final"] == "17 + 25 = 42"
+
+
+def test_every_attempt_has_a_timing_row_a_parse_and_a_channel(uninterrupted: Path) -> None:
+    ((attempts,),) = rows(uninterrupted, "select count(*) from attempts")
+    assert attempts == 7  # six turns, and one more attempt at counting
+    assert rows(uninterrupted, "select count(*) from timings where tokens_per_second > 0") == [
+        (attempts,)
+    ]
+    assert rows(uninterrupted, "select count(*) from parses where current") == [(attempts,)]
+    assert rows(uninterrupted, "select count(distinct attempt_id) from channels") == [(attempts,)]
+    assert rows(uninterrupted, "select count(*) from turns") == [(6,)]
+    assert rows(uninterrupted, "pragma foreign_key_check") == []
+    assert rows(uninterrupted, "pragma integrity_check") == [("ok",)]
+
+
+def test_a_count_that_runs_out_of_room_is_tried_with_more_and_kept_as_incomplete(
+    uninterrupted: Path,
+) -> None:
+    counted = rows(
+        uninterrupted,
+        """select attempt, verdict, retry_reason, json_extract(sampling, '$.max_tokens')
+        from attempts a join jobs j on j.id = a.job_id where custom_id = 'count'""",
+    )
+    assert counted == [(1, "retry", "length", 40), (2, "give_up", "length", 50)]
+    assert rows(uninterrupted, "select custom_id, status from jobs where status != 'done'") == [
+        ("count", "incomplete")
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["status"],
+        ["status", "convos", "--json"],
+        ["results"],
+        ["results", "1", "--format", "messages", "--status", "done,incomplete"],
+        ["show", "1"],
+        ["show", "count", "--attempts"],
+        ["query", "select channel, count(*) from channels group by 1"],
+        ["query", "--csv", "select * from timings"],
+        ["query", "--json", "select * from results"],
+        ["query", "select * from throughput"],
+        ["query", "select * from speed_by_context"],
+        ["query", "select * from retry_yield"],
+    ],
+    ids=" ".join,
+)
+def test_the_morning_commands_answer(uninterrupted: Path, arguments: list[str]) -> None:
+    assert mh_batch(uninterrupted, *arguments).stdout.strip()
+
+
+def test_show_prints_the_conversation_with_its_channels_and_attempts(uninterrupted: Path) -> None:
+    shown = mh_batch(uninterrupted, "show", "sum", "--attempts").stdout
+    for part in ("What is 17 + 25?", "assistant · analysis", "17 + 25 = 42", "attempt 1: accept"):
+        assert part in shown
+
+
+class Watched:
+    """A worker in a process of its own, followed event by event."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(WATCHED), str(folder / "mh-batch.db")],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def events(self) -> Iterator[list[str]]:
+        """Yield the events as they come; ends with the process."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            yield line.split()
+
+    def children(self) -> list[psutil.Process]:
+        """The model process, if it runs."""
+        return psutil.Process(self.process.pid).children()
+
+
+def strike(
+    folder: Path, at: Callable[[list[str]], bool], blow: Callable[[Watched], object]
+) -> None:
+    """Run a worker until the first event for which `at` is true, deal the blow, see it end."""
+    watched = Watched(folder)
+    children: list[psutil.Process] = []
+    struck = False
+    for event in watched.events():
+        children = children or watched.children()
+        if not struck and at(event):
+            struck = True
+            blow(watched)
+    watched.process.wait(timeout=60)
+    assert struck
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive, "an orphan model process"
+
+
+def second_turn(event: list[str]) -> bool:
+    return event[0] == "attempt" and event[2] == "2"
+
+
+def in_the_middle_of_counting(event: list[str]) -> bool:
+    return event[:2] == ["attempt", "count"]
+
+
+@pytest.mark.parametrize(
+    ("at", "blow"),
+    [
+        (second_turn, lambda w: w.process.send_signal(signal.SIGINT)),
+        (second_turn, lambda w: w.process.kill()),
+        (in_the_middle_of_counting, lambda w: w.children()[0].kill()),
+    ],
+    ids=["SIGINT", "SIGKILL of the worker", "SIGKILL of the model process"],
+)
+def test_after_an_interruption_the_turns_are_those_of_the_uninterrupted_run(
+    tmp_path: Path,
+    uninterrupted: Path,
+    at: Callable[[list[str]], bool],
+    blow: Callable[[Watched], object],
+) -> None:
+    write_lines(tmp_path, CONVERSATIONS)
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    strike(tmp_path, at, blow)
+    mh_batch(tmp_path, "status")
+    mh_batch(tmp_path, "work", "--model", "demo", code=1 if at is second_turn else 0)
+    assert rows(tmp_path, TURNS) == rows(uninterrupted, TURNS)
+    assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
+    assert rows(tmp_path, "pragma foreign_key_check") == []
+
+
+def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+    write_lines(tmp_path, CONVERSATIONS[:1])
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    refused: list[str] = []
+
+    def try_another(watched: Watched) -> None:
+        done = mh_batch(tmp_path, "work", "--model", "demo", code=3)
+        refused.append(done.stderr)
+        assert str(watched.process.pid) in done.stderr
+
+    strike(tmp_path, lambda event: event[0] == "attempt", try_another)
+    assert len(refused[0].splitlines()) == 1
+
+
+BAD_INPUT = {
+    "not JSON": b"{",
+    "not an object": b"[1]",
+    "no known shape": b'{"text": "x"}',
+    "an unknown role": b'{"messages": [{"role": "bot", "content": "x"}]}',
+    "a value out of range": b'{"prompt": "x", "temperature": -1}',
+    "a near miss": b'{"prompt": "x", "temprature": 1}',
+    "invalid UTF-8": b'{"prompt": "\xff"}',
+    "a duplicate": b'{"custom_id": "a", "prompt": "x"}\n{"custom_id": "a", "prompt": "y"}',
+    "an empty file": b"",
+    "a binary file": b"\x7fELF\0\0\0\n\0",
+}
+
+
+@pytest.mark.parametrize("content", BAD_INPUT.values(), ids=BAD_INPUT.keys())
+def test_bad_input_lands_nothing_and_is_named(tmp_path: Path, content: bytes) -> None:
+    good = b'{"custom_id": "good", "prompt": "x"}\n'
+    (tmp_path / "in.jsonl").write_bytes((good if content and content[0] != 0x7F else b"") + content)
+    done = mh_batch(tmp_path, "submit", "in.jsonl", code=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mh-batch: in.jsonl:")
+    assert rows(tmp_path, "select count(*) from jobs") == [(0,)]
+    assert rows(tmp_path, "select count(*) from batches") == [(0,)]
+
+
+def test_a_missing_file_and_a_folder_are_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for name in ("missing.jsonl", "folder"):
+        assert len(mh_batch(tmp_path, "submit", name, code=2).stderr.splitlines()) == 1
+
+
+def test_a_model_that_does_not_exist_leaves_the_jobs_queued(tmp_path: Path) -> None:
+    write_lines(tmp_path, CONVERSATIONS)
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    done = mh_batch(tmp_path, "work", "--model", "./nowhere", code=3)
+    assert "./nowhere" in done.stderr.splitlines()[-1]
+    assert rows(tmp_path, "select distinct status from jobs") == [("queued",)]
+
+
+def test_without_a_model_the_choices_are_named(tmp_path: Path) -> None:
+    write_lines(tmp_path, CONVERSATIONS)
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    assert "--model" in mh_batch(tmp_path, "work", code=3).stderr
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mh-batch.db").write_bytes(b"not a database, by any means" * 100)
+    write_lines(tmp_path, CONVERSATIONS)
+    for arguments in (["submit", "convos.jsonl"], ["work", "--model", "demo"], ["status"]):
+        assert len(mh_batch(tmp_path, *arguments, code=3).stderr.splitlines()) == 1
+    assert (tmp_path / "mh-batch.db").read_bytes() == b"not a database, by any means" * 100
+
+
+def test_the_example_file_is_drained_and_every_shape_in_it_answered(tmp_path: Path) -> None:
+    mh_batch(tmp_path, "run", str(EXAMPLE), "-o", "out.jsonl", "--model", "demo")
+    lines = {}
+    for text in (tmp_path / "out.jsonl").read_text().splitlines():
+        line = json.loads(text)
+        lines[line["custom_id"]] = line["response"]["body"]["choices"][0]
+    assert len(lines) == 8
+    (call,) = lines["tool"]["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+    assert lines["tool"]["finish_reason"] == "tool_calls"
+    assert lines["sum"]["message"]["content"] == "17 + 25 = 42"

@@ -1,0 +1,61 @@
+"""`mh-batch.toml` in the current folder: defaults that flags and lines override."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mh_batch.jobs.errors import InputError, SettingsError
+from mh_batch.jobs.settings import Settings, apply, profile_values
+
+CONFIG_NAME = "mh-batch.toml"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file's content; `None` means that the file does not say."""
+
+    model: str | None = None
+    profile: str | None = None
+    settings: dict[str, Any] = {}
+
+
+def read_config(folder: Path) -> Config:
+    """Read the configuration in `folder`; the defaults where there is none.
+
+    Raises `InputError` naming the key that is wrong.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+        apply(Settings(), config.settings)
+    except FileNotFoundError:
+        return Config()
+    except (msgspec.DecodeError, SettingsError, UnicodeDecodeError) as error:
+        raise InputError(f"{CONFIG_NAME}: {error}") from None
+    return config
+
+
+def effective_settings(config: Config, profile: str | None, assignments: Sequence[str]) -> Settings:
+    """Lay profile and `--set key=value` pairs over the configuration's values.
+
+    Raises `SettingsError` for a pair that is none, an unknown name or a value out of range.
+    """
+    settings = apply(Settings(), config.settings)
+    chosen = profile or config.profile
+    if chosen is not None:
+        settings = apply(settings, profile_values(chosen))
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment}: write it as key=value")
+        values[name.strip()] = value.strip()
+    return apply(settings, values, text=True)
+
+
+def named_model(name: str | None) -> str | None:
+    """Return a model's name as the database keeps it: a folder by its full path."""
+    if name is not None and name != "demo" and Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser().resolve())
+    return name

@@ -1,0 +1,131 @@
+"""The protocol between the worker and the model process: msgpack frames with a length in front.
+
+Every request carries an id and is answered by exactly one frame with that id.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
+
+PROTOCOL = 1
+HEADER_BYTES = 4
+MAX_FRAME_BYTES = 512 * 1024 * 1024
+
+Id = Annotated[int, Meta(ge=0)]
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """The first frame of the child: which protocol and program it speaks for."""
+
+    protocol: int
+    version: str
+    pid: int
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Load this model in place of any other; answered by `Loaded` or `Failed`."""
+
+    id: Id
+    model: str
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The model is in memory."""
+
+    id: Id
+    info: ModelInfo
+
+
+class Generate(msgspec.Struct, frozen=True, tag=True):
+    """Run one attempt; answered by `Generated` or `Failed`."""
+
+    id: Id
+    request: GenerationRequest
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """A sign of life, a few times a second: completion tokens so far."""
+
+    id: Id
+    tokens: int
+
+
+class Generated(msgspec.Struct, frozen=True, tag=True):
+    """The attempt is over, by itself or by a `Cancel`."""
+
+    id: Id
+    generation: Generation
+
+
+class Cancel(msgspec.Struct, frozen=True, tag=True):
+    """End that attempt within a token; its answer is the one `Generated`, whoever wins."""
+
+    id: Id
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The request cannot be done. `kind` is the name of an error class, `message` for people."""
+
+    id: Id
+    kind: str
+    message: str
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag=True):
+    """End when what is running is over."""
+
+
+ToChild = Load | Generate | Cancel | Shutdown
+ToParent = Hello | Loaded | Progress | Generated | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_to_child = msgspec.msgpack.Decoder(ToChild)
+_to_parent = msgspec.msgpack.Decoder(ToParent)
+
+
+class BadFrame(EnvironmentFault):
+    """The pipe carried something that is no frame."""
+
+
+def encode(frame: ToChild | ToParent) -> bytes:
+    """Return a frame with its length in front; raises `BadFrame` if it is too long."""
+    body = _encoder.encode(frame)
+    if len(body) > MAX_FRAME_BYTES:
+        raise BadFrame(f"a {type(frame).__name__} of {len(body)} bytes is too long to send")
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
+
+
+def body_length(header: bytes) -> int:
+    """Return how many bytes follow; raises `BadFrame` for a length that cannot be right."""
+    length = int.from_bytes(header, "big")
+    if not 0 < length <= MAX_FRAME_BYTES:
+        raise BadFrame(f"the pipe carries no frame: a length of {length} bytes")
+    return length
+
+
+def decode_to_child(body: bytes) -> ToChild:
+    """Decode a frame for the child; raises `BadFrame`."""
+    with _bad_frames():
+        frame: ToChild = _to_child.decode(body)
+        return frame
+
+
+def decode_to_parent(body: bytes) -> ToParent:
+    """Decode a frame for the worker; raises `BadFrame`."""
+    with _bad_frames():
+        frame: ToParent = _to_parent.decode(body)
+        return frame
+
+
+@contextmanager
+def _bad_frames() -> Iterator[None]:
+    try:
+        yield
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadFrame(f"the pipe carries no frame: {error}") from None

@@ -1,0 +1,158 @@
+"""The process that holds the model: one thread owns MLX, one reads the pipe.
+
+Started by `ModelClient`, never by hand. Its frames go through what were standard input and
+output at the start; libraries that print reach the worker's log instead.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, BinaryIO
+
+from mh_batch.jobs.errors import EnvironmentFault, JobError
+from mh_batch.jobs.generation import Generation, GenerationRequest
+
+from .frames import (
+    HEADER_BYTES,
+    PROTOCOL,
+    BadFrame,
+    Cancel,
+    Failed,
+    Generate,
+    Generated,
+    Hello,
+    Load,
+    Loaded,
+    Progress,
+    Shutdown,
+    ToParent,
+    body_length,
+    decode_to_child,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from mh_batch.engine.generate import Generator
+
+PROGRESS_SECONDS = 0.3
+
+
+class Inbox:
+    """Frames from the worker, read on a thread of their own so that a cancel gets through.
+
+    When the pipe closes the worker is gone, and so is any use for this process: it exits at
+    once, also in the middle of a generation.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._requests: queue.SimpleQueue[Load | Generate | Shutdown] = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+
+    def start(self) -> None:
+        """Begin to read."""
+        threading.Thread(target=self._read, name="frames", daemon=True).start()
+
+    def get(self) -> Load | Generate | Shutdown:
+        """Wait for the next request."""
+        return self._requests.get()
+
+    def is_cancelled(self, request_id: int) -> bool:
+        """Whether the worker has asked to end this request."""
+        return request_id in self._cancelled
+
+    def _read(self) -> None:
+        code = 1
+        try:
+            while header := self._stream.read(HEADER_BYTES):
+                frame = decode_to_child(self._stream.read(body_length(header)))
+                if isinstance(frame, Cancel):
+                    self._cancelled.add(frame.id)
+                else:
+                    self._requests.put(frame)
+            code = 0
+        except BadFrame as error:
+            print(f"mh-batch model process: {error}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+
+
+class ModelServer:
+    """Answers requests one after the other, on the thread that owns MLX."""
+
+    def __init__(self, inbox: Inbox, send: Callable[[ToParent], None]) -> None:
+        self._inbox = inbox
+        self._send = send
+        self._generator: Generator | None = None
+
+    def run(self) -> None:
+        """Serve until asked to shut down."""
+        while not isinstance(frame := self._inbox.get(), Shutdown):
+            try:
+                self._send(self._answer(frame))
+            except (JobError, EnvironmentFault) as error:
+                self._send(Failed(frame.id, type(error).__name__, str(error)))
+
+    def _answer(self, frame: Load | Generate) -> ToParent:
+        match frame:
+            case Load(request_id, model):
+                return self._load(request_id, model)
+            case Generate(request_id, request):
+                return Generated(request_id, self._generate(request_id, request))
+
+    def _load(self, request_id: int, model: str) -> Loaded:
+        from mh_batch.engine.generate import Generator
+        from mh_batch.engine.load import load
+
+        # the old weights go before the new ones come: both may not fit together
+        self._generator = None
+        loaded = load(model)
+        self._generator = Generator(loaded)
+        return Loaded(request_id, loaded.info)
+
+    def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
+        if self._generator is None:
+            raise EnvironmentFault("a generation was asked for before a model was loaded")
+        last = time.monotonic()
+
+        def progress(tokens: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= PROGRESS_SECONDS:
+                last = now
+                self._send(Progress(request_id, tokens))
+
+        return self._generator.generate(
+            request, lambda: self._inbox.is_cancelled(request_id), progress
+        )
+
+
+def main() -> None:
+    """Take over the pipes, say hello, serve."""
+    # the terminal's Ctrl-C reaches the whole group; only the worker decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe_in = os.fdopen(os.dup(0), "rb")
+    pipe_out = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+
+    def send(frame: ToParent) -> None:
+        pipe_out.write(encode(frame))
+        pipe_out.flush()
+
+    inbox = Inbox(pipe_in)
+    send(Hello(PROTOCOL, version("mh-batch"), os.getpid()))
+    inbox.start()
+    try:
+        ModelServer(inbox, send).run()
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
