@@ -1,0 +1,50 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Both set themselves up.
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo
+EXAMPLE := engine/demo/example.jsonl
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.installed
+	@rm -rf $(DEMO) && mkdir $(DEMO)
+	$(BIN)/mh-batch run $(EXAMPLE) --db $(DEMO)/mh-batch.db --model demo -o $(DEMO)/results.jsonl
+	@echo
+	$(BIN)/mh-batch status --db $(DEMO)/mh-batch.db
+	@echo
+	$(BIN)/mh-batch query --db $(DEMO)/mh-batch.db \
+	  "select custom_id, status, final, tokens, round(tokens_per_second) as tok_s from results"
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	@# type checkers cannot follow an editable install's package map: show them the same tree by links
+	@mkdir -p $(VENV)/typed/mh_batch
+	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
+	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(call install,.)
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(call install,.[dev])
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/bin/python:
+	@if command -v uv >/dev/null 2>&1; then uv venv --quiet --python '>=3.11' $(VENV); exit; fi; \
+	for py in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$py -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    exec $$py -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "mh-batch needs uv, or Python 3.11 or newer: install one of them and run make again"; exit 1
+
+install = @if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python -e '$(1)'; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '$(1)'; fi
