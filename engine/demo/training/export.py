@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--layout", choices=LAYOUTS, default="tables")
+    parser.add_argument("--layout", choices=LAYOUTS, default="full")
     options = parser.parse_args()
     export(options.checkpoint, options.folder, options.layout)
 

@@ -1,6 +1,6 @@
 """Train the demo model: `python -m mh_batch.engine.demo.training.train FOLDER`.
 
-One core and about 40 minutes. The folder gets a checkpoint every `--every` steps; an export of
+One core, about one second a step. The folder gets a checkpoint every `--every` steps; an export of
 any of them is a whole model. Set `TIKTOKEN_ENCODINGS_BASE` to a folder with o200k_base.tiktoken.
 """
 

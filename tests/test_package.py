@@ -1,0 +1,57 @@
+"""What is installed is whole: the demo model, the SQL and the type marks are in the wheel."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """A wheel built from a copy of the tree."""
+    copy = tmp_path_factory.mktemp("tree")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    for name in ("worker", "engine", "jobs", "store"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, check=True
+    )
+    return zipfile.ZipFile(copy / done.stdout.splitlines()[-1])
+
+
+def test_every_source_file_is_in_the_wheel_under_one_name(wheel: zipfile.ZipFile) -> None:
+    packed = {name for name in wheel.namelist() if name.endswith((".py", ".sql"))}
+    sources = {
+        f"mh_batch/{path.relative_to(ROOT)}"
+        for folder in ("worker", "engine", "jobs", "store")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".sql")
+    }
+    assert packed == sources
+    assert {name.split("/")[0] for name in wheel.namelist()} <= {
+        "mh_batch",
+        next(n.split("/")[0] for n in wheel.namelist() if ".dist-info" in n),
+    }
+
+
+def test_the_wheel_holds_the_demo_model_and_the_type_marks(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    for folder in ("worker", "engine", "jobs", "store"):
+        assert f"mh_batch/{folder}/py.typed" in names
+    for name in ("config.json", "model.safetensors", "MODEL_CARD.md", "example.jsonl"):
+        assert f"mh_batch/engine/demo/{name}" in names
+    assert sum(entry.compress_size for entry in wheel.infolist()) < 20 * MIB
+    assert sum(entry.file_size for entry in wheel.infolist()) < 30 * MIB
+
+
+def test_the_command_is_installed_as_mh_batch(wheel: zipfile.ZipFile) -> None:
+    (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert "mh-batch = mh_batch.worker.cli:main" in wheel.read(entry).decode()
