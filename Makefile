@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 EXAMPLE := engine/demo/example.jsonl
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO) && mkdir $(DEMO)
@@ -25,6 +25,10 @@ check: $(VENV)/.installed-dev
 	@mkdir -p $(VENV)/typed/mh_batch
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
+
+bench: $(VENV)/.installed
+	@mkdir -p tests/bench
+	$(BIN)/mh-batch bench --model demo --note tests/bench/README.md
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist *.egg-info

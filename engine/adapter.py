@@ -17,6 +17,10 @@ class Adapter(Protocol):
     def stop_tokens(self) -> frozenset[int]:
         """The token ids that end a completion."""
 
+    @property
+    def control_tokens(self) -> frozenset[int]:
+        """The token ids that are structure and not text, `stop_tokens` among them."""
+
     def render(self, prompt: Prompt) -> list[int]:
         """Return the prompt's token ids, up to where the model is to go on.
 
@@ -26,6 +30,19 @@ class Adapter(Protocol):
 
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are."""
+
+    def prefix_end(self, tokens: Sequence[int]) -> int:
+        """Return where a rendered prompt's instructions end and its conversation begins.
+
+        It only says where a prompt is worth cutting for reuse: any answer is right, a good one
+        is the same for all prompts with these instructions. 0 if nothing marks the place.
+        """
+
+    def answer(self, tokens: Sequence[int]) -> str | None:
+        """Return the text of the answer if an unfinished completion is inside it, else `None`.
+
+        Reasoning, headers and tool calls are no answer.
+        """
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""

@@ -16,6 +16,7 @@ CALL = 200_012
 
 CLOSERS = frozenset({END, RETURN, CALL})
 STOPS = frozenset({RETURN, CALL})
+CONTROLS = CLOSERS | {CONSTRAIN, CHANNEL, START, MESSAGE}
 
 # ids below are text, from here on `<|startoftext|>`, `<|endoftext|>` and the control tokens
 FIRST_CONTROL = 199_998

@@ -1,121 +1,123 @@
-"""The one place that runs the model: prompt in, token ids out, with the clock beside it."""
+"""The loop that draws token after token, with the clock beside it.
+
+Pipelined: the step for a token is queued on the device before that token is read here, so that
+the device never waits for Python. Between two tokens nothing is decoded, concatenated or
+allocated that grows with the completion, but for the list of ids.
+"""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.generate import generate_step
-from mlx_lm.models.cache import make_prompt_cache
 
 from mh_batch.jobs.generation import StopReason
-from mh_batch.jobs.settings import Sampling
 
-from .sampling import KeyedSampler, penalties
+from .stops import StopTexts
 
 
 @dataclass(frozen=True)
 class Watch:
     """What the outside wants of a running decode.
 
-    `cancelled` is asked at every token and every chunk of the prompt; `progress` is told the
-    number of tokens at every token.
+    `cancelled` is asked at every token and every portion of the prompt; `progress` is told the
+    number of tokens at every token. `observe` is shown every token that ends nothing by itself;
+    once it says yes the completion is a loop and ends. `None` for nobody who looks.
     """
 
     cancelled: Callable[[], bool]
     progress: Callable[[int], None]
+    observe: Callable[[int], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends a completion by itself: how many tokens, which tokens, which texts."""
+
+    max_tokens: int
+    stop_tokens: frozenset[int]
+    stop_texts: StopTexts | None = None
 
 
 @dataclass
 class Decoded:
-    """The tokens of one completion, why they ended, and what the clock and the caches said.
+    """The tokens of one completion, why they ended, and what the clock said.
 
-    `prefill_seconds` is the time until the prompt was in the caches and the first token drawn,
-    `first_token_seconds` until it was read, `decode_seconds` from there to the last token.
+    `first_drawn_seconds` is the time until the first token was drawn, `first_token_seconds` until
+    it was read, `decode_seconds` from there to the last token.
     """
 
     tokens: list[int] = field(default_factory=list)
     stop_reason: StopReason = StopReason.MAX_TOKENS
-    prefill_seconds: float = 0.0
+    first_drawn_seconds: float = 0.0
     first_token_seconds: float = 0.0
     decode_seconds: float = 0.0
-    kv_len: int = 0
-    kv_layout: str = ""
-
-
-class _Cancelled(Exception):
-    """Ends a prefill from inside mlx-lm's progress callback."""
 
 
 def decode(
     model: Any,
-    prompt: Sequence[int],
-    sampling: Sampling,
-    seed: int,
-    stop_tokens: frozenset[int],
+    caches: list[Any],
+    last_token: int,
+    draw: Callable[[Any, Any], Any],
+    ends: Ends,
     watch: Watch,
 ) -> Decoded:
-    """Generate until a stop token (kept), `sampling.max_tokens`, or a cancel.
+    """Generate until something in `ends` or `watch` ends it; a stop token is kept.
 
-    `seed` fixes every token together with the weights, the prompt and `sampling`.
+    `caches` hold the prompt but for `last_token`, and afterwards also what was generated, with
+    one token more or less. `draw` makes the next token `[1]` of logits `[1, vocabulary]` and the
+    token before. The last token of a stop text is kept, what was drawn behind it is not.
     """
-    cache = make_prompt_cache(model)
-    out = Decoded(kv_layout=layout(cache))
-    start = time.perf_counter()
+    out = Decoded()
+    clock = time.perf_counter
+    start = clock()
 
-    def prefilled(done: int, total: int) -> None:
-        if watch.cancelled():
-            raise _Cancelled
-        if done == total:
-            out.prefill_seconds = time.perf_counter() - start
+    def step(token: Any) -> Any:
+        drawn = draw(model(token[None], cache=caches)[:, -1, :], token)
+        mx.async_eval(drawn)  # type: ignore[no-untyped-call]
+        return drawn
 
-    steps = generate_step(
-        mx.array(list(prompt), dtype=mx.uint32),
-        model,
-        max_tokens=sampling.max_tokens,
-        sampler=KeyedSampler(sampling, seed),
-        logits_processors=penalties(sampling),
-        prompt_cache=cache,
-        prompt_progress_callback=prefilled,
-    )
-    # closed here and not by the garbage collector: a suspended step keeps its stream the default
-    with closing(steps):
-        try:
-            _collect(steps, out, stop_tokens, watch, start)
-        except _Cancelled:
-            out.stop_reason = StopReason.CANCELLED
-    out.kv_len = max((getattr(entry, "offset", 0) for entry in cache), default=0)
+    coming = step(mx.array([last_token], dtype=mx.uint32))
+    for left in range(ends.max_tokens - 1, -1, -1):
+        token = coming
+        if left:
+            coming = step(token)
+        if not out.tokens:
+            mx.eval(token)
+            out.first_drawn_seconds = clock() - start
+        out.tokens.append(token.item())
+        if len(out.tokens) == 1:
+            out.first_token_seconds = clock() - start
+        reason = _reason(out.tokens, ends, watch)
+        if reason is not None:
+            out.stop_reason = reason
+            break
+        watch.progress(len(out.tokens))
+    out.decode_seconds = clock() - start - out.first_token_seconds
+    _cut_at_stop_text(out, ends)
     return out
 
 
-def _collect(
-    steps: Any, out: Decoded, stop_tokens: frozenset[int], watch: Watch, start: float
-) -> None:
-    """Read tokens into `out` until one of them, or `watch`, ends it."""
-    tokens = out.tokens
-    clock = time.perf_counter
-    for token, _ in steps:
-        tokens.append(token)
-        if len(tokens) == 1:
-            out.first_token_seconds = clock() - start
-        if token in stop_tokens:
-            out.stop_reason = StopReason.STOP_TOKEN
-            break
-        if watch.cancelled():
-            out.stop_reason = StopReason.CANCELLED
-            break
-        watch.progress(len(tokens))
-    if tokens:
-        out.decode_seconds = clock() - start - out.first_token_seconds
+def _reason(tokens: list[int], ends: Ends, watch: Watch) -> StopReason | None:
+    """Return why the completion ends with the last of `tokens`, `None` if it goes on."""
+    if tokens[-1] in ends.stop_tokens:
+        return StopReason.STOP_TOKEN
+    if ends.stop_texts is not None and ends.stop_texts.find(tokens) is not None:
+        return StopReason.STOP_SEQUENCE
+    if watch.observe is not None and watch.observe(tokens[-1]):
+        return StopReason.LOOP_DETECTED
+    if watch.cancelled():
+        return StopReason.CANCELLED
+    return None
 
 
-def layout(cache: Sequence[Any]) -> str:
-    """Return the kinds of caches and how many layers have each, joined by `+`."""
-    counts: dict[str, int] = {}
-    for entry in cache:
-        size = getattr(entry, "max_size", None)
-        name = type(entry).__name__ + (f"({size})" if size else "")
-        counts[name] = counts.get(name, 0) + 1
-    return "+".join(f"{name}\u00d7{count}" for name, count in sorted(counts.items()))
+def _cut_at_stop_text(out: Decoded, ends: Ends) -> None:
+    """Drop what came behind a stop text: the loop looks for them only every few tokens."""
+    if ends.stop_texts is None or not out.tokens:
+        return
+    stopped = out.tokens[-1] in ends.stop_tokens
+    count = ends.stop_texts.find(out.tokens[:-1] if stopped else out.tokens, whole=True)
+    if count is not None:
+        del out.tokens[count:]
+        out.stop_reason = StopReason.STOP_SEQUENCE

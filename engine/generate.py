@@ -5,12 +5,14 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import mlx.core as mx
 import msgspec
 import psutil
 
-from mh_batch.jobs.errors import PromptTooLong
+from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import (
     FinishReason,
     Generation,
@@ -19,20 +21,42 @@ from mh_batch.jobs.generation import (
     StopReason,
     Timings,
 )
-from mh_batch.jobs.settings import Context, Sampling
+from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
-from .decode import Decoded, Watch, decode
+from . import memory
+from .decode import Decoded, Ends, Watch, decode
+from .fit import Fitted, Fitter
+from .kv import held, layout
 from .load import LoadedModel
+from .loops import LoopDetector, LoopMode
+from .penalties import penalises
+from .prefill import Prefilled, prefill
+from .prefix import PrefixCache
+from .sampling import Draw
+from .stops import StopTexts, cut_answer
+
+
+class Prepared(NamedTuple):
+    """A request and its prompt, rendered ahead."""
+
+    request: GenerationRequest
+    fitted: Fitted
 
 
 class Generator:
     """Runs requests on a loaded model, one at a time, all on the thread that loaded it."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, options: EngineOptions | None = None) -> None:
+        """Take a model loaded on this thread; `None` takes the default options."""
         self._model = loaded.model
         self._adapter = loaded.adapter
+        self._fitter = Fitter(loaded.adapter.render)
         self._context_tokens = loaded.info.context_tokens
         self._process = psutil.Process()
+        self._options = options or EngineOptions()
+        self._prefixes = PrefixCache(self._options.prefix_cache_bytes)
+        self._prepared: Prepared | None = None
+        memory.wire(self._options)
 
     def generate(
         self,
@@ -43,29 +67,26 @@ class Generator:
         """Run one attempt.
 
         `cancelled` is asked at every token; once it says yes the tokens so far come back with
-        `StopReason.CANCELLED`. `progress` is told the number of tokens after each. Raises
-        `PromptTooLong` if the prompt leaves no room for an answer, and `JobError` if the model's
-        format cannot express the conversation.
+        `StopReason.CANCELLED`. `progress` is told the number of tokens after each. A loop, as
+        `loop_detection` finds it, ends them with `StopReason.LOOP_DETECTED`. Oldest turns go where
+        the context is too small. Raises `PromptTooLong` if the last one alone leaves no room for an
+        answer, and `JobError` if the model's format cannot express the conversation or a bias is
+        for no token of the model.
         """
         mx.reset_peak_memory()
         start = time.perf_counter()
-        prompt = self._adapter.render(request.prompt)
+        prompt, max_tokens, dropped_turns = self._take_prepared(request) or self._fit(request)
         render_seconds = time.perf_counter() - start
-        limit = context_limit(request.context, self._context_tokens)
-        sampling = fit(request.sampling, len(prompt), limit)
-        decoded = decode(
-            self._model,
-            prompt,
-            sampling,
-            request.seed,
-            self._adapter.stop_tokens,
-            Watch(cancelled, progress),
-        )
+        sampling = msgspec.structs.replace(request.sampling, max_tokens=max_tokens)
+        watch = Watch(cancelled, progress, _loop_watch(sampling))
+        timings, decoded = self._complete(prompt, request, sampling, watch)
         start = time.perf_counter()
         parse = self._adapter.parse(decoded.tokens, decoded.stop_reason)
+        if decoded.stop_reason is StopReason.STOP_SEQUENCE:
+            parse = cut_answer(parse, sampling.stops)
         raw = self._adapter.decode(decoded.tokens)
         timings = msgspec.structs.replace(
-            _timings(len(prompt), sampling, decoded),
+            timings,
             render_seconds=render_seconds,
             parse_seconds=time.perf_counter() - start,
             **self._memory(),
@@ -79,7 +100,77 @@ class Generator:
             prompt_tokens=len(prompt),
             prompt_sha256=prompt_sha256(prompt),
             timings=timings,
+            max_tokens=max_tokens,
+            dropped_turns=dropped_turns,
         )
+
+    def prepare(self, request: GenerationRequest) -> None:
+        """Render a request that is likely to come next; on any thread, for it needs no MLX.
+
+        What is wrong with it shows when it comes.
+        """
+        with suppress(JobError):
+            self._prepared = Prepared(request, self._fit(request))
+
+    def _take_prepared(self, request: GenerationRequest) -> Fitted | None:
+        """Return what `prepare` made of this very request, `None` if it made nothing."""
+        prepared, self._prepared = self._prepared, None
+        return prepared.fitted if prepared is not None and prepared.request == request else None
+
+    def _fit(self, request: GenerationRequest) -> Fitted:
+        """Render the prompt, less what the context does not hold."""
+        return self._fitter.fit(
+            request.prompt,
+            request.sampling.max_tokens,
+            context_limit(request.context, self._context_tokens),
+            request.context.history_tokens,
+        )
+
+    def between_jobs(self) -> bool:
+        """Give memory that MLX holds back to the system if it is too much; return whether.
+
+        For the time between two jobs: within one, MLX uses again what it holds.
+        """
+        return memory.release(self._options)
+
+    def _complete(
+        self, prompt: list[int], request: GenerationRequest, sampling: Sampling, watch: Watch
+    ) -> tuple[Timings, Decoded]:
+        """Read the prompt and generate; return what the clock and the caches said, and the tokens.
+
+        `prefill_seconds` reaches until the first token is drawn, which reads the prompt's last.
+        """
+        start = time.perf_counter()
+        prefilled = prefill(
+            self._model,
+            prompt,
+            self._adapter.prefix_end(prompt),
+            request.context,
+            self._prefixes,
+            watch.cancelled,
+        )
+        seconds = time.perf_counter() - start
+        if prefilled.cancelled:
+            decoded = Decoded(stop_reason=StopReason.CANCELLED)
+        else:
+            draw = Draw(sampling, request.seed, prompt, self._adapter.control_tokens)
+            ends = self._ends(sampling)
+            decoded = decode(self._model, prefilled.caches, prompt[-1], draw, ends, watch)
+        timings = _timings(len(prompt), prefilled, decoded, seconds)
+        return msgspec.structs.replace(
+            timings,
+            max_kv_size=request.context.max_kv_size,
+            repetition_window=sampling.repetition_window if penalises(sampling) else None,
+            loop_detection_mode=sampling.loop_detection,
+        ), decoded
+
+    def _ends(self, sampling: Sampling) -> Ends:
+        """Return what ends a completion with these settings."""
+        stop_tokens = self._adapter.stop_tokens
+        if not sampling.stops:
+            return Ends(sampling.max_tokens, stop_tokens)
+        texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer)
+        return Ends(sampling.max_tokens, stop_tokens, texts)
 
     def _memory(self) -> dict[str, int]:
         """Return the memory fields of a timing row, in bytes."""
@@ -91,28 +182,19 @@ class Generator:
         }
 
 
+def _loop_watch(sampling: Sampling) -> Callable[[int], bool] | None:
+    """Return what is shown each token and says when they loop; `None` if nobody watches."""
+    mode = LoopMode(sampling.loop_detection)
+    if mode is LoopMode.OFF:
+        return None
+    push = LoopDetector(mode).push
+    return lambda token: push(token) is not None
+
+
 def context_limit(context: Context, model_tokens: int | None) -> int | None:
     """Return how many tokens prompt and completion may have together, `None` for no limit."""
     limits = [n for n in (context.max_context_tokens, model_tokens) if n is not None]
     return min(limits, default=None)
-
-
-def fit(sampling: Sampling, prompt_tokens: int, limit: int | None) -> Sampling:
-    """Return `sampling` with `max_tokens` lowered to what the context still holds.
-
-    Raises `PromptTooLong` if that is not even one token.
-    """
-    if limit is None:
-        return sampling
-    room = limit - prompt_tokens
-    if room < 1:
-        raise PromptTooLong(
-            f"the prompt has {prompt_tokens} tokens; with an answer of at least one token it "
-            f"exceeds the context of {limit}"
-        )
-    if room >= sampling.max_tokens:
-        return sampling
-    return msgspec.structs.replace(sampling, max_tokens=room)
 
 
 def finish_reason(stop_reason: StopReason, parse: Parse) -> FinishReason:
@@ -122,6 +204,9 @@ def finish_reason(stop_reason: StopReason, parse: Parse) -> FinishReason:
             return FinishReason.LENGTH
         case StopReason.CANCELLED:
             return FinishReason.CANCELLED
+        # what to make of a loop is the controller's business
+        case StopReason.STOP_SEQUENCE | StopReason.LOOP_DETECTED:
+            return FinishReason.STOP
         case StopReason.STOP_TOKEN:
             called = parse.well_formed and parse.calls
             return FinishReason.TOOL_CALLS if called else FinishReason.STOP
@@ -135,27 +220,24 @@ def prompt_sha256(tokens: Sequence[int]) -> str:
     return hashlib.sha256(ids.tobytes()).hexdigest()
 
 
-def _timings(prompt_tokens: int, sampling: Sampling, decoded: Decoded) -> Timings:
-    """Return what the decode itself knows of a timing row."""
+def _timings(prompt_tokens: int, prefilled: Prefilled, decoded: Decoded, seconds: float) -> Timings:
+    """Return what caches and clock say; `seconds` is how long the caches took to fill."""
     completion_tokens = len(decoded.tokens)
-    later_tokens = completion_tokens - 1
-    penalised = (
-        sampling.repetition_penalty != 1
-        or sampling.presence_penalty != 0
-        or sampling.frequency_penalty != 0
-    )
+    # the last token of a prompt is read by the first step of the decode
+    read = prefilled.done - prefilled.reused + (completion_tokens > 0)
+    prefill_seconds = seconds + decoded.first_drawn_seconds
     return Timings(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
-        prefill_seconds=decoded.prefill_seconds,
-        first_token_seconds=decoded.first_token_seconds,
+        prefill_seconds=prefill_seconds,
+        first_token_seconds=seconds + decoded.first_token_seconds if completion_tokens else 0.0,
         decode_seconds=decoded.decode_seconds,
-        prefill_tokens=prompt_tokens,
-        prefill_tokens_per_second=_rate(prompt_tokens, decoded.prefill_seconds),
-        tokens_per_second=_rate(later_tokens, decoded.decode_seconds),
-        kv_len=decoded.kv_len,
-        kv_layout=decoded.kv_layout,
-        repetition_window=sampling.repetition_window if penalised else None,
+        reused_tokens=prefilled.reused,
+        prefill_tokens=read,
+        prefill_tokens_per_second=_rate(read, prefill_seconds),
+        tokens_per_second=_rate(completion_tokens - 1, decoded.decode_seconds),
+        kv_len=held(prefilled.caches),
+        kv_layout=layout(prefilled.caches),
     )
 
 

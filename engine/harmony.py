@@ -19,7 +19,7 @@ from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
-from .control import spell
+from .control import CHANNEL, CONTROLS, MESSAGE, START, is_text, spell
 from .parse import parse_harmony
 from .text import clean, clean_tree
 from .vocabulary import harmony_encoding
@@ -32,10 +32,14 @@ class HarmonyAdapter:
     """Renders and reads Harmony; needs no tokenizer file."""
 
     name = "harmony"
+    control_tokens = CONTROLS
 
     def __init__(self) -> None:
         self._encoding = harmony_encoding()
         self.stop_tokens = frozenset(self._encoding.stop_tokens_for_assistant_actions())
+        self._instructors = frozenset(
+            self._encoding.encode(role.value)[0] for role in (Role.SYSTEM, Role.DEVELOPER)
+        )
 
     def render(self, prompt: Prompt) -> list[int]:
         """Return the prompt's token ids, up to and including `<|start|>assistant`.
@@ -55,6 +59,32 @@ class HarmonyAdapter:
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises."""
         return parse_harmony(tokens, stop_reason)
+
+    def prefix_end(self, tokens: Sequence[int]) -> int:
+        """Return where the first message begins that is neither system nor developer."""
+        for index, token in enumerate(tokens[:-1]):
+            if token == START and tokens[index + 1] not in self._instructors:
+                return index
+        return 0
+
+    def answer(self, tokens: Sequence[int]) -> str | None:
+        """Return the text of an open final message so far, or `None` outside of one.
+
+        Tokens without any structure are an answer, as they are to the parser.
+        """
+        text = len(tokens)
+        while text and is_text(tokens[text - 1]):
+            text -= 1
+        if not text:
+            return spell(tokens)
+        if tokens[text - 1] != MESSAGE:
+            return None
+        name = text - 1
+        while name and is_text(tokens[name - 1]):
+            name -= 1
+        if not name or tokens[name - 1] != CHANNEL:
+            return None
+        return spell(tokens[text:]) if spell(tokens[name : text - 1]).strip() == "final" else None
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""

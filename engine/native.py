@@ -42,6 +42,7 @@ class NativeAdapter:
             for token_id, token in self._tokenizer.added_tokens_decoder.items()
             if token.special and token.content not in (THINK, END_THINK)
         )
+        self.control_tokens = self._special | self.stop_tokens
         self._takes_system = self._probe_system()
         self._opens_thinking = self._probe_thinking()
 
@@ -77,6 +78,24 @@ class NativeAdapter:
         if answer is not None:
             sections.append(_section("final", answer, closed_by, damage))
         return make_parse(Rung.STRICT, sections, stop_reason)
+
+    def prefix_end(self, tokens: Sequence[int]) -> int:
+        """Return where the second message begins: where a control token comes again first.
+
+        Behind a system message that is the conversation, otherwise the end of the first turn,
+        which the same conversation's later prompts share.
+        """
+        seen: set[int] = set()
+        for index, token in enumerate(tokens):
+            if token in self._special:
+                if token in seen:
+                    return index
+                seen.add(token)
+        return 0
+
+    def answer(self, tokens: Sequence[int]) -> str | None:
+        """Return the text behind the reasoning so far, or `None` inside of it."""
+        return _split(self.decode(tokens), opened=self._opens_thinking)[1]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""

@@ -4,16 +4,15 @@ Token `i` of an attempt is drawn with a key made from the attempt's seed and `i`
 request gives the same tokens whatever ran before it in the process.
 """
 
-from collections.abc import Callable
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm import sample_utils
 
 from mh_batch.jobs.settings import Sampling
 
-Sampler = Callable[[Any], Any]
-Processor = Callable[[Any, Any], Any]
+from . import filters
+from .penalties import Penalties, penalises
 
 _MASK = (1 << 64) - 1
 
@@ -33,52 +32,62 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-class KeyedSampler:
+class Draw:
     """Draws the tokens of one attempt, in order: call `n` (from 0) draws token `n`."""
 
-    def __init__(self, sampling: Sampling, seed: int) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        seed: int,
+        prompt: Sequence[int],
+        protected: Collection[int] = (),
+    ) -> None:
+        """Begin behind `prompt`; XTC never drops the ids in `protected`."""
         self._sampling = sampling
         self._seed = seed
         self._index = 0
+        self._penalties = None
+        if penalises(sampling) or sampling.logit_bias:
+            self._penalties = Penalties(sampling, prompt)
+        self._protected = mx.array(sorted(protected), dtype=mx.uint32) if protected else None
 
-    def __call__(self, logprobs: Any) -> Any:
-        """Return the drawn ids, shape `[batch]`, for log-probabilities `[batch, vocabulary]`."""
+    def __call__(self, logits: Any, previous: Any) -> Any:
+        """Return the drawn id, `[1]`, for logits `[1, vocabulary]`.
+
+        `previous`, `[1]`, is the token before it; it may still be on its way. Raises `JobError`
+        if there is a bias for a token that the vocabulary does not have.
+        """
         index, self._index = self._index, self._index + 1
-        temperature = self._sampling.temperature
-        if temperature == 0:
-            return mx.argmax(logprobs, axis=-1)
-        kept = _filter(logprobs, self._sampling)
+        if self._penalties is not None:
+            logits = logits.astype(mx.float32)
+            if index:
+                self._penalties.push(previous)
+            logits = self._penalties(logits)
+        if self._sampling.temperature == 0:
+            return mx.argmax(logits, axis=-1)
         key = mx.random.key(token_key(self._seed, index))
-        return mx.random.categorical(kept * (1.0 / temperature), key=key)
+        return self._drawn(logits.astype(mx.float32), key)
 
-
-def _filter(logprobs: Any, sampling: Sampling) -> Any:
-    """Return `logprobs` without what top_p, min_p and top_k rule out, in mlx-lm's order."""
-    if sampling.top_p < 1.0:
-        logprobs = sample_utils.apply_top_p(logprobs, sampling.top_p)
-    if sampling.min_p > 0.0:
-        logprobs = sample_utils.apply_min_p(logprobs, sampling.min_p)
-    # mlx-lm refuses a top_k that keeps everything
-    if 0 < sampling.top_k < logprobs.shape[-1]:
-        logprobs = sample_utils.apply_top_k(logprobs, sampling.top_k)
-    return logprobs
-
-
-def penalties(sampling: Sampling) -> list[Processor]:
-    """Return what changes logits by the tokens so far; empty if no penalty is set."""
-    window = sampling.repetition_window
-    return list(
-        sample_utils.make_logits_processors(
-            repetition_penalty=_unless(sampling.repetition_penalty, 1.0),
-            repetition_context_size=window,
-            presence_penalty=_unless(sampling.presence_penalty, 0.0),
-            presence_context_size=window,
-            frequency_penalty=_unless(sampling.frequency_penalty, 0.0),
-            frequency_context_size=window,
-        )
-    )
-
-
-def _unless(value: float, off: float) -> float | None:
-    """Return `value`, or `None` if it is the one that does nothing."""
-    return None if value == off else value
+    def _drawn(self, logits: Any, key: Any) -> Any:
+        """Return an id at random from what the filters leave, in mlx-lm's order."""
+        sampling = self._sampling
+        if sampling.top_p < 1:
+            logits = filters.top_p(logits, sampling.top_p)
+        if sampling.min_p > 0:
+            logits = filters.min_p(logits, sampling.min_p)
+        if sampling.xtc_probability > 0:
+            key, xtc_key = mx.random.split(key)
+            logits = filters.xtc(
+                logits,
+                sampling.xtc_probability,
+                sampling.xtc_threshold,
+                self._protected,
+                xtc_key,
+            )
+        sharpness = 1.0 / sampling.temperature
+        if not 0 < sampling.top_k < logits.shape[-1]:
+            return mx.random.categorical(logits * sharpness, key=key)
+        ids = filters.top_k(logits, sampling.top_k)
+        among = mx.take_along_axis(logits, ids, axis=-1)
+        drawn = mx.random.categorical(among * sharpness, key=key)
+        return mx.take_along_axis(ids, drawn[:, None], axis=-1)[:, 0]

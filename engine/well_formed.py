@@ -134,7 +134,10 @@ def _of_whole(sections: Sequence[Section], stop_reason: StopReason) -> Iterator[
         yield "empty_final"
     if any(section.closed_by in STOPS for section in sections[:-1]):
         yield "after_stop"
-    if stop_reason is not StopReason.STOP_TOKEN:
+    if stop_reason is StopReason.STOP_SEQUENCE:
+        if not sections or sections[-1] not in finals or sections[-1].closed_by is not None:
+            yield "truncated"
+    elif stop_reason is not StopReason.STOP_TOKEN:
         yield "truncated"
     elif sections and sections[-1].closed_by not in STOPS:
         yield "no_stop_token"

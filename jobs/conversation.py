@@ -67,3 +67,8 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     turns: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     settings: dict[str, Any] = {}
+
+    @property
+    def asks(self) -> bool:
+        """Whether the context itself waits for an answer, before any of `turns` is played."""
+        return bool(self.messages) and self.messages[-1].role in ("user", "tool")

@@ -81,7 +81,14 @@ class ModelNotLoaded(EnvironmentFault):
 
 
 class ModelChanged(EnvironmentFault):
-    """A batch that began with one set of weights would go on with another."""
+    """A batch that began with one set of weights would go on with another.
+
+    `batch_id` is `None` where the weights changed under a running worker.
+    """
+
+    def __init__(self, message: str, batch_id: int | None = None) -> None:
+        self.batch_id = batch_id
+        super().__init__(message)
 
 
 class ModelProcessDied(EnvironmentFault):

@@ -40,9 +40,8 @@ def openai_line(job: FinishedJob) -> Line:
 def messages_line(job: FinishedJob) -> Line:
     """Return the whole conversation as chat messages, reasoning as `thinking`."""
     messages = list(job.request.messages)
-    context_asks = bool(messages) and messages[-1].role in ("user", "tool")
     for turn in job.turns:
-        if turn.place.turn > 1 or not context_asks:
+        if turn.place.turn > 1 or not job.request.asks:
             messages.append(Message("user", turn.user or ""))
         messages.append(reply(turn))
     line: Line = {"custom_id": job.custom_id, "messages": messages, "status": job.status}

@@ -11,9 +11,11 @@ from .settings import Context, Prompting, Sampling
 
 
 class StopReason(StrEnum):
-    """What ended the stream of tokens."""
+    """What ended the stream of tokens; `stop_sequence` is one of the texts of `Sampling.stop`."""
 
     STOP_TOKEN = "stop_token"
+    STOP_SEQUENCE = "stop_sequence"
+    LOOP_DETECTED = "loop_detected"
     MAX_TOKENS = "max_tokens"
     CANCELLED = "cancelled"
 
@@ -99,7 +101,9 @@ class Parse(msgspec.Struct, frozen=True):
 class Timings(msgspec.Struct, frozen=True):
     """Where the time and the memory of one attempt went; seconds, bytes and tokens.
 
-    `queue_seconds` is the wait outside the model's own work. `kv_len` is read from the caches.
+    `queue_seconds` is the wait outside the model's own work. Of `prompt_tokens`, `reused_tokens`
+    came from an earlier prompt and `prefill_tokens` were computed. `kv_len` is how many positions
+    the fullest cache held at the end, read from the caches.
     `None` means that it does not apply (no window, no decode step).
     """
 
@@ -130,8 +134,11 @@ class Generation(msgspec.Struct, frozen=True):
     """What one attempt produced.
 
     `tokens` are the completion's ids, the stop token included where there was one; `raw` is
-    their text with control tokens spelled out. `prompt_sha256` is over the prompt's ids as
-    uint32 little-endian.
+    their text with control tokens spelled out; both also hold a stop sequence that ended the
+    stream, which `parse` does not. `prompt_sha256` is over the prompt's ids as uint32
+    little-endian. `max_tokens` is what the attempt really had: less than was asked for where the
+    context was the limit. `dropped_turns` is how many of the oldest turns the prompt went without,
+    so that it fits the context.
     """
 
     tokens: tuple[int, ...]
@@ -142,6 +149,7 @@ class Generation(msgspec.Struct, frozen=True):
     prompt_tokens: int
     prompt_sha256: str
     timings: Timings
+    max_tokens: int | None = None
     dropped_turns: int = 0
 
 

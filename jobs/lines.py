@@ -56,8 +56,18 @@ class LineReader:
         """Refuse at once what is no text, instead of naming each of its lines."""
         if b"\0" in first or first.startswith((b"\x1f\x8b", b"PK\x03\x04")):
             raise InputError(f"{self.source}: a binary file, not JSON lines")
+        if not first.lstrip().startswith(b"{") and not _is_utf8(first):
+            raise InputError(f"{self.source}: not text, so not JSON lines")
         if first.strip() in (b"[", b"[{"):
             raise InputError(f"{self.source}: a JSON array; one object a line is needed")
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_line(number: int, line: bytes) -> JobLine | BadLine:

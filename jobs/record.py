@@ -1,6 +1,7 @@
 """What the store keeps of a running conversation: written by the drain, read back by `resume`."""
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -29,6 +30,15 @@ class Place(msgspec.Struct, frozen=True, order=True):
     turn: int = 1
     step: int = 0
     attempt: int = 1
+
+    @property
+    def whole(self) -> "Step":
+        """The step that the attempt belongs to."""
+        return self.choice, self.turn, self.step
+
+
+Step = tuple[int, int, int]
+"""Choice, turn and step: a place without its attempt."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -170,11 +180,28 @@ class JobLine(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw | None = None
 
 
+class Refused(msgspec.Struct, frozen=True):
+    """What a worker cannot run: models that do not load, and pairs of batch and model whose
+    weights are not those the batch began with. Their jobs stay queued and are passed over."""
+
+    models: frozenset[str] = frozenset()
+    in_batches: frozenset[tuple[int, str]] = frozenset()
+
+    def holds(self, batch_id: int, model: str) -> bool:
+        """Whether jobs of this batch on this model are passed over."""
+        return model in self.models or (batch_id, model) in self.in_batches
+
+
+Order = Literal["submission", "prefix"]
+
+
 class NewBatch(msgspec.Struct, frozen=True):
     """A batch about to be submitted.
 
     `source` is the file's name as the user gave it, `-` for standard input. `model` is the model
-    of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first.
+    of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first. `order`
+    `prefix` has jobs that begin alike claimed one after the other, so that the engine prefills
+    their common beginning once; the results are the same in any order.
     """
 
     name: str
@@ -182,3 +209,4 @@ class NewBatch(msgspec.Struct, frozen=True):
     settings: Settings
     model: str | None = None
     priority: int = 0
+    order: Order = "submission"

@@ -12,17 +12,29 @@ from msgspec import Meta
 from .errors import SettingsError
 from .near import nearest
 
+LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]
 Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 Positive = Annotated[int, Meta(ge=1)]
+Bytes = Annotated[int, Meta(ge=0)]
+TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
+Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
+StopText = Annotated[str, Meta(min_length=1, max_length=256)]
+StopTexts = Annotated[tuple[StopText, ...], Meta(max_length=4)]
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the next token is drawn and where a completion ends, in OpenAI's and mlx-lm's names.
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch the filter off.
-    `repetition_penalty` 1 is off; it and the other penalties look at the last
-    `repetition_window` tokens of prompt and completion. `max_tokens` counts completion tokens.
+    `xtc_probability` is how often XTC drops all choices above `xtc_threshold` but the least
+    likely of them. `repetition_penalty` 1 is off; it and the other penalties look at the last
+    `repetition_window` tokens of prompt and completion. `logit_bias` is added to the logits of
+    token ids, written as strings. `max_tokens` counts completion tokens.
+
+    `stop` is one text or up to four: the answer (the final channel, never reasoning, headers or
+    tool calls) ends before the first of them. `loop_detection` ends a completion that repeats
+    itself: `cheap` finds exact cycles of up to 64 tokens, `full` near repetition as well.
     """
 
     max_tokens: Positive = 4096
@@ -30,10 +42,20 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
     top_k: Annotated[int, Meta(ge=0)] = 0
     min_p: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    xtc_probability: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    xtc_threshold: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.1
     repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
     repetition_window: Positive = 256
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
+    logit_bias: dict[TokenId, Bias] = {}
+    stop: StopText | StopTexts = ()
+    loop_detection: LoopDetection = "cheap"
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop texts, however many there are."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
 class Prompting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,12 +65,21 @@ class Prompting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much the model may see.
+    """How much the model may see, and in which portions it reads a prompt.
 
     `max_context_tokens` bounds prompt plus completion; `None` takes the model's own limit.
+    `history_tokens` bounds the turns before the last one in a prompt; `None` leaves them what the
+    context holds. Where a bound is passed, oldest turns go, down to three quarters of it.
+    `max_kv_size` is how many positions a layer of full attention keeps: the first `kv_keep` and
+    the latest; `None` keeps all. `prefill_step` is the longest portion of a prompt, in tokens: it
+    decides the last bits of the logits, and what prompts can share.
     """
 
     max_context_tokens: Positive | None = None
+    history_tokens: Positive | None = None
+    max_kv_size: Annotated[int, Meta(ge=32)] | None = None
+    kv_keep: Annotated[int, Meta(ge=0)] = 4
+    prefill_step: Annotated[int, Meta(ge=16, le=65536)] = 512
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +101,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
+class EngineOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the engine uses memory, in bytes; nothing here changes a result.
+
+    `prefix_cache_bytes` bounds the states of prompt beginnings kept for later prompts; 0 keeps
+    none. `cache_high_water_bytes` is how much freed memory MLX may hold on to from job to job.
+    `wired_limit_bytes` is for `mx.set_wired_limit`, on Metal only; `None` never calls it, which
+    is the safe choice: wired memory is tied to kernel panics under long load.
+    """
+
+    prefix_cache_bytes: Bytes = 256 << 20
+    cache_high_water_bytes: Bytes = 1 << 30
+    wired_limit_bytes: Bytes | None = None
+
+
 GROUPS: dict[str, str] = {
     field.name: group.name
     for group in msgspec.structs.fields(Settings)
@@ -82,9 +127,9 @@ NAMES = frozenset(GROUPS) | {"seed"}
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quality": {},
-    "steady": {"max_tokens": 1024},
+    "steady": {"max_tokens": 1024, "history_tokens": 4096, "max_kv_size": 8192},
 }
-"""Named sets of values: `quality` is the built-in ones, `steady` suits long nights."""
+"""Named sets of values: `quality` is the built-in ones, `steady` suits long conversations."""
 
 
 def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) -> Settings:
@@ -110,19 +155,41 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
         for name, value in fields.items():
             built[group] = current = _replace(current, name, value, text)
     built["seed"] = _replace(Settings(), "seed", seed, text).seed
-    return msgspec.structs.replace(settings, **built)
+    applied = msgspec.structs.replace(settings, **built)
+    _check_window(applied.context)
+    return applied
+
+
+def _check_window(context: Context) -> None:
+    """Refuse a window that its kept positions fill: nothing would be left to slide."""
+    if context.max_kv_size is not None and context.kv_keep >= context.max_kv_size:
+        raise SettingsError(
+            f"kv_keep: must be below max_kv_size ({context.max_kv_size}), got {context.kv_keep}"
+        )
 
 
 def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
     """Return `struct` with one field changed, checked against the field's type and range."""
-    if text and value in ("none", "null"):
-        value = None
+    if text:
+        value = _from_text(value)
     try:
         checked = msgspec.convert({name: value}, type(struct), strict=not text)
     except msgspec.ValidationError as error:
         reason = str(error).removesuffix(f" - at `$.{name}`")
         raise SettingsError(f"{name}: {reason}, got {value!r}") from None
     return msgspec.structs.replace(struct, **{name: getattr(checked, name)})
+
+
+def _from_text(value: Any) -> Any:
+    """Return what a string of a command line stands for: null, a JSON object or array, itself."""
+    if value in ("none", "null"):
+        return None
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            return value
+    return value
 
 
 def profile_values(name: str) -> dict[str, Any]:

@@ -30,11 +30,9 @@ BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
 # each with the values that ask for nothing. Anything else is refused, never silently ignored.
 NEUTRAL: dict[str, tuple[bytes, ...]] = {
     "n": (b"1",),
-    "stop": (b"[]",),
     "stream": (b"false",),
     "logprobs": (b"false",),
     "top_logprobs": (b"0",),
-    "logit_bias": (b"{}",),
     "tool_choice": (b'"auto"',),
     "parallel_tool_calls": (b"true",),
     "response_format": (b'{"type":"text"}',),
@@ -128,6 +126,8 @@ def shape(fields: Fields) -> Shaped:
 def _openai_batch(fields: Fields) -> Shaped:
     """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
     extra = _unknown(fields, BATCH_KEYS, "")
+    for name in extra.keys() & LINE_KEYS:
+        raise BadField(f"{name}: belongs into body")
     if "method" in fields and _decode(fields, "method", str) != "POST":
         raise BadField("method: only POST")
     if "url" in fields:

@@ -1,6 +1,6 @@
--- The first (priority, batch) with queued jobs whose batch is ready. From above the highest
--- priority it steps from group to group over the index, so that a million rows of a batch that is
--- still loading cost one step.
+-- The (priority, batch) groups with queued jobs whose batch is ready, in claim order. From above the
+-- highest priority it steps from group to group over the index, so that a million rows of a batch
+-- that is still loading cost one step, and a reader that needs only the first group costs no more.
 WITH RECURSIVE heads (priority, batch_id) AS (
     SELECT 9223372036854775807, 0
     UNION ALL
@@ -25,4 +25,3 @@ SELECT h.priority, h.batch_id, b.name AS batch, b.model
 FROM heads AS h
 CROSS JOIN batches AS b ON b.id = h.batch_id
 WHERE b.state = 'ready'
-LIMIT 1

@@ -12,12 +12,12 @@ WITH RECURSIVE models (model) AS (
         LIMIT 1
     )
 )
-SELECT j.id, j.model, j.position
+SELECT j.id, j.model, j.claim_key, j.position
 FROM models AS m
 CROSS JOIN jobs AS j ON j.id = (
     SELECT n.id FROM jobs AS n
     WHERE n.status = 'queued' AND n.priority = :priority AND n.batch_id = :batch_id
         AND n.model IS m.model
-    ORDER BY n.position
+    ORDER BY n.claim_key, n.position
     LIMIT 1
 )

@@ -1,16 +1,20 @@
 """Which job is next, and taking it.
 
-The order: priority, then batch, then position. Among the jobs of one priority and batch those of
+The order: priority, then batch, then position (in a batch ordered by prefix, jobs that begin alike
+stand together). Among the jobs of one priority and batch those of
 the loaded model go first, so that a model is swapped only when the batch or the priority asks.
 """
+
+import sqlite3
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Request
-from mh_batch.jobs.errors import ModelChanged, NoModel
+from mh_batch.jobs.errors import ModelChanged, NoModel, SettingsError, StoreUnusable
 from mh_batch.jobs.generation import ModelInfo
-from mh_batch.jobs.record import ClaimedJob
+from mh_batch.jobs.record import ClaimedJob, Refused
 from mh_batch.jobs.seeds import job_seed
 from mh_batch.jobs.settings import Settings, apply
 
@@ -19,9 +23,9 @@ from .connection import immediate, snapshot
 from .sql import script
 
 FIRST_OF_MODEL = """
-SELECT id, model, position FROM jobs
+SELECT id, model, claim_key, position FROM jobs
 WHERE status = 'queued' AND priority = ? AND batch_id = ? AND model IS ?
-ORDER BY position
+ORDER BY claim_key, position
 LIMIT 1
 """
 _TAKE = """
@@ -37,6 +41,9 @@ _FREEZE_FINGERPRINT = "INSERT OR IGNORE INTO batch_models VALUES (?, ?, ?)"
 _FROZEN = "SELECT fingerprint FROM batch_models WHERE batch_id = ? AND model = ?"
 
 
+NOTHING = Refused()
+
+
 class _Next(msgspec.Struct, frozen=True):
     """The next job; `model` is the one it needs, `None` if nobody names one.
 
@@ -50,43 +57,61 @@ class _Next(msgspec.Struct, frozen=True):
     inherited: bool
 
 
-def next_model(db: Database, default: str | None, loaded: str | None) -> str | None:
-    """Return the model the next claim needs, `None` when nothing is queued.
+def next_model(
+    db: Database, default: str | None, loaded: str | None, refused: Refused = NOTHING
+) -> str | None:
+    """Return the model the next claim needs, `None` when nothing is queued that can be run.
 
-    `default` is for jobs and batches that name none, `loaded` the model in memory. Raises
-    `NoModel` if the next job has no model.
+    `default` is for jobs and batches that name none, `loaded` the model in memory; jobs of what is
+    `refused` are passed over. Raises `NoModel` if all that is left are jobs without a model.
     """
     with snapshot(db):
-        job = _next(db, default, loaded)
-    if job is None:
+        nameless = None
+        for job in _candidates(db, default, loaded, refused):
+            if job.model is not None:
+                return job.model
+            nameless = nameless or job
+    if nameless is None:
         return None
-    if job.model is None:
-        raise NoModel(
-            f"batch {job.batch_id} ({job.batch}) names no model; name one with --model: "
-            "demo to try it, a local folder, or a hub name such as "
-            "mlx-community/gpt-oss-20b-MXFP4-Q8"
-        )
-    return job.model
+    raise NoModel(
+        f"batch {nameless.batch_id} ({nameless.batch}) names no model; name one with --model: "
+        "demo to try it, a local folder, or a hub name such as "
+        "mlx-community/gpt-oss-20b-MXFP4-Q8"
+    )
 
 
-def claim(db: Database, run_id: int, model: ModelInfo, default: str | None) -> ClaimedJob | None:
+def claim(
+    db: Database,
+    run_id: int,
+    model: ModelInfo,
+    default: str | None,
+    refused: Refused = NOTHING,
+) -> ClaimedJob | None:
     """Take the next job if it is one for `model`; `None` if there is none or it needs another.
 
-    `default` is for jobs and batches that name no model. The first claim of a batch freezes the
-    model and its fingerprint. Raises `ModelChanged`, with the job still queued, if the batch
-    began with other weights under that name.
+    `default` is for jobs and batches that name no model; jobs of what is `refused` are passed
+    over. The first claim of a batch freezes the model and its fingerprint. Raises `ModelChanged`,
+    with the job still queued, if the batch began with other weights under that name, and
+    `StoreUnusable` if another version of the program wrote what this one cannot read.
     """
     with immediate(db):
-        job = _next(db, default, model.name)
+        candidates = _candidates(db, default, model.name, refused)
+        job = next((job for job in candidates if job.model is not None), None)
         if job is None or job.model != model.name:
             return None
         _freeze(db, job, model)
         values = (now(), model.name, model.fingerprint, run_id, job.id)
         row = db.conn.execute(_TAKE, values).fetchone()
         batch = db.conn.execute(_BATCH, (job.batch_id,)).fetchone()
-    request = msgspec.json.decode(row["request"], type=Request)
-    settings = msgspec.json.decode(batch["settings"], type=Settings)
-    settings = apply(settings, request.settings)
+        try:
+            request = msgspec.json.decode(row["request"], type=Request)
+            settings = msgspec.json.decode(batch["settings"], type=Settings)
+            settings = apply(settings, request.settings)
+        except (msgspec.DecodeError, SettingsError) as error:
+            raise StoreUnusable(
+                f"batch {job.batch_id} ({job.batch}) was written by another version of the "
+                f"program: {error}; upgrade, or submit its file again"
+            ) from None
     return ClaimedJob(
         id=job.id,
         batch_id=job.batch_id,
@@ -100,27 +125,49 @@ def claim(db: Database, run_id: int, model: ModelInfo, default: str | None) -> C
     )
 
 
-def _next(db: Database, default: str | None, loaded: str | None) -> _Next | None:
-    """Find the next job; every step is a look-up in the index of queued jobs."""
-    head = db.conn.execute(script("claim_head.sql")).fetchone()
-    if head is None:
-        return None
-    group = (head["priority"], head["batch_id"])
-    inherited = head["model"] or default
-    own_models = () if loaded is None else (loaded, None) if inherited == loaded else (loaded,)
-    found = [db.conn.execute(FIRST_OF_MODEL, (*group, own)).fetchone() for own in own_models]
-    rows = [row for row in found if row is not None]
-    if not rows:
-        names = {"priority": group[0], "batch_id": group[1]}
-        rows = db.conn.execute(script("claim_models.sql"), names).fetchall()
-    first = min(rows, key=lambda row: row["position"])
-    return _Next(
-        id=first["id"],
-        batch_id=head["batch_id"],
-        batch=head["batch"],
-        model=first["model"] or inherited,
-        inherited=first["model"] is None,
-    )
+def _candidates(
+    db: Database, default: str | None, loaded: str | None, refused: Refused
+) -> Iterator[_Next]:
+    """Yield the first job of each group that is not refused, in claim order.
+
+    Every step is a look-up in the index of queued jobs, and a reader that stops early pays for no
+    more. A job that nobody names a model for comes with `None`.
+    """
+    for head in db.conn.execute(script("claim_head.sql")):
+        inherited = head["model"] or default
+        own_models = () if loaded is None else (loaded, None) if inherited == loaded else (loaded,)
+        group = (head["priority"], head["batch_id"])
+        found = [db.conn.execute(FIRST_OF_MODEL, (*group, own)).fetchone() for own in own_models]
+        rows = _allowed([row for row in found if row is not None], head, inherited, refused)
+        if not rows:
+            names = {"priority": group[0], "batch_id": group[1]}
+            found = db.conn.execute(script("claim_models.sql"), names).fetchall()
+            rows = _allowed(found, head, inherited, refused)
+        # jobs without a model must not hide those of the same group that have one
+        rows = [row for row in rows if row["model"] or inherited] or rows
+        if not rows:
+            continue
+        first = min(rows, key=lambda row: (row["claim_key"], row["position"]))
+        yield _Next(
+            id=first["id"],
+            batch_id=head["batch_id"],
+            batch=head["batch"],
+            model=first["model"] or inherited,
+            inherited=first["model"] is None,
+        )
+
+
+def _allowed(
+    rows: Sequence[sqlite3.Row], head: sqlite3.Row, inherited: str | None, refused: Refused
+) -> list[sqlite3.Row]:
+    """Return the rows whose model is not refused in the group of `head`."""
+    batch_id = head["batch_id"]
+    models = [row["model"] or inherited for row in rows]
+    return [
+        row
+        for row, model in zip(rows, models, strict=True)
+        if model is None or not refused.holds(batch_id, model)
+    ]
 
 
 def _freeze(db: Database, job: _Next, model: ModelInfo) -> None:
@@ -134,5 +181,6 @@ def _freeze(db: Database, job: _Next, model: ModelInfo) -> None:
         raise ModelChanged(
             f"batch {job.batch_id} ({job.batch}) began with {model.name} of fingerprint "
             f"{began_with[:12]}, now it is {model.fingerprint[:12]}; bring the first weights "
-            "back, or submit the file again as a new batch"
+            "back, or submit the file again as a new batch",
+            job.batch_id,
         )

@@ -160,5 +160,8 @@ def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
         attempts=row["attempts"],
         retries=row["retries"],
         completion_tokens=row["completion_tokens"],
-        tokens_per_second=row["completion_tokens"] / seconds if seconds else None,
+        # the first token of each attempt belongs to its prefill
+        tokens_per_second=(row["completion_tokens"] - row["attempts"]) / seconds
+        if seconds
+        else None,
     )

@@ -56,6 +56,7 @@ CREATE TABLE jobs (
         status IN ('queued', 'running', 'done', 'incomplete', 'failed', 'cancelled')
     ),
     priority INTEGER NOT NULL DEFAULT 0,
+    claim_key INTEGER NOT NULL DEFAULT 0,
     model TEXT,
     model_fingerprint TEXT,
     run_id INTEGER REFERENCES runs (id),
@@ -71,8 +72,9 @@ CREATE UNIQUE INDEX jobs_custom_id ON jobs (batch_id, custom_id);
 -- Counts read it alone; results walk it a status at a time, already in order.
 CREATE INDEX jobs_by_status ON jobs (batch_id, status, position);
 -- Claims walk it from the front. `model` before `position`, so that the first job of a given
--- model is one step away however the models of a batch are mixed.
-CREATE INDEX jobs_queued ON jobs (priority DESC, batch_id, model, position)
+-- model is one step away however the models of a batch are mixed. `claim_key` is 0 in a batch in
+-- submission order, and the same number for jobs that begin alike in one ordered by prefix.
+CREATE INDEX jobs_queued ON jobs (priority DESC, batch_id, model, claim_key, position)
     WHERE status = 'queued';
 CREATE INDEX jobs_running ON jobs (id) WHERE status = 'running';
 

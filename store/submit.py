@@ -10,6 +10,7 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import BadLine, StoreUnusable
+from mh_batch.jobs.prefix import prefix_key
 from mh_batch.jobs.record import JobLine, NewBatch
 
 from .clock import now
@@ -25,7 +26,7 @@ CHUNK_BYTES = 4_000_000
 _LOADING_PRAGMAS = "PRAGMA synchronous = NORMAL; PRAGMA ignore_check_constraints = ON;"
 _SETTLED_PRAGMAS = "PRAGMA synchronous = FULL; PRAGMA ignore_check_constraints = OFF;"
 
-Row = tuple[int, int, str, int, str | None, str | None, str]
+Row = tuple[int, int, str, int, str | None, int, str | None, str]
 
 _BEGIN = """
 INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
@@ -33,8 +34,8 @@ VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
 RETURNING id
 """
 _ADD = """
-INSERT INTO jobs (batch_id, position, custom_id, priority, model, metadata, request)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (batch_id, custom_id) DO NOTHING
 """
 _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
@@ -53,11 +54,11 @@ class Submission:
     `count` how many jobs it holds.
     """
 
-    def __init__(self, db: Database, batch_id: int, priority: int, presence: int) -> None:
+    def __init__(self, db: Database, batch_id: int, batch: NewBatch, presence: int) -> None:
         self.batch_id = batch_id
         self.count = 0
         self._db = db
-        self._priority = priority
+        self._batch = batch
         self._presence = presence
         self._published = False
 
@@ -85,7 +86,7 @@ class Submission:
                 )
                 batch_id = db.conn.execute(_BEGIN, values).fetchone()[0]
             db.conn.executescript(_LOADING_PRAGMAS)
-            return cls(db, batch_id, batch.priority, presence)
+            return cls(db, batch_id, batch, presence)
         except BaseException:
             os.close(presence)
             raise
@@ -140,8 +141,9 @@ class Submission:
         for line in lines:
             request = encode(line.request).decode()
             metadata = None if line.metadata is None else bytes(line.metadata).decode()
-            key = (self.batch_id, line.number, line.custom_id, self._priority)
-            rows.append((*key, line.model or None, metadata, request))
+            key = (self.batch_id, line.number, line.custom_id, self._batch.priority)
+            order = prefix_key(line.request) if self._batch.order == "prefix" else 0
+            rows.append((*key, line.model or None, order, metadata, request))
             chunk.append(line)
             size += len(request) + len(metadata or "")
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:

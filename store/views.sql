@@ -1,3 +1,5 @@
+-- Speeds are of decoding: the first token of an answer belongs to the prefill.
+
 -- One row a finished job; the texts are those of the last turn of the first choice, tokens and
 -- speed are over the attempts that were kept.
 CREATE VIEW results AS
@@ -19,7 +21,7 @@ SELECT
         WHERE t.job_id = j.id
     ) AS tokens,
     (
-        SELECT sum(m.completion_tokens) / nullif(sum(m.decode_seconds), 0)
+        SELECT sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.decode_seconds), 0)
         FROM turns AS t JOIN timings AS m ON m.attempt_id = t.accepted_attempt_id
         WHERE t.job_id = j.id
     ) AS tokens_per_second,
@@ -47,7 +49,7 @@ SELECT
     sum(m.prompt_tokens) AS prompt_tokens,
     sum(m.completion_tokens) AS completion_tokens,
     sum(m.decode_seconds) AS decode_seconds,
-    sum(m.completion_tokens) / nullif(sum(m.decode_seconds), 0) AS tokens_per_second,
+    sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.decode_seconds), 0) AS tokens_per_second,
     sum(m.prefill_tokens) / nullif(sum(m.prefill_seconds), 0) AS prefill_tokens_per_second
 FROM timings AS m
 JOIN attempts AS a ON a.id = m.attempt_id
@@ -60,7 +62,7 @@ SELECT
     kv_len / 1024 * 1024 + 1023 AS kv_to,
     count(*) AS attempts,
     sum(completion_tokens) AS completion_tokens,
-    sum(completion_tokens) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
     sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second
 FROM timings
 GROUP BY 1, 2;

@@ -1,8 +1,9 @@
 """The command line. Only typer is imported up here: `--help` must be quick."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,10 @@ from mh_batch.jobs.settings import PROFILES
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from .drain import Work
-    from .work import Outcome
+    from mh_batch.jobs.record import Order as OrderName
+    from mh_batch.jobs.settings import Settings
+
+    from .work import Outcome, Work
 
 app = typer.Typer(
     name="mh-batch",
@@ -36,6 +39,10 @@ Model = Annotated[
         help="For jobs that name none: demo, a local folder, or a hub name.",
     ),
 ]
+BatchModel = Annotated[
+    str | None,
+    typer.Option("--model", help="For lines that name none; else whatever `work` brings."),
+]
 Name = Annotated[str | None, typer.Option("--name", help="The batch's name; else the file's.")]
 Profile = Annotated[
     str | None, typer.Option("--profile", help=f"Named settings: {', '.join(PROFILES)}.")
@@ -44,7 +51,15 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as max_tokens=512."),
 ]
-Priority = Annotated[int, typer.Option("--priority", help="Higher goes first.")]
+Priority = Annotated[
+    int, typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher goes first.")
+]
+Order = Annotated[
+    str,
+    typer.Option(
+        "--order", help="submission, or prefix: claim jobs together that begin alike (faster)."
+    ),
+]
 Format = Annotated[str, typer.Option("--format", help="openai or messages.")]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
@@ -54,40 +69,88 @@ BatchRef = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A numbe
 DEFAULT_DB = Path("mh-batch.db")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"mh-batch {version('mh-batch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Overnight batch processor for local language models: JSONL in, SQLite out."""
+
+
 @app.command()
 def submit(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="JSON lines; - is stdin.")],
     db: Db = DEFAULT_DB,
     name: Name = None,
-    model: Model = None,
+    model: BatchModel = None,
     priority: Priority = 0,
     profile: Profile = None,
     assignments: Set = None,
+    order: Order = "submission",
 ) -> None:
     """Put the conversations of each FILE into the queue, all lines of it or none."""
     from mh_batch.jobs.record import NewBatch
 
-    settings, default_model = _settings(profile, assignments)
+    settings = _settings(profile, assignments)
     for source in files:
         batch = NewBatch(
             name=name or ("stdin" if source == "-" else Path(source).stem),
             source=source,
             settings=settings,
-            model=_model_name(model or default_model),
+            model=_model_name(model),
             priority=priority,
+            order=_checked_order(order),
         )
         _submit(db, batch)
 
 
 @app.command()
-def work(db: Db = DEFAULT_DB, model: Model = None) -> None:
+def work(
+    db: Db = DEFAULT_DB,
+    model: Model = None,
+    recycle_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--recycle-bytes",
+            min=1,
+            help="Start a new model process between jobs once it holds more memory than this.",
+        ),
+    ] = None,
+    prefix_cache_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--prefix-cache-bytes",
+            min=0,
+            help="Memory for beginnings that prompts share; 0 keeps none.",
+        ),
+    ] = None,
+) -> None:
     """Run the queued conversations, one after the other, until none is left."""
+    from msgspec.structs import replace
+
     from mh_batch.store.connection import require_store
 
-    _, default_model = _settings(None, None)
     # a mistyped --db must not make a new, empty database
     require_store(db)
-    _exit(_work(_task(db, model or default_model)).exit_code)
+    task = _task(db, model)
+    if recycle_bytes is not None:
+        task = replace(task, recycle_bytes=recycle_bytes)
+    if prefix_cache_bytes is not None:
+        engine = replace(task.engine, prefix_cache_bytes=prefix_cache_bytes)
+        task = replace(task, engine=engine)
+    _exit(_work(task).exit_code)
 
 
 @app.command()
@@ -99,16 +162,20 @@ def run(
     profile: Profile = None,
     assignments: Set = None,
     form: Format = "openai",
+    order: Order = "submission",
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results: all in one."""
     from mh_batch.jobs.record import NewBatch
 
+    from .reading import check_output
+
     _check_format(form)
-    settings, default_model = _settings(profile, assignments)
+    check_output(output, db, *([] if file == "-" else [file]))
+    settings = _settings(profile, assignments)
     name = "stdin" if file == "-" else Path(file).stem
-    chosen = _model_name(model or default_model)
-    batch_id = _submit(db, NewBatch(name, file, settings, chosen))
-    outcome = _work(_task(db, chosen))
+    batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
+    batch_id = _submit(db, batch)
+    outcome = _work(_task(db, model))
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         _exit(1)
@@ -178,12 +245,51 @@ def query(
     reading.print_query(db, sql, "csv" if csv else "json" if json else "table")
 
 
-def _settings(profile: str | None, assignments: list[str] | None) -> tuple[Any, str | None]:
-    """Return the effective settings and the configuration's model."""
+@app.command()
+def bench(
+    model: Annotated[
+        str, typer.Option("--model", help="demo, random, a local folder, or a hub name.")
+    ] = "demo",
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only these scenarios: decode,prefix."),
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of each figure.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small sizes: seconds a scenario.")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also the top 20 of a profile of the engine.")
+    ] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw it as PNG (needs mh-batch[plot]).")
+    ] = None,
+    note: Annotated[
+        Path | None, typer.Option("--note", help="Write the ratios here as Markdown.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option("--compare", help="A former --json: print what changed.")
+    ] = None,
+) -> None:
+    """Measure the engine and the worker beside plain references, always the same way."""
+    from rich.console import Console
+
+    from .bench.run import Outputs, Request
+    from .bench.run import run as run_bench
+
+    outputs = Outputs(json=json, plot=plot, note=note, compare=compare)
+    request = Request(
+        _model_name(model) or model, rounds, quick, tuple(only or ()), profile, outputs
+    )
+    run_bench(request, _say, Console())
+
+
+def _settings(profile: str | None, assignments: list[str] | None) -> "Settings":
+    """Return the effective settings of what is submitted."""
     from .config import effective_settings, read_config
 
-    config = read_config(Path.cwd())
-    return effective_settings(config, profile, assignments or []), config.model
+    return effective_settings(read_config(Path.cwd()), profile, assignments or [])
 
 
 def _model_name(name: str | None) -> str | None:
@@ -197,6 +303,13 @@ def _check_format(form: str) -> None:
 
     if form not in FORMATS:
         raise InputError(f"--format {form}: there are {', '.join(FORMATS)}")
+
+
+def _checked_order(order: str) -> "OrderName":
+    known: dict[str, OrderName] = {"submission": "submission", "prefix": "prefix"}
+    if order not in known:
+        raise InputError(f"--order {order}: there are {', '.join(known)}")
+    return known[order]
 
 
 def _submit(db: Path, batch: Any) -> int:
@@ -215,9 +328,18 @@ def _submit(db: Path, batch: Any) -> int:
 
 
 def _task(db: Path, model: str | None) -> "Work":
-    from .drain import Work
+    """Return what a worker is to do; without `model` it serves the configuration's."""
+    from .config import read_config
+    from .work import Work
 
-    return Work(db=db, model=_model_name(model), logs=db.resolve().parent / "logs")
+    config = read_config(Path.cwd())
+    return Work(
+        db=db,
+        model=_model_name(model or config.model),
+        logs=db.resolve().parent / "logs",
+        engine=config.engine,
+        recycle_bytes=config.recycle_bytes,
+    )
 
 
 def _work(task: "Work") -> "Outcome":
@@ -229,7 +351,8 @@ def _work(task: "Work") -> "Outcome":
 
     outcome = anyio.run(drain_queue, task, open_display())
     ended = ", ".join(f"{n} {status}" for status, n in sorted(outcome.tally.ended.items()))
-    _say(f"{outcome.reason.replace('_', ' ')}: {ended or 'nothing to do'}")
+    idle = "no job was finished" if outcome.stopped else "nothing to do"
+    _say(f"{outcome.reason.replace('_', ' ')}: {ended or idle}")
     if outcome.stopped:
         _say("`mh-batch work` goes on where this stopped")
     return outcome
@@ -266,19 +389,20 @@ def _exit(code: int) -> None:
 
 def main() -> None:
     """Run the command line; an error of ours is one clear line and its exit code."""
-    _guarded(app)
-
-
-def _guarded(command: Callable[[], None]) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # an answer may hold what the terminal's encoding does not
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        command()
+        app()
     except MhBatchError as error:
         _say(f"mh-batch: {error}")
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # the reader of our output (head, less) has seen enough
-        sys.stderr.close()
-        sys.exit(0)
+    except OSError as error:
+        # a full disk behind standard output, no rights somewhere: not a fault of the program
+        name = f"{error.filename}: " if error.filename else ""
+        _say(f"mh-batch: {name}{error.strerror or error}")
+        sys.exit(3)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from mh_batch.jobs.errors import InputError, SettingsError
-from mh_batch.jobs.settings import Settings, apply, profile_values
+from mh_batch.jobs.settings import EngineOptions, Settings, apply, profile_values
 
 CONFIG_NAME = "mh-batch.toml"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file's content; `None` means that the file does not say."""
+    """The file's content; `None` means that the file does not say.
+
+    `settings` are for what is submitted, `engine` and `recycle_bytes` for the worker.
+    """
 
     model: str | None = None
     profile: str | None = None
     settings: dict[str, Any] = {}
+    engine: EngineOptions = EngineOptions()
+    recycle_bytes: Annotated[int, Meta(ge=1)] | None = None
 
 
 def read_config(folder: Path) -> Config:
@@ -31,6 +37,8 @@ def read_config(folder: Path) -> Config:
         apply(Settings(), config.settings)
     except FileNotFoundError:
         return Config()
+    except OSError as error:
+        raise InputError(f"{CONFIG_NAME}: {error.strerror}") from None
     except (msgspec.DecodeError, SettingsError, UnicodeDecodeError) as error:
         raise InputError(f"{CONFIG_NAME}: {error}") from None
     return config
@@ -41,10 +49,13 @@ def effective_settings(config: Config, profile: str | None, assignments: Sequenc
 
     Raises `SettingsError` for a pair that is none, an unknown name or a value out of range.
     """
-    settings = apply(Settings(), config.settings)
-    chosen = profile or config.profile
-    if chosen is not None:
-        settings = apply(settings, profile_values(chosen))
+    settings = Settings()
+    if config.profile is not None and profile is None:
+        # named in the file itself: what the file says explicitly wins over it
+        settings = apply(settings, profile_values(config.profile))
+    settings = apply(settings, config.settings)
+    if profile is not None:
+        settings = apply(settings, profile_values(profile))
     values = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")

@@ -21,9 +21,21 @@ from mh_batch.jobs.record import (
     assistant_message,
 )
 from mh_batch.jobs.seeds import attempt_seed
+from mh_batch.jobs.settings import Sampling
 from mh_batch.jobs.status import Status
 
-from .policy import Accept, Decision, GiveUp, Plan, Retry, RetryReason, best, decide, plan
+from .policy import (
+    Accept,
+    Decision,
+    Failure,
+    GiveUp,
+    Plan,
+    Retry,
+    RetryReason,
+    best,
+    decide,
+    plan,
+)
 
 
 class Generate(msgspec.Struct, frozen=True):
@@ -73,12 +85,12 @@ class ConversationRun:
     def resume(cls, job: ClaimedJob, recorded: Recorded) -> ConversationRun:
         """Return the run as it stood when the last of `recorded` was written."""
         run = cls(job)
-        kept = {turn.place: turn for turn in recorded.turns}
+        kept = {turn.place.whole: turn for turn in recorded.turns}
         for attempt in recorded.attempts:
             run._tries.append(attempt)
             if attempt.verdict is not Verdict.RETRY:
-                settled = run._settled()
-                run._close_turn(kept.get(settled.place, settled))
+                # what was recorded counts, whatever today's policy would have kept
+                run._close_turn(kept[attempt.place.whole])
         return run
 
     @property
@@ -88,8 +100,8 @@ class ConversationRun:
 
     @property
     def between_turns(self) -> bool:
-        """Whether nothing of the current turn has been generated yet: a good place to stop."""
-        return not self._tries and self._unwritten is None
+        """Whether nothing is begun that would be lost or done again: a good place to stop."""
+        return not self._tries and self._unwritten is None and self._end is None
 
     def next(self) -> Action:
         """Return what to do now."""
@@ -109,7 +121,7 @@ class ConversationRun:
             verdict=verdict,
             retry_reason=reason,
             seed=attempt_seed(self._job.seed, self._place()),
-            sampling=self._plan().sampling,
+            sampling=_used(self._plan().sampling, generation),
             generation=generation,
             started_at=started_at,
             finished_at=finished_at,
@@ -129,8 +141,12 @@ class ConversationRun:
         return Place(turn=self._turn, attempt=len(self._tries) + 1)
 
     def _plan(self) -> Plan:
-        reasons = [RetryReason(t.retry_reason) for t in self._tries if t.retry_reason]
-        return plan(self._job.settings.sampling, reasons)
+        failures = [
+            Failure(RetryReason(t.retry_reason), t.sampling.max_tokens)
+            for t in self._tries
+            if t.retry_reason
+        ]
+        return plan(self._job.settings.sampling, failures)
 
     def _request(self) -> GenerationRequest:
         settings, attempt = self._job.settings, self._plan()
@@ -146,7 +162,7 @@ class ConversationRun:
 
     def _open_first_turn(self) -> None:
         """Start with the context's own last message if it waits for an answer."""
-        if self._history and self._history[-1].role in ("user", "tool"):
+        if self._job.request.asks:
             last = self._history[-1]
             self._user = last.content if last.role == "user" else None
         else:
@@ -200,6 +216,13 @@ class ConversationRun:
             )
         reason = last.retry_reason or "earlier_turn"
         return JobEnd(Status.INCOMPLETE, reason, "the attempts of a turn ran out; its best is kept")
+
+
+def _used(sampling: Sampling, generation: Generation) -> Sampling:
+    """Return the sampling as it really was: the context may have held less than was planned."""
+    if generation.max_tokens is None:
+        return sampling
+    return msgspec.structs.replace(sampling, max_tokens=generation.max_tokens)
 
 
 def _verdict(decision: Decision) -> tuple[Verdict, RetryReason | None]:

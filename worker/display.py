@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -46,13 +47,13 @@ class Summary:
         self.jobs = 0
         self.waiting: int | None = None
         self.unsuccessful = 0
-        self.tokens = 0
+        self.decoded_tokens = 0
         self.decode_seconds = 0.0
 
     def take(self, tally: "Tally", waiting: int) -> None:
         """Bring the figures up to date."""
         self.jobs, self.waiting = tally.jobs, waiting
-        self.tokens, self.decode_seconds = tally.tokens, tally.decode_seconds
+        self.decoded_tokens, self.decode_seconds = tally.decoded_tokens, tally.decode_seconds
         self.unsuccessful = sum(tally.ended.get(status, 0) for status in UNSUCCESSFUL)
 
     def line(self) -> str:
@@ -61,7 +62,7 @@ class Summary:
             return "0 done"
         parts = [f"{self.jobs}/{self.jobs + self.waiting} jobs"]
         if self.decode_seconds:
-            parts.append(f"{self.tokens / self.decode_seconds:.0f} tok/s")
+            parts.append(f"{self.decoded_tokens / self.decode_seconds:.0f} tok/s")
         left = (time.monotonic() - self.started) / self.jobs * self.waiting
         parts.append(f"{duration(left)} left")
         if self.unsuccessful:
@@ -73,6 +74,11 @@ def duration(seconds: float) -> str:
     """Return a duration as people write it: `0:42`, `5:00`, `1:05:00`, `2 days, 3:00:00`."""
     text = str(timedelta(seconds=round(seconds)))
     return text.removeprefix("0:").removeprefix("0") if text.startswith("0:") else text
+
+
+def end_line(job: ClaimedJob, end: JobEnd) -> str:
+    """Return how a job ended that did not go well."""
+    return f"{job.custom_id}: {end.status} ({end.error_code}): {end.error}"
 
 
 class PlainDisplay:
@@ -90,8 +96,9 @@ class PlainDisplay:
         pass
 
     def note(self, text: str) -> None:
-        """Print it."""
-        print(text, file=self._out, flush=True)
+        """Print it; a reader that went away must not end the night."""
+        with suppress(OSError):
+            print(text, file=self._out, flush=True)
 
     def attempt_started(self, job: ClaimedJob, place: Place) -> None:
         """Nothing: a line an attempt is too much."""
@@ -103,7 +110,7 @@ class PlainDisplay:
         """Print the progress, at most every few seconds and at the end of the queue."""
         self._summary.take(tally, waiting)
         if end.error:
-            self.note(f"{job.custom_id}: {end.status} ({end.error_code}): {end.error}")
+            self.note(end_line(job, end))
         now = time.monotonic()
         if now - self._last >= PLAIN_SECONDS or not waiting:
             self._last = now
@@ -125,11 +132,13 @@ class LiveDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._current = ""
-        self._live.stop()
+        with suppress(OSError):
+            self._live.stop()
 
     def note(self, text: str) -> None:
-        """Print it above the live line."""
-        self._live.console.print(Text(text))
+        """Print it above the live line; a terminal that went away must not end the night."""
+        with suppress(OSError):
+            self._live.console.print(Text(text))
 
     def attempt_started(self, job: ClaimedJob, place: Place) -> None:
         """Show which conversation, turn and attempt is running."""
@@ -140,13 +149,14 @@ class LiveDisplay:
     def tokens(self, count: int) -> None:
         """Show how far the running attempt is."""
         self._tokens = count
-        self._live.refresh()
+        with suppress(OSError):
+            self._live.refresh()
 
     def job_ended(self, job: ClaimedJob, end: JobEnd, tally: "Tally", waiting: int) -> None:
         """Bring the line up to date; tell of a job that did not go well."""
         self._summary.take(tally, waiting)
         if end.error:
-            self.note(f"{job.custom_id}: {end.status} ({end.error_code}): {end.error}")
+            self.note(end_line(job, end))
 
     def _render(self) -> Text:
         line = self._summary.line()

@@ -1,6 +1,6 @@
 """The protocol between the worker and the model process: msgpack frames with a length in front.
 
-Every request carries an id and is answered by exactly one frame with that id.
+A request carries an id and is answered by exactly one frame with that id.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,9 @@ from msgspec import Meta
 
 from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
+from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 1
+PROTOCOL = 2
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
@@ -33,6 +34,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
     id: Id
     model: str
+    options: EngineOptions
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
@@ -40,6 +42,16 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
 
     id: Id
     info: ModelInfo
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """A hint, never answered: this comes next, render it while the model works."""
+
+    request: GenerationRequest
+
+
+class Settle(msgspec.Struct, frozen=True, tag=True):
+    """A job is over, never answered: give memory back if too much of it is held."""
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
@@ -81,7 +93,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """End when what is running is over."""
 
 
-ToChild = Load | Generate | Cancel | Shutdown
+ToChild = Load | Prepare | Generate | Settle | Cancel | Shutdown
 ToParent = Hello | Loaded | Progress | Generated | Failed
 
 _encoder = msgspec.msgpack.Encoder()

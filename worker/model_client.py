@@ -14,6 +14,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from mh_batch.jobs import errors
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
+from mh_batch.jobs.settings import EngineOptions
 
 from .frames import (
     HEADER_BYTES,
@@ -26,7 +27,9 @@ from .frames import (
     Hello,
     Load,
     Loaded,
+    Prepare,
     Progress,
+    Settle,
     Shutdown,
     ToChild,
     ToParent,
@@ -49,11 +52,19 @@ class Death(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.signal is not None:
-            how = f"killed by {signal.Signals(self.signal).name}"
+            how = f"killed by {signal_name(self.signal)}"
         else:
             how = f"exit code {self.exit_code}"
         last = self.stderr_tail.strip().splitlines()[-1:] or ["it said nothing"]
         return f"{how}; {last[0]}"
+
+
+def signal_name(number: int) -> str:
+    """Return `SIGKILL` for 9; a signal without a name is given by its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class ProcessDied(errors.ModelProcessDied):
@@ -65,7 +76,7 @@ class ProcessDied(errors.ModelProcessDied):
 
 
 class ModelClient:
-    """One running model process. Made by `model_process()`."""
+    """One running model process. Made by `start_model()`."""
 
     def __init__(self, process: Process, log: BinaryIO) -> None:
         assert process.stdin is not None
@@ -89,9 +100,9 @@ class ModelClient:
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             raise BadFrame(f"the model process answers with another protocol: {hello}")
 
-    async def load(self, model: str) -> ModelInfo:
+    async def load(self, model: str, options: EngineOptions) -> ModelInfo:
         """Load a model; raises `ModelNotLoaded`, or `ProcessDied` if it took the process along."""
-        answer = await self._ask(Load(self._take_id(), model))
+        answer = await self._ask(Load(self._take_id(), model, options))
         if not isinstance(answer, Loaded):
             raise BadFrame(f"a Load was answered with {type(answer).__name__}")
         return answer.info
@@ -105,6 +116,16 @@ class ModelClient:
             raise BadFrame(f"a Generate was answered with {type(answer).__name__}")
         return answer.generation
 
+    async def prepare(self, request: GenerationRequest) -> None:
+        """Hint that this comes next; a hint that does not arrive costs nothing but time."""
+        with suppress(ProcessDied):
+            await self._send(Prepare(request))
+
+    async def settle(self) -> None:
+        """Tell that a job is over, so that memory held beyond the limit is given back."""
+        with suppress(ProcessDied):
+            await self._send(Settle())
+
     async def cancel(self) -> None:
         """End the running attempt within a token; its answer still comes."""
         if self._current is not None:
@@ -116,7 +137,7 @@ class ModelClient:
             if self._process.returncode is None:
                 with anyio.move_on_after(SHUTDOWN_SECONDS):
                     # a broken pipe: it is ending already
-                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
                         await self._to_child.send(encode(Shutdown()))
                     await self._process.wait()
             self.kill()
@@ -154,7 +175,7 @@ class ModelClient:
     async def _send(self, frame: ToChild) -> None:
         try:
             await self._to_child.send(encode(frame))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             raise ProcessDied(await self._death()) from None
 
     async def _receive(self) -> ToParent:
@@ -181,7 +202,7 @@ def _error(failed: Failed) -> errors.MhBatchError:
 
 
 @asynccontextmanager
-async def model_process(
+async def start_model(
     log_path: Path, command: tuple[str, ...] = COMMAND
 ) -> AsyncGenerator[ModelClient, None]:
     """Start a model process whose output goes to the end of `log_path`; end it on the way out."""

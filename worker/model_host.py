@@ -1,28 +1,40 @@
 """The model a drain works with: started when needed, swapped, brought back after a death."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import anyio
 
-from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
+from mh_batch.jobs.settings import EngineOptions
 
-from .model_client import COMMAND, ModelClient, ProcessDied, model_process
+from .model_client import COMMAND, ModelClient, ProcessDied, start_model
+
+T = TypeVar("T")
 
 
 class ModelHost:
     """Keeps at most one model process and at most one model in it; ends it on the way out."""
 
-    def __init__(self, log_path: Path, command: tuple[str, ...] = COMMAND) -> None:
+    def __init__(
+        self, log_path: Path, options: EngineOptions, command: tuple[str, ...] = COMMAND
+    ) -> None:
         self._log_path = log_path
+        self._options = options
         self._command = command
         self._stack = AsyncExitStack()
         self._client: ModelClient | None = None
         self._info: ModelInfo | None = None
+        self._fingerprints: dict[str, str] = {}
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What is in memory, or `None`."""
+        return self._info
 
     @property
     def loaded(self) -> str | None:
@@ -46,22 +58,42 @@ class ModelHost:
         await self._forget()
 
     async def ensure(self, model: str) -> ModelInfo:
-        """Have `model` in memory and say what it is; raises `ModelNotLoaded`."""
+        """Have `model` in memory and say what it is.
+
+        Raises `ModelNotLoaded`, or `ModelChanged` if it is loaded again and is another one.
+        """
         if self._info is not None and self._info.name == model:
             return self._info
         self._info = None
         try:
             if self._client is None:
                 self._client = await self._stack.enter_async_context(
-                    model_process(self._log_path, self._command)
+                    start_model(self._log_path, self._command)
                 )
-            self._info = await self._client.load(model)
+            info = await self._or_kill(self._client.load(model, self._options))
         except ProcessDied as error:
             await self._forget()
             raise ModelNotLoaded(
                 f"{model}: the model process died while loading it: {error.death}"
             ) from None
-        return self._info
+        if self._fingerprints.setdefault(model, info.fingerprint) != info.fingerprint:
+            raise ModelChanged(f"{model}: its weights changed while the worker was running")
+        self._info = info
+        return info
+
+    async def prepare(self, request: GenerationRequest) -> None:
+        """Hint that this comes next; does nothing without a model."""
+        if self._client is not None:
+            await self._client.prepare(request)
+
+    async def settle(self) -> None:
+        """Tell the model process that a job is over."""
+        if self._client is not None:
+            await self._client.settle()
+
+    async def recycle(self) -> None:
+        """End the model process; the next `ensure` starts a new one."""
+        await self._forget()
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[int], None]
@@ -73,12 +105,18 @@ class ModelHost:
         """
         assert self._client is not None, "ensure() comes first"
         try:
-            return await self._client.generate(request, on_progress)
+            return await self._or_kill(self._client.generate(request, on_progress))
         except ProcessDied:
             await self._forget()
             raise
+
+    async def _or_kill(self, answer: Awaitable[T]) -> T:
+        """Wait for an answer; if nobody wants it any more, the process need not finish it."""
+        try:
+            return await answer
         except anyio.get_cancelled_exc_class():
-            self._client.kill()
+            if self._client is not None:
+                self._client.kill()
             raise
 
     async def _forget(self) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mh_batch.jobs.errors import EnvironmentFault, JobError
 from mh_batch.jobs.generation import Generation, GenerationRequest
+from mh_batch.jobs.settings import EngineOptions
 
 from .frames import (
     HEADER_BYTES,
@@ -28,7 +29,9 @@ from .frames import (
     Hello,
     Load,
     Loaded,
+    Prepare,
     Progress,
+    Settle,
     Shutdown,
     ToParent,
     body_length,
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.3
 
+Request = Load | Generate | Settle | Shutdown
+
 
 class Inbox:
     """Frames from the worker, read on a thread of their own so that a cancel gets through.
@@ -51,16 +56,24 @@ class Inbox:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._requests: queue.SimpleQueue[Load | Generate | Shutdown] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._prepare: Callable[[GenerationRequest], None] | None = None
         self._cancelled: set[int] = set()
 
     def start(self) -> None:
         """Begin to read."""
         threading.Thread(target=self._read, name="frames", daemon=True).start()
 
-    def get(self) -> Load | Generate | Shutdown:
+    def get(self) -> Request:
         """Wait for the next request."""
         return self._requests.get()
+
+    def prepare_with(self, prepare: Callable[[GenerationRequest], None] | None) -> None:
+        """Have hints of what comes next worked on by `prepare`, on the reading thread.
+
+        `None` passes them over.
+        """
+        self._prepare = prepare
 
     def is_cancelled(self, request_id: int) -> bool:
         """Whether the worker has asked to end this request."""
@@ -73,6 +86,9 @@ class Inbox:
                 frame = decode_to_child(self._stream.read(body_length(header)))
                 if isinstance(frame, Cancel):
                     self._cancelled.add(frame.id)
+                elif isinstance(frame, Prepare):
+                    if self._prepare is not None:
+                        self._prepare(frame.request)
                 else:
                     self._requests.put(frame)
             code = 0
@@ -93,6 +109,10 @@ class ModelServer:
     def run(self) -> None:
         """Serve until asked to shut down."""
         while not isinstance(frame := self._inbox.get(), Shutdown):
+            if isinstance(frame, Settle):
+                if self._generator is not None:
+                    self._generator.between_jobs()
+                continue
             try:
                 self._send(self._answer(frame))
             except (JobError, EnvironmentFault) as error:
@@ -100,19 +120,21 @@ class ModelServer:
 
     def _answer(self, frame: Load | Generate) -> ToParent:
         match frame:
-            case Load(request_id, model):
-                return self._load(request_id, model)
+            case Load(request_id, model, options):
+                return self._load(request_id, model, options)
             case Generate(request_id, request):
                 return Generated(request_id, self._generate(request_id, request))
 
-    def _load(self, request_id: int, model: str) -> Loaded:
+    def _load(self, request_id: int, model: str, options: EngineOptions) -> Loaded:
         from mh_batch.engine.generate import Generator
         from mh_batch.engine.load import load
 
         # the old weights go before the new ones come: both may not fit together
+        self._inbox.prepare_with(None)
         self._generator = None
         loaded = load(model)
-        self._generator = Generator(loaded)
+        self._generator = Generator(loaded, options)
+        self._inbox.prepare_with(self._generator.prepare)
         return Loaded(request_id, loaded.info)
 
     def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
@@ -134,7 +156,7 @@ class ModelServer:
 
 def main() -> None:
     """Take over the pipes, say hello, serve."""
-    # the terminal's Ctrl-C reaches the whole group; only the worker decides what it means
+    # only the worker decides what Ctrl-C means, also if somebody starts this outside its session
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     pipe_in = os.fdopen(os.dup(0), "rb")
     pipe_out = os.fdopen(os.dup(1), "wb")

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from mh_batch.jobs.generation import FinishReason, Generation, StopReason
+from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.settings import Sampling
 
 BUDGET_GROWTH = 1.25
@@ -15,12 +15,23 @@ BUDGET_GROWTH = 1.25
 class RetryReason(StrEnum):
     """Why an attempt was not accepted."""
 
+    LOOP_DETECTED = "loop_detected"
     LENGTH = "length"
     MALFORMED = "malformed"
     EMPTY_FINAL = "empty_final"
 
 
+LOOP_PENALTY = 1.1
+"""The least `repetition_penalty` of an attempt after a loop; each further loop multiplies it."""
+
+LOOP_WINDOW = 512
+"""The least `repetition_window` of an attempt after a loop: longer than what the loop repeats."""
+
 GUIDANCE: dict[RetryReason, str] = {
+    RetryReason.LOOP_DETECTED: (
+        "The last attempt repeated itself. Do not repeat words or lines. "
+        "Be brief and end with a final answer."
+    ),
     RetryReason.LENGTH: (
         "The last attempt ran out of room. Think briefly, be brief, and end with a final answer."
     ),
@@ -31,6 +42,13 @@ GUIDANCE: dict[RetryReason, str] = {
         "The last attempt was not a well-formed answer. Think briefly, then give one final answer."
     ),
 }
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """An attempt that was not accepted: why, and how many tokens it really had."""
+
+    reason: RetryReason
+    max_tokens: int
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -68,7 +86,12 @@ def decide(generation: Generation, attempt: int, max_attempts: int) -> Decision:
 
 
 def fault(generation: Generation) -> RetryReason | None:
-    """Return what is wrong with a generation, or `None` if it is good."""
+    """Return what is wrong with a generation, or `None` if it is good.
+
+    What ended the stream counts first: a cut answer may read as if it were whole.
+    """
+    if generation.stop_reason is StopReason.LOOP_DETECTED:
+        return RetryReason.LOOP_DETECTED
     if generation.stop_reason is StopReason.MAX_TOKENS:
         return RetryReason.LENGTH
     if "empty_final" in generation.parse.problems:
@@ -78,19 +101,33 @@ def fault(generation: Generation) -> RetryReason | None:
     return None
 
 
-def plan(sampling: Sampling, reasons: Sequence[RetryReason]) -> Plan:
-    """Return what the next attempt of a step runs with, after attempts that failed by `reasons`.
+def plan(sampling: Sampling, failures: Sequence[Failure]) -> Plan:
+    """Return what the next attempt of a step runs with, after attempts that failed.
 
-    The user's `sampling` is the base every time, so nothing of a retry outlives its step. Running
-    out of room first earns a larger budget; guidance follows where that was not enough.
+    The user's `sampling` is the base every time, so nothing of a retry outlives its step.
+
+    - Out of room: a quarter more of it; with guidance where that was tried, or where the context
+      holds no more.
+    - A loop: a repetition penalty over a longer window, `full` loop detection, and guidance.
+    - Anything else: guidance, and the new seed that every attempt has.
     """
-    if not reasons:
+    if not failures:
         return Plan(sampling, None)
-    lengths = sum(reason is RetryReason.LENGTH for reason in reasons)
+    last = failures[-1]
+    lengths = sum(failure.reason is RetryReason.LENGTH for failure in failures)
+    loops = sum(failure.reason is RetryReason.LOOP_DETECTED for failure in failures)
     budget = int(sampling.max_tokens * BUDGET_GROWTH**lengths)
     changed = msgspec.structs.replace(sampling, max_tokens=budget)
-    guided = reasons[-1] is not RetryReason.LENGTH or lengths > 1
-    return Plan(changed, GUIDANCE[reasons[-1]] if guided else None)
+    if loops:
+        changed = msgspec.structs.replace(
+            changed,
+            repetition_penalty=max(sampling.repetition_penalty, 1.0) * LOOP_PENALTY**loops,
+            repetition_window=max(sampling.repetition_window, LOOP_WINDOW),
+            loop_detection="full",
+        )
+    context_is_full = last.max_tokens < sampling.max_tokens
+    only_room = last.reason is RetryReason.LENGTH and lengths == 1 and not context_is_full
+    return Plan(changed, None if only_room else GUIDANCE[last.reason])
 
 
 def best(generations: Sequence[Generation]) -> int:
@@ -104,7 +141,7 @@ def best(generations: Sequence[Generation]) -> int:
         parse = generation.parse
         return (
             bool((parse.text("final") or "").strip()) or bool(parse.calls),
-            generation.finish_reason is not FinishReason.LENGTH,
+            generation.stop_reason is StopReason.STOP_TOKEN,
             -len(parse.problems),
             -index,
         )

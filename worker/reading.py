@@ -1,9 +1,11 @@
 """What the reading commands print: status, results, one conversation, a query."""
 
 import csv
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,16 +15,19 @@ from rich.table import Table
 from rich.text import Text
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.errors import EnvironmentFault, InputError
 from mh_batch.jobs.formats import FORMATS
-from mh_batch.jobs.record import Attempt, Place
+from mh_batch.jobs.record import Attempt
 from mh_batch.jobs.status import FINISHED, Status
+from mh_batch.store.connection import location
 from mh_batch.store.query import query
 from mh_batch.store.queue import recorded
 from mh_batch.store.reports import batch_reports, find_batch, find_job, latest_batch
 from mh_batch.store.results import finished_job, finished_jobs
 
 UNFOLDED = 1_000_000
+TABLE_ROWS = 1000
+DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
 
 
 def print_status(db: Database, ref: str | None, as_json: bool) -> None:
@@ -57,7 +62,7 @@ def write_results(
     wanted = parse_statuses(statuses) if statuses else chosen.statuses
     batch = find_batch(db, ref) if ref else latest_batch(db)
     written = 0
-    with _output(output) as out:
+    with _output(output, location(db)) as out:
         for job in finished_jobs(db, batch.id, sorted(wanted)):
             out.write(msgspec.json.encode(chosen.line(job)).decode() + "\n")
             written += 1
@@ -73,21 +78,50 @@ def parse_statuses(text: str) -> frozenset[Status]:
     return frozenset(Status(name) for name in names)
 
 
+def check_output(path: str, db: Path, *inputs: str) -> None:
+    """Raise `InputError` if results cannot go to `path`: before hours of work, not after them.
+
+    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`.
+    """
+    target = Path(path).resolve()
+    taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
+    if path != "-" and target in (*taken, *(Path(name).resolve() for name in inputs)):
+        raise InputError(f"{path}: the results would overwrite it")
+    folder = Path(path).resolve().parent
+    if path != "-" and not folder.is_dir():
+        raise InputError(f"{path}: there is no folder {folder}")
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder, not a file")
+
+
 @contextmanager
-def _output(path: str) -> Iterator[TextIO]:
+def _output(path: str, db: Path) -> Iterator[TextIO]:
+    """Open standard output for `-`, else a file that appears whole or not at all.
+
+    What is no ordinary file (a pipe, a device) is written to as it is. Raises `EnvironmentFault`
+    on a full disk and the like.
+    """
+    check_output(path, db)
     if path == "-":
         yield sys.stdout
         return
-    target = Path(path)
-    partial = target.with_name(target.name + ".partial")
+    target = Path(path).resolve()
+    replaces = target.is_file() or not target.exists()
+    written = target.with_name(target.name + ".partial") if replaces else target
     try:
-        with partial.open("w", encoding="utf-8") as out:
+        with written.open("w", encoding="utf-8") as out:
             yield out
-        partial.replace(target)
+        if replaces:
+            if target.exists():
+                shutil.copymode(target, written)
+            written.replace(target)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise EnvironmentFault(f"{path}: {error.strerror}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        if replaces:
+            written.unlink(missing_ok=True)
 
 
 def print_job(db: Database, ref: str, with_attempts: bool) -> None:
@@ -99,13 +133,12 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
         console.print(Text(f"{job.error_code}: {job.error}", style="red"))
     for message in job.request.messages:
         _print_message(console, message.role, message.content)
-    asked = bool(job.request.messages) and job.request.messages[-1].role in ("user", "tool")
     attempts = recorded(db, job.id).attempts if with_attempts else ()
     for turn in job.turns:
-        if turn.place.turn > 1 or not asked:
+        if turn.place.turn > 1 or not job.request.asks:
             _print_message(console, "user", turn.user or "")
         for attempt in attempts:
-            if _same_step(attempt, turn.place):
+            if attempt.place.whole == turn.place.whole:
                 console.print(Text(attempt_line(attempt), style="dim"))
         for channel in turn.parse.channels:
             name = (
@@ -114,15 +147,10 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
                 else (channel.channel)
             )
             _print_message(console, f"assistant · {name}", channel.text)
-    settled = {(t.place.choice, t.place.turn, t.place.step) for t in job.turns}
+    settled = {turn.place.whole for turn in job.turns}
     for attempt in attempts:
-        if (attempt.place.choice, attempt.place.turn, attempt.place.step) not in settled:
+        if attempt.place.whole not in settled:
             console.print(Text(attempt_line(attempt), style="dim"))
-
-
-def _same_step(attempt: Attempt, place: Place) -> bool:
-    a = attempt.place
-    return (a.choice, a.turn, a.step) == (place.choice, place.turn, place.step)
 
 
 def attempt_line(attempt: Attempt) -> str:
@@ -146,10 +174,17 @@ def _print_message(console: Console, who: str, text: str) -> None:
 
 
 def print_query(path: Path, sql: str, form: str) -> None:
-    """Run one read-only query and print it as `table`, `csv` or `json` (a line a row)."""
+    """Run one read-only query and print it as `table`, `csv` or `json` (a line a row).
+
+    A table shows at most `TABLE_ROWS` rows and says so: its columns are as wide as their widest
+    value, so all of it is held in memory. The other forms stream.
+    """
     columns, rows = query(path, sql)
     if form == "table":
-        _print_table(columns, rows)
+        shown = list(islice(rows, TABLE_ROWS))
+        _print_table(columns, shown)
+        if next(iter(rows), None) is not None:
+            print(f"... the first {TABLE_ROWS} rows; --csv and --json give all", file=sys.stderr)
     elif form == "csv":
         writer = csv.writer(sys.stdout)
         writer.writerow(columns)

@@ -18,7 +18,7 @@ from mh_batch.store.submit import Submission
 T = TypeVar("T")
 
 CHUNK_LINES = 1000
-SHOWN_BAD_LINES = 20
+SHOWN_BAD_LINES = 1000
 
 
 class Submitted(msgspec.Struct, frozen=True):

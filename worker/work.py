@@ -1,21 +1,43 @@
 """`mh-batch work`: lock, recover, drain, and an honest end whatever happens."""
 
 import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 import anyio
 import msgspec
-from anyio.abc import TaskStatus
+from sqlite_utils import Database
 
-from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable
+from mh_batch.jobs.settings import EngineOptions
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
 
 from .display import Display
-from .drain import Drain, EndReason, Tally, Work
+from .drain import Drain, DrainOptions, EndReason, Tally
 from .model_client import COMMAND
 from .model_host import ModelHost
 from .store_thread import StoreThread
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What one drain is to do.
+
+    `model` serves jobs that name none; `None` if there is no such model. `logs` is the folder of
+    the worker's log. The model process is replaced between jobs once it holds more than
+    `recycle_bytes`; `None` keeps it.
+    """
+
+    db: Path
+    model: str | None
+    logs: Path
+    engine: EngineOptions = EngineOptions()
+    recycle_bytes: int | None = None
+
+
+Signals = AsyncIterator[signal.Signals]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -31,8 +53,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 if every finished job is done, else 1."""
-        return 0 if self.tally.all_well else 1
+        """0 if the queue is empty and every job of it is done, else 1."""
+        return 0 if self.tally.all_well and not self.stopped else 1
 
 
 async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND) -> Outcome:
@@ -43,41 +65,62 @@ async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND)
     Raises `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that
     keeps it from going on; the job in hand is back in the queue then.
     """
-    task.logs.mkdir(parents=True, exist_ok=True)
-    async with StoreThread(task.db) as store:
-        with worker_lock(task.db):
-            recovered = await store.call(queue.recover)
-            if recovered:
-                display.note(f"going on where an earlier worker was: {recovered} job(s) requeued")
-            settings = msgspec.json.encode(task, enc_hook=str).decode()
-            run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})
-            host = ModelHost(task.logs / "worker.log", command)
-            with display:
-                return await _drain(Drain(task.model, store, host, run_id, display), display)
-
-
-async def _drain(drain: Drain, display: Display) -> Outcome:
-    """Run one drain between its `runs` row's beginning and end."""
-    reason = EndReason.ERROR
     try:
-        async with drain.host:
-            reason = await _until_stopped(drain, display)
-    finally:
-        await drain.store.call(queue.finish_run, drain.run_id, drain.tally.jobs, reason)
-    return Outcome(reason, drain.tally)
+        task.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"{task.logs}: no folder for the log: {error.strerror}") from None
+    # held to the very end: a signal while things are put away must not cut that short
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with StoreThread(task.db) as store:
+            return await _work(task, store, signals, display, command)
 
 
-async def _until_stopped(drain: Drain, display: Display) -> EndReason:
+async def _work(
+    task: Work,
+    store: StoreThread,
+    signals: Signals,
+    display: Display,
+    command: tuple[str, ...],
+) -> Outcome:
+    """Drain under the lock, between the beginning and the end of a `runs` row."""
+    with worker_lock(task.db):
+        recovered = await store.call(queue.recover)
+        if recovered:
+            display.note(f"going on where an earlier worker was: {recovered} job(s) requeued")
+        settings = msgspec.json.encode(task, enc_hook=str).decode()
+        run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})
+        host = ModelHost(task.logs / "worker.log", task.engine, command)
+        options = DrainOptions(run_id, task.model, task.recycle_bytes)
+        drain = Drain(options, store, host, display)
+        reason = EndReason.ERROR
+        try:
+            with display:
+                async with host:
+                    reason = await _until_stopped(drain, signals, display)
+        finally:
+            await store.call(_close_run, run_id, drain.tally.jobs, reason)
+        return Outcome(reason, drain.tally)
+
+
+def _close_run(db: Database, run_id: int, jobs_done: int, reason: EndReason) -> None:
+    """Put back what was claimed and not finished, and note the end of the run."""
+    # a store that fails here must not hide why the drain ended; the next worker recovers anyway
+    with suppress(StoreUnusable):
+        queue.recover(db)
+        queue.finish_run(db, run_id, jobs_done, reason)
+
+
+async def _until_stopped(drain: Drain, signals: Signals, display: Display) -> EndReason:
     """Drain until the queue is empty, or until signals say otherwise."""
     reason = EndReason.KILLED
-    fault: EnvironmentFault | None = None
+    fault: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        await tasks.start(_heed_signals, drain, display)
+        tasks.start_soon(_heed, signals, drain, display)
         tasks.start_soon(_cancel_when_set, drain.stop.now, tasks.cancel_scope)
         try:
-            reason = await drain.run()
-        except EnvironmentFault as error:
-            # raised after the group: a task group would wrap it into an exception group
+            reason = await drain.run(tasks)
+        except Exception as error:  # noqa: BLE001
+            # raised after the group, which would wrap it into an exception group
             fault = error
         tasks.cancel_scope.cancel()
     if fault is not None:
@@ -90,11 +133,7 @@ async def _cancel_when_set(event: anyio.Event, scope: anyio.CancelScope) -> None
     scope.cancel()
 
 
-async def _heed_signals(
-    drain: Drain, display: Display, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            if drain.stop.ask():
-                display.note("stopping after this turn; once more to stop now")
+async def _heed(signals: Signals, drain: Drain, display: Display) -> None:
+    async for _ in signals:
+        if drain.stop.ask():
+            display.note("stopping after this turn; once more to stop now")

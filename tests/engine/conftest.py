@@ -140,13 +140,21 @@ def native() -> Callable[[str, str], NativeAdapter]:
     return make
 
 
-def write_model(folder: Path, module: Any, config: dict[str, Any], dtype: Any) -> Path:
-    """Save random weights as mlx-lm finds them."""
-    folder.mkdir(parents=True, exist_ok=True)
+def random_model(module: Any, config: dict[str, Any]) -> Any:
+    """A model of random float32 weights, the same each time."""
     mx.random.seed(0)
     model = module.Model(module.ModelArgs.from_dict(config))
     # larger than the usual initial weights, so that the next token is not the same for ever
-    weights = {name: (value * 4).astype(dtype) for name, value in tree_flatten(model.parameters())}
+    model.load_weights([(name, value * 4) for name, value in tree_flatten(model.parameters())])
+    mx.eval(model.parameters())
+    return model
+
+
+def write_model(folder: Path, module: Any, config: dict[str, Any], dtype: Any) -> Path:
+    """Save random weights as mlx-lm finds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = random_model(module, config)
+    weights = {name: value.astype(dtype) for name, value in tree_flatten(model.parameters())}
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     (folder / "config.json").write_text(json.dumps(config))
     return folder

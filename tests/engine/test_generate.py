@@ -1,15 +1,21 @@
 """One attempt from request to result, on tiny models."""
 
 import hashlib
+import json
+import random
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import msgspec
 import pytest
 
-from mh_batch.engine.generate import Generator, context_limit, finish_reason, fit
+from mh_batch.engine.fit import MARGIN
+from mh_batch.engine.generate import Generator, context_limit, finish_reason
 from mh_batch.engine.load import LoadedModel, load
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import PromptTooLong
@@ -23,7 +29,7 @@ from mh_batch.jobs.generation import (
     Rung,
     StopReason,
 )
-from mh_batch.jobs.settings import Context, Sampling
+from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +62,9 @@ def run(generator: Generator, wanted: GenerationRequest) -> Generation:
         {"temperature": 0},
         {"top_p": 0.9, "top_k": 50, "min_p": 0.001},
         {"repetition_penalty": 1.3, "presence_penalty": 0.4, "frequency_penalty": 0.2},
+        {"xtc_probability": 0.5, "logit_bias": {"1000": 5.0}},
     ],
-    ids=["plain", "greedy", "filters", "penalties"],
+    ids=["plain", "greedy", "filters", "penalties", "xtc and bias"],
 )
 def test_the_same_request_gives_the_same_tokens_whatever_ran_before(
     generator: Generator, sampling: dict[str, Any]
@@ -130,15 +137,16 @@ def test_a_cancel_before_the_first_token_gives_an_empty_result(generator: Genera
 
 def test_max_tokens_is_lowered_to_what_the_context_holds(generator: Generator) -> None:
     prompt_tokens = run(generator, request()).prompt_tokens
-    done = run(generator, request(max_tokens=50, context=prompt_tokens + 4))
+    done = run(generator, request(max_tokens=50, context=prompt_tokens + MARGIN + 4))
     assert len(done.tokens) == 4
     assert done.finish_reason is FinishReason.LENGTH
 
 
 def test_a_prompt_that_leaves_no_room_is_an_error_with_both_numbers(generator: Generator) -> None:
     prompt_tokens = run(generator, request()).prompt_tokens
-    with pytest.raises(PromptTooLong, match=rf"has {prompt_tokens} tokens.* of {prompt_tokens}$"):
-        run(generator, request(context=prompt_tokens))
+    context = prompt_tokens + MARGIN
+    with pytest.raises(PromptTooLong, match=rf"have {prompt_tokens} tokens.* of {context}$"):
+        run(generator, request(context=context))
     with pytest.raises(PromptTooLong, match=r"of 512$"):
         run(generator, request("hello " * 600))
 
@@ -147,21 +155,34 @@ def test_the_smaller_of_both_limits_counts() -> None:
     assert context_limit(Context(), None) is None
     assert context_limit(Context(max_context_tokens=10), None) == 10
     assert context_limit(Context(max_context_tokens=10), 5) == 5
-    assert fit(Sampling(max_tokens=7), 10**6, None).max_tokens == 7
-    assert fit(Sampling(max_tokens=7), 3, 10).max_tokens == 7
-    assert fit(Sampling(max_tokens=8), 3, 10).max_tokens == 7
+
+
+def test_a_generation_says_how_many_turns_its_prompt_went_without(generator: Generator) -> None:
+    turn = (Message("user", "hello " * 50), Message("assistant", "hello " * 50))
+    wanted = request(max_tokens=4)
+    last = wanted.prompt.messages
+    long = msgspec.structs.replace(wanted.prompt, messages=turn * 6 + last)
+    done = run(generator, msgspec.structs.replace(wanted, prompt=long))
+    assert 0 < done.dropped_turns < 6
+    assert done.prompt_tokens == done.timings.prompt_tokens < 512 - 4 - MARGIN
+    short = Context(history_tokens=1)
+    done = run(generator, msgspec.structs.replace(wanted, prompt=long, context=short))
+    assert done.dropped_turns == 6
+    assert done.prompt_sha256 == run(generator, wanted).prompt_sha256
 
 
 def test_timings_and_the_prompts_hash_say_what_ran(
     generator: Generator, loaded: LoadedModel
 ) -> None:
     wanted = request(max_tokens=6)
-    done = run(generator, wanted)
+    done = run(Generator(loaded), wanted)
     times = done.timings
     ids = loaded.adapter.render(wanted.prompt)
     assert done.prompt_sha256 == hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest()
     assert times.prompt_tokens == times.prefill_tokens == done.prompt_tokens == len(ids)
-    assert times.kv_len == len(ids) + 6
+    # the last token is in no cache: max_tokens was known to end the stream
+    assert times.kv_len == len(ids) + 5
+    assert times.reused_tokens == 0
     assert times.kv_layout == "KVCache×1+RotatingKVCache(16)×1"  # noqa: RUF001
     assert 0 < times.prefill_seconds <= times.first_token_seconds
     assert times.tokens_per_second == pytest.approx(5 / times.decode_seconds)
@@ -204,6 +225,111 @@ def test_no_step_of_a_generation_uses_the_global_random_state(generator: Generat
     mx.random.seed(3)
     run(generator, request(top_p=0.9, top_k=20, min_p=0.01))
     assert mx.random.uniform(shape=(4,)).tolist() == expected
+
+
+def test_reuse_is_counted_and_changes_no_token(loaded: LoadedModel) -> None:
+    fresh = Generator(loaded, EngineOptions(prefix_cache_bytes=0))
+    reusing = Generator(loaded)
+    wanted = request("Tell me more", max_tokens=6)
+    runs = [run(reusing, wanted) for _ in range(3)]
+    plain = [run(fresh, wanted) for _ in range(2)]
+    assert len({done.tokens for done in runs + plain}) == 1
+    total = runs[0].prompt_tokens
+    found = [(done.timings.reused_tokens, done.timings.prefill_tokens) for done in runs]
+    end = loaded.adapter.prefix_end(loaded.adapter.render(wanted.prompt))
+    assert found == [(0, total), (end, total - end), (total - 1, 1)]
+    assert [done.timings.reused_tokens for done in plain] == [0, 0]
+
+
+@pytest.mark.parametrize("folder", ["gpt_oss_folder", "llama_folder"])
+def test_a_window_shows_in_the_timings_and_changes_nothing_before_it_fills(
+    folder: str, request: pytest.FixtureRequest
+) -> None:
+    loaded = load(str(request.getfixturevalue(folder)))
+    generator = Generator(loaded)
+    ask = Prompt((Message("user", "Hi"),), "2025-06-30")
+    length = len(loaded.adapter.render(ask))
+
+    def done(tokens: int, size: int | None) -> Generation:
+        sampling = Sampling(max_tokens=tokens, temperature=0)
+        return run(generator, GenerationRequest(ask, sampling, Context(max_kv_size=size), 1))
+
+    free, fits, slides = done(20, None), done(20, length + 20), done(20, max(32, length - 5))
+    assert fits.tokens == free.tokens
+    assert fits.timings.max_kv_size == length + 20
+    assert f"WindowKVCache({length + 20}, keep 4)" in fits.timings.kv_layout
+    assert fits.timings.kv_len == free.timings.kv_len == length + 19
+    assert slides.timings.kv_len == max(32, length - 5)
+
+
+def test_a_stop_sequence_ends_the_answer_before_it(llama_folder: Path) -> None:
+    loaded = load(str(llama_folder))
+    generator = Generator(loaded)
+    free = run(generator, request(max_tokens=40))
+    text = free.parse.text("final") or ""
+    stop = text[len(text) // 2 : len(text) // 2 + 2]
+    done = run(generator, request(max_tokens=40, stop=stop))
+    assert done.parse.text("final") == text[: text.index(stop)]
+    assert (done.stop_reason, done.finish_reason) == (StopReason.STOP_SEQUENCE, FinishReason.STOP)
+    assert done.parse.well_formed
+    assert done.tokens == free.tokens[: len(done.tokens)]
+    assert stop in done.raw
+
+
+def test_a_loop_ends_the_stream_and_keeps_its_tokens(generator: Generator) -> None:
+    for mode in ("cheap", "full"):
+        done = run(generator, request(max_tokens=200, logit_bias={"5": 100}, loop_detection=mode))
+        assert done.tokens == (5,) * 64
+        assert done.stop_reason is StopReason.LOOP_DETECTED
+        assert done.finish_reason is FinishReason.STOP
+        assert done.timings.loop_detection_mode == mode
+
+
+def test_nobody_watches_for_loops_if_they_are_switched_off(generator: Generator) -> None:
+    done = run(generator, request(max_tokens=200, logit_bias={"5": 100}, loop_detection="off"))
+    assert done.stop_reason is StopReason.MAX_TOKENS
+
+
+def test_a_prompt_rendered_ahead_gives_the_same_result(generator: Generator) -> None:
+    plain = run(generator, request(max_tokens=5))
+    generator.prepare(request(max_tokens=5))
+    assert run(generator, request(max_tokens=5)).tokens == plain.tokens
+    generator.prepare(request(max_tokens=6))
+    assert run(generator, request(max_tokens=5)).tokens == plain.tokens
+
+
+RESTARTED = """
+import json, sys
+from mh_batch.engine.generate import Generator
+from mh_batch.engine.load import load
+from mh_batch.jobs.generation import GenerationRequest
+import msgspec
+wanted = msgspec.json.decode(sys.argv[2], type=GenerationRequest)
+done = Generator(load(sys.argv[1])).generate(wanted, lambda: False, lambda _: None)
+print(json.dumps(done.tokens))
+"""
+
+
+def test_the_same_seed_gives_the_same_tokens_ten_times_in_any_order_and_after_a_restart(
+    gpt_oss_folder: Path, generator: Generator
+) -> None:
+    wanted = [
+        request("Hi", 1, top_p=0.9),
+        request("Hi", 2, repetition_penalty=1.2),
+        request("Something longer, for a change " * 8, 1, top_k=40),
+        request("Hi", 1, xtc_probability=0.5),
+    ]
+    jobs = [index for index in range(len(wanted)) for _ in range(10)]
+    random.Random(5).shuffle(jobs)
+    found: dict[int, set[tuple[int, ...]]] = {}
+    for index in jobs:
+        found.setdefault(index, set()).add(run(generator, wanted[index]).tokens)
+    assert [len(found[index]) for index in range(len(wanted))] == [1, 1, 1, 1]
+    for index in (0, 2):
+        encoded = msgspec.json.encode(wanted[index]).decode()
+        command = [sys.executable, "-c", RESTARTED, str(gpt_oss_folder), encoded]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert found[index] == {tuple(json.loads(printed))}
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,12 @@ def test_an_unknown_profile_names_those_there_are() -> None:
         profile_values("fast")
 
 
+def test_the_steady_profile_is_short_in_answers_and_in_history() -> None:
+    steady = apply(Settings(), profile_values("steady"))
+    assert (steady.sampling.max_tokens, steady.context.history_tokens) == (1024, 4096)
+    assert Settings().context.history_tokens is None
+
+
 @given(st.floats(0, 2), st.integers(1, 10**6), st.sampled_from(["low", "medium", "high"]))
 def test_settings_survive_their_way_through_the_database(
     temperature: float, max_tokens: int, effort: str

@@ -147,7 +147,7 @@ def test_a_report_counts_jobs_tokens_speed_and_retries(db: Database) -> None:
         **{Status.QUEUED: 2, Status.RUNNING: 1, Status.DONE: 1},
     }
     assert (one.attempts, one.retries, one.completion_tokens) == (3, 1, 9)
-    assert one.tokens_per_second == pytest.approx(6.0)
+    assert one.tokens_per_second == pytest.approx(4.0)
     assert two.tokens_per_second is None
     assert batch_reports(db, 2) == [two]
     assert set(one.counts) == set(Status)
@@ -212,7 +212,7 @@ def test_the_results_view_has_a_row_a_finished_job(db: Database) -> None:
     assert (first["batch"], first["custom_id"], first["status"]) == ("night", "mine", "done")
     assert (first["final"], first["analysis"], first["finish_reason"]) == ("four", "hm", "stop")
     assert (first["turns"], first["tokens"], first["metadata"]) == (2, 6, '{"a":1}')
-    assert first["tokens_per_second"] == pytest.approx(6.0)
+    assert first["tokens_per_second"] == pytest.approx(4.0)
     assert (failed["final"], failed["error_code"]) == (None, "prompt_too_long")
 
 
@@ -224,7 +224,7 @@ def test_the_speed_views_add_up_attempts(db: Database) -> None:
     queue.record(db, job.id, run_id, attempt(Place(attempt=2)), turn(Place(attempt=2)), DONE)
     (hour,) = db.query("SELECT * FROM throughput")
     assert (hour["hour"], hour["attempts"], hour["accepted"]) == ("2026-05-01T01:00Z", 2, 1)
-    assert (hour["completion_tokens"], hour["tokens_per_second"]) == (6, 6.0)
+    assert (hour["completion_tokens"], hour["tokens_per_second"]) == (6, 4.0)
     (bucket,) = db.query("SELECT * FROM speed_by_context")
     assert (bucket["kv_from"], bucket["kv_to"], bucket["attempts"]) == (1024, 2047, 2)
     (retried,) = db.query("SELECT * FROM retry_yield")

@@ -37,7 +37,7 @@ def generation(
         parse=Parse(1, Rung.STRICT, not problems, problems, tuple(channels)),
         prompt_tokens=10,
         prompt_sha256="00",
-        timings=Timings(prompt_tokens=10, completion_tokens=3),
+        timings=Timings(prompt_tokens=10, completion_tokens=3, process_memory_bytes=1000),
     )
 
 

@@ -3,7 +3,7 @@
 Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one entry an attempt:
 `"answer"`, `"malformed"`, `"length"`, `"die"` (SIGKILL to itself), `"exit"`, `"garbage"`,
 `"wait"` (answers only once it is cancelled), `"too_long"`. It goes on with answers at the end.
-A `log` entry beside it receives the requests, one JSON line each.
+`SCRIPT.log` receives what was asked for, one JSON line each.
 """
 
 import json
@@ -17,7 +17,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 import msgspec
 from made import cut, generation, malformed
 
-from mh_batch.jobs.generation import FinishReason, Generation, ModelInfo, StopReason
+from mh_batch.jobs.generation import (
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    StopReason,
+)
 from mh_batch.worker import frames
 
 INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
@@ -53,22 +59,30 @@ class Child:
         while not isinstance(frame := self.receive(), frames.Shutdown):
             if isinstance(frame, frames.Load):
                 self.load(frame)
+            elif isinstance(frame, frames.Prepare):
+                self.note("prepare", frame.request)
             elif isinstance(frame, frames.Generate):
                 self.generate(frame)
 
     def load(self, frame: frames.Load) -> None:
-        """Know any model but `missing`; `deadly` kills."""
+        """Know any model but `missing`; `deadly` kills, `changing` is never twice the same."""
         if frame.model == "missing":
             self.send(frames.Failed(frame.id, "ModelNotLoaded", "missing: no such folder"))
         elif frame.model == "deadly":
             os.kill(os.getpid(), signal.SIGKILL)
         else:
-            self.send(frames.Loaded(frame.id, msgspec.structs.replace(INFO, name=frame.model)))
+            fingerprint = str(os.getpid()) if frame.model == "changing" else INFO.fingerprint
+            info = msgspec.structs.replace(INFO, name=frame.model, fingerprint=fingerprint)
+            self.send(frames.Loaded(frame.id, info))
+
+    def note(self, kind: str, request: GenerationRequest) -> None:
+        """Write down what was asked for."""
+        with self.script.with_suffix(".log").open("ab") as log:
+            log.write(msgspec.json.encode({"kind": kind, "seed": request.seed}) + b"\n")
 
     def generate(self, frame: frames.Generate) -> None:
         """Play the next entry."""
-        with self.script.with_suffix(".log").open("ab") as log:
-            log.write(msgspec.json.encode(frame.request) + b"\n")
+        self.note("generate", frame.request)
         entry = self.next_entry()
         self.send(frames.Progress(frame.id, 7))
         if entry == "die":
@@ -84,7 +98,7 @@ class Child:
             self.send(frames.Failed(frame.id, "PromptTooLong", "9 tokens do not fit into 5"))
         elif entry == "wait":
             while not isinstance(self.receive(), frames.Cancel):
-                pass
+                pass  # hints may come meanwhile
             self.send(frames.Generated(frame.id, cancelled()))
         else:
             made = {"answer": generation, "malformed": malformed, "length": cut}[entry]()

@@ -1,12 +1,13 @@
 """The course of one conversation, as values: no model, no database, no clock."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made import claimed, cut, generation, malformed
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.generation import Generation
+from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd, Recorded, Turn, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.conversation import ConversationRun, Finish, Generate, Record
@@ -149,25 +150,67 @@ def test_a_good_place_to_stop_is_between_turns_only() -> None:
     assert run.between_turns
 
 
-outcomes = st.lists(
-    st.sampled_from([generation(), cut(), malformed(), generation(None, call="f")]), max_size=12
-)
+kinds = st.lists(st.sampled_from(["good", "cut", "malformed", "loop", "call"]), max_size=12)
 
 
-@given(outcomes, st.integers(1, 3), st.integers(0, 3), st.booleans())
+def made(kind: str, index: int) -> Generation:
+    """A generation with texts of its own, so that a mix-up of attempts shows."""
+    text = f"answer {index}"
+    match kind:
+        case "good":
+            return generation(text)
+        case "malformed":
+            return generation(text, problems=("junk",))
+        case "loop":
+            return generation(text, problems=("truncated",), stop=StopReason.LOOP_DETECTED)
+        case "call":
+            return generation(None, call=f"f{index}")
+        case _:
+            return cut()
+
+
+def test_resume_takes_the_turn_that_was_recorded_whatever_would_be_kept_today() -> None:
+    job = claimed((), ("a", "b"), max_attempts=2)
+    records = play(ConversationRun(job), generation("1", problems=("x",)), malformed())
+    turn = records[-1].turn
+    assert turn is not None
+    other = msgspec.structs.replace(
+        turn, place=msgspec.structs.replace(turn.place, attempt=2), final="kept then"
+    )
+    recorded = Recorded(tuple(r.attempt for r in records), (other,))
+    messages = generate(ConversationRun.resume(job, recorded)).request.prompt.messages
+    assert [m.content for m in messages] == ["a", "kept then", "b"]
+
+
+def test_a_job_that_failed_is_not_left_at_a_stop() -> None:
+    run = ConversationRun(claimed())
+    generate(run)
+    run.fail("model_crashed", "it died")
+    assert not run.between_turns
+
+
+def test_the_sampling_on_record_is_what_the_context_left_of_it() -> None:
+    run = ConversationRun(claimed(max_tokens=100))
+    (written,) = play(run, msgspec.structs.replace(cut(), max_tokens=65))
+    assert written.attempt.sampling.max_tokens == 65
+    # more room cannot help where the context is the limit
+    assert generate(run).request.prompt.guidance
+
+
+@given(kinds, st.integers(1, 3), st.integers(0, 3), st.booleans())
 def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
-    answers: list[Generation], max_attempts: int, turns: int, with_context: bool
+    answers: list[str], max_attempts: int, turns: int, with_context: bool
 ) -> None:
     context = (Message("user", "Hi"),) if with_context or not turns else ()
     job = claimed(context, tuple("abc"[:turns]), max_attempts=max_attempts)
     run = ConversationRun(job)
     attempts: list[Attempt] = []
     settled: list[Turn] = []
-    for answer in answers:
+    for index, kind in enumerate(answers):
         assert_same_course(job, Recorded(tuple(attempts), tuple(settled)), run)
         if isinstance(run.next(), Finish):
             return
-        run.feed(answer)
+        run.feed(made(kind, index))
         written = record(run)
         attempts.append(written.attempt)
         if written.turn is not None:

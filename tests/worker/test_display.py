@@ -27,7 +27,7 @@ def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
     out = io.StringIO()
     with PlainDisplay(out) as display:
         display.note("loading demo")
-        tally = Tally({Status.DONE: 1}, tokens=100, decode_seconds=2.0)
+        tally = Tally({Status.DONE: 1}, decoded_tokens=100, decode_seconds=2.0)
         display.job_ended(claimed(), DONE, tally, 1)
         tally.ended[Status.FAILED] = 1
         display.job_ended(claimed(), FAILED, tally, 0)
@@ -43,7 +43,7 @@ def test_the_live_line_shows_progress_and_the_running_attempt() -> None:
     console = Console(file=out, force_terminal=True, width=100)
     with LiveDisplay(console) as display:
         display.note("loading demo")
-        tally = Tally({Status.DONE: 1}, tokens=100, decode_seconds=2.0)
+        tally = Tally({Status.DONE: 1}, decoded_tokens=100, decode_seconds=2.0)
         display.job_ended(claimed(), DONE, tally, 3)
         display.attempt_started(claimed(), Place(turn=2, attempt=3))
         display.tokens(17)

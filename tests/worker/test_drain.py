@@ -5,19 +5,21 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import ModelNotLoaded, NoModel
+from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, NoModel, StoreUnusable
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.drain import Drain, EndReason, Work
+from mh_batch.worker.drain import Drain, EndReason
 from mh_batch.worker.submission import submit_stream
-from mh_batch.worker.work import Outcome, work
+from mh_batch.worker.work import Outcome, Work, work
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +27,8 @@ pytestmark = pytest.mark.anyio
 class Notes(PlainDisplay):
     """Keeps what was said and calls back while an attempt runs."""
 
-    def __init__(self) -> None:
-        self.said = io.StringIO()
+    def __init__(self, out: io.StringIO | None = None) -> None:
+        self.said = out or io.StringIO()
         super().__init__(self.said)
         self.on_tokens: Callable[[int], object] = lambda _: None
 
@@ -48,11 +50,13 @@ class Site:
         submit_stream(db, stream, NewBatch("b", "b.jsonl", apply(Settings(), settings)))
         db.close()
 
-    async def drain(self, script: Sequence[str] = (), model: str | None = "demo") -> Outcome:
+    async def drain(
+        self, script: Sequence[str] = (), model: str | None = "demo", **work_options: Any
+    ) -> Outcome:
         path = self.folder / "script.json"
         path.write_text(json.dumps(script))
         child = str(Path(__file__).parent / "scripted_child.py")
-        task = Work(self.db_path, model, self.folder / "logs")
+        task = Work(self.db_path, model, self.folder / "logs", **work_options)
         with anyio.fail_after(60):
             return await work(task, self.notes, (sys.executable, child, str(path)))
 
@@ -82,7 +86,7 @@ async def test_every_job_ends_with_its_turns_attempts_channels_and_timings(site:
     site.submit(ONE, TWO)
     outcome = await site.drain()
     assert (outcome.reason, outcome.tally.all_well) == (EndReason.EMPTY, True)
-    assert site.rows("select status from jobs") == [("done",), ("done",)]
+    assert site.rows("select status from jobs order by id") == [("done",), ("done",)]
     assert site.rows("select count(*) from turns") == [(3,)]
     for table in ("attempts", "timings", "parses"):
         assert site.rows(f"select count(*) from {table}") == [(3,)]
@@ -109,7 +113,7 @@ async def test_a_job_whose_attempts_run_out_is_incomplete_and_the_queue_goes_on(
     site.submit(ONE, ONE, max_attempts=2)
     outcome = await site.drain(["malformed", "malformed"])
     assert not outcome.tally.all_well
-    assert site.rows("select status, error_code from jobs") == [
+    assert site.rows("select status, error_code from jobs order by id") == [
         ("incomplete", "malformed"),
         ("done", None),
     ]
@@ -118,7 +122,7 @@ async def test_a_job_whose_attempts_run_out_is_incomplete_and_the_queue_goes_on(
 async def test_a_prompt_that_does_not_fit_fails_its_job_only(site: Site) -> None:
     site.submit(ONE, ONE)
     await site.drain(["too_long"])
-    assert site.rows("select status, error_code, error from jobs") == [
+    assert site.rows("select status, error_code, error from jobs order by id") == [
         ("failed", "prompt_too_long", "9 tokens do not fit into 5"),
         ("done", None, None),
     ]
@@ -139,7 +143,7 @@ async def test_a_job_that_the_model_does_not_survive_is_failed_and_the_queue_goe
 ) -> None:
     site.submit(ONE, ONE)
     await site.drain(["die", "exit"])
-    assert site.rows("select status, error_code from jobs") == [
+    assert site.rows("select status, error_code from jobs order by id") == [
         ("failed", "model_crashed"),
         ("done", None),
     ]
@@ -150,8 +154,82 @@ async def test_a_model_that_does_not_load_leaves_the_jobs_queued(site: Site) -> 
     site.submit(ONE)
     with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
         await site.drain(model="missing")
-    assert site.rows("select status from jobs") == [("queued",)]
+    assert site.rows("select status from jobs order by id") == [("queued",)]
     assert site.rows("select end_reason from runs") == [("error",)]
+
+
+async def test_a_model_that_does_not_load_holds_up_nobody_elses_jobs(site: Site) -> None:
+    site.submit({"prompt": "x", "model": "missing"}, ONE, ONE)
+    with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
+        await site.drain()
+    assert site.rows("select model, status from jobs order by id") == [
+        ("missing", "queued"),
+        ("demo", "done"),
+        ("demo", "done"),
+    ]
+
+
+async def test_jobs_without_a_model_hold_up_nobody_elses(site: Site) -> None:
+    site.submit(ONE, {"prompt": "x", "model": "demo"})
+    with pytest.raises(NoModel):
+        await site.drain(model=None)
+    assert site.rows("select status from jobs order by id") == [("queued",), ("done",)]
+
+
+async def test_other_weights_under_the_same_name_hold_up_their_batch_only(site: Site) -> None:
+    site.submit(ONE, {"prompt": "x", "model": "other"})
+    db = Database(site.db_path)
+    db.conn.execute("insert into batch_models values (1, 'demo', 'other weights')")
+    db.conn.commit()
+    db.close()
+    site.submit(ONE)
+    with pytest.raises(ModelChanged, match="began with demo"):
+        await site.drain()
+    assert site.rows("select status from jobs order by id") == [("queued",), ("done",), ("done",)]
+
+
+async def test_the_next_prompt_is_hinted_at_before_it_is_asked_for(site: Site) -> None:
+    site.submit(ONE, ONE, ONE)
+    await site.drain()
+    log = [json.loads(line) for line in (site.folder / "script.log").read_text().splitlines()]
+    asked = [entry["seed"] for entry in log if entry["kind"] == "generate"]
+    hinted = [entry["seed"] for entry in log if entry["kind"] == "prepare"]
+    assert hinted == asked[1:]
+    for seed in hinted:
+        kinds = [entry["kind"] for entry in log if entry["seed"] == seed]
+        assert kinds == ["prepare", "generate"]
+
+
+async def test_a_model_process_that_has_grown_is_replaced_between_jobs(site: Site) -> None:
+    site.submit(TWO, ONE)
+    outcome = await site.drain(recycle_bytes=500)
+    assert outcome.tally.all_well
+    assert site.notes.said.getvalue().count("starting a new one") == 2
+    assert site.notes.said.getvalue().count("loading demo") == 2
+
+
+async def test_a_store_that_cannot_write_ends_the_drain_and_the_job_waits(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreUnusable("the disk is full")
+
+    site.submit(ONE, ONE)
+    monkeypatch.setattr("mh_batch.store.queue.record", full)
+    with pytest.raises(StoreUnusable, match="the disk is full"):
+        await site.drain()
+    assert site.rows("select status from jobs order by id") == [("queued",), ("queued",)]
+    assert site.rows("select end_reason from runs") == [("error",)]
+
+
+async def test_an_output_that_went_away_does_not_end_the_drain(site: Site) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    site.submit(TWO)
+    site.notes = Notes(Gone())
+    assert (await site.drain(["malformed"])).tally.all_well
 
 
 async def test_a_drain_without_a_model_names_the_choices(site: Site) -> None:
@@ -163,7 +241,7 @@ async def test_a_drain_without_a_model_names_the_choices(site: Site) -> None:
 async def test_a_jobs_own_model_is_loaded_for_it(site: Site) -> None:
     site.submit({"prompt": "x", "model": "other"}, ONE)
     await site.drain()
-    assert site.rows("select model from jobs") == [("other",), ("demo",)]
+    assert site.rows("select model from jobs order by id") == [("other",), ("demo",)]
 
 
 async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest_waits(
@@ -179,7 +257,7 @@ async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest
         (1, 1, "retry"),
         (1, 2, "accept"),
     ]
-    assert site.rows("select status from jobs") == [("queued",)]
+    assert site.rows("select status from jobs order by id") == [("queued",)]
     site.notes = Notes()
     assert (await site.drain()).reason is EndReason.EMPTY
     assert site.rows("select turn, attempt from attempts") == [(1, 1), (1, 2), (2, 1)]
@@ -200,7 +278,7 @@ async def test_after_the_second_request_the_attempt_is_dropped_and_the_job_queue
     outcome = await site.drain(["wait"])
     assert outcome.reason is EndReason.KILLED
     assert site.rows("select count(*) from attempts") == [(0,)]
-    assert site.rows("select status from jobs") == [("queued",)]
+    assert site.rows("select status from jobs order by id") == [("queued",)]
     assert site.rows("select end_reason from runs") == [("stopped_now",)]
 
 
@@ -208,9 +286,9 @@ def keep_drain(monkeypatch: pytest.MonkeyPatch, drains: list[Drain]) -> None:
     """Let a test get at the running drain, as the signal handler does."""
     original = Drain.run
 
-    async def run(self: Drain) -> EndReason:
+    async def run(self: Drain, tasks: TaskGroup) -> EndReason:
         drains.append(self)
-        return await original(self)
+        return await original(self, tasks)
 
     monkeypatch.setattr(Drain, "run", run)
 
@@ -223,4 +301,4 @@ async def test_a_job_left_running_by_a_dead_worker_is_taken_up_again(site: Site)
     db.close()
     await site.drain()
     assert "1 job(s) requeued" in site.notes.said.getvalue()
-    assert site.rows("select status from jobs") == [("done",)]
+    assert site.rows("select status from jobs order by id") == [("done",)]

@@ -296,3 +296,44 @@ def test_the_example_file_is_drained_and_every_shape_in_it_answered(tmp_path: Pa
     assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
     assert lines["tool"]["finish_reason"] == "tool_calls"
     assert lines["sum"]["message"]["content"] == "17 + 25 = 42"
+
+
+def test_results_never_overwrite_the_database_or_the_input(tmp_path: Path) -> None:
+    path = write_lines(tmp_path, CONVERSATIONS[-1:])
+    before = path.read_bytes()
+    refused = mh_batch(tmp_path, "run", "convos.jsonl", "-o", "convos.jsonl", code=2)
+    assert "would overwrite" in refused.stderr
+    assert path.read_bytes() == before
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    for name in ("mh-batch.db", "mh-batch.db-wal", "mh-batch.db.lock"):
+        mh_batch(tmp_path, "results", "-o", name, code=2)
+    assert rows(tmp_path, "select count(*) from jobs") == [(1,)]
+
+
+def test_results_go_through_a_link_to_the_file_behind_it(uninterrupted: Path) -> None:
+    target, link = uninterrupted / "behind.jsonl", uninterrupted / "link.jsonl"
+    target.write_text("old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    mh_batch(uninterrupted, "results", "-o", "link.jsonl")
+    assert link.is_symlink()
+    assert len(target.read_text().splitlines()) == len(CONVERSATIONS)
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    write_lines(tmp_path, CONVERSATIONS)
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+
+    def insist(watched: Watched) -> None:
+        # of one kind only one is ever pending, so that twenty of it could arrive as one
+        for _ in range(20):
+            watched.process.send_signal(signal.SIGINT)
+            watched.process.send_signal(signal.SIGTERM)
+
+    strike(tmp_path, in_the_middle_of_counting, insist)
+    assert rows(tmp_path, "select count(*) from jobs where status = 'running'") == [(0,)]
+    mh_batch(tmp_path, "work", "--model", "demo", code=1)
+    assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)

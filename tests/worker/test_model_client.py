@@ -11,11 +11,12 @@ import psutil
 import pytest
 from made import claimed, generation
 
-from mh_batch.jobs.errors import ModelNotLoaded, PromptTooLong
+from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
 from mh_batch.jobs.generation import GenerationRequest, StopReason
+from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.conversation import ConversationRun, Generate
 from mh_batch.worker.frames import BadFrame
-from mh_batch.worker.model_client import ProcessDied, model_process
+from mh_batch.worker.model_client import SHUTDOWN_SECONDS, ProcessDied, start_model
 from mh_batch.worker.model_host import ModelHost
 
 pytestmark = pytest.mark.anyio
@@ -39,16 +40,16 @@ def nothing(_: int) -> None:
 
 async def test_an_attempt_is_answered_and_its_progress_told(tmp_path: Path) -> None:
     seen: list[int] = []
-    async with model_process(tmp_path / "log", command(tmp_path, [])) as client:
-        assert (await client.load("demo")).name == "demo"
+    async with start_model(tmp_path / "log", command(tmp_path, [])) as client:
+        assert (await client.load("demo", EngineOptions())).name == "demo"
         assert await client.generate(request(), seen.append) == generation()
     assert seen == [7]
     assert not psutil.pid_exists(client.pid)
 
 
 async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) -> None:
-    async with model_process(tmp_path / "log", command(tmp_path, ["wait", "answer"])) as client:
-        await client.load("demo")
+    async with start_model(tmp_path / "log", command(tmp_path, ["wait", "answer"])) as client:
+        await client.load("demo", EngineOptions())
         async with anyio.create_task_group() as tasks:
             # the first progress frame proves that the attempt is running
             answer = await client.generate(request(), lambda _: tasks.start_soon(client.cancel))
@@ -57,8 +58,8 @@ async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) 
 
 
 async def test_a_killed_process_is_told_with_its_signal_and_last_words(tmp_path: Path) -> None:
-    async with model_process(tmp_path / "log", command(tmp_path, ["die"])) as client:
-        await client.load("demo")
+    async with start_model(tmp_path / "log", command(tmp_path, ["die"])) as client:
+        await client.load("demo", EngineOptions())
         with pytest.raises(ProcessDied) as caught:
             await client.generate(request(), nothing)
     assert caught.value.death.signal == signal.SIGKILL
@@ -67,34 +68,34 @@ async def test_a_killed_process_is_told_with_its_signal_and_last_words(tmp_path:
 
 
 async def test_a_process_that_exits_is_told_with_its_exit_code(tmp_path: Path) -> None:
-    async with model_process(tmp_path / "log", command(tmp_path, ["exit"])) as client:
-        await client.load("demo")
+    async with start_model(tmp_path / "log", command(tmp_path, ["exit"])) as client:
+        await client.load("demo", EngineOptions())
         with pytest.raises(ProcessDied, match="exit code 5"):
             await client.generate(request(), nothing)
 
 
 async def test_garbage_on_the_pipe_is_a_bad_frame(tmp_path: Path) -> None:
-    async with model_process(tmp_path / "log", command(tmp_path, ["garbage"])) as client:
-        await client.load("demo")
+    async with start_model(tmp_path / "log", command(tmp_path, ["garbage"])) as client:
+        await client.load("demo", EngineOptions())
         with pytest.raises(BadFrame, match="no frame"):
             await client.generate(request(), nothing)
 
 
 async def test_an_error_of_the_job_arrives_as_that_error(tmp_path: Path) -> None:
-    async with model_process(tmp_path / "log", command(tmp_path, ["too_long"])) as client:
-        await client.load("demo")
+    async with start_model(tmp_path / "log", command(tmp_path, ["too_long"])) as client:
+        await client.load("demo", EngineOptions())
         with pytest.raises(PromptTooLong, match="9 tokens do not fit into 5"):
             await client.generate(request(), nothing)
 
 
 async def test_a_program_that_is_no_model_process_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(BadFrame):
-        async with model_process(tmp_path / "log", (sys.executable, "-c", "print('hello')")):
+        async with start_model(tmp_path / "log", (sys.executable, "-c", "print('hello')")):
             pass
 
 
 async def test_a_model_that_cannot_be_loaded_is_told_as_such(tmp_path: Path) -> None:
-    async with ModelHost(tmp_path / "log", command(tmp_path, [])) as host:
+    async with ModelHost(tmp_path / "log", EngineOptions(), command(tmp_path, [])) as host:
         with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
             await host.ensure("missing")
         with pytest.raises(ModelNotLoaded, match="deadly: the model process died while loading"):
@@ -103,8 +104,16 @@ async def test_a_model_that_cannot_be_loaded_is_told_as_such(tmp_path: Path) -> 
         assert (await host.ensure("demo")).name == "demo"
 
 
+async def test_other_weights_after_a_new_start_are_noticed(tmp_path: Path) -> None:
+    async with ModelHost(tmp_path / "log", EngineOptions(), command(tmp_path, [])) as host:
+        await host.ensure("changing")
+        await host.recycle()
+        with pytest.raises(ModelChanged, match="weights changed"):
+            await host.ensure("changing")
+
+
 async def test_the_host_brings_a_new_process_after_a_death(tmp_path: Path) -> None:
-    async with ModelHost(tmp_path / "log", command(tmp_path, ["die"])) as host:
+    async with ModelHost(tmp_path / "log", EngineOptions(), command(tmp_path, ["die"])) as host:
         await host.ensure("demo")
         first = host.pid
         with pytest.raises(ProcessDied):
@@ -116,10 +125,14 @@ async def test_the_host_brings_a_new_process_after_a_death(tmp_path: Path) -> No
 
 
 async def test_a_cancellation_in_the_middle_of_an_attempt_ends_the_process(tmp_path: Path) -> None:
-    async with ModelHost(tmp_path / "log", command(tmp_path, ["wait"])) as host:
-        await host.ensure("demo")
-        with anyio.fail_after(30), anyio.CancelScope() as scope:
-            await host.generate(request(), lambda _: scope.cancel())
-        pid = host.pid
+    # well below the time that a process is given to end by itself
+    with anyio.fail_after(SHUTDOWN_SECONDS / 2):
+        async with ModelHost(
+            tmp_path / "log", EngineOptions(), command(tmp_path, ["wait"])
+        ) as host:
+            await host.ensure("demo")
+            with anyio.CancelScope() as scope:
+                await host.generate(request(), lambda _: scope.cancel())
+            pid = host.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)

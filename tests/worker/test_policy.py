@@ -8,6 +8,7 @@ from mh_batch.jobs.settings import Sampling
 from mh_batch.worker.policy import (
     GUIDANCE,
     Accept,
+    Failure,
     GiveUp,
     Retry,
     RetryReason,
@@ -29,6 +30,7 @@ def test_a_well_formed_answer_is_accepted() -> None:
         (cut(), RetryReason.LENGTH),
         (malformed(), RetryReason.MALFORMED),
         (generation("", problems=("empty_final",)), RetryReason.EMPTY_FINAL),
+        (generation(stop=StopReason.LOOP_DETECTED), RetryReason.LOOP_DETECTED),
         # a cut answer may read as well formed: what ended the stream counts first
         (generation(stop=StopReason.MAX_TOKENS), RetryReason.LENGTH),
     ],
@@ -47,15 +49,36 @@ def test_the_first_attempt_runs_with_the_users_settings() -> None:
 
 
 def test_running_out_of_room_earns_a_larger_budget_and_then_guidance() -> None:
-    first = plan(SAMPLING, [RetryReason.LENGTH])
+    first = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100)])
     assert (first.sampling.max_tokens, first.guidance) == (125, None)
-    second = plan(SAMPLING, [RetryReason.LENGTH, RetryReason.LENGTH])
+    second = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100), Failure(RetryReason.LENGTH, 125)])
     assert second.sampling.max_tokens == 156
     assert second.guidance == GUIDANCE[RetryReason.LENGTH]
 
 
+def test_where_the_context_was_the_limit_more_room_is_no_help_and_guidance_comes_at_once() -> None:
+    assert plan(SAMPLING, [Failure(RetryReason.LENGTH, 65)]).guidance
+
+
+def test_a_loop_earns_a_penalty_over_a_longer_window_full_detection_and_guidance() -> None:
+    loop = Failure(RetryReason.LOOP_DETECTED, 100)
+    first = plan(SAMPLING, [loop])
+    assert first.sampling.repetition_penalty == pytest.approx(1.1)
+    assert first.sampling.repetition_window == 512
+    assert first.sampling.loop_detection == "full"
+    assert first.guidance == GUIDANCE[RetryReason.LOOP_DETECTED]
+    assert plan(SAMPLING, [loop, loop]).sampling.repetition_penalty == pytest.approx(1.21)
+
+
+def test_a_retry_never_lowers_what_the_user_asked_for() -> None:
+    asked = Sampling(repetition_penalty=1.5, repetition_window=4096)
+    changed = plan(asked, [Failure(RetryReason.LOOP_DETECTED, 100)]).sampling
+    assert changed.repetition_penalty > 1.5
+    assert changed.repetition_window == 4096
+
+
 def test_a_malformed_answer_earns_guidance_and_no_larger_budget() -> None:
-    attempt = plan(SAMPLING, [RetryReason.MALFORMED])
+    attempt = plan(SAMPLING, [Failure(RetryReason.MALFORMED, 100)])
     assert attempt.sampling == SAMPLING
     assert attempt.guidance == GUIDANCE[RetryReason.MALFORMED]
 

@@ -11,8 +11,8 @@ import anyio
 
 from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.drain import Tally, Work
-from mh_batch.worker.work import work
+from mh_batch.worker.drain import Tally
+from mh_batch.worker.work import Work, work
 
 
 class TellingDisplay(PlainDisplay):

@@ -1,0 +1,87 @@
+"""Key-value caches: the model's own, with full attention narrowed to a window where asked for.
+
+mlx-lm ignores `max_kv_size` for a model that makes its own caches, as gpt-oss does: there the
+caches of full attention grow for ever. And its rotating cache masks the kept positions out of
+prompt portions that come after the window has filled.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+
+
+class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
+    """Keeps the first `keep` positions and the latest, `max_size` together, at any portion size."""
+
+    def __init__(self, max_size: int, keep: int) -> None:
+        """Start empty. Raises `ValueError` unless `0 <= keep < max_size`."""
+        if not 0 <= keep < max_size:
+            raise ValueError(f"a window of {max_size} positions cannot keep {keep} for good")
+        super().__init__(max_size=max_size, keep=keep)
+
+    def make_mask(self, N: int, window_size: int | None = None, return_array: bool = False) -> Any:
+        """Return which of the columns that the next `N` tokens will meet each may look at.
+
+        `None` for all, `"causal"` for all up to its own, else booleans `[N, columns]`.
+        `window_size` is the layer's own sliding window, in positions. The names and their order
+        are mlx-lm's.
+        """
+        last = self.offset + N
+        fits = last <= min(self.max_size, window_size or self.max_size)
+        if N == 1 and (fits or window_size is None):
+            return None
+        if fits and not return_array:
+            return "causal"
+        held = self._next_positions() if N == 1 else self._portion_positions(N)
+        asking = mx.arange(self.offset, last)[:, None]
+        distance = asking - held
+        mask = (distance >= 0) & ((distance < self.max_size - self.keep) | (held < self.keep))
+        return mask if window_size is None else mask & (distance < window_size)
+
+    def _portion_positions(self, count: int) -> Any:
+        """Return the position of each column once a portion of `count` tokens is appended."""
+        columns = mx.arange(min(self.offset, self.max_size - 1) + count)
+        shift = self.offset + count - columns.size
+        return mx.where(columns < self.keep, columns, columns + shift)
+
+    def _next_positions(self) -> Any:
+        """Return the position of each column once one token is written in place."""
+        columns = mx.arange(min(self.offset + 1, self.max_size))
+        if self.offset < self.max_size:
+            return columns
+        written = self._idx if self._idx < self.max_size else self.keep
+        age = (written - columns) % (self.max_size - self.keep)
+        return mx.where(columns < self.keep, columns, self.offset - age)
+
+
+def make_caches(model: Any, max_kv_size: int | None, keep: int) -> list[Any]:
+    """Return empty caches for `model`, one a layer.
+
+    With `max_kv_size` exactly the layers of full attention get a window; sliding layers and
+    other kinds of state stay as the model makes them. `None` leaves all as they are.
+    """
+    caches = make_prompt_cache(model)
+    if max_kv_size is None:
+        return list(caches)
+    # no isinstance: a subclass holds more than a window would
+    return [
+        WindowKVCache(max_kv_size, keep) if type(entry) is KVCache else entry for entry in caches
+    ]
+
+
+def held(caches: Sequence[Any]) -> int:
+    """Return how many positions the fullest cache holds."""
+    return max((entry.size() for entry in caches), default=0)
+
+
+def layout(caches: Sequence[Any]) -> str:
+    """Return the kinds of caches and how many layers have each, joined by `+`."""
+    counts: dict[str, int] = {}
+    for entry in caches:
+        size, keep = getattr(entry, "max_size", None), getattr(entry, "keep", 0)
+        limits = f"({size}, keep {keep})" if keep else f"({size})" if size else ""
+        name = type(entry).__name__ + limits
+        counts[name] = counts.get(name, 0) + 1
+    return "+".join(f"{name}\u00d7{count}" for name, count in sorted(counts.items()))

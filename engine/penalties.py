@@ -1,0 +1,110 @@
+"""What the tokens so far do to the logits: penalties over the last of them, and fixed biases."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import mlx.core as mx
+
+from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.settings import Sampling
+
+
+class Recent:
+    """The last `window` tokens, a ring on the device that is written in place.
+
+    `ids` is uint32 `[1, window]`; `filled` is float32 of the same shape, 1 where a token stands.
+    Until the window is full, the rest of `ids` repeats a token of it.
+    """
+
+    def __init__(self, tokens: Sequence[int], window: int) -> None:
+        """Begin with the last of `tokens`, at least one."""
+        tail = list(tokens[-window:])
+        spare = window - len(tail)
+        self.ids = mx.array([tail + tail[-1:] * spare], dtype=mx.uint32)
+        self.filled = mx.array([[1.0] * len(tail) + [0.0] * spare])
+        self._window = window
+        self._count = len(tail)
+
+    def push(self, token: Any) -> None:
+        """Take one more token, `[1]`, in place of the oldest."""
+        at = self._count % self._window
+        self.ids[:, at] = token
+        if self._count < self._window:
+            self.filled[:, at] = 1.0
+        self._count += 1
+
+
+class Penalties:
+    """Repetition, presence and frequency penalty and logit bias of one attempt, as mlx-lm has them.
+
+    The penalties look at the last `repetition_window` tokens of prompt and completion.
+    """
+
+    def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
+        """Begin behind `prompt`, of at least one token."""
+        self._sampling = sampling
+        self._recent = Recent(prompt, sampling.repetition_window) if penalises(sampling) else None
+        self._bias = _bias(sampling)
+
+    def push(self, token: Any) -> None:
+        """Take the token, `[1]`, that was drawn last."""
+        if self._recent is not None:
+            self._recent.push(token)
+
+    def __call__(self, logits: Any) -> Any:
+        """Return the changed logits, `[1, vocabulary]`.
+
+        Raises `JobError` if a bias is for a token that the vocabulary does not have.
+        """
+        if self._bias is not None:
+            ids, values = self._bias
+            _check(self._sampling, logits.shape[-1])
+            logits = logits.at[0, ids].add(values)
+        if self._recent is not None:
+            logits = _penalised(logits, self._recent, self._sampling)
+        return logits
+
+
+def penalises(sampling: Sampling) -> bool:
+    """Whether any penalty is set."""
+    return (
+        sampling.repetition_penalty != 1
+        or sampling.presence_penalty != 0
+        or sampling.frequency_penalty != 0
+    )
+
+
+def _penalised(logits: Any, recent: Recent, sampling: Sampling) -> Any:
+    """Return logits with the penalties that are set; a token twice in `ids` counts once.
+
+    All but the frequency penalty write what they read, so it does not matter which of two equal
+    ids comes last.
+    """
+    if sampling.repetition_penalty != 1:
+        there = mx.take_along_axis(logits, recent.ids, axis=-1)
+        factor = sampling.repetition_penalty
+        lower = mx.where(there < 0, there * factor, there / factor)
+        logits = mx.put_along_axis(logits, recent.ids, lower, axis=-1)
+    if sampling.presence_penalty != 0:
+        there = mx.take_along_axis(logits, recent.ids, axis=-1)
+        lower = there - sampling.presence_penalty
+        logits = mx.put_along_axis(logits, recent.ids, lower, axis=-1)
+    if sampling.frequency_penalty != 0:
+        lower = recent.filled[0] * -sampling.frequency_penalty
+        logits = logits.at[0, recent.ids[0]].add(lower)
+    return logits
+
+
+def _bias(sampling: Sampling) -> tuple[Any, Any] | None:
+    """Return the ids and values of the logit bias, `None` without one."""
+    if not sampling.logit_bias:
+        return None
+    ids = mx.array([int(token) for token in sampling.logit_bias], dtype=mx.uint32)
+    return ids, mx.array(list(sampling.logit_bias.values()), dtype=mx.float32)
+
+
+def _check(sampling: Sampling, vocabulary: int) -> None:
+    """Refuse ids behind the end of the logits: MLX would write there."""
+    wrong = [token for token in sampling.logit_bias if int(token) >= vocabulary]
+    if wrong:
+        raise JobError(f"logit_bias: {wrong[0]} is no token of this model, which has {vocabulary}")

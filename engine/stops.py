@@ -1,0 +1,74 @@
+"""Stop sequences: texts before which an answer ends.
+
+They are looked for in the answer only. What ends somebody's list must not end the reasoning
+before it, and a header or a tool call is not text that its reader asked for.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from mh_batch.jobs.generation import Channel, Parse
+
+CHECK_EVERY = 4
+"""Tokens from one look at the text to the next."""
+
+Answer = Callable[[Sequence[int]], str | None]
+Decode = Callable[[Sequence[int]], str]
+
+
+class StopTexts:
+    """Finds stop sequences in a growing completion.
+
+    It decodes the last few tokens once in `CHECK_EVERY`, and the whole answer only where those
+    hold a stop text. A token is at least one byte, so no occurrence is longer than the text.
+    """
+
+    def __init__(self, texts: Sequence[str], decode: Decode, answer: Answer) -> None:
+        """Take an adapter's `decode` and `answer`."""
+        self._texts = tuple(texts)
+        self._decode = decode
+        self._answer = answer
+        longest = max(len(text.encode()) for text in texts)
+        # and one more, because some decoders strip a space off the first token
+        self._tail = CHECK_EVERY + longest + 1
+
+    def find(self, tokens: Sequence[int], *, whole: bool = False) -> int | None:
+        """Return how many of `tokens` make the first stop text whole, `None` if none does.
+
+        Looks only where a multiple of `CHECK_EVERY` tokens is reached, or the completion is
+        `whole`: its stop token, if it has one, is then not in `tokens`.
+        """
+        if len(tokens) % CHECK_EVERY and not whole:
+            return None
+        tail = self._decode(tokens[-self._tail :])
+        if not any(text in tail for text in self._texts) or not self._ends(tokens):
+            return None
+        count = len(tokens)
+        while count > 1 and self._ends(tokens[: count - 1]):
+            count -= 1
+        return count
+
+    def _ends(self, tokens: Sequence[int]) -> bool:
+        answer = self._answer(tokens)
+        return answer is not None and any(text in answer for text in self._texts)
+
+
+def cut_answer(parse: Parse, texts: Sequence[str]) -> Parse:
+    """Return `parse` with its last channel ended before the first stop text in it."""
+    if not parse.channels:
+        return parse
+    last = parse.channels[-1]
+    found = [at for text in texts if (at := last.text.find(text)) >= 0]
+    if not found:
+        return parse
+    kept: Channel = msgspec.structs.replace(last, text=last.text[: min(found)])
+    problems = parse.problems
+    if not kept.text.strip() and "empty_final" not in problems:
+        problems += ("empty_final",)
+    return msgspec.structs.replace(
+        parse,
+        channels=(*parse.channels[:-1], kept),
+        problems=problems,
+        well_formed=not problems,
+    )

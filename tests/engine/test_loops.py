@@ -1,0 +1,312 @@
+"""Loops: what must be found, by when, and what honest text must never be called one."""
+
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain, count, cycle, islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mh_batch.engine.loops import Loop, LoopDetector, LoopKind, LoopMode
+from mh_batch.engine.vocabulary import harmony_encoding
+
+HONEST = sorted((Path(__file__).parent / "honest").glob("*.txt"))
+WATCHING = (LoopMode.CHEAP, LoopMode.FULL)
+CHECKS = st.integers(1, 16)
+
+
+def tokens_of(text: str) -> list[int]:
+    return harmony_encoding().encode(text, disallowed_special=())
+
+
+def first_loop(detector: LoopDetector, tokens: Iterable[int]) -> Loop | None:
+    """Return the first loop found, `None` for none in 100,000 tokens."""
+    return next((loop for token in islice(tokens, 100_000) if (loop := detector.push(token))), None)
+
+
+def deadline(period: int) -> int:
+    return max(4 * period, 64)
+
+
+# what must be found ------------------------------------------------------------------------------
+
+
+@st.composite
+def cycles(draw: st.DrawFn) -> list[int]:
+    """A cycle of 1 to 64 tokens; out of a small alphabet it repeats tokens and runs inside."""
+    alphabet = draw(st.sampled_from([1, 2, 3, 5, 200_000]))
+    return draw(st.lists(st.integers(7, 6 + alphabet), min_size=1, max_size=64))
+
+
+@st.composite
+def prefixes(draw: st.DrawFn, inner: list[int]) -> list[int]:
+    """What comes before a cycle: anything, or something that is nearly that cycle itself."""
+    kind = draw(st.sampled_from(["any", "few tokens", "nearly periodic", "other cycle"]))
+    if kind == "any":
+        return draw(st.lists(st.integers(0, 201_087), max_size=150))
+    if kind == "few tokens":
+        return draw(st.lists(st.integers(7, 9), max_size=150))
+    if kind == "other cycle":
+        return draw(cycles()) * draw(st.integers(1, 3))
+    copies = inner * draw(st.integers(1, 5))
+    copies[draw(st.integers(0, len(copies) - 1))] = draw(st.integers(7, 9))
+    return copies[draw(st.integers(0, len(inner))) :]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data(), cycles(), CHECKS, st.sampled_from(WATCHING))
+def test_any_cycle_is_found_in_four_repetitions_or_64_tokens(
+    data: st.DataObject, inner: list[int], check_every: int, mode: LoopMode
+) -> None:
+    prefix = data.draw(prefixes(inner))
+    detector = LoopDetector(mode, check_every)
+    for token in prefix:  # which may be a loop of its own
+        detector.push(token)
+    assert first_loop(detector, islice(cycle(inner), deadline(len(inner))))
+
+
+@pytest.mark.parametrize("period", range(1, 65))
+def test_every_period_is_found_at_its_last_moment_wherever_it_starts(period: int) -> None:
+    prefix = range(1000, 1000 + 17)
+    for offset in range(17):
+        detector = LoopDetector(LoopMode.CHEAP)
+        assert first_loop(detector, prefix[:offset]) is None
+        loop = first_loop(detector, cycle(range(period)))
+        assert loop == Loop(LoopKind.CYCLE, period, offset, deadline(period))
+
+
+@pytest.mark.parametrize("mode", WATCHING)
+@pytest.mark.parametrize("period", range(1, 65))
+def test_one_token_less_than_a_loop_is_none(period: int, mode: LoopMode) -> None:
+    repeated = islice(cycle(range(period)), deadline(period) - 1)
+    after = range(1000, 1100)
+    for check_every in (1, 5, 8, 16):
+        assert first_loop(LoopDetector(mode, check_every), chain(repeated, after)) is None
+
+
+@settings(deadline=None)
+@given(cycles(), st.lists(st.integers(300_000, 400_000), max_size=200, unique=True))
+def test_a_loop_tells_what_to_keep(inner: list[int], prefix: list[int]) -> None:
+    tokens = prefix + inner * 64
+    loop = first_loop(LoopDetector(LoopMode.CHEAP), tokens)
+    assert loop is not None
+    assert loop.kind is LoopKind.CYCLE
+    assert len(inner) % loop.period == 0
+    assert loop.start == len(prefix)
+    assert loop.repeats >= 4
+    assert tokens[: loop.keep] == prefix + inner[: loop.period]
+    end = loop.start + loop.length
+    assert tokens[loop.start : end - loop.period] == tokens[loop.start + loop.period : end]
+
+
+def test_a_run_inside_a_cycle_does_not_hide_it() -> None:
+    inner = [5] * 50 + list(range(10, 20))
+    loop = first_loop(LoopDetector(LoopMode.CHEAP), cycle(inner))
+    assert loop == Loop(LoopKind.CYCLE, 60, 0, 240)
+
+
+def test_the_highest_and_the_strangest_token_ids_count_as_any_other() -> None:
+    inner = [0, 37, 0xD800, 0xDFFF, 0xFFFF, 201_087, 0x10FFFF]
+    loop = first_loop(LoopDetector(LoopMode.CHEAP), cycle(inner))
+    assert loop == Loop(LoopKind.CYCLE, 7, 0, 64)
+
+
+# near repetition ---------------------------------------------------------------------------------
+
+
+def with_a_word_swapped(sentence: list[int], every: int, words: list[int]) -> Iterator[int]:
+    """The sentence for ever, with another word in the middle of each `every`-th."""
+    another = cycle(words)
+    for number in range(1, 2000):
+        changed = list(sentence)
+        if number % every == 0:
+            changed[len(sentence) // 2] = next(another)
+        yield from changed
+
+
+def drifting(sentence: list[int], every: int) -> Iterator[int]:
+    """The sentence for ever; each `every`-th time its middle word changes for good."""
+    for number in range(1, 2000):
+        if number % every == 0:
+            sentence = list(sentence)
+            sentence[len(sentence) // 2] = 100_000 + number
+        yield from sentence
+
+
+def losing_its_place(sentence: list[int]) -> Iterator[int]:
+    """The sentence for ever, with a token too many or too few in each third."""
+    chance = random.Random(1)
+    for number in range(1, 2000):
+        at = chance.randrange(len(sentence))
+        if number % 3:
+            yield from sentence
+        elif number % 2:
+            yield from sentence[:at] + sentence[at + 1 :]
+        else:
+            yield from [*sentence[:at], 90_000 + at, *sentence[at:]]
+
+
+def alternating(one: list[int], other: list[int]) -> Iterator[int]:
+    """Two sentences for ever, in an order that never comes three times in a row (Thue, Morse)."""
+    for number in count():
+        yield from other if number.bit_count() % 2 else one
+
+
+SENTENCE = list(range(500, 530))
+OTHER_WORDS = list(range(700, 999))
+NEARLY: dict[str, Callable[[], Iterator[int]]] = {
+    "a word swapped in each third sentence": partial(with_a_word_swapped, SENTENCE, 3, OTHER_WORDS),
+    "a word swapped in each fifth short sentence": partial(
+        with_a_word_swapped, SENTENCE[:10], 5, OTHER_WORDS
+    ),
+    "a few words in turn": partial(with_a_word_swapped, SENTENCE[:12], 2, [7, 8, 9, 10, 11]),
+    "a cycle that drifts": partial(drifting, SENTENCE, 3),
+    "a long cycle that drifts": partial(drifting, list(range(500, 700)), 2),
+    "a cycle that loses its place": partial(losing_its_place, SENTENCE),
+    "a paragraph": partial(cycle, range(500, 650)),
+    "a long paragraph": partial(cycle, range(500, 900)),
+    "two sentences in no order": partial(alternating, [*range(10, 40)], [*range(50, 70)]),
+}
+
+
+@pytest.mark.parametrize("name", NEARLY)
+def test_full_finds_what_is_nearly_a_cycle(name: str) -> None:
+    detector = LoopDetector(LoopMode.FULL)
+    loop = first_loop(detector, islice(NEARLY[name](), 1200))
+    assert loop is not None
+    assert loop.kind is LoopKind.NEAR
+    assert 0 <= loop.start < loop.keep < loop.start + loop.length
+
+
+def test_cheap_leaves_near_repetition_alone() -> None:
+    tokens = islice(with_a_word_swapped(SENTENCE, 3, OTHER_WORDS), 20_000)
+    assert first_loop(LoopDetector(LoopMode.CHEAP), tokens) is None
+
+
+def test_full_finds_a_sentence_of_text_with_a_word_swapped_now_and_then() -> None:
+    same = "I am sorry, but I cannot open the door while the alarm is on. "
+    other = "I am sorry, but I cannot open the {} while the alarm is on. "
+    words = ["gate", "safe", "drawer", "window", "hatch", "vault", "box", "shutter", "cellar"]
+    tokens = tokens_of("".join(same * 3 + other.format(word) for word in words * 3))
+    assert first_loop(LoopDetector(LoopMode.FULL), tokens)
+
+
+def test_full_finds_two_tokens_in_any_order() -> None:
+    chance = random.Random(1)
+    tokens = (chance.choice((17, 4)) for _ in range(2048))
+    loop = first_loop(LoopDetector(LoopMode.FULL), tokens)
+    assert loop is not None
+    assert loop.kind is LoopKind.LOW_VARIETY
+    assert loop.length == 1024
+
+
+def test_a_near_repetition_is_cut_near_its_beginning() -> None:
+    honest = tokens_of(HONEST_TEXT)
+    loop = first_loop(
+        LoopDetector(LoopMode.FULL), chain(honest, with_a_word_swapped(SENTENCE, 3, [1, 2, 3]))
+    )
+    assert loop is not None
+    assert abs(loop.start - len(honest)) <= 8 * len(SENTENCE)
+
+
+# what must not -----------------------------------------------------------------------------------
+
+HONEST_TEXT = (Path(__file__).parent / "honest" / "chorus.txt").read_text()
+
+
+def test_the_corpus_is_there() -> None:
+    assert len(HONEST) > 50
+
+
+@pytest.mark.parametrize("mode", WATCHING)
+@pytest.mark.parametrize("path", HONEST, ids=lambda path: path.stem)
+def test_honest_text_is_no_loop(path: Path, mode: LoopMode) -> None:
+    tokens = tokens_of(path.read_text())
+    for check_every in (1, 8, 16):
+        for offset in range(0, check_every, 3):
+            detector = LoopDetector(mode, check_every)
+            assert first_loop(detector, chain(range(offset), tokens)) is None
+
+
+@pytest.mark.parametrize("mode", WATCHING)
+def test_all_honest_texts_in_a_row_are_no_loop(mode: LoopMode) -> None:
+    tokens = tokens_of("\n".join(path.read_text() for path in HONEST))
+    assert first_loop(LoopDetector(mode), tokens) is None
+
+
+@settings(deadline=None)
+@given(
+    st.integers(4, 200), st.integers(1, 199), st.sampled_from(WATCHING), CHECKS, st.integers(0, 15)
+)
+def test_lines_that_differ_in_a_counter_are_no_loop(
+    width: int, place: int, mode: LoopMode, check_every: int, offset: int
+) -> None:
+    same = range(500, 500 + width)
+    lines = ([*same[:place], 10_000 + number, *same[place:]] for number in range(8000 // width))
+    tokens = chain(range(offset), chain.from_iterable(lines))
+    assert first_loop(LoopDetector(mode, check_every), tokens) is None
+
+
+@pytest.mark.parametrize("mode", WATCHING)
+@pytest.mark.parametrize("every", [2, 3, 4, 8, 16])
+def test_random_text_with_a_token_at_every_nth_place_is_no_loop(every: int, mode: LoopMode) -> None:
+    chance = random.Random(every)
+    for offset in range(every):
+        tokens = [chance.randrange(201_088) for _ in range(3000)]
+        tokens[offset::every] = [11] * len(tokens[offset::every])
+        assert first_loop(LoopDetector(mode), tokens) is None
+
+
+@pytest.mark.parametrize("mode", WATCHING)
+@pytest.mark.parametrize("alphabet", [3, 4, 8, 100, 201_088])
+def test_random_tokens_are_no_loop(alphabet: int, mode: LoopMode) -> None:
+    chance = random.Random(alphabet)
+    tokens = (chance.randrange(alphabet) for _ in range(20_000))
+    assert first_loop(LoopDetector(mode), tokens) is None
+
+
+@pytest.mark.parametrize("mode", WATCHING)
+def test_a_chorus_with_verses_between_is_no_loop(mode: LoopMode) -> None:
+    chorus = range(500, 620)
+    verses = (range(1000 * n, 1000 * n + 60) for n in range(1, 40))
+    tokens = chain.from_iterable(chain(verse, chorus) for verse in verses)
+    assert first_loop(LoopDetector(mode), tokens) is None
+
+
+# how it works ------------------------------------------------------------------------------------
+
+
+def test_off_says_nothing() -> None:
+    assert first_loop(LoopDetector(LoopMode.OFF), [7] * 5000) is None
+
+
+@pytest.mark.parametrize("check_every", [-8, 0, 17])
+def test_a_check_too_rare_or_none_is_refused(check_every: int) -> None:
+    with pytest.raises(ValueError, match=f"check_every is {check_every}"):
+        LoopDetector(LoopMode.CHEAP, check_every)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 1), max_size=600), st.sampled_from(WATCHING))
+def test_the_same_tokens_get_the_same_answers(tokens: list[int], mode: LoopMode) -> None:
+    one, other = LoopDetector(mode), LoopDetector(mode)
+    assert [one.push(token) for token in tokens] == [other.push(token) for token in tokens]
+
+
+@pytest.mark.parametrize("mode", LoopMode)
+@pytest.mark.parametrize("looping", [True, False])
+def test_what_a_detector_holds_does_not_grow_with_the_completion(
+    mode: LoopMode, looping: bool
+) -> None:
+    chance = random.Random(1)
+    detector = LoopDetector(mode)
+    sizes = []
+    for _ in range(10):
+        for _ in range(5000):  # ids that all take as many bytes
+            detector.push(100_000 if looping else chance.randrange(70_000, 200_000))
+        sizes.append(len(pickle.dumps(detector)))
+    assert max(sizes) <= sizes[0] + 16  # the counters take a byte more

@@ -1,0 +1,114 @@
+"""What counts as the answer while it is being written, and how a parse is cut."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mh_batch.engine.harmony import HarmonyAdapter
+from mh_batch.engine.native import NativeAdapter
+from mh_batch.engine.stops import StopTexts, cut_answer
+from mh_batch.engine.vocabulary import harmony_encoding
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.generation import Prompt, StopReason
+
+
+def ids(text: str) -> list[int]:
+    return list(harmony_encoding().encode(text, allowed_special="all"))
+
+
+THOUGHT = "<|channel|>analysis<|message|>One. STOP Two.<|end|><|start|>assistant"
+FINAL = "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (f"{THOUGHT}{FINAL}Three", "Three"),
+        (f"{FINAL}", ""),
+        (f"{FINAL}Ende ☕", "Ende ☕"),
+        ("no structure at all", "no structure at all"),
+        (f"{THOUGHT}", None),
+        (f"{THOUGHT}<|channel|>final", None),
+        ("<|channel|>analysis<|message|>One. STOP", None),
+        ('<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a', None),
+        ("<|channel|>final to=functions.f<|message|>x", None),
+        (f"{FINAL}Three<|return|>", None),
+    ],
+)
+def test_only_an_open_final_message_is_a_harmony_answer(text: str, answer: str | None) -> None:
+    assert HarmonyAdapter().answer(ids(text)) == answer
+
+
+def test_a_stop_text_in_the_reasoning_ends_nothing() -> None:
+    adapter = HarmonyAdapter()
+    texts = StopTexts(("STOP",), adapter.decode, adapter.answer)
+    tokens = ids(f"{THOUGHT}{FINAL}Three. STOP Four. Five. Six.")
+    found = next(
+        (count for end in range(1, len(tokens)) if (count := texts.find(tokens[:end]))), None
+    )
+    assert found is not None
+    parse = cut_answer(adapter.parse(tokens[:found], StopReason.STOP_SEQUENCE), ("STOP",))
+    assert (parse.text("analysis"), parse.text("final")) == ("One. STOP Two.", "Three. ")
+    assert parse.well_formed
+
+
+def test_a_completion_said_to_stop_at_a_text_outside_of_an_answer_is_cut_off() -> None:
+    parse = HarmonyAdapter().parse(ids(THOUGHT), StopReason.STOP_SEQUENCE)
+    assert "truncated" in parse.problems
+
+
+def test_an_answer_that_begins_with_a_stop_text_is_empty_and_says_so() -> None:
+    parse = HarmonyAdapter().parse(ids(f"{FINAL} #Three"), StopReason.STOP_SEQUENCE)
+    cut = cut_answer(parse, ("Three", "#"))
+    assert cut.text("final") == " "
+    assert (cut.well_formed, cut.problems) == (False, ("empty_final",))
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "answer"),
+    [
+        ("ChatML", "hello", "hello"),
+        ("ChatML", "<think>hm", None),
+        ("ChatML", "<think>hm</think>\n\nhello", "hello"),
+        ("Qwen, opens thinking", "hm", None),
+        ("Qwen, opens thinking", "hm</think>hello", "hello"),
+    ],
+)
+def test_the_answer_of_other_models_is_what_follows_the_reasoning(
+    native: Callable[[str, str], NativeAdapter], template: str, text: str, answer: str | None
+) -> None:
+    adapter = native("byte level", template)
+    tokens = adapter._tokenizer.encode(text, add_special_tokens=False)
+    assert adapter.answer(tokens) == answer
+
+
+def conversation(*texts: str, system: str | None = None) -> Prompt:
+    roles = ("user", "assistant")
+    messages = [Message(roles[i % 2], text) for i, text in enumerate(texts)]
+    if system:
+        messages.insert(0, Message("system", system))
+    return Prompt(tuple(messages), "2025-06-30")
+
+
+def test_a_harmony_prompts_instructions_end_where_the_conversation_begins() -> None:
+    adapter = HarmonyAdapter()
+    for prompt in (conversation("Hi"), conversation("Hi", "Yes?", "Go", system="Be brief")):
+        tokens = adapter.render(prompt)
+        end = adapter.prefix_end(tokens)
+        assert adapter.decode(tokens[end:]).startswith("<|start|>user<|message|>Hi")
+    assert adapter.prefix_end([1, 2, 3]) == 0
+
+
+@pytest.mark.parametrize("template", ["ChatML", "Llama-3"])
+def test_other_prompts_instructions_end_at_their_second_message(
+    native: Callable[[str, str], NativeAdapter], template: str
+) -> None:
+    adapter = native("byte level", template)
+    shared = conversation("hello", system="the model thinks")
+    later = conversation("the answer", "yes", "hello", system="the model thinks")
+    one, other = adapter.render(shared), adapter.render(later)
+    end = adapter.prefix_end(one)
+    assert adapter.prefix_end(other) == end > 3
+    assert one[:end] == other[:end]
+    assert "the model thinks" in adapter.decode(one[:end])
+    assert "hello" in adapter.decode(one[end:])

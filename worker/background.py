@@ -1,0 +1,38 @@
+"""One call under way while its task group's other tasks go on."""
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+T = TypeVar("T")
+
+
+class Background(Generic[T]):
+    """Runs a call in a task group and keeps what becomes of it for whoever asks.
+
+    An error is raised where the result is asked for, not in the group: there it would cancel
+    everything and arrive as an exception group.
+    """
+
+    def __init__(self, tasks: TaskGroup, call: Callable[[], Awaitable[T]]) -> None:
+        self._over = anyio.Event()
+        self._value: T | None = None
+        self._error: Exception | None = None
+        tasks.start_soon(self._run, call)
+
+    async def result(self) -> T:
+        """Wait for the call and return its result, or raise its error."""
+        await self._over.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]  # set, since there was no error
+
+    async def _run(self, call: Callable[[], Awaitable[T]]) -> None:
+        try:
+            self._value = await call()
+        except Exception as error:  # noqa: BLE001  # kept, and raised where the result is asked for
+            self._error = error
+        finally:
+            self._over.set()

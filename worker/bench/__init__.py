@@ -1,0 +1,1 @@
+"""`mh-batch bench`: fixed prompts, interleaved rounds, every figure beside a reference."""

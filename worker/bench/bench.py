@@ -1,0 +1,52 @@
+"""What a scenario works with: the model, the references, the sizes and the rounds."""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.settings import Sampling
+
+from .report import Figure, Series
+from .rounds import Sample, Samples, Variants, interleave
+from .workload import Sizes, prompt_of
+
+if TYPE_CHECKING:
+    from .subject import Subject
+
+Found = Iterator[Figure | Series]
+
+BARE = "bare loop"
+MLX_LM = "mlx-lm"
+
+
+class Bench:
+    """Loads the model when the first scenario asks for it: a drain has it in its own process."""
+
+    def __init__(self, model: str, sizes: Sizes, rounds: int) -> None:
+        self.model = model
+        self.sizes = sizes
+        self.rounds = rounds
+
+    @cached_property
+    def subject(self) -> "Subject":
+        """The engine with the model; raises `ModelNotLoaded`."""
+        from .subject import Subject
+
+        return Subject(self.model)
+
+    def interleave(self, variants: Variants, *, warm: bool = True) -> Samples:
+        """Measure variants round by round."""
+        return interleave(variants, self.rounds, warm=warm)
+
+    def prompt_of(self, tokens: int, *, system: bool = False) -> Prompt:
+        """Return a prompt of about `tokens` tokens."""
+        return prompt_of(tokens, self.subject.length, system)
+
+    def reference(self, name: str, prompt: Prompt, **sampling: Any) -> Callable[[], Sample]:
+        """Return a measurement of a reference's decode, over the prompt the engine renders."""
+        from . import reference
+
+        loop = {BARE: reference.bare, MLX_LM: reference.mlx_lm}[name]
+        tokens, model = self.subject.tokens(prompt), self.subject.model
+        return lambda: reference.decode_speed(loop, model, tokens, Sampling(**sampling))

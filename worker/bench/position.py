@@ -1,0 +1,137 @@
+"""What position costs: speed at 1 to 16 windows, and memory on the way there."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from statistics import median
+from typing import Any
+
+from mh_batch.jobs.generation import Prompt
+
+from .bench import MLX_LM, Bench, Found
+from .report import Figure, Series
+from .rounds import Sample, Samples, figure, not_measured
+from .settings import UNWATCHED, Unavailable, require
+from .workload import COUNTING
+
+PLAIN = "no window"
+MEBI = 1 << 20
+
+
+def position(bench: Bench) -> Found:
+    """Measure decode speed at multiples of the window; a prompt stands for what came before."""
+    sizes = bench.sizes
+    names = {"window": f"window {sizes.window}", "plain": PLAIN, "mlx-lm": f"{MLX_LM}, {PLAIN}"}
+    windowed = _windowed(sizes.window)
+    if isinstance(windowed, Unavailable):
+        yield not_measured(("position", names.pop("window")), "tok/s", str(windowed))
+    columns: dict[str, Samples] = {name: {} for name in names.values()}
+    for multiple in sizes.multiples:
+        prompt = bench.prompt_of(sizes.window * multiple - sizes.near)
+        variants = _variants(bench, prompt, windowed)
+        samples = bench.interleave({names[key]: variants[key] for key in names})
+        for name, column in columns.items():
+            column[str(multiple)] = samples[name]
+    first = str(sizes.multiples[0])
+    for name, column in columns.items():
+        for place in column:
+            case = f"{name}, at {place}x{sizes.window}"
+            over = {} if place == first else {f"of {first}x": first}
+            yield figure(("position", case), "tok/s", column, place, over)
+        yield Series(
+            "position",
+            name,
+            "position",
+            "tok/s",
+            x=tuple(float(multiple * sizes.window) for multiple in sizes.multiples),
+            y=tuple(median(s.value for s in samples) for samples in column.values()),
+        )
+
+
+def _windowed(window: int) -> dict[str, Any] | Unavailable:
+    """Return the setting for a window, or why there is none."""
+    try:
+        require("max_kv_size")
+    except Unavailable as reason:
+        return reason
+    return {"max_kv_size": window}
+
+
+def _variants(
+    bench: Bench, prompt: Prompt, windowed: dict[str, Any] | Unavailable
+) -> dict[str, Callable[[], Sample]]:
+    values = {"max_tokens": bench.sizes.near, "temperature": 1.0}
+    speed = partial(bench.subject.decode_speed, prompt, wished=UNWATCHED)
+    variants: dict[str, Callable[[], Sample]] = {
+        "plain": partial(speed, values),
+        "mlx-lm": bench.reference(MLX_LM, prompt, **values),
+    }
+    if not isinstance(windowed, Unavailable):
+        variants["window"] = partial(speed, {**values, **windowed})
+    return variants
+
+
+def memory(bench: Bench) -> Found:
+    """Follow the memory of one long completion with and without a window, and of many jobs."""
+    window = bench.sizes.memory_window
+    windowed = _windowed(window)
+    if isinstance(windowed, Unavailable):
+        yield not_measured(("memory", f"window {window}, growth"), "%", str(windowed))
+    else:
+        yield from _completion(bench, f"window {window}", windowed)
+    yield from _completion(bench, PLAIN, {})
+    yield from _jobs(bench)
+
+
+def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
+    """Yield active memory against position, and its growth from 2 to 16 windows."""
+    subject, window = bench.subject, bench.sizes.memory_window
+    marks: list[tuple[int, int]] = []
+
+    def progress(count: int) -> None:
+        if count >= window * (len(marks) + 1) // 2:
+            marks.append((count, subject.active_memory()))
+
+    values = {"max_tokens": 16 * window + 1, "temperature": 2.0, **values}
+    subject.generate(COUNTING, values, wished=UNWATCHED, progress=progress)
+    place = ("memory", f"{case}, growth of active memory from 2x to 16x{window}")
+    growth = grown(marks, 2 * window)
+    if growth is None or marks[-1][0] < 16 * window:
+        yield not_measured(place, "%", f"progress was not told from 2x to 16x{window} tokens")
+    else:
+        yield Figure(*place, growth, "%", n=1)
+    yield Series(
+        "memory",
+        case,
+        "position",
+        "active memory, MiB",
+        x=tuple(float(count) for count, _ in marks),
+        y=tuple(held / MEBI for _, held in marks),
+    )
+
+
+def grown(marks: Sequence[tuple[int, int]], start: int) -> float | None:
+    """Return by how many percent memory grew from token `start` to the last mark.
+
+    A mark is a count of tokens and the bytes held then; `None` if none is at `start` or later.
+    """
+    settled = next((held for count, held in marks if count >= start), None)
+    return 100 * (marks[-1][1] - settled) / settled if settled else None
+
+
+def _jobs(bench: Bench) -> Found:
+    """Yield the process's memory after each of many jobs, and the growth over the later half."""
+    held = []
+    for _ in range(bench.sizes.memory_jobs):
+        bench.subject.generate(COUNTING, {"max_tokens": bench.sizes.decode, "temperature": 1.0})
+        held.append(bench.subject.process_memory())
+    half = held[len(held) // 2]
+    case = f"{len(held)} jobs, growth of process memory over the later half"
+    yield Figure("memory", case, 100 * (held[-1] - half) / half, "%", n=1)
+    yield Series(
+        "memory",
+        "after each job",
+        "job",
+        "process memory, MiB",
+        x=tuple(float(n) for n in range(1, len(held) + 1)),
+        y=tuple(size / MEBI for size in held),
+    )

@@ -1,0 +1,54 @@
+"""What reusing a shared beginning saves."""
+
+import time
+from functools import partial
+from typing import Any
+
+from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.settings import Sampling
+
+from .bench import Bench, Found
+from .rounds import Sample, figure, not_measured
+from .settings import Unavailable
+from .workload import sharing
+
+REUSE, NO_REUSE, SCRIPT = "reuse", "no reuse", "mlx-lm script"
+CACHE_BYTES = 1 << 30
+
+
+def prefix(bench: Bench) -> Found:
+    """Measure jobs that share a system prompt: with reuse, without, and as a plain script."""
+    sizes, subject = bench.sizes, bench.subject
+    prompts = sharing(bench.prompt_of(sizes.shared, system=True), sizes.sharing_jobs)
+    values: dict[str, Any] = {"max_tokens": sizes.sharing_decode, "temperature": 0.0}
+    variants = {
+        NO_REUSE: partial(subject.wall, prompts, values),
+        SCRIPT: partial(_script, bench, prompts, Sampling(**values)),
+    }
+    case = f"{len(prompts)} jobs sharing {sizes.shared} tokens"
+    references = {"of mlx-lm script": SCRIPT}
+    try:
+        subject.generator(prefix_cache_bytes=0)
+    except Unavailable as reason:
+        yield not_measured(("prefix", f"{case}, {REUSE}"), "s", str(reason))
+    else:
+        variants[NO_REUSE] = partial(subject.wall, prompts, values, prefix_cache_bytes=0)
+        variants[REUSE] = partial(subject.wall, prompts, values, prefix_cache_bytes=CACHE_BYTES)
+    samples = bench.interleave(variants, warm=False)
+    if REUSE in samples:
+        over = {"of no reuse": NO_REUSE, **references}
+        yield figure(("prefix", f"{case}, {REUSE}"), "s", samples, REUSE, over)
+    yield figure(("prefix", f"{case}, {NO_REUSE}"), "s", samples, NO_REUSE, references)
+    yield figure(("prefix", f"{case}, {SCRIPT}"), "s", samples, SCRIPT)
+
+
+def _script(bench: Bench, prompts: list[Prompt], sampling: Sampling) -> Sample:
+    """Return the seconds a script takes that calls mlx-lm for one prompt after the other."""
+    from . import reference
+
+    start = time.perf_counter()
+    for prompt in prompts:
+        tokens = bench.subject.tokens(prompt)
+        for _ in reference.mlx_lm(bench.subject.model, tokens, sampling):
+            pass
+    return Sample(time.perf_counter() - start)

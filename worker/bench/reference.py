@@ -1,0 +1,115 @@
+"""What the engine is measured against: a bare loop, and mlx-lm's own, over the same tokens.
+
+mlx-lm's is `generate_step`, which `stream_generate` wraps with a detokenizer: a harder mark, and
+one that needs no tokenizer file (the demo model has none).
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+from mlx_lm.generate import generate_step
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.sample_utils import make_logits_processors, make_sampler
+
+from mh_batch.jobs.settings import Sampling
+
+from .rounds import Sample
+from .settings import SEED
+
+CHUNK = 2048  # mlx-lm's prefill_step_size
+
+# mlx's stubs leave it untyped
+queue: Callable[..., None] = mx.async_eval
+
+Loop = Callable[[Any, Sequence[int], Sampling], Iterator[int]]
+
+
+class Timed(NamedTuple):
+    """A run of a loop: tokens a second after the first token, and seconds until the first."""
+
+    speed: float
+    first_seconds: float
+
+
+def bare(model: Any, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    """Yield tokens of the shortest pipelined loop there is: call, sample, queue, read."""
+    cache = make_prompt_cache(model)
+    ids = mx.array(list(prompt), dtype=mx.uint32)
+    sample = _sampler(sampling)
+    for start in range(0, len(prompt) - 1, CHUNK):
+        model(ids[start : min(start + CHUNK, len(prompt) - 1)][None], cache=cache)
+        mx.eval([entry.state for entry in cache])
+    token = sample(model(ids[-1:][None], cache=cache)[:, -1])
+    queue(token)
+    for _ in range(sampling.max_tokens):
+        following = sample(model(token[None], cache=cache)[:, -1])
+        queue(following)
+        yield token.item()
+        token = following
+
+
+def mlx_lm(model: Any, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    """Yield tokens of mlx-lm's loop, its penalty over `repetition_window` if one is set."""
+    penalty = sampling.repetition_penalty
+    steps = generate_step(
+        mx.array(list(prompt), dtype=mx.uint32),
+        model,
+        max_tokens=sampling.max_tokens,
+        sampler=_mlx_lm_sampler(sampling),
+        logits_processors=make_logits_processors(
+            repetition_penalty=None if penalty == 1 else penalty,
+            repetition_context_size=sampling.repetition_window,
+        ),
+    )
+    # a suspended step keeps its stream the default
+    with closing(steps):
+        for token, _ in steps:
+            yield token
+
+
+def timed(loop: Loop, model: Any, prompt: Sequence[int], sampling: Sampling) -> Timed:
+    """Run a loop over `sampling.max_tokens` tokens and return its times."""
+    mx.random.seed(SEED)
+    start = first = time.perf_counter()
+    tokens = loop(model, prompt, sampling)
+    count = 0
+    for _ in tokens:
+        count += 1
+        if count == 1:
+            first = time.perf_counter()
+    end = time.perf_counter()
+    # the step queued ahead is not to run into the next measurement
+    mx.synchronize()
+    return Timed((count - 1) / (end - first) if count > 1 else 0.0, first - start)
+
+
+def decode_speed(loop: Loop, model: Any, prompt: Sequence[int], sampling: Sampling) -> Sample:
+    """Return the tokens a second after the first token."""
+    return Sample(timed(loop, model, prompt, sampling).speed)
+
+
+def prefill_speed(loop: Loop, model: Any, prompt: Sequence[int]) -> Sample:
+    """Return the prompt's tokens a second, up to the first token in hand."""
+    greedy = Sampling(max_tokens=1, temperature=0.0)
+    return Sample(len(prompt) / timed(loop, model, prompt, greedy).first_seconds)
+
+
+def _sampler(sampling: Sampling) -> Callable[[Any], Any]:
+    """Return the least that draws a token from logits by these settings."""
+    temperature = sampling.temperature
+    if temperature == 0:
+        return lambda logits: mx.argmax(logits, axis=-1)
+    if sampling.top_p == 1 and sampling.top_k == 0:
+        return lambda logits: mx.random.categorical(logits * (1 / temperature))
+    draw = _mlx_lm_sampler(sampling)
+    return lambda logits: draw(logits - mx.logsumexp(logits, keepdims=True))
+
+
+def _mlx_lm_sampler(sampling: Sampling) -> Callable[[Any], Any]:
+    sampler: Callable[[Any], Any] = make_sampler(
+        temp=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k
+    )
+    return sampler

@@ -1,0 +1,53 @@
+"""Decode and prefill speed of a default job, beside a bare loop and mlx-lm's."""
+
+from functools import partial
+from typing import Any
+
+from .bench import BARE, MLX_LM, Bench, Found
+from .rounds import Variants, figure
+from .workload import COUNTING
+
+OURS = "mh-batch"
+UNIT = "tok/s"
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "greedy": {"temperature": 0.0},
+    "temperature 1": {"temperature": 1.0},
+    "top_p 0.9": {"temperature": 1.0, "top_p": 0.9},
+    "top_k 40": {"temperature": 1.0, "top_k": 40},
+}
+
+
+def decode(bench: Bench) -> Found:
+    """Measure decoding with everything a default job uses, for each way to sample."""
+    for case, sampling in SAMPLERS.items():
+        values = {"max_tokens": bench.sizes.decode, **sampling}
+        variants: Variants = {
+            OURS: partial(bench.subject.decode_speed, COUNTING, values),
+            BARE: bench.reference(BARE, COUNTING, **values),
+            MLX_LM: bench.reference(MLX_LM, COUNTING, **values),
+        }
+        samples = bench.interleave(variants)
+        yield figure(("decode", case), UNIT, samples, OURS, {f"of {n}": n for n in (BARE, MLX_LM)})
+        for name in (BARE, MLX_LM):
+            yield figure(("decode", f"{case}, {name}"), UNIT, samples, name)
+
+
+def prefill(bench: Bench) -> Found:
+    """Measure how fast prompts go in, up to the first token in hand."""
+    from . import reference
+
+    subject = bench.subject
+    for asked in bench.sizes.prompts:
+        prompt = bench.prompt_of(asked)
+        tokens, model = subject.tokens(prompt), subject.model
+        variants: Variants = {
+            OURS: partial(subject.prefill_speed, prompt),
+            BARE: partial(reference.prefill_speed, reference.bare, model, tokens),
+            MLX_LM: partial(reference.prefill_speed, reference.mlx_lm, model, tokens),
+        }
+        samples = bench.interleave(variants)
+        case = f"{asked} tokens"
+        yield figure(("prefill", case), UNIT, samples, OURS, {f"of {n}": n for n in (BARE, MLX_LM)})
+        for name in (BARE, MLX_LM):
+            yield figure(("prefill", f"{case}, {name}"), UNIT, samples, name)

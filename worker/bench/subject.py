@@ -1,0 +1,111 @@
+"""The engine under measurement: its public calls, and nothing else of it."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mlx.core as mx
+import psutil
+
+from mh_batch.engine.generate import Generator
+from mh_batch.engine.load import load
+from mh_batch.jobs.generation import Generation, Prompt
+
+from .rounds import Sample
+from .settings import UNWATCHED, Unavailable, make_generator, make_request
+
+
+class Endless:
+    """An adapter without stop tokens, so that a completion is as long as was asked for.
+
+    All the rest is the model's own adapter.
+    """
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+        self.stop_tokens: frozenset[int] = frozenset()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._adapter, name)
+
+
+class Subject:
+    """A loaded model with the engine around it, on the thread that made it."""
+
+    def __init__(self, name: str) -> None:
+        loaded = load(name)
+        self.model = loaded.model
+        self.info = loaded.info
+        self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
+        # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
+        try:
+            self._generator = self.generator(prefix_cache_bytes=0)
+        except Unavailable:
+            self._generator = self.generator()
+
+    def generator(self, **options: Any) -> Any:
+        """Return a generator of its own, with engine options; raises `Unavailable`."""
+        return make_generator(Generator, self._loaded, **options)
+
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """Return the prompt as the engine renders it."""
+        return list(self._loaded.adapter.render(prompt))
+
+    def length(self, prompt: Prompt) -> int:
+        """Return how many tokens the prompt has."""
+        return len(self.tokens(prompt))
+
+    def generate(
+        self,
+        prompt: Prompt,
+        values: Mapping[str, Any],
+        *,
+        wished: Mapping[str, Any] | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+        generator: Any = None,
+    ) -> Generation:
+        """Run one request; raises `Unavailable` if this version lacks one of `values`."""
+        request = make_request(prompt, values, wished=wished)
+        runner = self._generator if generator is None else generator
+        done: Generation = runner.generate(request, lambda: False, progress)
+        # a step queued ahead is not to run into the next measurement
+        mx.synchronize()
+        return done
+
+    def decode_speed(
+        self,
+        prompt: Prompt,
+        values: Mapping[str, Any],
+        *,
+        wished: Mapping[str, Any] | None = None,
+    ) -> Sample:
+        """Return the tokens a second after the first token."""
+        done = self.generate(prompt, values, wished=wished)
+        count, asked = len(done.tokens), values["max_tokens"]
+        note = ""
+        if count < asked:
+            note = f"ended after {count} of {asked} tokens ({done.stop_reason})"
+        return Sample(done.timings.tokens_per_second or 0.0, note)
+
+    def prefill_speed(self, prompt: Prompt) -> Sample:
+        """Return the prompt's tokens a second, up to the first token in hand."""
+        done = self.generate(prompt, {"max_tokens": 1, "temperature": 0.0})
+        return Sample(done.prompt_tokens / done.timings.first_token_seconds)
+
+    def wall(self, prompts: list[Prompt], values: Mapping[str, Any], **options: Any) -> Sample:
+        """Return the seconds for all prompts, one after the other, on a fresh generator."""
+        generator = self.generator(**options)
+        start = time.perf_counter()
+        for prompt in prompts:
+            self.generate(prompt, values, wished=UNWATCHED, generator=generator)
+        return Sample(time.perf_counter() - start)
+
+    @staticmethod
+    def active_memory() -> int:
+        """Return the bytes of all live arrays."""
+        return int(mx.get_active_memory())
+
+    @staticmethod
+    def process_memory() -> int:
+        """Return the resident bytes of this process."""
+        return int(psutil.Process().memory_info().rss)

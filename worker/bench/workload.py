@@ -1,0 +1,128 @@
+"""Fixed prompts and sizes: the same work in every run."""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.generation import Prompt
+
+DATE = "2025-01-01"
+
+WORDS = (
+    "river",
+    "stone",
+    "garden",
+    "window",
+    "market",
+    "bridge",
+    "letter",
+    "candle",
+    "winter",
+    "harbour",
+    "forest",
+    "table",
+    "journey",
+    "morning",
+    "kitchen",
+    "silver",
+)
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """How much each scenario does; tokens unless the name says otherwise.
+
+    `multiples` are positions in windows. `near` is how many tokens are decoded to learn the speed
+    at a position, where a prompt stands for what would have been generated before.
+    """
+
+    decode: int
+    prompts: tuple[int, ...]
+    window: int
+    multiples: tuple[int, ...]
+    near: int
+    lengths: tuple[int, ...]
+    memory_window: int
+    memory_jobs: int
+    sharing_jobs: int
+    shared: int
+    sharing_decode: int
+    drain_jobs: int
+    detector: int
+
+
+FULL = Sizes(
+    decode=96,
+    prompts=(512, 2048),
+    window=512,
+    multiples=(1, 2, 4, 8, 16),
+    near=32,
+    lengths=(500, 8000),
+    memory_window=128,
+    memory_jobs=20,
+    sharing_jobs=20,
+    shared=1000,
+    sharing_decode=32,
+    drain_jobs=100,
+    detector=100_000,
+)
+QUICK = Sizes(
+    decode=4,
+    prompts=(96,),
+    window=32,
+    multiples=(1, 2, 4),
+    near=4,
+    lengths=(100,),
+    memory_window=8,
+    memory_jobs=3,
+    sharing_jobs=2,
+    shared=100,
+    sharing_decode=4,
+    drain_jobs=3,
+    detector=2000,
+)
+
+COUNTING = Prompt((Message("user", "Count from 1 to 300."),), DATE)
+"""Long and without loops, also past where the demo model would have stopped."""
+
+
+def words(count: int) -> str:
+    """Return `count` words in a fixed order that does not come round early."""
+    chosen, state = [], 1
+    for _ in range(count):
+        state = (state * 1103515245 + 12345) % 2**31
+        chosen.append(WORDS[(state >> 16) % len(WORDS)])
+    return " ".join(chosen)
+
+
+def prompt_of(tokens: int, length: Callable[[Prompt], int], system: bool = False) -> Prompt:
+    """Return a prompt of about `tokens` tokens by `length`, and never more.
+
+    `system` puts the words into a system message and asks a short question behind it.
+    """
+
+    def with_words(count: int) -> Prompt:
+        if not system:
+            return Prompt((Message("user", words(count)),), DATE)
+        return Prompt((Message("system", words(count)), Message("user", "Hello")), DATE)
+
+    empty = length(with_words(1))
+    each = (length(with_words(101)) - empty) / 100
+    count = max(1, int((tokens - empty) / each) + 1)
+    while count > 1 and length(with_words(count)) > tokens:
+        count -= 1
+    return with_words(count)
+
+
+def sharing(prompt: Prompt, jobs: int) -> list[Prompt]:
+    """Return `jobs` prompts with the system message of `prompt` and a question of their own."""
+    system = prompt.messages[0]
+    questions = [f"What is {n} + {n + 7}?" for n in range(11, 11 + jobs)]
+    return [Prompt((system, Message("user", question)), prompt.date) for question in questions]
+
+
+def short_jobs(jobs: int) -> Iterator[bytes]:
+    """Yield the lines of a file of short conversations."""
+    for n in range(jobs):
+        line = {"custom_id": f"sum-{n}", "prompt": f"What is {n % 40 + 10} + {n // 2 + 7}?"}
+        yield msgspec.json.encode(line) + b"\n"
