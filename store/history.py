@@ -70,6 +70,7 @@ def parse_of(db: Database, row: sqlite3.Row) -> Parse:
 
 def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
     timings = Timings(*db.conn.execute(_TIMINGS, (row["id"],)).fetchone())
+    sampling = msgspec.json.decode(row["sampling"], type=Sampling)
     generation = Generation(
         tokens=unpack_tokens(row["tokens"]),
         raw=row["raw"],
@@ -79,6 +80,8 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         prompt_tokens=row["prompt_tokens"],
         prompt_sha256=row["prompt_sha256"],
         timings=timings,
+        # an attempt's sampling is on record as it really was
+        max_tokens=sampling.max_tokens,
         dropped_turns=row["dropped_turns"],
     )
     return Attempt(
@@ -86,7 +89,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         verdict=Verdict(row["verdict"]),
         retry_reason=row["retry_reason"],
         seed=row["seed"],
-        sampling=msgspec.json.decode(row["sampling"], type=Sampling),
+        sampling=sampling,
         generation=generation,
         rescued=bool(row["rescued"]),
         started_at=row["started_at"],

@@ -31,6 +31,7 @@ from mh_batch.store import queue
 from mh_batch.store.submit import Submission
 
 DONE = JobEnd(Status.DONE)
+SAMPLING = Sampling(temperature=0.7)
 FIRST = Place()
 DEFAULTS = Settings()
 
@@ -82,6 +83,7 @@ def generation(tokens: tuple[int, ...] = (5, 200_012, 7), text: str = "four") ->
         prompt_tokens=11,
         prompt_sha256="a" * 64,
         timings=Timings(11, len(tokens), decode_seconds=0.5, kv_len=1500, kv_layout="rotating"),
+        max_tokens=SAMPLING.max_tokens,
     )
 
 
@@ -91,7 +93,7 @@ def attempt(place: Place = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
         verdict=verdict,
         retry_reason=None if verdict is Verdict.ACCEPT else "length",
         seed=2**63 - 1,
-        sampling=Sampling(temperature=0.7),
+        sampling=SAMPLING,
         generation=generation(),
         started_at="2026-05-01T01:00:00.000Z",
         finished_at="2026-05-01T01:00:02.500Z",

@@ -61,6 +61,7 @@ GENERATION = st.builds(
     prompt_tokens=COUNT,
     prompt_sha256=TEXT,
     timings=TIMINGS,
+    max_tokens=st.just(Sampling().max_tokens),
     dropped_turns=st.integers(0, 99),
 )
 ATTEMPT = st.builds(
