@@ -17,7 +17,7 @@ from rich.console import Console
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import InputError, PromptTooLong
 from mh_batch.jobs.generation import GenerationRequest, Prompt
-from mh_batch.jobs.settings import Control, Sampling, Settings, apply
+from mh_batch.jobs.settings import Control, EngineOptions, Sampling, Settings, apply
 from mh_batch.worker.bench import options, position, prefix, table
 from mh_batch.worker.bench import run as bench_run
 from mh_batch.worker.bench import settings as bench_settings
@@ -44,7 +44,6 @@ from mh_batch.worker.bench.settings import (
     Unavailable,
     carried,
     fill,
-    make_generator,
     make_request,
     require,
 )
@@ -187,31 +186,6 @@ def test_a_request_has_the_values_and_those_wished_for_that_exist() -> None:
     assert request.prompt.prompting.reasoning_effort == "low"
     assert request.prompt.messages == COUNTING.messages
     assert request.seed == bench_settings.SEED
-
-
-class EngineOptions(msgspec.Struct):
-    """What an engine may take besides the model."""
-
-    cache_bytes: int = 0
-
-
-class TakesOptions:
-    def __init__(self, loaded: str, options: EngineOptions = EngineOptions()) -> None:  # noqa: B008
-        self.made_of = (loaded, options)
-
-
-class TakesNone:
-    def __init__(self, loaded: str) -> None:
-        self.made_of = (loaded,)
-
-
-def test_engine_options_are_given_where_the_engine_takes_them() -> None:
-    made = make_generator(TakesOptions, "model", cache_bytes=5)
-    assert made.made_of == ("model", EngineOptions(5))
-    assert make_generator(TakesNone, "model").made_of == ("model",)
-    for generator, option in ((TakesNone, "cache_bytes"), (TakesOptions, "phase_of_moon")):
-        with pytest.raises(Unavailable, match=f"no such engine option {option}"):
-            make_generator(generator, "model", **{option: 5})
 
 
 @pytest.mark.parametrize("tokens", [20, 100, 999])
@@ -408,11 +382,8 @@ class FakeSubject:
             self.active = 1000 + (0 if "max_kv_size" in values else 10 * count)
             progress(count)
 
-    def wall(self, *_: Any, prefix_cache_bytes: int) -> Sample:
-        return Sample(1.0 if prefix_cache_bytes else 4.0)
-
-    def generator(self, **_: Any) -> None:
-        """Take them all."""
+    def wall(self, _: Any, __: Any, engine: EngineOptions) -> Sample:
+        return Sample(1.0 if engine.prefix_cache_bytes else 4.0)
 
     def active_memory(self) -> int:
         return self.active

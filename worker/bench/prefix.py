@@ -5,15 +5,15 @@ from functools import partial
 from typing import Any
 
 from mh_batch.jobs.generation import Prompt
-from mh_batch.jobs.settings import Sampling
+from mh_batch.jobs.settings import EngineOptions, Sampling
 
 from .bench import Bench, Found
-from .rounds import Sample, figure, not_measured
-from .settings import Unavailable
+from .rounds import Sample, figure
 from .workload import sharing
 
 REUSE, NO_REUSE, SCRIPT = "reuse", "no reuse", "mlx-lm script"
-CACHE_BYTES = 1 << 30
+SHARED = EngineOptions(prefix_cache_bytes=1 << 30)
+NOT_SHARED = EngineOptions(prefix_cache_bytes=0)
 
 
 def prefix(bench: Bench) -> Found:
@@ -22,22 +22,15 @@ def prefix(bench: Bench) -> Found:
     prompts = sharing(bench.prompt_of(sizes.shared, system=True), sizes.sharing_jobs)
     values: dict[str, Any] = {"max_tokens": sizes.sharing_decode, "temperature": 0.0}
     variants = {
-        NO_REUSE: partial(subject.wall, prompts, values),
+        NO_REUSE: partial(subject.wall, prompts, values, NOT_SHARED),
+        REUSE: partial(subject.wall, prompts, values, SHARED),
         SCRIPT: partial(_script, bench, prompts, Sampling(**values)),
     }
     case = f"{len(prompts)} jobs sharing {sizes.shared} tokens"
     references = {"of mlx-lm script": SCRIPT}
-    try:
-        subject.generator(prefix_cache_bytes=0)
-    except Unavailable as reason:
-        yield not_measured(("prefix", f"{case}, {REUSE}"), "s", str(reason))
-    else:
-        variants[NO_REUSE] = partial(subject.wall, prompts, values, prefix_cache_bytes=0)
-        variants[REUSE] = partial(subject.wall, prompts, values, prefix_cache_bytes=CACHE_BYTES)
     samples = bench.interleave(variants, warm=False)
-    if REUSE in samples:
-        over = {"of no reuse": NO_REUSE, **references}
-        yield figure(("prefix", f"{case}, {REUSE}"), "s", samples, REUSE, over)
+    over = {"of no reuse": NO_REUSE, **references}
+    yield figure(("prefix", f"{case}, {REUSE}"), "s", samples, REUSE, over)
     yield figure(("prefix", f"{case}, {NO_REUSE}"), "s", samples, NO_REUSE, references)
     yield figure(("prefix", f"{case}, {SCRIPT}"), "s", samples, SCRIPT)
 

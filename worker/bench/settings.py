@@ -5,9 +5,7 @@ carries to the engine, makes the scenario's figure `n/a`: a figure measured with
 it is about would be a wrong one.
 """
 
-import inspect
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -69,20 +67,3 @@ def fill(request_type: type[msgspec.Struct], settings: Settings) -> dict[str, An
         elif field.name in GROUPS:
             filled[field.name] = getattr(getattr(settings, GROUPS[field.name]), field.name)
     return filled
-
-
-def make_generator(generator: Callable[..., Any], loaded: Any, **options: Any) -> Any:
-    """Return `generator(loaded, engine options)`.
-
-    Raises `Unavailable` if the generator takes no options, or none of such a name.
-    """
-    if not options:
-        return generator(loaded)
-    init = generator.__init__ if inspect.isclass(generator) else generator
-    hints = typing.get_type_hints(init)
-    hints.pop("return", None)
-    takes = [kind for kind in hints.values() if inspect.isclass(kind)]
-    for kind in takes:
-        if options.keys() <= set(getattr(kind, "__annotations__", ())):
-            return generator(loaded, kind(**options))
-    raise Unavailable(f"no such engine option {', '.join(sorted(options))}")

@@ -10,9 +10,10 @@ import psutil
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.load import load
 from mh_batch.jobs.generation import Generation, Prompt
+from mh_batch.jobs.settings import EngineOptions
 
 from .rounds import Sample
-from .settings import UNWATCHED, Unavailable, make_generator, make_request
+from .settings import UNWATCHED, make_request
 
 
 class Endless:
@@ -38,14 +39,11 @@ class Subject:
         self.info = loaded.info
         self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
         # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
-        try:
-            self._generator = self.generator(prefix_cache_bytes=0)
-        except Unavailable:
-            self._generator = self.generator()
+        self._generator = self.generator(EngineOptions(prefix_cache_bytes=0))
 
-    def generator(self, **options: Any) -> Any:
-        """Return a generator of its own, with engine options; raises `Unavailable`."""
-        return make_generator(Generator, self._loaded, **options)
+    def generator(self, options: EngineOptions) -> Generator:
+        """Return a generator of its own with these options."""
+        return Generator(self._loaded, options)
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Return the prompt as the engine renders it."""
@@ -92,9 +90,11 @@ class Subject:
         done = self.generate(prompt, {"max_tokens": 1, "temperature": 0.0})
         return Sample(done.prompt_tokens / done.timings.first_token_seconds)
 
-    def wall(self, prompts: list[Prompt], values: Mapping[str, Any], **options: Any) -> Sample:
+    def wall(
+        self, prompts: list[Prompt], values: Mapping[str, Any], options: EngineOptions
+    ) -> Sample:
         """Return the seconds for all prompts, one after the other, on a fresh generator."""
-        generator = self.generator(**options)
+        generator = self.generator(options)
         start = time.perf_counter()
         for prompt in prompts:
             self.generate(prompt, values, wished=UNWATCHED, generator=generator)
