@@ -16,7 +16,7 @@ from mh_batch.jobs.errors import EnvironmentFault, JobError, ModelChanged, Model
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place, Refused, Turn
 from mh_batch.jobs.status import Status
-from mh_batch.store import queue, reports
+from mh_batch.store import queue
 from mh_batch.store.clock import now
 
 from .background import Background
@@ -294,7 +294,7 @@ class Drain:
         """
         self._waiting = max(0, self._waiting - 1)
         if not self._waiting or time.monotonic() >= self._count_again:
-            counts = await self._store.call(reports.queue_counts)
+            counts = await self._store.call(queue.queue_counts)
             self._waiting = counts[Status.QUEUED] + counts[Status.RUNNING]
             self._count_again = time.monotonic() + COUNT_SECONDS
         return self._waiting

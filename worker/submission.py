@@ -13,11 +13,10 @@ from sqlite_utils import Database
 from mh_batch.jobs.errors import BadLine, BadLines, InputError
 from mh_batch.jobs.lines import LineReader
 from mh_batch.jobs.record import JobLine, NewBatch
-from mh_batch.store.submit import Submission
+from mh_batch.store.submit import CHUNK_ROWS, Submission
 
 T = TypeVar("T")
 
-CHUNK_LINES = 1000
 SHOWN_BAD_LINES = 1000
 
 
@@ -37,7 +36,7 @@ def submit_stream(db: Database, stream: BinaryIO, batch: NewBatch) -> Submitted:
     bad: list[BadLine] = []
     total_bad = 0
     with Submission.begin(db, batch) as submission:
-        for chunk in chunks(reader, CHUNK_LINES):
+        for chunk in chunks(reader, CHUNK_ROWS):
             refused = [line for line in chunk if isinstance(line, BadLine)]
             jobs = [line for line in chunk if isinstance(line, JobLine)]
             refused += submission.add(jobs)
