@@ -56,17 +56,24 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_call_id: str | None = None
 
 
+ToolResults = dict[str, str] | tuple[str, ...]
+"""What the tools answer: by function name, every time the same, or one after the other."""
+
+
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one job asks for: context, further user turns, tools, its own settings.
 
     `settings` are the values the line itself set, by flat name; they were checked when the line
-    was read and win over the batch's.
+    was read and win over the batch's. `n` is how many completions there are to be, each with seeds
+    of its own. `tool_results` let the conversation go on after a call; `None` ends it there.
     """
 
     messages: tuple[Message, ...] = ()
     turns: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     settings: dict[str, Any] = {}
+    n: int = 1
+    tool_results: ToolResults | None = None
 
     @property
     def asks(self) -> bool:

@@ -52,7 +52,7 @@ def messages_line(job: FinishedJob) -> Line:
 
 def reply(turn: FinishedTurn) -> Message:
     """Return the assistant's message of a turn."""
-    return assistant_message(turn.place.turn, turn.final, turn.analysis, turn.parse)
+    return assistant_message(turn.place, turn.final, turn.analysis, turn.parse)
 
 
 class Format(msgspec.Struct, frozen=True):

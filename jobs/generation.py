@@ -45,12 +45,17 @@ class Prompt(msgspec.Struct, frozen=True):
 
 
 class GenerationRequest(msgspec.Struct, frozen=True):
-    """One attempt for the engine: prompt, sampling, limits and the seed that fixes it."""
+    """One attempt for the engine: prompt, sampling, limits and the seed that fixes it.
+
+    `rescue` are the tokens of an earlier attempt that never came out of its analysis: the answer
+    is begun with that analysis and an opened final channel; empty for an answer from scratch.
+    """
 
     prompt: Prompt
     sampling: Sampling
     context: Context
     seed: Annotated[int, Meta(ge=0)]
+    rescue: tuple[int, ...] = ()
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -130,6 +135,13 @@ class Timings(msgspec.Struct, frozen=True):
     process_memory_bytes: int = 0
 
 
+class Rendered(msgspec.Struct, frozen=True):
+    """A prompt as the model saw it: its token ids, and the text they decode to."""
+
+    tokens: tuple[int, ...]
+    text: str
+
+
 class Generation(msgspec.Struct, frozen=True):
     """What one attempt produced.
 
@@ -139,6 +151,10 @@ class Generation(msgspec.Struct, frozen=True):
     little-endian. `max_tokens` is what the attempt really had: less than was asked for where the
     context was the limit. `dropped_turns` is how many of the oldest turns the prompt went without,
     so that it fits the context.
+
+    `opening` is what a rescue began the answer with: the end of its prompt (counted and hashed
+    with it), the beginning of what `parse` reads. `rendered` is the prompt itself, for those who
+    look on; the store does not keep it, and reads back `None`.
     """
 
     tokens: tuple[int, ...]
@@ -151,6 +167,8 @@ class Generation(msgspec.Struct, frozen=True):
     timings: Timings
     max_tokens: int | None = None
     dropped_turns: int = 0
+    opening: tuple[int, ...] = ()
+    rendered: Rendered | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

@@ -42,7 +42,10 @@ Step = tuple[int, int, int]
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt with its verdict; `retry_reason` says why it was not accepted, else `None`."""
+    """One attempt with its verdict; `retry_reason` says why it was not accepted, else `None`.
+
+    `round` is how often the job had been put back into the queue by then (`mh-batch retry`).
+    """
 
     place: Place
     verdict: Verdict
@@ -53,6 +56,7 @@ class Attempt(msgspec.Struct, frozen=True):
     rescued: bool = False
     started_at: str = ""
     finished_at: str = ""
+    round: int = 0
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -73,14 +77,16 @@ class Turn(msgspec.Struct, frozen=True):
     complete: bool
 
 
-def assistant_message(turn: int, final: str | None, analysis: str | None, parse: Parse) -> Message:
+def assistant_message(
+    place: Place, final: str | None, analysis: str | None, parse: Parse
+) -> Message:
     """Return a settled step as the message that later turns and the results see.
 
-    Call ids are made of the turn and the call's place in it, so they are the same every time.
+    Call ids are made of turn, step and the call's place in it, so they are the same every time.
     """
     calls = tuple(
         ToolCall(
-            id=f"call_{turn}_{i}",
+            id=f"call_{place.turn}_{place.step}_{i}",
             function=FunctionCall((call.recipient or "").removeprefix("functions."), call.text),
         )
         for i, call in enumerate(parse.calls)
@@ -93,6 +99,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
     `model` is the name it must run on. `settings` are effective: the batch's with the line's own
     laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
+    `round` counts how often the job was put back into the queue: attempts of earlier rounds are
+    counted on, and nothing else is made of them.
     """
 
     id: int
@@ -104,6 +112,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     settings: Settings
     seed: int
     date: str
+    round: int = 0
 
 
 class Crash(msgspec.Struct, frozen=True):

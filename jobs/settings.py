@@ -83,9 +83,14 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How hard the controller tries before a turn is kept as it is."""
+    """How hard the controller tries before a turn is kept as it is.
+
+    `max_attempts` bounds the attempts at one answer, `max_steps` the model calls of one turn: a
+    tool call, the answer to its result, which may be another call.
+    """
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+    max_steps: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,29 +7,30 @@ ShareGPT (`conversations`). An error names the field as the user wrote it.
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from .conversation import TOOL_NAME_PATTERN, Message, Request, Role, Tool, ToolCall
+from .conversation import TOOL_NAME_PATTERN, Message, Request, Role, Tool, ToolCall, ToolResults
 from .errors import SettingsError
-from .near import near_miss
+from .near import near_miss, nearest
 from .settings import NAMES, Settings, apply
 
 Fields = Mapping[str, msgspec.Raw]
+Choices = Annotated[int, Meta(ge=1, le=128)]
 
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
 ALIASES = {"max_completion_tokens": "max_tokens"}
 SETTING_KEYS = NAMES | frozenset(ALIASES)
-REQUEST_KEYS = frozenset({"model", "tools"}) | SETTING_KEYS
+REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
 LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
-BATCH_KEYS = frozenset({"custom_id", "method", "url", "body"})
+BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
 
 # Parameters of OpenAI's body that would change the result and that this program does not have:
 # each with the values that ask for nothing. Anything else is refused, never silently ignored.
 NEUTRAL: dict[str, tuple[bytes, ...]] = {
-    "n": (b"1",),
     "stream": (b"false",),
     "logprobs": (b"false",),
     "top_logprobs": (b"0",),
@@ -126,7 +127,7 @@ def shape(fields: Fields) -> Shaped:
 def _openai_batch(fields: Fields) -> Shaped:
     """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
     extra = _unknown(fields, BATCH_KEYS, "")
-    for name in extra.keys() & LINE_KEYS:
+    for name in extra.keys() & (LINE_KEYS - BATCH_KEYS):
         raise BadField(f"{name}: belongs into body")
     if "method" in fields and _decode(fields, "method", str) != "POST":
         raise BadField("method: only POST")
@@ -142,6 +143,11 @@ def _openai_batch(fields: Fields) -> Shaped:
         if name in extra:
             raise BadField(f"{name}: both in the line and in its body")
     messages = _chat_messages(body, "body.messages")
+    # no part of OpenAI's body, so it may stand beside it
+    if "tool_results" in fields:
+        if "tool_results" in body:
+            raise BadField("tool_results: both in the line and in its body")
+        body["tool_results"] = fields["tool_results"]
     return _build(body, messages, (), extra | body_extra, "body.")
 
 
@@ -227,8 +233,38 @@ def _build(
     model = _decode(fields, "model", str | None, f"{prefix}model")
     if model == "":
         raise BadField(f"{prefix}model: empty")
-    request = Request(messages, turns, tools, _settings(fields, prefix))
+    request = Request(
+        messages,
+        turns,
+        tools,
+        settings=_settings(fields, prefix),
+        n=_decode(fields, "n", Choices | None, f"{prefix}n") or 1,
+        tool_results=_tool_results(fields, tools, f"{prefix}tool_results"),
+    )
     return Shaped(request, model, extra)
+
+
+def _tool_results(fields: Fields, tools: tuple[Tool, ...], path: str) -> ToolResults | None:
+    """Return what the tools answer; what is no text becomes its JSON."""
+    kind = dict[str, msgspec.Raw] | list[msgspec.Raw] | None
+    results = _decode(fields, "tool_results", kind, path)
+    if results is None:
+        return None
+    names = [tool.function.name for tool in tools]
+    if not names:
+        raise BadField(f"{path}: there are no tools")
+    if isinstance(results, list):
+        return tuple(_result_text(raw) for raw in results)
+    for name in results.keys() - set(names):
+        meant = nearest(name, names)
+        cure = f"did you mean {meant}?" if meant else f"there are: {', '.join(names)}"
+        raise BadField(f"{path}.{name}: no such tool; {cure}")
+    return {name: _result_text(raw) for name, raw in results.items()}
+
+
+def _result_text(raw: msgspec.Raw) -> str:
+    text = bytes(raw).decode().strip()
+    return str(_decoder(str).decode(raw)) if text.startswith('"') else text
 
 
 def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: str) -> None:

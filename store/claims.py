@@ -33,11 +33,11 @@ UPDATE jobs
 SET status = 'running', started_at = ?, finished_at = NULL, error_code = NULL, error = NULL,
     model = ?, model_fingerprint = ?, run_id = ?
 WHERE id = ?
-RETURNING position, custom_id, request
+RETURNING position, custom_id, request, round
 """
 _BATCH = "SELECT settings, submitted_at FROM batches WHERE id = ?"
 _FREEZE_MODEL = "UPDATE batches SET model = ? WHERE id = ? AND model IS NULL"
-_FREEZE_FINGERPRINT = "INSERT OR IGNORE INTO batch_models VALUES (?, ?, ?)"
+_FREEZE_FINGERPRINT = "INSERT OR IGNORE INTO batch_models VALUES (?, ?, ?, ?)"
 _FROZEN = "SELECT fingerprint FROM batch_models WHERE batch_id = ? AND model = ?"
 
 
@@ -122,6 +122,7 @@ def claim(
         settings=settings,
         seed=job_seed(settings.seed, row["custom_id"]),
         date=batch["submitted_at"][:10],
+        round=row["round"],
     )
 
 
@@ -175,7 +176,7 @@ def _freeze(db: Database, job: _Next, model: ModelInfo) -> None:
     key = (job.batch_id, model.name)
     if job.inherited:
         db.conn.execute(_FREEZE_MODEL, (model.name, job.batch_id))
-    db.conn.execute(_FREEZE_FINGERPRINT, (*key, model.fingerprint))
+    db.conn.execute(_FREEZE_FINGERPRINT, (*key, model.fingerprint, model.adapter))
     began_with = db.conn.execute(_FROZEN, key).fetchone()[0]
     if began_with != model.fingerprint:
         raise ModelChanged(

@@ -83,6 +83,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         # an attempt's sampling is on record as it really was
         max_tokens=sampling.max_tokens,
         dropped_turns=row["dropped_turns"],
+        opening=unpack_tokens(row["opening"]),
     )
     return Attempt(
         place=place_of(row),
@@ -94,6 +95,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         rescued=bool(row["rescued"]),
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        round=row["round"],
     )
 
 

@@ -20,6 +20,12 @@ def m002_views(db: Database) -> None:
     db.executescript(script("views.sql"))
 
 
+@migrations()
+def m003_continuations(db: Database) -> None:
+    """Keep what rescues began with, rounds of retries, requests to cancel, and adapters."""
+    db.executescript(script("continuations.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all steps that this version of the program knows, in order."""
     blank = Database(memory=True, execute_plugins=False)

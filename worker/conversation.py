@@ -194,7 +194,7 @@ class ConversationRun:
         attempts = {attempt.place.attempt: attempt for attempt in self._tries}
         kept = attempts[turn.place.attempt]
         self._history.append(
-            assistant_message(turn.place.turn, turn.final, turn.analysis, kept.generation.parse)
+            assistant_message(turn.place, turn.final, turn.analysis, kept.generation.parse)
         )
         self._complete = self._complete and turn.complete
         self._tries = []

@@ -86,7 +86,7 @@ def test_a_tool_call_is_given_in_openai_form() -> None:
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None
     assert choice["message"]["tool_calls"] == [
-        {"id": "call_1_0", "function": {"name": "f", "arguments": '{"x":1}'}, "type": "function"}
+        {"id": "call_1_0_0", "function": {"name": "f", "arguments": '{"x":1}'}, "type": "function"}
     ]
 
 

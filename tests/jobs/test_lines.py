@@ -15,6 +15,7 @@ from mh_batch.jobs.lines import LineReader, read_line
 from mh_batch.jobs.record import JobLine
 
 HI = [{"role": "user", "content": "Hi"}]
+TOOL = {"type": "function", "function": {"name": "get_weather"}}
 
 
 def job(line: object) -> JobLine:
@@ -54,6 +55,20 @@ def test_an_openai_batch_line_is_read_with_its_settings_and_its_other_keys() -> 
     assert read.request.settings == {"max_tokens": 5}
     assert read.metadata is not None
     assert json.loads(bytes(read.metadata)) == {"difficulty": 3, "metadata": {"k": "v"}}
+
+
+def test_what_tools_answer_may_stand_beside_an_openai_body_and_is_text_or_its_json() -> None:
+    body = {"messages": HI, "tools": [TOOL]}
+    by_name = job({"body": body, "tool_results": {"get_weather": "rain"}}).request
+    assert by_name.tool_results == {"get_weather": "rain"}
+    in_order = job({"prompt": "x", "tools": [TOOL], "tool_results": [{"celsius": 3}, "rain"]})
+    assert in_order.request.tool_results == ('{"celsius": 3}', "rain")
+    assert job({"body": body}).request.tool_results is None
+
+
+def test_a_line_asks_for_several_completions_with_n() -> None:
+    assert job({"body": {"messages": HI, "n": 3}}).request.n == 3
+    assert job({"prompt": "x", "n": None}).request.n == 1
 
 
 def test_a_line_without_custom_id_is_named_by_its_number() -> None:
@@ -153,7 +168,12 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
         ({"prompt": "x", "temprature": 1}, "temprature: unknown; did you mean temperature?"),
         ({"prompt": "x", "maxTokens": 1}, "maxTokens: unknown; did you mean max_tokens?"),
         ({"prompt": "x", "max_tokens": 1, "max_completion_tokens": 2}, "differs from max_tokens"),
-        ({"prompt": "x", "n": 2}, "n: not supported"),
+        ({"prompt": "x", "n": 0}, "n: Expected `int` >= 1"),
+        ({"prompt": "x", "tool_results": {"f": "1"}}, "tool_results: there are no tools"),
+        (
+            {"prompt": "x", "tools": [TOOL], "tool_results": {"get_wether": "1"}},
+            "tool_results.get_wether: no such tool; did you mean get_weather?",
+        ),
         ({"prompt": "x", "stop": [""]}, "stop: "),
         ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format: not"),
         ({"prompt": "x", "custom_id": 5}, "custom_id: "),
