@@ -6,9 +6,11 @@ or many, and `resume` from what the store holds is the whole of crash recovery.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import FinishReason, Generation, GenerationRequest, Prompt
 from mh_batch.jobs.record import (
     Attempt,
@@ -16,6 +18,7 @@ from mh_batch.jobs.record import (
     JobEnd,
     Place,
     Recorded,
+    Step,
     Turn,
     Verdict,
     assistant_message,
@@ -23,8 +26,10 @@ from mh_batch.jobs.record import (
 from mh_batch.jobs.seeds import attempt_seed
 from mh_batch.jobs.settings import Sampling
 from mh_batch.jobs.status import Status
+from mh_batch.jobs.tool_results import answers
 
 from .policy import (
+    STUCK,
     Accept,
     Decision,
     Failure,
@@ -61,37 +66,38 @@ class Finish(msgspec.Struct, frozen=True):
 
 Action = Generate | Record | Finish
 
+NOTHING = Recorded()
+"""What the store holds of a job that was never begun."""
+
 
 class ConversationRun:
     """The course of one job, from any point at which it was left.
 
     `next()` says what to do; after a `Generate` comes `feed()` (or `fail()`), after a `Record`
-    the caller has written it and asks again.
+    the caller has written it and asks again. The completions of a prompt (choices) are played one
+    after the other, each from the beginning.
     """
 
-    def __init__(self, job: ClaimedJob) -> None:
+    def __init__(self, job: ClaimedJob, recorded: Recorded = NOTHING) -> None:
         self._job = job
-        self._history: list[Message] = list(job.request.messages)
-        self._to_play: list[str] = list(job.request.turns)
-        self._tries: list[Attempt] = []
-        self._complete = True
-        self._turn = 1
-        self._user: str | None = None
+        self._kept = {turn.place.whole: turn for turn in recorded.turns}
+        self._attempts: dict[Step, list[Attempt]] = {}
+        for attempt in recorded.attempts:
+            self._attempts.setdefault(attempt.place.whole, []).append(attempt)
+        self._trouble: JobEnd | None = None
         self._end: JobEnd | None = None
         self._unwritten: Record | None = None
-        self._open_first_turn()
+        self._open_choice(0)
+        self._skip_kept()
 
     @classmethod
     def resume(cls, job: ClaimedJob, recorded: Recorded) -> ConversationRun:
-        """Return the run as it stood when the last of `recorded` was written."""
-        run = cls(job)
-        kept = {turn.place.whole: turn for turn in recorded.turns}
-        for attempt in recorded.attempts:
-            run._tries.append(attempt)
-            if attempt.verdict is not Verdict.RETRY:
-                # what was recorded counts, whatever today's policy would have kept
-                run._close_turn(kept[attempt.place.whole])
-        return run
+        """Return the run as it stood when the last of `recorded` was written.
+
+        What was recorded counts, whatever today's policy would have made of it. Attempts of an
+        earlier round at an answer that is not settled are counted on, and are nothing else.
+        """
+        return cls(job, recorded)
 
     @property
     def turn(self) -> int:
@@ -101,7 +107,8 @@ class ConversationRun:
     @property
     def between_turns(self) -> bool:
         """Whether nothing is begun that would be lost or done again: a good place to stop."""
-        return not self._tries and self._unwritten is None and self._end is None
+        begun = self._tries or self._step or self._unwritten is not None
+        return not begun and self._end is None
 
     def next(self) -> Action:
         """Return what to do now."""
@@ -114,7 +121,7 @@ class ConversationRun:
 
     def feed(self, generation: Generation, started_at: str = "", finished_at: str = "") -> None:
         """Take what the last `Generate` produced and decide what becomes of it."""
-        decision = decide(generation, len(self._tries) + 1, self._job.settings.control.max_attempts)
+        decision = decide(generation, len(self._tries) + 1, self._max_attempts)
         verdict, reason = _verdict(decision)
         attempt = Attempt(
             place=self._place(),
@@ -123,30 +130,42 @@ class ConversationRun:
             seed=attempt_seed(self._job.seed, self._place()),
             sampling=_used(self._plan().sampling, generation),
             generation=generation,
+            rescued=self._plan().rescue,
             started_at=started_at,
             finished_at=finished_at,
+            round=self._job.round,
         )
         self._tries.append(attempt)
         turn = None
         if verdict is not Verdict.RETRY:
             turn = self._settled()
-            self._close_turn(turn)
+            self._close_step(turn, self._tries)
+            self._skip_kept()
         self._unwritten = Record(attempt, turn, self._end)
 
     def fail(self, code: str, message: str) -> None:
         """Take that the last `Generate` cannot be done: the job fails, settled turns stay."""
         self._end = JobEnd(Status.FAILED, code, message)
 
+    @property
+    def _max_attempts(self) -> int:
+        return self._job.settings.control.max_attempts
+
     def _place(self) -> Place:
-        return Place(turn=self._turn, attempt=len(self._tries) + 1)
+        attempt = self._spent + len(self._tries) + 1
+        return Place(self._choice, self._turn, self._step, attempt)
 
     def _plan(self) -> Plan:
         failures = [
-            Failure(RetryReason(t.retry_reason), t.sampling.max_tokens)
+            Failure(
+                RetryReason(t.retry_reason),
+                t.sampling.max_tokens,
+                STUCK in t.generation.parse.problems,
+            )
             for t in self._tries
             if t.retry_reason
         ]
-        return plan(self._job.settings.sampling, failures)
+        return plan(self._job.settings.sampling, failures, self._max_attempts)
 
     def _request(self) -> GenerationRequest:
         settings, attempt = self._job.settings, self._plan()
@@ -158,19 +177,46 @@ class ConversationRun:
             guidance=attempt.guidance,
         )
         seed = attempt_seed(self._job.seed, self._place())
-        return GenerationRequest(prompt, attempt.sampling, settings.context, seed)
+        rescue = self._tries[-1].generation.tokens if attempt.rescue else ()
+        return GenerationRequest(prompt, attempt.sampling, settings.context, seed, rescue)
 
-    def _open_first_turn(self) -> None:
-        """Start with the context's own last message if it waits for an answer."""
+    def _open_choice(self, choice: int) -> None:
+        """Begin a completion of the prompt, with the context's own last message if it asks."""
+        self._choice = choice
+        self._history: list[Message] = list(self._job.request.messages)
+        self._to_play: list[str] = list(self._job.request.turns)
+        self._results_used = 0
+        self._complete = True
+        self._turn = 0
+        self._user: str | None = None
         if self._job.request.asks:
             last = self._history[-1]
-            self._user = last.content if last.role == "user" else None
+            self._open_step(1, 0, last.content if last.role == "user" else None)
         else:
             self._open_turn()
 
     def _open_turn(self) -> None:
-        self._user = self._to_play.pop(0)
-        self._history.append(Message("user", self._user))
+        """Play the next of the user's turns."""
+        user = self._to_play.pop(0)
+        self._history.append(Message("user", user))
+        self._open_step(self._turn + 1, 0, user)
+
+    def _open_step(self, turn: int, step: int, user: str | None) -> None:
+        """Ask the model: for the answer to `user`, or to tool results if that is `None`."""
+        self._turn, self._step, self._user = turn, step, user
+        attempts = self._attempts.get((self._choice, turn, step), [])
+        earlier = [a for a in attempts if a.round < self._job.round]
+        self._spent = max((a.place.attempt for a in earlier), default=0)
+        self._tries = [a for a in attempts if a.round == self._job.round]
+
+    def _skip_kept(self) -> None:
+        """Go on to the first step that is not settled on record."""
+        while self._end is None:
+            step = (self._choice, self._turn, self._step)
+            turn = self._kept.pop(step, None)
+            if turn is None:
+                return
+            self._close_step(turn, self._attempts[step])
 
     def _settled(self) -> Turn:
         """Return the turn that the attempts so far settle: the accepted one, else the best."""
@@ -184,38 +230,57 @@ class ConversationRun:
             final=parse.text("final"),
             analysis=parse.text("analysis"),
             finish_reason=kept.generation.finish_reason,
-            attempts=len(self._tries),
+            attempts=self._spent + len(self._tries),
             rescued=kept.rescued,
             complete=accepted,
         )
 
-    def _close_turn(self, turn: Turn) -> None:
-        """Take the settled turn into the history; go to the next one or end the job."""
-        attempts = {attempt.place.attempt: attempt for attempt in self._tries}
-        kept = attempts[turn.place.attempt]
-        self._history.append(
-            assistant_message(turn.place, turn.final, turn.analysis, kept.generation.parse)
-        )
+    def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
+        """Take a settled step into the history; go on with tool results, a turn or a choice."""
+        kept = next(a for a in attempts if a.place.attempt == turn.place.attempt)
         self._complete = self._complete and turn.complete
-        self._tries = []
-        self._turn += 1
+        reply = assistant_message(turn.place, turn.final, turn.analysis, kept.generation.parse)
         called = turn.finish_reason == FinishReason.TOOL_CALLS
+        results = self._tool_messages(reply.tool_calls) if called else None
+        if results is not None and self._step + 1 < self._job.settings.control.max_steps:
+            self._history += [reply, *results]
+            self._results_used += len(results)
+            self._open_step(self._turn, self._step + 1, None)
+            return
+        # a call that nobody answers has no place in what the model sees next
+        self._history.append(msgspec.structs.replace(reply, tool_calls=()))
         if self._to_play and turn.final and not called:
             self._open_turn()
+            return
+        self._trouble = self._trouble or self._shortfall(kept, called, results is not None)
+        if self._choice + 1 < self._job.request.n:
+            self._open_choice(self._choice + 1)
         else:
-            self._end = self._job_end(kept, called)
+            self._tries, self._step = [], 0
+            self._end = self._trouble or JobEnd(Status.DONE)
 
-    def _job_end(self, last: Attempt, called: bool) -> JobEnd:
-        if self._complete and not self._to_play:
-            return JobEnd(Status.DONE)
-        if self._complete and called:
-            return JobEnd(
-                Status.INCOMPLETE,
-                "tool_call_unanswered",
-                f"a tool was called with {len(self._to_play)} turns left to play",
-            )
-        reason = last.retry_reason or "earlier_turn"
-        return JobEnd(Status.INCOMPLETE, reason, "the attempts of a turn ran out; its best is kept")
+    def _tool_messages(self, calls: tuple[ToolCall, ...]) -> tuple[Message, ...] | None:
+        """Return what the tools answer; `None` if there is no such script, or it has no answer."""
+        results = self._job.request.tool_results
+        return None if results is None else answers(calls, results, self._results_used)
+
+    def _shortfall(self, last: Attempt, called: bool, answered: bool) -> JobEnd | None:
+        """Return what a choice that is over lacks, `None` if it is all that was asked for."""
+        if not self._complete:
+            reason = last.retry_reason or "earlier_turn"
+            text = "the attempts of a turn ran out; its best is kept"
+            return JobEnd(Status.INCOMPLETE, reason, text)
+        if answered:
+            steps = self._job.settings.control.max_steps
+            text = f"a turn took {steps} calls of the model and asked for another; see max_steps"
+            return JobEnd(Status.INCOMPLETE, "too_many_steps", text)
+        if called and self._job.request.tool_results is not None:
+            text = "a tool was called that tool_results has no answer for"
+            return JobEnd(Status.INCOMPLETE, "tool_call_unanswered", text)
+        if called and self._to_play:
+            text = f"a tool was called with {len(self._to_play)} turns left to play"
+            return JobEnd(Status.INCOMPLETE, "tool_call_unanswered", text)
+        return None
 
 
 def _used(sampling: Sampling, generation: Generation) -> Sampling:

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from math import prod
 
 import msgspec
 
 from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.settings import Sampling
 
-BUDGET_GROWTH = 1.25
-"""How much larger `max_tokens` gets with each attempt that ran out of it."""
+from .repetition import repeats
 
 
 class RetryReason(StrEnum):
@@ -17,38 +17,63 @@ class RetryReason(StrEnum):
 
     LOOP_DETECTED = "loop_detected"
     LENGTH = "length"
+    REPETITION = "repetition"
     MALFORMED = "malformed"
     EMPTY_FINAL = "empty_final"
 
 
-LOOP_PENALTY = 1.1
-"""The least `repetition_penalty` of an attempt after a loop; each further loop multiplies it."""
+class Change(msgspec.Struct, frozen=True):
+    """What one failure changes for the attempts after it at the same answer.
 
-LOOP_WINDOW = 512
-"""The least `repetition_window` of an attempt after a loop: longer than what the loop repeats."""
+    `budget` multiplies `max_tokens`, `penalty` the `repetition_penalty`, each failure anew.
+    `window` is the least `repetition_window`; `full_detection` has loops watched for closely.
+    `guidance` is what the next attempt is told.
+    """
 
-GUIDANCE: dict[RetryReason, str] = {
-    RetryReason.LOOP_DETECTED: (
-        "The last attempt repeated itself. Do not repeat words or lines. "
-        "Be brief and end with a final answer."
+    guidance: str
+    budget: float = 1.0
+    penalty: float = 1.0
+    window: int = 1
+    full_detection: bool = False
+
+
+_REPEATED = Change(
+    "The last attempt repeated itself. Do not repeat words or lines. "
+    "Be brief and end with a final answer.",
+    penalty=1.1,
+    # longer than what a loop repeats
+    window=512,
+    full_detection=True,
+)
+_MALFORMED = Change(
+    "The last attempt was not a well-formed answer. Think briefly, then give one final answer."
+)
+
+CHANGES: dict[RetryReason, Change] = {
+    RetryReason.LOOP_DETECTED: _REPEATED,
+    RetryReason.REPETITION: _REPEATED,
+    RetryReason.LENGTH: Change(
+        "The last attempt ran out of room. Think briefly, be brief, and end with a final answer.",
+        budget=1.25,
     ),
-    RetryReason.LENGTH: (
-        "The last attempt ran out of room. Think briefly, be brief, and end with a final answer."
-    ),
-    RetryReason.MALFORMED: (
-        "The last attempt was not a well-formed answer. Think briefly, then give one final answer."
-    ),
-    RetryReason.EMPTY_FINAL: (
-        "The last attempt was not a well-formed answer. Think briefly, then give one final answer."
-    ),
+    RetryReason.MALFORMED: _MALFORMED,
+    RetryReason.EMPTY_FINAL: _MALFORMED,
 }
+"""What becomes different, by what went wrong; every attempt has a seed of its own besides."""
+
+STUCK = "analysis_not_ended"
+"""The problem of a completion that was cut while it was thinking: such an analysis can be used."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An attempt that was not accepted: why, and how many tokens it really had."""
+    """An attempt that was not accepted: why, and how many tokens it really had.
+
+    `stuck` says that it never came out of its analysis.
+    """
 
     reason: RetryReason
     max_tokens: int
+    stuck: bool = False
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -71,10 +96,15 @@ Decision = Accept | Retry | GiveUp
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one attempt runs with: the user's sampling, changed by what went wrong before."""
+    """What one attempt runs with: the user's sampling, changed by what went wrong before.
+
+    `guidance` is what the model is told for this attempt, `None` for nothing. `rescue` begins the
+    answer with the analysis of the attempt before.
+    """
 
     sampling: Sampling
-    guidance: str | None
+    guidance: str | None = None
+    rescue: bool = False
 
 
 def decide(generation: Generation, attempt: int, max_attempts: int) -> Decision:
@@ -98,36 +128,49 @@ def fault(generation: Generation) -> RetryReason | None:
         return RetryReason.EMPTY_FINAL
     if not generation.parse.well_formed:
         return RetryReason.MALFORMED
+    if repeats(generation.parse):
+        return RetryReason.REPETITION
     return None
 
 
-def plan(sampling: Sampling, failures: Sequence[Failure]) -> Plan:
-    """Return what the next attempt of a step runs with, after attempts that failed.
+def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> Plan:
+    """Return what the next attempt at an answer runs with, after attempts that failed.
 
-    The user's `sampling` is the base every time, so nothing of a retry outlives its step.
+    The user's `sampling` is the base every time, so nothing of a retry outlives its answer. What
+    `CHANGES` says of each failure adds up, and the last one gives the guidance; only the first
+    that ran out of room is not told to be brief, as long as the context has more room to give.
 
-    - Out of room: a quarter more of it; with guidance where that was tried, or where the context
-      holds no more.
-    - A loop: a repetition penalty over a longer window, `full` loop detection, and guidance.
-    - Anything else: guidance, and the new seed that every attempt has.
+    The last resort for an analysis that never ends is not another one: the last attempt goes on
+    from there, with the final channel opened for it.
     """
     if not failures:
-        return Plan(sampling, None)
+        return Plan(sampling)
     last = failures[-1]
+    if last.stuck and len(failures) == max_attempts - 1:
+        changed = _changed(sampling, failures)
+        return Plan(msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), rescue=True)
     lengths = sum(failure.reason is RetryReason.LENGTH for failure in failures)
-    loops = sum(failure.reason is RetryReason.LOOP_DETECTED for failure in failures)
-    budget = int(sampling.max_tokens * BUDGET_GROWTH**lengths)
-    changed = msgspec.structs.replace(sampling, max_tokens=budget)
-    if loops:
-        changed = msgspec.structs.replace(
-            changed,
-            repetition_penalty=max(sampling.repetition_penalty, 1.0) * LOOP_PENALTY**loops,
-            repetition_window=max(sampling.repetition_window, LOOP_WINDOW),
-            loop_detection="full",
-        )
     context_is_full = last.max_tokens < sampling.max_tokens
     only_room = last.reason is RetryReason.LENGTH and lengths == 1 and not context_is_full
-    return Plan(changed, None if only_room else GUIDANCE[last.reason])
+    return Plan(_changed(sampling, failures), None if only_room else CHANGES[last.reason].guidance)
+
+
+def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
+    """Return the user's sampling with what each failure changes."""
+    changes = [CHANGES[failure.reason] for failure in failures]
+    penalty = prod(change.penalty for change in changes)
+    changed = msgspec.structs.replace(
+        sampling,
+        max_tokens=int(sampling.max_tokens * prod(change.budget for change in changes)),
+        repetition_window=max(sampling.repetition_window, *(c.window for c in changes)),
+    )
+    if penalty > 1:
+        # a penalty below 1 asks for repetition, and is where the trouble came from
+        penalty *= max(sampling.repetition_penalty, 1.0)
+        changed = msgspec.structs.replace(changed, repetition_penalty=penalty)
+    if any(change.full_detection for change in changes):
+        changed = msgspec.structs.replace(changed, loop_detection="full")
+    return changed
 
 
 def best(generations: Sequence[Generation]) -> int:

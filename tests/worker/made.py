@@ -1,6 +1,6 @@
 """Values for tests: generations as an engine would return them, jobs as a store would."""
 
-from mh_batch.jobs.conversation import Message, Request
+from mh_batch.jobs.conversation import Message, Request, ToolResults
 from mh_batch.jobs.generation import (
     Channel,
     FinishReason,
@@ -28,7 +28,7 @@ def generation(
         channels.append(Channel("final", final))
     if call is not None:
         channels.append(Channel("commentary", "{}", f"functions.{call}", "json"))
-    finish = FinishReason.TOOL_CALLS if call else FinishReason.STOP
+    finish = FinishReason.TOOL_CALLS if call and not problems else FinishReason.STOP
     return Generation(
         tokens=(1, 2, 3),
         raw="raw",
@@ -39,6 +39,11 @@ def generation(
         prompt_sha256="00",
         timings=Timings(prompt_tokens=10, completion_tokens=3, process_memory_bytes=1000),
     )
+
+
+def stuck(stop: StopReason = StopReason.MAX_TOKENS) -> Generation:
+    """A generation that never came out of its analysis."""
+    return generation(None, problems=("truncated", "analysis_not_ended"), stop=stop)
 
 
 def cut() -> Generation:
@@ -54,6 +59,8 @@ def malformed() -> Generation:
 def claimed(
     messages: tuple[Message, ...] = (Message("user", "Hi"),),
     turns: tuple[str, ...] = (),
+    n: int = 1,
+    tool_results: ToolResults | None = None,
     **settings: object,
 ) -> ClaimedJob:
     """A job in the worker's hands."""
@@ -63,7 +70,7 @@ def claimed(
         position=1,
         custom_id="c",
         model="demo",
-        request=Request(messages, turns),
+        request=Request(messages, turns, n=n, tool_results=tool_results),
         settings=apply(Settings(), settings),
         seed=99,
         date="2026-01-02",

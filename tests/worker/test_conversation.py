@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import claimed, cut, generation, malformed
+from made import claimed, cut, generation, malformed, stuck
 
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.generation import Generation, StopReason
@@ -150,7 +150,114 @@ def test_a_good_place_to_stop_is_between_turns_only() -> None:
     assert run.between_turns
 
 
-kinds = st.lists(st.sampled_from(["good", "cut", "malformed", "loop", "call"]), max_size=12)
+def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
+    run = ConversationRun(claimed(max_tokens=100))
+    play(run, stuck())
+    assert generate(run).request.rescue == ()
+    thinking = msgspec.structs.replace(stuck(), tokens=(7, 8, 9))
+    play(run, thinking)
+    request = generate(run).request
+    assert request.rescue == (7, 8, 9)
+    assert (request.prompt.guidance, request.sampling.max_tokens) == (None, 100)
+    (written,) = play(run, generation("at last"))
+    assert written.attempt.rescued
+    assert written.turn is not None
+    assert (written.turn.rescued, written.turn.attempts) == (True, 3)
+    assert written.end == JobEnd(Status.DONE)
+
+
+def test_a_tool_that_has_a_result_is_answered_and_the_turn_goes_on() -> None:
+    run = ConversationRun(claimed(turns=("more",), tool_results={"f": "42"}))
+    first, second = play(run, generation(None, call="f"), generation("It is 42."))
+    assert first.turn is not None
+    assert (first.turn.place.step, first.turn.finish_reason, first.end) == (0, "tool_calls", None)
+    assert second.turn is not None
+    assert (second.turn.place.step, second.turn.user) == (1, None)
+    messages = generate(run).request.prompt.messages
+    call = messages[1].tool_calls[0]
+    assert messages[2] == Message("tool", "42", name="f", tool_call_id=call.id)
+    assert [m.role for m in messages] == ["user", "assistant", "tool", "assistant", "user"]
+
+
+def test_a_list_of_results_is_used_up_in_order() -> None:
+    run = ConversationRun(claimed(tool_results=("1", "2")))
+    calls = [generation(None, call="f"), generation(None, call="g")]
+    play(run, *calls)
+    messages = generate(run).request.prompt.messages
+    assert [m.content for m in messages if m.role == "tool"] == ["1", "2"]
+    (third,) = play(run, generation(None, call="f"))
+    assert third.end is not None
+    assert (third.end.status, third.end.error_code) == (Status.INCOMPLETE, "tool_call_unanswered")
+
+
+def test_a_turn_of_calls_without_end_stops_at_max_steps() -> None:
+    run = ConversationRun(claimed(tool_results={"f": "42"}, max_steps=3))
+    records = play(run, *[generation(None, call="f")] * 3)
+    assert [r.end is None for r in records] == [True, True, False]
+    end = records[-1].end
+    assert end is not None
+    assert (end.status, end.error_code) == (Status.INCOMPLETE, "too_many_steps")
+
+
+def test_each_choice_is_played_from_the_beginning_with_seeds_of_its_own() -> None:
+    run = ConversationRun(claimed((), ("a", "b"), n=2))
+    records = play(run, *[generation(f"{i}") for i in range(4)])
+    places = [(r.attempt.place.choice, r.attempt.place.turn) for r in records]
+    assert places == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert len({r.attempt.seed for r in records}) == 4
+    assert [r.end for r in records] == [None, None, None, JobEnd(Status.DONE)]
+
+
+def test_a_job_is_incomplete_if_one_of_its_choices_is() -> None:
+    run = ConversationRun(claimed(n=2, max_attempts=1))
+    (_, last) = play(run, malformed(), generation())
+    assert last.end is not None
+    assert (last.end.status, last.end.error_code) == (Status.INCOMPLETE, "malformed")
+
+
+def test_a_call_that_nobody_answered_is_not_in_what_later_turns_see() -> None:
+    run = ConversationRun(claimed((), ("a", "b"), max_attempts=1))
+    play(run, generation("1", problems=("bad_arguments",), call="f"))
+    assert generate(run).request.prompt.messages[1].tool_calls == ()
+
+
+def requeued(job: ClaimedJob, *records: Record, without: int) -> ConversationRun:
+    """The run of a job put back into the queue, its last `without` settled steps deleted."""
+    turns = [r.turn for r in records if r.turn is not None]
+    kept = tuple(turns[: len(turns) - without])
+    recorded = Recorded(tuple(r.attempt for r in records), kept)
+    return ConversationRun.resume(msgspec.structs.replace(job, round=job.round + 1), recorded)
+
+
+def test_a_requeued_job_counts_its_attempts_on_with_a_fresh_cap() -> None:
+    job = claimed((), ("a", "b"), max_attempts=2, max_tokens=100)
+    records = play(ConversationRun(job), generation("1"), cut(), cut())
+    run = requeued(job, *records, without=1)
+    again = generate(run)
+    assert (again.place.turn, again.place.attempt) == (2, 3)
+    assert again.request.sampling.max_tokens == 100
+    assert again.request.seed not in {r.attempt.seed for r in records}
+    fourth, fifth = play(run, cut(), generation("2"))
+    assert fourth.attempt.verdict is Verdict.RETRY
+    assert (fifth.attempt.place.attempt, fifth.attempt.round) == (4, 1)
+    assert fifth.turn is not None
+    assert (fifth.turn.attempts, fifth.end) == (4, JobEnd(Status.DONE))
+
+
+def test_a_requeued_choice_leaves_the_others_as_they_are() -> None:
+    job = claimed(n=3, max_attempts=1)
+    records = play(ConversationRun(job), generation("1"), malformed(), generation("3"))
+    turns = [r.turn for r in records if r.turn is not None]
+    recorded = Recorded(tuple(r.attempt for r in records), (turns[0], turns[2]))
+    run = ConversationRun.resume(msgspec.structs.replace(job, round=1), recorded)
+    assert generate(run).place.choice == 1
+    (written,) = play(run, generation("2"))
+    assert written.end == JobEnd(Status.DONE)
+
+
+kinds = st.lists(
+    st.sampled_from(["good", "cut", "malformed", "loop", "call", "stuck"]), max_size=16
+)
 
 
 def made(kind: str, index: int) -> Generation:
@@ -164,7 +271,9 @@ def made(kind: str, index: int) -> Generation:
         case "loop":
             return generation(text, problems=("truncated",), stop=StopReason.LOOP_DETECTED)
         case "call":
-            return generation(None, call=f"f{index}")
+            return generation(None, call=f"f{index % 3}")
+        case "stuck":
+            return msgspec.structs.replace(stuck(), tokens=(index,))
         case _:
             return cut()
 
@@ -197,12 +306,28 @@ def test_the_sampling_on_record_is_what_the_context_left_of_it() -> None:
     assert generate(run).request.prompt.guidance
 
 
-@given(kinds, st.integers(1, 3), st.integers(0, 3), st.booleans())
+jobs = st.builds(
+    lambda context, turns, n, results, attempts, steps: claimed(
+        (Message("user", "Hi"),) if context or not turns else (),
+        tuple("abc"[:turns]),
+        n=n,
+        tool_results=results,
+        max_attempts=attempts,
+        max_steps=steps,
+    ),
+    st.booleans(),
+    st.integers(0, 3),
+    st.integers(1, 3),
+    st.sampled_from([None, {"f0": "0", "f1": "1"}, ("x", "y")]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+
+
+@given(kinds, jobs)
 def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
-    answers: list[str], max_attempts: int, turns: int, with_context: bool
+    answers: list[str], job: ClaimedJob
 ) -> None:
-    context = (Message("user", "Hi"),) if with_context or not turns else ()
-    job = claimed(context, tuple("abc"[:turns]), max_attempts=max_attempts)
     run = ConversationRun(job)
     attempts: list[Attempt] = []
     settled: list[Turn] = []

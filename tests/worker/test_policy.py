@@ -1,12 +1,12 @@
 """What becomes of an attempt."""
 
 import pytest
-from made import cut, generation, malformed
+from made import cut, generation, malformed, stuck
 
 from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.settings import Sampling
 from mh_batch.worker.policy import (
-    GUIDANCE,
+    CHANGES,
     Accept,
     Failure,
     GiveUp,
@@ -31,6 +31,8 @@ def test_a_well_formed_answer_is_accepted() -> None:
         (malformed(), RetryReason.MALFORMED),
         (generation("", problems=("empty_final",)), RetryReason.EMPTY_FINAL),
         (generation(stop=StopReason.LOOP_DETECTED), RetryReason.LOOP_DETECTED),
+        (generation("the same again, " * 40), RetryReason.REPETITION),
+        (generation("Fine.", analysis="so on and " * 40), RetryReason.REPETITION),
         # a cut answer may read as well formed: what ended the stream counts first
         (generation(stop=StopReason.MAX_TOKENS), RetryReason.LENGTH),
     ],
@@ -44,48 +46,48 @@ def test_every_fault_is_tried_again_until_the_attempts_run_out(
 
 
 def test_the_first_attempt_runs_with_the_users_settings() -> None:
-    assert plan(SAMPLING, []).sampling == SAMPLING
-    assert plan(SAMPLING, []).guidance is None
+    assert plan(SAMPLING, [], 5).sampling == SAMPLING
+    assert plan(SAMPLING, [], 5).guidance is None
 
 
 def test_running_out_of_room_earns_a_larger_budget_and_then_guidance() -> None:
-    first = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100)])
+    first = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100)], 5)
     assert (first.sampling.max_tokens, first.guidance) == (125, None)
-    second = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100), Failure(RetryReason.LENGTH, 125)])
+    second = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100), Failure(RetryReason.LENGTH, 125)], 5)
     assert second.sampling.max_tokens == 156
-    assert second.guidance == GUIDANCE[RetryReason.LENGTH]
+    assert second.guidance == CHANGES[RetryReason.LENGTH].guidance
 
 
 def test_where_the_context_was_the_limit_more_room_is_no_help_and_guidance_comes_at_once() -> None:
-    assert plan(SAMPLING, [Failure(RetryReason.LENGTH, 65)]).guidance
+    assert plan(SAMPLING, [Failure(RetryReason.LENGTH, 65)], 5).guidance
 
 
 def test_a_loop_earns_a_penalty_over_a_longer_window_full_detection_and_guidance() -> None:
     loop = Failure(RetryReason.LOOP_DETECTED, 100)
-    first = plan(SAMPLING, [loop])
+    first = plan(SAMPLING, [loop], 5)
     assert first.sampling.repetition_penalty == pytest.approx(1.1)
     assert first.sampling.repetition_window == 512
     assert first.sampling.loop_detection == "full"
-    assert first.guidance == GUIDANCE[RetryReason.LOOP_DETECTED]
-    assert plan(SAMPLING, [loop, loop]).sampling.repetition_penalty == pytest.approx(1.21)
+    assert first.guidance == CHANGES[RetryReason.LOOP_DETECTED].guidance
+    assert plan(SAMPLING, [loop, loop], 5).sampling.repetition_penalty == pytest.approx(1.21)
 
 
 def test_a_retry_never_lowers_what_the_user_asked_for() -> None:
     asked = Sampling(repetition_penalty=1.5, repetition_window=4096)
-    changed = plan(asked, [Failure(RetryReason.LOOP_DETECTED, 100)]).sampling
+    changed = plan(asked, [Failure(RetryReason.LOOP_DETECTED, 100)], 5).sampling
     assert changed.repetition_penalty > 1.5
     assert changed.repetition_window == 4096
 
 
 def test_a_malformed_answer_earns_guidance_and_no_larger_budget() -> None:
-    attempt = plan(SAMPLING, [Failure(RetryReason.MALFORMED, 100)])
+    attempt = plan(SAMPLING, [Failure(RetryReason.MALFORMED, 100)], 5)
     assert attempt.sampling == SAMPLING
-    assert attempt.guidance == GUIDANCE[RetryReason.MALFORMED]
+    assert attempt.guidance == CHANGES[RetryReason.MALFORMED].guidance
 
 
 @pytest.mark.parametrize("reason", RetryReason)
 def test_there_is_guidance_for_every_reason(reason: RetryReason) -> None:
-    assert GUIDANCE[reason]
+    assert CHANGES[reason].guidance
 
 
 def test_the_attempt_kept_is_the_one_with_an_answer_then_the_whole_one_then_the_first() -> None:
@@ -94,3 +96,41 @@ def test_the_attempt_kept_is_the_one_with_an_answer_then_the_whole_one_then_the_
     assert best([cut(), cut_with_answer]) == 1
     assert best([malformed(), malformed()]) == 0
     assert best([cut(), cut()]) == 0
+
+
+STUCK = Failure(RetryReason.LENGTH, 125, stuck=True)
+
+
+def test_the_last_attempt_goes_on_from_an_analysis_that_never_ended() -> None:
+    assert not plan(SAMPLING, [STUCK], 3).rescue
+    rescue = plan(SAMPLING, [STUCK, STUCK], 3)
+    # the turn's own prompt, and the budget the user gave an answer
+    assert (rescue.rescue, rescue.guidance, rescue.sampling) == (True, None, SAMPLING)
+    assert plan(SAMPLING, [STUCK], 2).rescue
+
+
+def test_a_rescue_after_a_loop_keeps_what_is_against_loops() -> None:
+    loop = Failure(RetryReason.LOOP_DETECTED, 100, stuck=True)
+    sampling = plan(SAMPLING, [loop, loop], 3).sampling
+    assert sampling.loop_detection == "full"
+    assert sampling.repetition_penalty == pytest.approx(1.21)
+
+
+@pytest.mark.parametrize(
+    "last", [Failure(RetryReason.MALFORMED, 100), Failure(RetryReason.LENGTH, 100)]
+)
+def test_there_is_nothing_to_rescue_where_the_last_failure_was_another(last: Failure) -> None:
+    assert not plan(SAMPLING, [STUCK, last], 3).rescue
+
+
+def test_repetition_in_the_text_is_treated_as_a_loop_of_tokens_is() -> None:
+    assert CHANGES[RetryReason.REPETITION] == CHANGES[RetryReason.LOOP_DETECTED]
+
+
+def test_an_answer_is_not_repetition_when_it_is_malformed_in_the_first_place() -> None:
+    both = generation("the same again, " * 40, problems=("two_finals",))
+    assert decide(both, 1, 3) == Retry(RetryReason.MALFORMED)
+
+
+def test_a_stuck_analysis_that_runs_out_of_attempts_is_kept_as_the_worst_there_is() -> None:
+    assert best([stuck(), malformed(), stuck()]) == 1
