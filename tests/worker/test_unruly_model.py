@@ -1,0 +1,150 @@
+"""What a model mangles is tried again or mended, and the database says which.
+
+A full drain, with the tokens of each answer scripted and everything else real.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import anyio
+import pytest
+from sqlite_utils import Database
+
+from mh_batch.jobs.record import NewBatch
+from mh_batch.jobs.settings import Settings
+from mh_batch.store.connection import open_store
+from mh_batch.worker.display import PlainDisplay
+from mh_batch.worker.submission import submit_stream
+from mh_batch.worker.work import Work, work
+
+THOUGHT = "<|channel|>analysis<|message|>thought<|end|><|start|>assistant"
+FINAL = f"{THOUGHT}<|channel|>final<|message|>"
+
+# what openai-harmony reads without complaint, also in strict mode
+TRIED_AGAIN = {
+    "a recipient of junk": "<|channel|>analysis foo bar<|message|>x<|end|>"
+    "<|start|>assistant to=nobody<|channel|>commentary json<|message|>{}<|call|>",
+    "a message of the user's": f"{THOUGHT}<|channel|>commentary<|message|>so<|end|>"
+    "<|start|>user<|message|>And now?<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>x<|return|>",
+    "a control token in a text": f"{FINAL}half<|constrain|>other half<|return|>",
+    "two finals": f"{FINAL}one<|end|><|start|>assistant<|channel|>final<|message|>two<|return|>",
+    "an unknown channel": f"{THOUGHT}<|channel|>reflection<|message|>x<|return|>",
+    "arguments that are no JSON": f"{THOUGHT} to=functions.f<|channel|>commentary "
+    "<|constrain|>json<|message|>{'a': 1}<|call|>",
+    "no answer at all": "<|channel|>analysis<|message|>thought<|return|>",
+    "an empty answer": f"{FINAL}  <|return|>",
+}
+CUT = {
+    "a text cut off": f"{FINAL}The river is",
+    "a header cut off": f"{THOUGHT}<|channel|>fin",
+}
+MENDED = {
+    "a channel run together with the recipient": (
+        f"{THOUGHT}<|channel|>commentaryto=functions.f <|constrain|>json<|message|>"
+        '{"a": 1}<|call|>',
+        ("commentary", "functions.f", '{"a": 1}'),
+    ),
+    "junk in a header": (
+        f"{THOUGHT}<|channel|>final well<|message|>The answer.<|return|>",
+        ("final", None, "The answer."),
+    ),
+    "a call on the analysis channel": (
+        f'{THOUGHT} to=functions.f<|channel|>analysis code<|message|>{{"a": 1}}<|call|>',
+        ("commentary", "functions.f", '{"a": 1}'),
+    ),
+}
+
+Night = dict[str, list[dict[str, object]]]
+"""The attempts of each job, by the name of its case."""
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """The database after a drain of all cases."""
+    folder = tmp_path_factory.mktemp("unruly")
+    path = folder / "mh-batch.db"
+    scripts = {
+        **{name: f"stop_token\n{text}" for name, text in TRIED_AGAIN.items()},
+        **{name: f"max_tokens\n{text}" for name, text in CUT.items()},
+        **{name: f"stop_token\n{text}" for name, (text, _) in MENDED.items()},
+    }
+    lines = (json.dumps({"custom_id": name, "prompt": text}) for name, text in scripts.items())
+    with closing(open_store(path)) as store:
+        submit_stream(store, BytesIO("\n".join(lines).encode()), NewBatch("b", "b", Settings()))
+    child = Path(__file__).parent / "token_child.py"
+
+    async def drain() -> None:
+        with anyio.fail_after(120):
+            task = Work(path, "demo", folder / "logs")
+            command = (sys.executable, str(child), str(folder / "script.json"))
+            await work(task, PlainDisplay(StringIO()), command)
+
+    anyio.run(drain)
+    with closing(Database(path)) as store:
+        yield store
+
+
+def attempts(db: Database, name: str) -> list[dict[str, object]]:
+    """The attempts of a job with the parse of each."""
+    return list(
+        db.query(
+            """
+            SELECT a.*, p.rung, p.well_formed, p.problems FROM attempts AS a
+            JOIN jobs AS j ON j.id = a.job_id
+            JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
+            WHERE j.custom_id = ? ORDER BY a.attempt
+            """,
+            [name],
+        )
+    )
+
+
+@pytest.mark.parametrize("name", TRIED_AGAIN)
+def test_what_reads_wrong_is_tried_again(db: Database, name: str) -> None:
+    first, second = attempts(db, name)
+    assert (first["verdict"], first["well_formed"]) == ("retry", 0)
+    assert first["retry_reason"] in ("malformed", "empty_final")
+    assert json.loads(str(first["problems"]))
+    assert (second["verdict"], second["well_formed"]) == ("accept", 1)
+    (result,) = db.query("SELECT status, final FROM results WHERE custom_id = ?", [name])
+    assert result == {"status": "done", "final": "good"}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_was_cut_off_is_tried_again_with_more_room(db: Database, name: str) -> None:
+    first, second, *_ = attempts(db, name)
+    assert (first["verdict"], first["retry_reason"]) == ("retry", "length")
+    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in (first, second)]
+    assert budgets == [4096, 5120]
+
+
+@pytest.mark.parametrize("name", MENDED)
+def test_what_can_be_read_without_doubt_is_mended(db: Database, name: str) -> None:
+    (only,) = attempts(db, name)
+    assert (only["verdict"], only["rung"], only["well_formed"]) == ("accept", "tolerant", 1)
+    rows = list(
+        db.query(
+            "SELECT channel, recipient, text FROM channels WHERE attempt_id = ? ORDER BY position",
+            [only["id"]],
+        )
+    )
+    assert tuple(rows[-1].values()) == MENDED[name][1]
+    assert (rows[0]["channel"], rows[0]["text"]) == ("analysis", "thought")
+
+
+def test_after_such_a_night_every_attempt_has_its_channels_and_times(db: Database) -> None:
+    counts = [
+        next(iter(next(iter(db.query(sql))).values()))
+        for sql in (
+            "SELECT count(*) FROM attempts",
+            "SELECT count(*) FROM timings",
+            "SELECT count(DISTINCT attempt_id) FROM parses WHERE current",
+        )
+    ]
+    assert len(set(counts)) == 1
+    assert list(db.query("PRAGMA foreign_key_check")) == []

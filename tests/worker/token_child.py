@@ -1,0 +1,64 @@
+"""A model process that says what the user's text spells, read by the real Harmony adapter.
+
+The text's first line names what ends the stream; the rest are the tokens, control tokens spelled
+out. An attempt that is told something (guidance), or that a rescue began, is answered well.
+"""
+
+import sys
+from functools import cached_property
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import msgspec
+from made import generation
+from scripted_child import Child
+
+from mh_batch.engine.generate import finish_reason
+from mh_batch.engine.harmony import HarmonyAdapter
+from mh_batch.engine.vocabulary import harmony_encoding
+from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
+from mh_batch.worker import frames
+
+GOOD = (
+    "<|channel|>analysis<|message|>thought<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>good<|return|>"
+)
+
+
+class TokenChild(Child):
+    """Plays the tokens that a prompt spells."""
+
+    @cached_property
+    def adapter(self) -> HarmonyAdapter:
+        """The real one."""
+        return HarmonyAdapter()
+
+    def generate(self, frame: frames.Generate) -> None:
+        """Answer with the tokens of the script, whatever they are."""
+        self.send(frames.Generated(frame.id, self.read(*script(frame.request))))
+
+    def read(self, text: str, stop: StopReason) -> Generation:
+        """Return the generation that these tokens make."""
+        tokens = harmony_encoding().encode(text, allowed_special="all")
+        parse = self.adapter.parse(tokens, stop)
+        return msgspec.structs.replace(
+            generation(),
+            tokens=tuple(tokens),
+            raw=text,
+            finish_reason=finish_reason(stop, parse),
+            stop_reason=stop,
+            parse=parse,
+        )
+
+
+def script(request: GenerationRequest) -> tuple[str, StopReason]:
+    """Return the tokens, spelled, and what ends them."""
+    if request.prompt.guidance is not None or request.rescue:
+        return GOOD, StopReason.STOP_TOKEN
+    reason, _, text = request.prompt.messages[-1].content.partition("\n")
+    return text, StopReason(reason)
+
+
+if __name__ == "__main__":
+    TokenChild(Path(sys.argv[1])).run()
