@@ -14,12 +14,11 @@ import psutil
 
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import (
-    FinishReason,
     Generation,
     GenerationRequest,
-    Parse,
     StopReason,
     Timings,
+    finish_reason,
 )
 from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
@@ -195,21 +194,6 @@ def context_limit(context: Context, model_tokens: int | None) -> int | None:
     """Return how many tokens prompt and completion may have together, `None` for no limit."""
     limits = [n for n in (context.max_context_tokens, model_tokens) if n is not None]
     return min(limits, default=None)
-
-
-def finish_reason(stop_reason: StopReason, parse: Parse) -> FinishReason:
-    """Return why the completion ended, in OpenAI's words."""
-    match stop_reason:
-        case StopReason.MAX_TOKENS:
-            return FinishReason.LENGTH
-        case StopReason.CANCELLED:
-            return FinishReason.CANCELLED
-        # what to make of a loop is the controller's business
-        case StopReason.STOP_SEQUENCE | StopReason.LOOP_DETECTED:
-            return FinishReason.STOP
-        case StopReason.STOP_TOKEN:
-            called = parse.well_formed and parse.calls
-            return FinishReason.TOOL_CALLS if called else FinishReason.STOP
 
 
 def prompt_sha256(tokens: Sequence[int]) -> str:

@@ -103,6 +103,21 @@ class Parse(msgspec.Struct, frozen=True):
         return tuple(c for c in self.channels if c.recipient is not None)
 
 
+def finish_reason(stop_reason: StopReason, parse: Parse) -> FinishReason:
+    """Return why the completion ended, in OpenAI's words."""
+    match stop_reason:
+        case StopReason.MAX_TOKENS:
+            return FinishReason.LENGTH
+        case StopReason.CANCELLED:
+            return FinishReason.CANCELLED
+        # what to make of a loop is the controller's business
+        case StopReason.STOP_SEQUENCE | StopReason.LOOP_DETECTED:
+            return FinishReason.STOP
+        case StopReason.STOP_TOKEN:
+            called = parse.well_formed and parse.calls
+            return FinishReason.TOOL_CALLS if called else FinishReason.STOP
+
+
 class Timings(msgspec.Struct, frozen=True):
     """Where the time and the memory of one attempt went; seconds, bytes and tokens.
 

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from mh_batch.engine.fit import MARGIN
-from mh_batch.engine.generate import Generator, context_limit, finish_reason
+from mh_batch.engine.generate import Generator, context_limit
 from mh_batch.engine.load import LoadedModel, load
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import PromptTooLong
@@ -28,6 +28,7 @@ from mh_batch.jobs.generation import (
     Prompt,
     Rung,
     StopReason,
+    finish_reason,
 )
 from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 

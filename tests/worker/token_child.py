@@ -14,10 +14,9 @@ import msgspec
 from made import generation
 from scripted_child import Child
 
-from mh_batch.engine.generate import finish_reason
 from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.engine.vocabulary import harmony_encoding
-from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
+from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason, finish_reason
 from mh_batch.worker import frames
 
 GOOD = (
