@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.errors import InputError, PromptTooLong
-from mh_batch.jobs.generation import GenerationRequest, Prompt
-from mh_batch.jobs.settings import Control, EngineOptions, Sampling, Settings, apply
-from mh_batch.worker.bench import options, position, prefix, table
+from mh_batch.jobs.errors import InputError, PromptTooLong, SettingsError
+from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.settings import EngineOptions, Sampling
+from mh_batch.worker.bench import prefix, table
 from mh_batch.worker.bench import run as bench_run
 from mh_batch.worker.bench import settings as bench_settings
 from mh_batch.worker.bench.bench import Bench, Found
@@ -40,13 +40,7 @@ from mh_batch.worker.bench.report import (
 )
 from mh_batch.worker.bench.rounds import Sample, figure, interleave, not_measured, ratio
 from mh_batch.worker.bench.run import SCENARIOS, Request, chosen, measure
-from mh_batch.worker.bench.settings import (
-    Unavailable,
-    carried,
-    fill,
-    make_request,
-    require,
-)
+from mh_batch.worker.bench.settings import make_request
 from mh_batch.worker.bench.usage import Meter, Probes, probes, usage
 from mh_batch.worker.bench.workload import (
     COUNTING,
@@ -141,51 +135,17 @@ def test_a_figure_is_a_median_with_its_ratios_and_the_first_remark() -> None:
     assert found == Figure("decode", "greedy", unit="tok/s", **expected)
 
 
-class Windowed(msgspec.Struct):
-    """A request that carries all of the controller's group, and one value of another."""
-
-    prompt: Prompt
-    seed: int
-    control: Control
-    top_k: int
-
-
-def test_a_setting_is_carried_by_its_group_or_by_itself() -> None:
-    assert {"max_tokens", "temperature", "max_context_tokens", "reasoning_effort"} <= carried()
-    found = carried(Windowed)
-    assert {"max_attempts", "top_k"} <= found
-    assert not {"max_tokens", "temperature"} & found
-
-
-def test_a_request_is_filled_with_whole_groups_and_single_values() -> None:
-    settings = apply(Settings(), {"top_k": 7, "max_attempts": 2})
-    assert fill(Windowed, settings) == {"control": settings.control, "top_k": 7}
-
-
-def test_a_setting_that_is_not_there_is_named() -> None:
-    require("max_tokens", "top_k")
-    with pytest.raises(Unavailable, match="no such setting phase_of_moon"):
-        require("top_k", "phase_of_moon")
-    with pytest.raises(Unavailable, match="no such setting phase_of_moon"):
-        make_request(COUNTING, {"phase_of_moon": "full"})
-
-
-def test_a_setting_that_no_request_carries_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_settings, "carried", lambda: frozenset({"top_k"}))
-    with pytest.raises(Unavailable, match="no request carries the setting top_p"):
-        require("top_k", "top_p")
-
-
-def test_a_request_has_the_values_and_those_wished_for_that_exist() -> None:
-    wished = {"phase_of_moon": "full", "min_p": 0.5, "top_k": 3}
-    request = make_request(
-        COUNTING, {"max_tokens": 9, "top_k": 5, "reasoning_effort": "low"}, wished=wished
-    )
-    assert isinstance(request, GenerationRequest)
-    assert request.sampling == Sampling(max_tokens=9, top_k=5, min_p=0.5)
+def test_a_request_has_the_values_asked_for_over_the_built_in_ones() -> None:
+    request = make_request(COUNTING, {"max_tokens": 9, "top_k": 5, "reasoning_effort": "low"})
+    assert request.sampling == Sampling(max_tokens=9, top_k=5)
     assert request.prompt.prompting.reasoning_effort == "low"
     assert request.prompt.messages == COUNTING.messages
     assert request.seed == bench_settings.SEED
+
+
+def test_a_setting_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="unknown setting phase_of_moon"):
+        make_request(COUNTING, {"phase_of_moon": "full"})
 
 
 @pytest.mark.parametrize("tokens", [20, 100, 999])
@@ -261,7 +221,7 @@ BEFORE = Report(
         Figure("decode", "greedy", 100.0, "tok/s", {"of bare loop": 0.95}, 5),
         Figure("decode", "gone", 7.0, "tok/s"),
         Figure("prefix", "not run now", 7.0, "s"),
-        not_measured(("loops", "full"), "tok/s", "no such setting loop_detection"),
+        not_measured(("loops", "full"), "tok/s", "the context of 256 tokens is too small"),
     ),
     usage=(Usage("decode", 1.0, 50.0, wired_bytes=100),),
 )
@@ -336,7 +296,7 @@ def test_numbers_have_the_digits_that_mean_something(
 def test_a_line_of_progress_has_the_figure_its_ratios_and_why_there_is_none() -> None:
     assert [table.line(f) for f in (NOW.figures[0], BEFORE.figures[3])] == [
         "greedy: 110 tok/s; 0.99 of bare loop, 1.00 of mlx-lm",
-        "full: n/a; no such setting loop_detection",
+        "full: n/a; the context of 256 tokens is too small",
     ]
 
 
@@ -403,9 +363,7 @@ class FakeBench(Bench):
 
 @pytest.fixture
 def complete(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench on a version that has every setting."""
-    for module in (position, options):
-        monkeypatch.setattr(module, "require", lambda *_: None)
+    """A bench whose every scenario has something to measure."""
     monkeypatch.setattr(prefix, "_script", lambda *_: Sample(2.0))
     return FakeBench("demo", QUICK, 3)
 
@@ -417,7 +375,7 @@ def found_by(bench: Bench, *names: str) -> tuple[dict[str, Figure], list[Series]
     return figures_found, [item for item in found if isinstance(item, Series)]
 
 
-def test_where_windows_exist_they_stand_beside_no_window(complete: Bench) -> None:
+def test_a_window_stands_beside_no_window(complete: Bench) -> None:
     found, curves = found_by(complete, "position", "memory")
     assert found["window 32, at 4x32"].ratios == {"of 1x": 1.0}
     assert found["window 32, at 1x32"].ratios == {}
@@ -435,16 +393,16 @@ def test_where_windows_exist_they_stand_beside_no_window(complete: Bench) -> Non
     assert list(growth.values()) == [0.0, pytest.approx(100 * 112 * 10 / 1160)]
 
 
-def test_where_loop_detection_exists_each_mode_is_a_ratio_of_off(complete: Bench) -> None:
+def test_each_mode_of_loop_detection_is_a_ratio_of_off(complete: Bench) -> None:
     found, _ = found_by(complete, "loops", "penalties")
     assert found["decode, off"].ratios == {}
     assert found["decode, full"].ratios == {"of off": 1.0}
     assert found["detector alone, cheap"].unit == "ns/token"
-    assert found["mh-batch, penalty, at 100"].ratios == {"of none": 0.5}
+    assert found["mh-batch, penalty, at 100"].ratios == {"of none": 0.6}
     assert found["mlx-lm, penalty, at 100"].ratios == {"of none": 1.0}
 
 
-def test_where_reuse_exists_it_is_a_ratio_of_none_and_of_the_script(complete: Bench) -> None:
+def test_reuse_is_a_ratio_of_none_and_of_the_script(complete: Bench) -> None:
     found, _ = found_by(complete, "prefix")
     ratios = [f.ratios for f in found.values()]
     assert ratios == [{"of no reuse": 0.25, "of mlx-lm script": 0.5}, {"of mlx-lm script": 2.0}, {}]
@@ -474,7 +432,7 @@ def test_the_note_has_what_travels_between_machines_and_no_speeds() -> None:
     assert "| decode | greedy | 0.99 of bare loop, 1.00 of mlx-lm |" in text
     assert "| drain | gap share | 0.8 % |" in text
     assert "tok/s" not in text
-    assert "| loops | full | n/a: no such setting loop_detection |" in note(BEFORE)
+    assert "| loops | full | n/a: the context of 256 tokens is too small |" in note(BEFORE)
 
 
 def test_curves_of_one_scenario_and_meaning_share_a_panel() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from .bench import MLX_LM, Bench, Found
 from .report import Figure
-from .rounds import Sample, Variants, figure, not_measured
-from .settings import UNWATCHED, Unavailable, require
+from .rounds import Sample, Variants, figure
+from .settings import UNWATCHED
 from .workload import COUNTING
 
 MODES = ("off", "cheap", "full")
@@ -23,16 +23,10 @@ def loops(bench: Bench) -> Found:
     for mode in MODES:
         values = {"max_tokens": bench.sizes.decode, "temperature": 1.0, "loop_detection": mode}
         variants[mode] = partial(bench.subject.decode_speed, COUNTING, values)
-    try:
-        require("loop_detection")
-    except Unavailable as reason:
-        for mode in MODES:
-            yield not_measured(("loops", f"decode, {mode}"), "tok/s", str(reason))
-    else:
-        samples = bench.interleave(variants)
-        for mode in MODES:
-            over = {} if mode == "off" else {"of off": "off"}
-            yield figure(("loops", f"decode, {mode}"), "tok/s", samples, mode, over)
+    samples = bench.interleave(variants)
+    for mode in MODES:
+        over = {} if mode == "off" else {"of off": "off"}
+        yield figure(("loops", f"decode, {mode}"), "tok/s", samples, mode, over)
     yield from _detector(bench)
 
 
@@ -66,10 +60,10 @@ def penalties(bench: Bench) -> Found:
         prompt = bench.prompt_of(length)
         without = {"max_tokens": bench.sizes.near, "temperature": 1.0}
         with_it = {**without, **PENALTY}
-        ours = partial(bench.subject.decode_speed, prompt, wished=UNWATCHED)
+        ours = partial(bench.subject.decode_speed, prompt)
         variants: Variants = {
-            OURS: partial(ours, without),
-            f"{OURS}, penalty": partial(ours, with_it),
+            OURS: partial(ours, {**UNWATCHED, **without}),
+            f"{OURS}, penalty": partial(ours, {**UNWATCHED, **with_it}),
             MLX_LM: bench.reference(MLX_LM, prompt, **without),
             f"{MLX_LM}, penalty": bench.reference(MLX_LM, prompt, **with_it),
         }

@@ -10,7 +10,7 @@ from mh_batch.jobs.generation import Prompt
 from .bench import MLX_LM, Bench, Found
 from .report import Figure, Series
 from .rounds import Sample, Samples, figure, not_measured
-from .settings import UNWATCHED, Unavailable, require
+from .settings import UNWATCHED
 from .workload import COUNTING
 
 PLAIN = "no window"
@@ -21,13 +21,10 @@ def position(bench: Bench) -> Found:
     """Measure decode speed at multiples of the window; a prompt stands for what came before."""
     sizes = bench.sizes
     names = {"window": f"window {sizes.window}", "plain": PLAIN, "mlx-lm": f"{MLX_LM}, {PLAIN}"}
-    windowed = _windowed(sizes.window)
-    if isinstance(windowed, Unavailable):
-        yield not_measured(("position", names.pop("window")), "tok/s", str(windowed))
     columns: dict[str, Samples] = {name: {} for name in names.values()}
     for multiple in sizes.multiples:
         prompt = bench.prompt_of(sizes.window * multiple - sizes.near)
-        variants = _variants(bench, prompt, windowed)
+        variants = _variants(bench, prompt)
         samples = bench.interleave({names[key]: variants[key] for key in names})
         for name, column in columns.items():
             column[str(multiple)] = samples[name]
@@ -47,37 +44,20 @@ def position(bench: Bench) -> Found:
         )
 
 
-def _windowed(window: int) -> dict[str, Any] | Unavailable:
-    """Return the setting for a window, or why there is none."""
-    try:
-        require("max_kv_size")
-    except Unavailable as reason:
-        return reason
-    return {"max_kv_size": window}
-
-
-def _variants(
-    bench: Bench, prompt: Prompt, windowed: dict[str, Any] | Unavailable
-) -> dict[str, Callable[[], Sample]]:
+def _variants(bench: Bench, prompt: Prompt) -> dict[str, Callable[[], Sample]]:
     values = {"max_tokens": bench.sizes.near, "temperature": 1.0}
-    speed = partial(bench.subject.decode_speed, prompt, wished=UNWATCHED)
-    variants: dict[str, Callable[[], Sample]] = {
-        "plain": partial(speed, values),
+    speed = partial(bench.subject.decode_speed, prompt)
+    return {
+        "window": partial(speed, {**UNWATCHED, **values, "max_kv_size": bench.sizes.window}),
+        "plain": partial(speed, {**UNWATCHED, **values}),
         "mlx-lm": bench.reference(MLX_LM, prompt, **values),
     }
-    if not isinstance(windowed, Unavailable):
-        variants["window"] = partial(speed, {**values, **windowed})
-    return variants
 
 
 def memory(bench: Bench) -> Found:
     """Follow the memory of one long completion with and without a window, and of many jobs."""
     window = bench.sizes.memory_window
-    windowed = _windowed(window)
-    if isinstance(windowed, Unavailable):
-        yield not_measured(("memory", f"window {window}, growth"), "%", str(windowed))
-    else:
-        yield from _completion(bench, f"window {window}", windowed)
+    yield from _completion(bench, f"window {window}", {"max_kv_size": window})
     yield from _completion(bench, PLAIN, {})
     yield from _jobs(bench)
 
@@ -91,8 +71,8 @@ def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
         if count >= window * (len(marks) + 1) // 2:
             marks.append((count, subject.active_memory()))
 
-    values = {"max_tokens": 16 * window + 1, "temperature": 2.0, **values}
-    subject.generate(COUNTING, values, wished=UNWATCHED, progress=progress)
+    values = {**UNWATCHED, "max_tokens": 16 * window + 1, "temperature": 2.0, **values}
+    subject.generate(COUNTING, values, progress=progress)
     place = ("memory", f"{case}, growth of active memory from 2x to 16x{window}")
     growth = grown(marks, 2 * window)
     if growth is None or marks[-1][0] < 16 * window:

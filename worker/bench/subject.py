@@ -58,27 +58,20 @@ class Subject:
         prompt: Prompt,
         values: Mapping[str, Any],
         *,
-        wished: Mapping[str, Any] | None = None,
         progress: Callable[[int], None] = lambda _: None,
         generator: Any = None,
     ) -> Generation:
-        """Run one request; raises `Unavailable` if this version lacks one of `values`."""
-        request = make_request(prompt, values, wished=wished)
+        """Run one request with `values` over the built-in settings."""
+        request = make_request(prompt, values)
         runner = self._generator if generator is None else generator
         done: Generation = runner.generate(request, lambda: False, progress)
         # a step queued ahead is not to run into the next measurement
         mx.synchronize()
         return done
 
-    def decode_speed(
-        self,
-        prompt: Prompt,
-        values: Mapping[str, Any],
-        *,
-        wished: Mapping[str, Any] | None = None,
-    ) -> Sample:
+    def decode_speed(self, prompt: Prompt, values: Mapping[str, Any]) -> Sample:
         """Return the tokens a second after the first token."""
-        done = self.generate(prompt, values, wished=wished)
+        done = self.generate(prompt, values)
         count, asked = len(done.tokens), values["max_tokens"]
         note = ""
         if count < asked:
@@ -97,7 +90,7 @@ class Subject:
         generator = self.generator(options)
         start = time.perf_counter()
         for prompt in prompts:
-            self.generate(prompt, values, wished=UNWATCHED, generator=generator)
+            self.generate(prompt, {**UNWATCHED, **values}, generator=generator)
         return Sample(time.perf_counter() - start)
 
     @staticmethod
