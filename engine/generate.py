@@ -16,6 +16,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
+    Rendered,
     StopReason,
     Timings,
     finish_reason,
@@ -84,6 +85,9 @@ class Generator:
         if decoded.stop_reason is StopReason.STOP_SEQUENCE:
             parse = cut_answer(parse, sampling.stops)
         raw = self._adapter.decode(decoded.tokens)
+        rendered = None
+        if request.render:
+            rendered = Rendered(tuple(prompt), self._adapter.decode(prompt))
         timings = msgspec.structs.replace(
             timings,
             render_seconds=render_seconds,
@@ -101,6 +105,7 @@ class Generator:
             timings=timings,
             max_tokens=max_tokens,
             dropped_turns=dropped_turns,
+            rendered=rendered,
         )
 
     def prepare(self, request: GenerationRequest) -> None:

@@ -49,6 +49,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
 
     `rescue` are the tokens of an earlier attempt that never came out of its analysis: the answer
     is begun with that analysis and an opened final channel; empty for an answer from scratch.
+    `render` asks for the prompt itself beside the answer, in `Generation.rendered`.
     """
 
     prompt: Prompt
@@ -56,6 +57,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     context: Context
     seed: Annotated[int, Meta(ge=0)]
     rescue: tuple[int, ...] = ()
+    render: bool = False
 
 
 class Channel(msgspec.Struct, frozen=True):

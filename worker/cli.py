@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mh_batch.jobs.record import Order as OrderName
     from mh_batch.jobs.settings import Settings
 
+    from .artifacts import Keep
     from .work import Outcome, Work
 
 app = typer.Typer(
@@ -63,6 +64,13 @@ Order = Annotated[
 Format = Annotated[str, typer.Option("--format", help="openai or messages.")]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
+]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        help="Files of each attempt under logs/: all, retries (of steps tried again), or off.",
+    ),
 ]
 BatchRef = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A number or a name.")]
 
@@ -136,6 +144,7 @@ def work(
             help="Memory for beginnings that prompts share; 0 keeps none.",
         ),
     ] = None,
+    artifacts: Artifacts = None,
 ) -> None:
     """Run the queued conversations, one after the other, until none is left."""
     from msgspec.structs import replace
@@ -144,7 +153,7 @@ def work(
 
     # a mistyped --db must not make a new, empty database
     require_store(db)
-    task = _task(db, model)
+    task = _task(db, model, artifacts)
     if recycle_bytes is not None:
         task = replace(task, recycle_bytes=recycle_bytes)
     if prefix_cache_bytes is not None:
@@ -163,6 +172,7 @@ def run(
     assignments: Set = None,
     form: Format = "openai",
     order: Order = "submission",
+    artifacts: Artifacts = None,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results: all in one."""
     from mh_batch.jobs.record import NewBatch
@@ -171,11 +181,11 @@ def run(
 
     _check_format(form)
     check_output(output, db, *([] if file == "-" else [file]))
-    settings = _settings(profile, assignments)
+    settings, task = _settings(profile, assignments), _task(db, model, artifacts)
     name = "stdin" if file == "-" else Path(file).stem
     batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
     batch_id = _submit(db, batch)
-    outcome = _work(_task(db, model))
+    outcome = _work(task)
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         _exit(1)
@@ -327,8 +337,15 @@ def _submit(db: Path, batch: Any) -> int:
     return landed.batch_id
 
 
-def _task(db: Path, model: str | None) -> "Work":
-    """Return what a worker is to do; without `model` it serves the configuration's."""
+def _checked_artifacts(keep: str) -> "Keep":
+    known: dict[str, Keep] = {"all": "all", "retries": "retries", "off": "off"}
+    if keep not in known:
+        raise InputError(f"--artifacts {keep}: there are {', '.join(known)}")
+    return known[keep]
+
+
+def _task(db: Path, model: str | None, artifacts: str | None) -> "Work":
+    """Return what a worker is to do; `None` takes what the configuration says."""
     from .config import read_config
     from .work import Work
 
@@ -339,6 +356,7 @@ def _task(db: Path, model: str | None) -> "Work":
         logs=db.resolve().parent / "logs",
         engine=config.engine,
         recycle_bytes=config.recycle_bytes,
+        artifacts=_checked_artifacts(artifacts or config.artifacts),
     )
 
 

@@ -10,13 +10,15 @@ from msgspec import Meta
 from mh_batch.jobs.errors import InputError, SettingsError
 from mh_batch.jobs.settings import EngineOptions, Settings, apply, profile_values
 
+from .artifacts import Keep
+
 CONFIG_NAME = "mh-batch.toml"
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file's content; `None` means that the file does not say.
 
-    `settings` are for what is submitted, `engine` and `recycle_bytes` for the worker.
+    `settings` are for what is submitted, `engine` and the rest are for the worker.
     """
 
     model: str | None = None
@@ -24,6 +26,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[str, Any] = {}
     engine: EngineOptions = EngineOptions()
     recycle_bytes: Annotated[int, Meta(ge=1)] | None = None
+    artifacts: Keep = "all"
 
 
 def read_config(folder: Path) -> Config:

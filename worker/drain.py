@@ -6,19 +6,22 @@ It decides nothing about answers (the controller does) and knows no SQL (the sto
 import time
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
+import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import EnvironmentFault, JobError, ModelChanged, ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest
-from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place, Refused, Turn
+from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place, Refused
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
 
+from . import artifacts
 from .background import Background
 from .conversation import ConversationRun, Finish, Generate, Record
 from .display import Display
@@ -47,12 +50,14 @@ class DrainOptions(msgspec.Struct, frozen=True):
 
     `model` serves jobs that name none; `None` if there is no such model. `run_id` is its row in
     `runs`. Between two jobs the model process is replaced once it holds more than `recycle_bytes`;
-    `None` keeps it.
+    `None` keeps it. The folder `logs` takes the files of those attempts that `artifacts` says.
     """
 
     run_id: int
     model: str | None
     recycle_bytes: int | None
+    logs: Path
+    artifacts: artifacts.Keep
 
 
 class Tally(msgspec.Struct):
@@ -215,22 +220,24 @@ class Drain:
         """Claim the job after the running one and have its prompt rendered."""
         ready = await self._claim()
         if ready is not None and isinstance(action := ready.run.next(), Generate):
-            await self._host.prepare(action.request)
+            await self._host.prepare(self._shown(action.request))
         return ready
 
     async def _converse(self, ready: Ready, tasks: TaskGroup) -> None:
         """Play a job to its end, or to the end of a turn if a stop was asked for."""
         job, run = ready
         self._ahead = Background(tasks, self._claim_ahead)
+        guidance = None
         while not (self.stop.soon and run.between_turns):
             match run.next():
                 case Generate(place, request):
-                    await self._attempt(job, run, place, request)
-                case Record(attempt, turn, end):
+                    guidance = request.prompt.guidance
+                    await self._attempt(job, run, place, self._shown(request))
+                case Record() as record:
                     await self._written()
-                    write = partial(self._record, job, attempt, turn, end)
+                    write = partial(self._record, job, record, guidance)
                     self._write = Background(tasks, write)
-                    if end is not None:
+                    if record.end is not None:
                         return
                 case Finish(end):
                     await self._written()
@@ -269,13 +276,30 @@ class Drain:
         else:
             await self._reload(job)
 
-    async def _record(
-        self, job: ClaimedJob, attempt: Attempt, turn: Turn | None, end: JobEnd | None
-    ) -> None:
-        run_id = self._options.run_id
-        await self._store.call(queue.record, job.id, run_id, attempt, turn, end)
+    def _shown(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request, asking for the rendered prompt where an artifact is made of it."""
+        return msgspec.structs.replace(request, render=self._options.artifacts != "off")
+
+    async def _record(self, job: ClaimedJob, record: Record, guidance: str | None) -> None:
+        """Write an attempt; its files first, so that what is committed has them.
+
+        Files without an attempt, after a death in between, are overwritten by that same attempt.
+        """
+        run_id, (attempt, turn, end) = self._options.run_id, msgspec.structs.astuple(record)
+        # also when told to stop now: the attempt is whole, and generating it cost far more
+        with anyio.CancelScope(shield=True):
+            await self._write_artifacts(job, attempt, guidance)
+            await self._store.call(queue.record, job.id, run_id, attempt, turn, end)
         if end is not None:
             await self._tell_end(job, end)
+
+    async def _write_artifacts(
+        self, job: ClaimedJob, attempt: Attempt, guidance: str | None
+    ) -> None:
+        if artifacts.wanted(self._options.artifacts, attempt):
+            files = artifacts.files(attempt, guidance, job.settings.control.max_attempts)
+            folder = artifacts.folder(self._options.logs, job)
+            await anyio.to_thread.run_sync(artifacts.write, folder, files)
 
     async def _finish(self, job: ClaimedJob, end: JobEnd) -> None:
         await self._store.call(queue.finish, job.id, end)

@@ -1,5 +1,6 @@
 """The worker's end of the model process: start it, load, generate, cancel, notice its death."""
 
+import os
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -16,6 +17,7 @@ from mh_batch.jobs import errors
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
+from .artifacts import FILE_MODE
 from .frames import (
     HEADER_BYTES,
     PROTOCOL,
@@ -206,7 +208,8 @@ async def start_model(
     log_path: Path, command: tuple[str, ...] = COMMAND
 ) -> AsyncGenerator[ModelClient, None]:
     """Start a model process whose output goes to the end of `log_path`; end it on the way out."""
-    with log_path.open("a+b") as log:
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+    with os.fdopen(os.open(log_path, flags, FILE_MODE), "a+b") as log:
         log.seek(0, 2)
         # a session of its own: the terminal's Ctrl-C and hang-up are the worker's to answer
         process = await anyio.open_process(command, stderr=log, start_new_session=True)

@@ -15,6 +15,7 @@ from mh_batch.jobs.settings import EngineOptions
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
 
+from .artifacts import Keep, make_folder
 from .display import Display
 from .drain import Drain, DrainOptions, EndReason, Tally
 from .model_client import COMMAND
@@ -26,8 +27,8 @@ class Work(msgspec.Struct, frozen=True):
     """What one drain is to do.
 
     `model` serves jobs that name none; `None` if there is no such model. `logs` is the folder of
-    the worker's log. The model process is replaced between jobs once it holds more than
-    `recycle_bytes`; `None` keeps it.
+    the worker's log, and of the files of those attempts that `artifacts` says. The model process is
+    replaced between jobs once it holds more than `recycle_bytes`; `None` keeps it.
     """
 
     db: Path
@@ -35,6 +36,7 @@ class Work(msgspec.Struct, frozen=True):
     logs: Path
     engine: EngineOptions = EngineOptions()
     recycle_bytes: int | None = None
+    artifacts: Keep = "all"
 
 
 Signals = AsyncIterator[signal.Signals]
@@ -66,7 +68,7 @@ async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND)
     keeps it from going on; the job in hand is back in the queue then.
     """
     try:
-        task.logs.mkdir(parents=True, exist_ok=True)
+        make_folder(task.logs)
     except OSError as error:
         raise EnvironmentFault(f"{task.logs}: no folder for the log: {error.strerror}") from None
     # held to the very end: a signal while things are put away must not cut that short
@@ -90,7 +92,7 @@ async def _work(
         settings = msgspec.json.encode(task, enc_hook=str).decode()
         run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})
         host = ModelHost(task.logs / "worker.log", task.engine, command)
-        options = DrainOptions(run_id, task.model, task.recycle_bytes)
+        options = DrainOptions(run_id, task.model, task.recycle_bytes, task.logs, task.artifacts)
         drain = Drain(options, store, host, display)
         reason = EndReason.ERROR
         try:

@@ -22,10 +22,12 @@ from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
     ModelInfo,
+    Rendered,
     StopReason,
 )
 from mh_batch.worker import frames
 
+RENDERED = Rendered((7, 8), "the prompt")
 INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
 
 
@@ -102,6 +104,8 @@ class Child:
             self.send(frames.Generated(frame.id, cancelled()))
         else:
             made = {"answer": generation, "malformed": malformed, "length": cut}[entry]()
+            if frame.request.render:
+                made = msgspec.structs.replace(made, rendered=RENDERED)
             self.send(frames.Generated(frame.id, made))
 
 

@@ -12,9 +12,16 @@ import pytest
 from anyio.abc import TaskGroup
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, NoModel, StoreUnusable
+from mh_batch.jobs.errors import (
+    EnvironmentFault,
+    ModelChanged,
+    ModelNotLoaded,
+    NoModel,
+    StoreUnusable,
+)
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
+from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.worker.display import PlainDisplay
 from mh_batch.worker.drain import Drain, EndReason
@@ -302,3 +309,75 @@ async def test_a_job_left_running_by_a_dead_worker_is_taken_up_again(site: Site)
     await site.drain()
     assert "1 job(s) requeued" in site.notes.said.getvalue()
     assert site.rows("select status from jobs order by id") == [("done",)]
+
+
+def artifacts(site: Site) -> list[str]:
+    """The names of all files that attempts left, under batch and job."""
+    logs = site.folder / "logs"
+    return sorted(str(path.relative_to(logs)) for path in logs.glob("*/*/*"))
+
+
+async def test_every_attempt_leaves_its_files_under_its_batch_and_job(site: Site) -> None:
+    site.submit({"prompt": "Hi", "custom_id": "../x"}, TWO)
+    await site.drain(["malformed"])
+    names = artifacts(site)
+    assert [n for n in names if "retry.decision" in n] == [
+        "1/1/retry.decision.1.1.json",
+        "1/1/retry.decision.1.2.json",
+        "1/2/retry.decision.1.1.json",
+        "1/2/retry.decision.2.1.json",
+    ]
+    assert len(names) == 7 * 4
+    decisions = [
+        json.loads((site.folder / "logs" / "1" / "1" / f"retry.decision.1.{n}.json").read_text())
+        for n in (1, 2)
+    ]
+    assert [(d["verdict"], d["reason"], d["attempt"]) for d in decisions] == [
+        ("retry", "malformed", 1),
+        ("accept", None, 2),
+    ]
+    assert decisions[0]["guidance"] is None
+    assert "well-formed" in decisions[1]["guidance"]
+    prompt = site.folder / "logs" / "1" / "1" / "prompt.full.1.1.txt"
+    assert prompt.read_text() == "the prompt"
+
+
+async def test_retries_leaves_files_of_steps_tried_again_only_and_off_leaves_none(
+    site: Site,
+) -> None:
+    site.submit(ONE, ONE)
+    await site.drain(["malformed"], artifacts="retries")
+    assert {name.rsplit("/", 1)[0] for name in artifacts(site)} == {"1/1"}
+    assert len(artifacts(site)) == 7 * 2
+    site.submit(ONE)
+    await site.drain(artifacts="off")
+    assert not (site.folder / "logs" / "2").exists()
+
+
+async def test_a_disk_that_takes_no_artifact_ends_the_drain_with_the_attempt_unrecorded(
+    site: Site,
+) -> None:
+    site.submit(ONE, ONE)
+    (site.folder / "logs" / "1").mkdir(parents=True)
+    (site.folder / "logs" / "1" / "1").write_text("a file where the folder would be")
+    with pytest.raises(EnvironmentFault, match=r"logs/1/1: the artifacts .* off") as caught:
+        await site.drain()
+    assert caught.value.exit_code == 3
+    assert site.rows("select status from jobs order by id") == [("queued",), ("queued",)]
+    assert site.rows("select count(*) from attempts") == [(0,)]
+    assert site.rows("select end_reason from runs") == [("error",)]
+
+
+async def test_an_attempt_is_not_committed_before_its_files_are_there(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, seen = queue.record, list[int]()
+
+    def looking(*args: Any) -> int:
+        seen.append(len(artifacts(site)))
+        return record(*args)
+
+    monkeypatch.setattr(queue, "record", looking)
+    site.submit(TWO)
+    await site.drain()
+    assert seen == [7, 14]

@@ -1,0 +1,172 @@
+"""The files that each attempt leaves beside the log: what went in, what came out, what was made
+of it. What they are called and hold is a value; only `write` touches the disk.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.generation import Generation
+from mh_batch.jobs.record import Attempt, ClaimedJob, Place, Verdict
+from mh_batch.jobs.settings import Sampling
+
+Keep = Literal["all", "retries", "off"]
+"""Whose files are kept: every attempt's, those of steps that were tried again, nobody's."""
+
+FOLDER_MODE, FILE_MODE = 0o775, 0o664  # the umask takes away from these, never adds to them
+
+# Control tokens as the usual vocabularies spell them.
+_CONTROL = re.compile("<([|\uff5c])[^|\uff5c<>\\s]{1,64}\\1>|</?s>|<(?:start|end)_of_turn>")
+
+
+class File(NamedTuple):
+    """A file's name and its content."""
+
+    name: str
+    content: bytes
+
+
+class RetryDecision(msgspec.Struct, frozen=True):
+    """What was made of an attempt, and what it ran with.
+
+    `reason` is `None` for an attempt that was accepted. `guidance` is the remark that its prompt
+    had, `None` for none. `attempt` counts over all rounds of `mh-batch retry`, `max_attempts` is
+    the cap of one.
+    """
+
+    verdict: Verdict
+    reason: str | None
+    problems: tuple[str, ...]
+    stop_reason: str
+    attempt: int
+    max_attempts: int
+    round: int
+    rescued: bool
+    guidance: str | None
+    seed: int
+    sampling: Sampling
+
+
+def wanted(keep: Keep, attempt: Attempt) -> bool:
+    """Whether the files of an attempt are kept.
+
+    With `retries` those of attempts that failed and of those that came after them: whether a step
+    is tried again is known as soon as its first attempt is judged.
+    """
+    match keep:
+        case "all":
+            return True
+        case "retries":
+            return attempt.verdict is not Verdict.ACCEPT or attempt.place.attempt > 1
+        case "off":
+            return False
+
+
+def place_name(place: Place) -> str:
+    """Return an attempt's place as file names have it: `2.1` for turn 2, `c1-2.1.1` in full.
+
+    The parts are choice (left out for the first), turn, step (left out for the first), attempt.
+    """
+    choice = f"c{place.choice}-" if place.choice else ""
+    step = f".{place.step}" if place.step else ""
+    return f"{choice}{place.turn}{step}.{place.attempt}"
+
+
+def folder(logs: Path, job: ClaimedJob) -> Path:
+    """Return where a job's files go; a `custom_id` never becomes a path."""
+    return logs / str(job.batch_id) / str(job.id)
+
+
+def files(attempt: Attempt, guidance: str | None, max_attempts: int) -> tuple[File, ...]:
+    """Return the files of an attempt; those of the prompt only if the engine gave it."""
+    made, place = attempt.generation, place_name(attempt.place)
+    decision = RetryDecision(
+        verdict=attempt.verdict,
+        reason=attempt.retry_reason,
+        problems=made.parse.problems,
+        stop_reason=made.stop_reason,
+        attempt=attempt.place.attempt,
+        max_attempts=max_attempts,
+        round=attempt.round,
+        rescued=attempt.rescued,
+        guidance=guidance,
+        seed=attempt.seed,
+        sampling=attempt.sampling,
+    )
+    return (
+        *_prompt_files(made, place),
+        File(f"completion.tokens.{place}.json", msgspec.json.encode(made.tokens)),
+        File(f"completion.raw.{place}.txt", made.raw.encode()),
+        File(f"completion.cleaned.{place}.txt", cleaned(made).encode()),
+        File(f"parse.channels.{place}.json", _readable(made.parse)),
+        File(f"retry.decision.{place}.json", _readable(decision)),
+    )
+
+
+def cleaned(generation: Generation) -> str:
+    """Return the final text, control tokens and outer white space gone; empty if there is none.
+
+    In a well-formed answer whatever looks like a control token is the answer's own text.
+    """
+    parse = generation.parse
+    text = parse.text("final") or ""
+    return (text if parse.well_formed else _CONTROL.sub("", text)).strip()
+
+
+def write(target: Path, contents: Sequence[File]) -> None:
+    """Put files into the folder `target`, made if it is not there.
+
+    Each appears whole or not at all, and all are on disk when this returns. Raises
+    `EnvironmentFault` if the disk does not take them.
+    """
+    try:
+        make_folder(target)
+        for file in contents:
+            _write_whole(target / file.name, file.content)
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{target}: the artifacts of an attempt cannot be written: {error.strerror}; free some "
+            "space there, or work with --artifacts off; the attempt was not recorded, and its job "
+            "is back in the queue"
+        ) from error
+
+
+def make_folder(target: Path) -> None:
+    """Make a folder and those above it, none of them writable for everyone."""
+    if not target.is_dir():
+        make_folder(target.parent)
+        target.mkdir(FOLDER_MODE, exist_ok=True)
+
+
+def _prompt_files(made: Generation, place: str) -> tuple[File, ...]:
+    if made.rendered is None:
+        return ()
+    return (
+        File(f"prompt.full.{place}.txt", made.rendered.text.encode()),
+        File(f"prompt.tokens.{place}.json", msgspec.json.encode(made.rendered.tokens)),
+    )
+
+
+def _readable(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    try:
+        with os.fdopen(os.open(partial, flags, FILE_MODE), "wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
