@@ -1,9 +1,7 @@
 """The whole line on the demo model: files in, results out, whatever happens in between."""
 
 import json
-import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from command_line import mh_batch, rows, write_lines
 
-MAIN = "from mh_batch.worker.cli import main; main()"
 EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jsonl"
 WATCHED = Path(__file__).parent / "watched_worker.py"
 
@@ -27,36 +25,6 @@ CONVERSATIONS = [
     },
     {"custom_id": "hello", "prompt": "Hello"},
 ]
-
-
-def mh_batch(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line in `folder` and expect an exit code."""
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
-        check=False,
-    )
-    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stderr}"
-    return done
-
-
-def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
-    """Read with a plain sqlite3 connection, as a user's notebook would."""
-    db = sqlite3.connect(folder / "mh-batch.db")
-    try:
-        return db.execute(sql).fetchall()
-    finally:
-        db.close()
-
-
-def write_lines(folder: Path, lines: list[dict[str, object]]) -> Path:
-    path = folder / "convos.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
 
 
 TURNS = """
