@@ -31,6 +31,13 @@ class Adapter(Protocol):
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are."""
 
+    def opening(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
+        """Return what a rescue begins its answer with; `tokens` never came out of their reasoning.
+
+        Empty if that is not so, or if the format knows no such thing. Reasoning is cut from its
+        end until the opening has at most `most` ids; `None` keeps all.
+        """
+
     def prefix_end(self, tokens: Sequence[int]) -> int:
         """Return where a rendered prompt's instructions end and its conversation begins.
 

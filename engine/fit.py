@@ -20,8 +20,7 @@ from mh_batch.jobs.generation import Prompt
 MARGIN = 16
 """Tokens of the context that stay free.
 
-Decoding runs a token ahead of what it returns, and an attempt that opens a channel for the model
-puts about ten control tokens behind the prompt.
+Decoding runs a token ahead of what it returns.
 """
 
 LOW_WATER = 0.75
@@ -34,6 +33,11 @@ _KEPT_COUNTS = 4096
 _PROBE = Message("user", "x")
 
 Render = Callable[[Prompt], list[int]]
+Opening = Callable[[int | None], tuple[int, ...]]
+"""Returns what an answer is begun with, cut to so many tokens; `None` for all of it."""
+
+_LARGEST_OPENING = 4
+"""One part in so many is what an opening may take of the context."""
 
 
 class Turn(NamedTuple):
@@ -64,11 +68,15 @@ class Budget(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """A prompt's token ids, how many its answer may have, and how many turns went."""
+    """A prompt's token ids, how many its answer may have, and how many turns went.
+
+    The last of `tokens` are the `opening` of the answer, empty where it begins from scratch.
+    """
 
     tokens: list[int]
     max_tokens: int
     dropped_turns: int
+    opening: tuple[int, ...] = ()
 
 
 def prompt_budget(limit: int, max_tokens: int) -> int:
@@ -135,6 +143,11 @@ def _turn_numbers(messages: Sequence[Message]) -> Iterator[int | None]:
         yield turn
 
 
+def _from_scratch(_most: int | None) -> tuple[int, ...]:
+    """Begin an answer with nothing."""
+    return ()
+
+
 class Fitter:
     """Fits the prompts of one adapter; remembers lengths it has measured, and nothing else."""
 
@@ -143,34 +156,50 @@ class Fitter:
         self._gauge: Gauge | None = None
 
     def fit(
-        self, prompt: Prompt, max_tokens: int, limit: int | None, history_tokens: int | None
+        self,
+        prompt: Prompt,
+        max_tokens: int,
+        limit: int | None,
+        history_tokens: int | None,
+        opening: Opening = _from_scratch,
     ) -> Fitted:
         """Render `prompt`, less its oldest turns where prompt and `max_tokens` exceed `limit`.
 
         Turns go as well where the earlier ones together exceed `history_tokens`; `None` is no
         limit. Once no earlier turn is left, `max_tokens` is lowered to what the context holds;
-        raises `PromptTooLong` if that is not even one token.
+        raises `PromptTooLong` if that is not even one token. An `opening` has at most a quarter of
+        the context, and half of what the prompt leaves: turns go for it first, then `max_tokens`.
         """
         budget = Budget(None if limit is None else prompt_budget(limit, max_tokens), history_tokens)
-        tokens, dropped = self._shorten(prompt, budget)
-        room = max_tokens if limit is None else limit - MARGIN - len(tokens)
+        begun = opening(None if limit is None else limit // _LARGEST_OPENING)
+        tokens, dropped = self._shorten(prompt, budget, len(begun))
+        if limit is None:
+            return Fitted([*tokens, *begun], max_tokens, dropped, begun)
+        room = limit - MARGIN - len(tokens)
+        if len(begun) > room // 2:
+            begun = opening(max(room // 2, 0))
+        # so little room that nothing could follow: rather an answer from scratch than an error
+        begun = begun if len(begun) < room else ()
         if room < 1:
             raise PromptTooLong(
                 f"the system messages and the last turn alone have {len(tokens)} tokens; with a "
                 f"margin of {MARGIN} and an answer of at least one they exceed the context of "
                 f"{limit}"
             )
-        return Fitted(tokens, min(max_tokens, room), dropped)
+        return Fitted([*tokens, *begun], min(max_tokens, room - len(begun)), dropped, begun)
 
-    def _shorten(self, prompt: Prompt, budget: Budget) -> tuple[list[int], int]:
-        """Return the ids of as much of the prompt as fits, and how many turns went."""
+    def _shorten(self, prompt: Prompt, budget: Budget, opened: int) -> tuple[list[int], int]:
+        """Return the ids of as much of the prompt as fits, and how many turns went.
+
+        `opened` tokens of an opening will follow it.
+        """
         turns = split(prompt.messages)
         enough = budget.least
         if enough is None or len(turns) < 2:
             return self._render(prompt), 0
         if _characters(prompt.messages) <= enough * _MOST_CHARACTERS_PER_TOKEN:
             tokens = self._render(prompt)
-            if len(tokens) <= enough:
+            if len(tokens) + opened <= enough:
                 return tokens, 0
         gauge = self._gauge_for(prompt)
         costs = [*map(gauge.settled, turns[:-1]), gauge.unanswered(turns[-1])]
@@ -178,9 +207,9 @@ class Fitter:
         while True:
             kept = without_oldest(prompt.messages, dropped)
             tokens = self._render(msgspec.structs.replace(prompt, messages=kept))
-            # guidance is not in the plan, so that a retry begins like the attempt before it; and
-            # turns of some templates are longer together than one by one
-            excess = 0 if budget.prompt is None else len(tokens) - budget.prompt
+            # guidance and an opening are not in the plan, so that a retry begins like the attempt
+            # before it; and turns of some templates are longer together than one by one
+            excess = 0 if budget.prompt is None else len(tokens) + opened - budget.prompt
             further = drop_further(costs, dropped, excess)
             if further == dropped:
                 return tokens, dropped

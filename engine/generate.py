@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -32,8 +33,9 @@ from .loops import LoopDetector, LoopMode
 from .penalties import penalises
 from .prefill import Prefilled, prefill
 from .prefix import PrefixCache
+from .reading import Attempt, read
 from .sampling import Draw
-from .stops import StopTexts, cut_answer
+from .stops import StopTexts
 
 
 class Prepared(NamedTuple):
@@ -75,19 +77,21 @@ class Generator:
         """
         mx.reset_peak_memory()
         start = time.perf_counter()
-        prompt, max_tokens, dropped_turns = self._take_prepared(request) or self._fit(request)
+        fitted = self._take_prepared(request) or self._fit(request)
         render_seconds = time.perf_counter() - start
-        sampling = msgspec.structs.replace(request.sampling, max_tokens=max_tokens)
+        sampling = msgspec.structs.replace(request.sampling, max_tokens=fitted.max_tokens)
         watch = Watch(cancelled, progress, _loop_watch(sampling))
-        timings, decoded = self._complete(prompt, request, sampling, watch)
+        timings, decoded = self._complete(fitted, request, sampling, watch)
         start = time.perf_counter()
-        parse = self._adapter.parse(decoded.tokens, decoded.stop_reason)
-        if decoded.stop_reason is StopReason.STOP_SEQUENCE:
-            parse = cut_answer(parse, sampling.stops)
+        attempt = Attempt(
+            tokens=tuple(decoded.tokens),
+            stop_reason=decoded.stop_reason,
+            opening=fitted.opening,
+            stops=sampling.stops,
+            tools=request.prompt.tools,
+        )
+        parse = read(self._adapter, attempt)
         raw = self._adapter.decode(decoded.tokens)
-        rendered = None
-        if request.render:
-            rendered = Rendered(tuple(prompt), self._adapter.decode(prompt))
         timings = msgspec.structs.replace(
             timings,
             render_seconds=render_seconds,
@@ -95,17 +99,18 @@ class Generator:
             **self._memory(),
         )
         return Generation(
-            tokens=tuple(decoded.tokens),
+            tokens=attempt.tokens,
             raw=raw,
             finish_reason=finish_reason(decoded.stop_reason, parse),
             stop_reason=decoded.stop_reason,
             parse=parse,
-            prompt_tokens=len(prompt),
-            prompt_sha256=prompt_sha256(prompt),
+            prompt_tokens=len(fitted.tokens),
+            prompt_sha256=prompt_sha256(fitted.tokens),
             timings=timings,
-            max_tokens=max_tokens,
-            dropped_turns=dropped_turns,
-            rendered=rendered,
+            max_tokens=fitted.max_tokens,
+            dropped_turns=fitted.dropped_turns,
+            opening=fitted.opening,
+            rendered=self._rendered(fitted) if request.render else None,
         )
 
     def prepare(self, request: GenerationRequest) -> None:
@@ -122,13 +127,18 @@ class Generator:
         return prepared.fitted if prepared is not None and prepared.request == request else None
 
     def _fit(self, request: GenerationRequest) -> Fitted:
-        """Render the prompt, less what the context does not hold."""
+        """Render the prompt, less what the context does not hold, and what a rescue opens."""
         return self._fitter.fit(
             request.prompt,
             request.sampling.max_tokens,
             context_limit(request.context, self._context_tokens),
             request.context.history_tokens,
+            partial(self._adapter.opening, request.rescue),
         )
+
+    def _rendered(self, fitted: Fitted) -> Rendered:
+        """Return the prompt for those who look on."""
+        return Rendered(tuple(fitted.tokens), self._adapter.decode(fitted.tokens))
 
     def between_jobs(self) -> bool:
         """Give memory that MLX holds back to the system if it is too much; return whether.
@@ -138,13 +148,13 @@ class Generator:
         return memory.release(self._options)
 
     def _complete(
-        self, prompt: list[int], request: GenerationRequest, sampling: Sampling, watch: Watch
+        self, fitted: Fitted, request: GenerationRequest, sampling: Sampling, watch: Watch
     ) -> tuple[Timings, Decoded]:
         """Read the prompt and generate; return what the clock and the caches said, and the tokens.
 
         `prefill_seconds` reaches until the first token is drawn, which reads the prompt's last.
         """
-        start = time.perf_counter()
+        start, prompt = time.perf_counter(), fitted.tokens
         prefilled = prefill(
             self._model,
             prompt,
@@ -158,7 +168,7 @@ class Generator:
             decoded = Decoded(stop_reason=StopReason.CANCELLED)
         else:
             draw = Draw(sampling, request.seed, prompt, self._adapter.control_tokens)
-            ends = self._ends(sampling)
+            ends = self._ends(sampling, fitted.opening)
             decoded = decode(self._model, prefilled.caches, prompt[-1], draw, ends, watch)
         timings = _timings(len(prompt), prefilled, decoded, seconds)
         return msgspec.structs.replace(
@@ -168,12 +178,16 @@ class Generator:
             loop_detection_mode=sampling.loop_detection,
         ), decoded
 
-    def _ends(self, sampling: Sampling) -> Ends:
-        """Return what ends a completion with these settings."""
+    def _ends(self, sampling: Sampling, opening: tuple[int, ...]) -> Ends:
+        """Return what ends a completion with these settings, behind this opening."""
         stop_tokens = self._adapter.stop_tokens
         if not sampling.stops:
             return Ends(sampling.max_tokens, stop_tokens)
-        texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer)
+
+        def answer(tokens: Sequence[int]) -> str | None:
+            return self._adapter.answer([*opening, *tokens])
+
+        texts = StopTexts(sampling.stops, self._adapter.decode, answer)
         return Ends(sampling.max_tokens, stop_tokens, texts)
 
     def _memory(self) -> dict[str, int]:

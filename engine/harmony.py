@@ -20,6 +20,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .control import CHANNEL, CONTROLS, MESSAGE, START, is_text, spell
+from .opening import harmony_opening
 from .parse import parse_harmony
 from .text import clean, clean_tree
 from .vocabulary import harmony_encoding
@@ -59,6 +60,13 @@ class HarmonyAdapter:
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises."""
         return parse_harmony(tokens, stop_reason)
+
+    def opening(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
+        """Return the analysis of `tokens`, ended, and the header of a final message.
+
+        Empty unless `tokens` end inside of that analysis: where a parse says `analysis_not_ended`.
+        """
+        return harmony_opening(tokens, most)
 
     def prefix_end(self, tokens: Sequence[int]) -> int:
         """Return where the first message begins that is neither system nor developer."""

@@ -18,7 +18,7 @@ from .control import VOCABULARY_SIZE
 from .demo import DEMO_MODEL
 from .fingerprint import fingerprint
 from .harmony import HarmonyAdapter
-from .native import NativeAdapter
+from .tokenizer import native_adapter
 from .weights import flaw, weight_files
 
 DEMO = "demo"
@@ -133,13 +133,7 @@ def _adapter(architecture: str, folder: Path, config: dict[str, Any]) -> Adapter
         if (size := config.get("vocab_size", VOCABULARY_SIZE)) < VOCABULARY_SIZE:
             raise ValueError(f"a vocabulary of {size} tokens; Harmony has {VOCABULARY_SIZE}")
         return HarmonyAdapter()
-    tokenizer = mlx_lm.load_tokenizer(
-        folder,
-        # without this, transformers asks on the terminal
-        {"trust_remote_code": False},
-        eos_token_ids=config.get("eos_token_id"),
-    )
-    return NativeAdapter(tokenizer)
+    return native_adapter(folder)
 
 
 def _try_once(model: Any) -> None:

@@ -18,12 +18,14 @@ a chorus: between it and its repetition stands a verse.
 """
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 LONGEST_PERIOD = 64
 REPETITIONS = 4
 SHORTEST_LOOP = 64  # tokens; fewer may be a rule of dashes, a row of zeros, a laugh
+CHECK_EVERY = 8  # tokens from one judgement to the next, where nothing else is asked for
 LONGEST_CHECK = 16  # tokens; beyond it too little of a cycle would stand at the last judgement
 GLANCE = 8  # tokens; most text is dismissed because its last few do not stand shortly before
 
@@ -100,7 +102,7 @@ class LoopDetector:
         "_window",
     )
 
-    def __init__(self, mode: LoopMode, check_every: int = 8) -> None:
+    def __init__(self, mode: LoopMode, check_every: int = CHECK_EVERY) -> None:
         """Start with nothing seen. Raises `ValueError` if `check_every` is not 1 to 16."""
         if not 1 <= check_every <= LONGEST_CHECK:
             raise ValueError(f"check_every is {check_every}: it must be 1 to {LONGEST_CHECK}")
@@ -184,6 +186,34 @@ class LoopDetector:
         """Return the loop of the last `length` tokens."""
         length = min(length, self._seen)
         return Loop(kind, period, self._seen - length, length)
+
+
+def ending_loop(tokens: Sequence[int]) -> Loop | None:
+    """Return the loop that a completion ends in, `None` if it ends in none.
+
+    Looked for as it is while tokens are drawn: exact cycles first, then near repetition. A loop
+    that nobody stopped is told from its first repetitions on.
+    """
+    for mode in (LoopMode.CHEAP, LoopMode.FULL):
+        loop = _last_loop(tokens, mode)
+        if loop is not None:
+            return loop
+    return None
+
+
+def _last_loop(tokens: Sequence[int], mode: LoopMode) -> Loop | None:
+    """Return what `mode` finds at the end of `tokens`, as it was when first found."""
+    push = LoopDetector(mode, CHECK_EVERY).push
+    first: Loop | None = None
+    end = 0
+    for count, token in enumerate(tokens, 1):
+        found = push(token)
+        if found is None:
+            continue
+        if first is None or found.start > end:
+            first = found
+        end = count
+    return first if len(tokens) - end < CHECK_EVERY else None
 
 
 def _enough(period: int) -> int:

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from jinja2 import TemplateError
 
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, Rung, StopReason
 
+from .calls import call_sections, notation
 from .control import END, RETURN
 from .parse import make_parse
 from .plain_text import PlainText
@@ -17,13 +19,16 @@ from .well_formed import Section
 
 THINK, END_THINK = "<think>", "</think>"
 _PROBE = "a system text to look for"
+_TURN = Prompt(messages=(Message("user", "x"),), date="2025-01-01")
 
 
 class NativeAdapter:
     """Renders with a chat template, encodes with the model's tokeniser.
 
     `<think>…</think>` at the beginning of a completion becomes the analysis channel, also where
-    the template's generation prompt has opened it; the rest is final.
+    the template's generation prompt has opened it. Calls, in the notation that mlx-lm knows the
+    model to use, become commentary to `functions.NAME`, as does the text around them; an answer
+    without any is final.
     """
 
     name = "native"
@@ -45,6 +50,8 @@ class NativeAdapter:
         self.control_tokens = self._special | self.stop_tokens
         self._takes_system = self._probe_system()
         self._opens_thinking = self._probe_thinking()
+        self._calls = notation(tokenizer)
+        self._turns = self._special & set(self.render(_TURN))
 
     def render(self, prompt: Prompt) -> list[int]:
         """Return the prompt's token ids, up to and including the template's generation prompt.
@@ -65,9 +72,7 @@ class NativeAdapter:
         stopped = bool(tokens) and tokens[-1] in self.stop_tokens
         content = tokens[:-1] if stopped else tokens
         closed_by = RETURN if stopped else None
-        damage: tuple[str, ...] = ()
-        if not self._special.isdisjoint(content):
-            damage = ("control_in_content",)
+        damage: tuple[str, ...] = ("control_in_content",) if self._is_forged(content) else ()
         thinking, answer = _split(self.decode(content), opened=self._opens_thinking)
         sections: list[Section] = []
         if thinking or (thinking is not None and answer is None):
@@ -75,9 +80,21 @@ class NativeAdapter:
             if answer is None and stopped:
                 damage += ("unclosed_thinking",)
             sections.append(_section("analysis", thinking, ended_by, damage))
-        if answer is not None:
+        if answer is not None and self._calls is not None and self._calls.start in answer:
+            calls = call_sections(answer, self._calls, closed_by)
+            first = msgspec.structs.replace(calls[0], damage=damage + calls[0].damage)
+            sections += [first, *calls[1:]]
+        elif answer is not None:
             sections.append(_section("final", answer, closed_by, damage))
         return make_parse(Rung.STRICT, sections, stop_reason)
+
+    def opening(
+        self,
+        tokens: Sequence[int],  # noqa: ARG002
+        most: int | None = None,  # noqa: ARG002
+    ) -> tuple[int, ...]:
+        """Return nothing: no template says how reasoning is broken off."""
+        return ()
 
     def prefix_end(self, tokens: Sequence[int]) -> int:
         """Return where the second message begins: where a control token comes again first.
@@ -94,8 +111,11 @@ class NativeAdapter:
         return 0
 
     def answer(self, tokens: Sequence[int]) -> str | None:
-        """Return the text behind the reasoning so far, or `None` inside of it."""
-        return _split(self.decode(tokens), opened=self._opens_thinking)[1]
+        """Return the text behind the reasoning so far, or `None` inside of it or of a call."""
+        answer = _split(self.decode(tokens), opened=self._opens_thinking)[1]
+        if answer is not None and self._calls is not None and self._calls.start in answer:
+            return None
+        return answer
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
@@ -104,6 +124,20 @@ class NativeAdapter:
             self._tokenizer.decode(
                 known, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
+        )
+
+    def _is_forged(self, content: Sequence[int]) -> bool:
+        """Whether a completion holds control tokens: within calls, those that make up turns.
+
+        Some families write calls with control tokens of their own, such as `[TOOL_CALLS]`.
+        """
+        marker = self._wrapper.tool_call_start_tokens if self._calls is not None else None
+        begin = self._wrapper._find(content, marker) if marker else -1
+        if begin < 0:
+            return not self._special.isdisjoint(content)
+        return not (
+            self._special.isdisjoint(content[:begin])
+            and (self._turns | self.stop_tokens).isdisjoint(content[begin:])
         )
 
     def _render(self, values: Variables, day: str) -> str:

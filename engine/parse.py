@@ -6,9 +6,9 @@ from mh_batch.jobs.generation import Channel, Parse, Rung, StopReason
 
 from . import strict, tolerant
 from .control import spell, texts
-from .well_formed import Section, problems
+from .well_formed import Section, analysis_not_ended, problems
 
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 """Goes up with every change that reads some completion differently; stored with each parse."""
 
 
@@ -27,17 +27,28 @@ def parse_harmony(tokens: Sequence[int], stop_reason: StopReason) -> Parse:
                 return make_parse(rung, sections, stop_reason)
             readings.append((rung, sections))
     last = _own_reading(tokens)
-    best = make_parse(*last, stop_reason)
+    best = _judged(*last, stop_reason)
     if not best.well_formed:
         for rung, sections in readings:
             if _channels(sections) == best.channels:
-                return make_parse(rung, sections, stop_reason)
+                return _judged(rung, sections, stop_reason)
     return best
 
 
-def make_parse(rung: Rung, sections: Sequence[Section], stop_reason: StopReason) -> Parse:
-    """Return the judged parse of `sections`."""
-    found = problems(sections, stop_reason)
+def _judged(rung: Rung, sections: Sequence[Section], stop_reason: StopReason) -> Parse:
+    """Return the judged parse of `sections`, which says so if a rescue can go on from them."""
+    rescuable = analysis_not_ended(sections, stop_reason)
+    return make_parse(rung, sections, stop_reason, ("analysis_not_ended",) if rescuable else ())
+
+
+def make_parse(
+    rung: Rung,
+    sections: Sequence[Section],
+    stop_reason: StopReason,
+    further: tuple[str, ...] = (),
+) -> Parse:
+    """Return the judged parse of `sections`; `further` problems are what only the caller sees."""
+    found = problems(sections, stop_reason) + further
     return Parse(PARSER_VERSION, rung, not found, found, _channels(sections))
 
 

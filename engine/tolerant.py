@@ -33,10 +33,12 @@ class Span(NamedTuple):
 class Reading(NamedTuple):
     """Sections in order, and what each token was taken for.
 
-    `has_header` is false where nothing at all looks like Harmony.
+    `contents` are the ids of each section's text. `has_header` is false where nothing at all
+    looks like Harmony.
     """
 
     sections: tuple[Section, ...]
+    contents: tuple[tuple[int, ...], ...]
     spans: tuple[Span, ...]
     has_header: bool
 
@@ -53,6 +55,7 @@ class _Reader:
         self._tokens = tokens
         self._kinds: list[Kind] = ["content" if is_text(t) else "control" for t in tokens]
         self._sections: list[Section] = []
+        self._contents: list[tuple[int, ...]] = []
         self._bare: list[int] = []
 
     def read(self) -> Reading:
@@ -64,7 +67,9 @@ class _Reader:
         self._name_bare_texts()
         self._mark_leftovers()
         has_header = "header" in self._kinds or len(self._bare) < len(self._sections)
-        return Reading(tuple(self._sections), tuple(self._spans()), has_header)
+        return Reading(
+            tuple(self._sections), tuple(self._contents), tuple(self._spans()), has_header
+        )
 
     def _read_marked(self, piece: Piece) -> None:
         """Read a message whose text is marked: whatever the header holds, it ends there."""
@@ -151,6 +156,7 @@ class _Reader:
             damage=tuple(found),
         )
         self._sections.append(section)
+        self._contents.append(tuple(words))
 
     def _name_bare_texts(self) -> None:
         """Take text without a channel for the answer, if there is no other."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mh_batch.jobs.conversation import TOOL_NAME_PATTERN
-from mh_batch.jobs.generation import StopReason
+from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Tool
+from mh_batch.jobs.generation import Parse, StopReason
 
 from .control import CALL, END, RETURN, STOPS
 
@@ -46,6 +46,8 @@ PROBLEMS = {
     "empty_final": "a final text of white space only",
     "no_stop_token": "the stream stopped without its stop token",
     "truncated": "the stream was cut off",
+    "analysis_not_ended": "cut off inside an analysis that an answer can be begun with (a rescue)",
+    "unknown_tool": "a call of a function that the request did not declare",
     "unclosed_thinking": "reasoning that never ends",
 }
 """Every code that `Parse.problems` can hold, with its meaning."""
@@ -72,6 +74,27 @@ def problems(sections: Sequence[Section], stop_reason: StopReason) -> tuple[str,
     found = [code for section in sections for code in _of_section(section)]
     found += _of_whole(sections, stop_reason)
     return tuple(dict.fromkeys(found))
+
+
+def analysis_not_ended(sections: Sequence[Section], stop_reason: StopReason) -> bool:
+    """Whether a completion was cut off, by its length or as a loop, while still in its analysis."""
+    if stop_reason not in (StopReason.MAX_TOKENS, StopReason.LOOP_DETECTED) or not sections:
+        return False
+    mine = [section for section in sections if section.role == "assistant"]
+    if any(s.channel == "final" or s.recipient is not None for s in mine):
+        return False
+    last = sections[-1]
+    return last.role == "assistant" and last.channel == "analysis" and last.closed_by is None
+
+
+def with_tools(parse: Parse, tools: Sequence[Tool]) -> Parse:
+    """Return `parse` with `unknown_tool` among its problems if it calls none of `tools`."""
+    declared = {f"functions.{tool.function.name}" for tool in tools}
+    called = {call.recipient for call in parse.calls if _RECIPIENT.match(call.recipient or "")}
+    if called <= declared:
+        return parse
+    found = (*parse.problems, "unknown_tool")
+    return msgspec.structs.replace(parse, well_formed=False, problems=found)
 
 
 def _of_section(section: Section) -> Iterator[str]:

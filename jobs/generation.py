@@ -170,8 +170,8 @@ class Generation(msgspec.Struct, frozen=True):
     so that it fits the context.
 
     `opening` is what a rescue began the answer with: the end of its prompt (counted and hashed
-    with it), the beginning of what `parse` reads. `rendered` is the prompt itself, for those who
-    look on; the store does not keep it, and reads back `None`.
+    with it), the beginning of what `parse` reads. `rendered` is the prompt itself where the
+    request asked for it (`render`), else `None`; the store does not keep it.
     """
 
     tokens: tuple[int, ...]

@@ -1,0 +1,90 @@
+"""How an attempt reads: the one way for those just generated and those of an old night.
+
+Neither a model nor MLX is needed to read again what is stored, but for the tokeniser of a model
+that is not gpt-oss, which mlx-lm loads.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from mh_batch.jobs.conversation import Tool
+from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.generation import Parse, StopReason
+
+from .adapter import Adapter
+from .harmony import HarmonyAdapter
+from .native import NativeAdapter
+from .stops import cut_answer
+from .well_formed import with_tools
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """All of an attempt that its parse depends on.
+
+    `tokens` are the completion's ids, its stop token included; `opening` is what the prompt had
+    begun the answer with. `stops` are the stop sequences of the attempt, `tools` the functions that
+    the request declared.
+    """
+
+    tokens: tuple[int, ...]
+    stop_reason: StopReason
+    opening: tuple[int, ...] = ()
+    stops: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+
+
+def read(adapter: Adapter, attempt: Attempt) -> Parse:
+    """Return how an attempt reads, its opening included; never raises."""
+    parse = adapter.parse((*attempt.opening, *attempt.tokens), attempt.stop_reason)
+    if attempt.stop_reason is StopReason.STOP_SEQUENCE:
+        parse = cut_answer(parse, attempt.stops)
+    return with_tools(parse, attempt.tools)
+
+
+def reader(adapter_name: str, model: str) -> Callable[[Attempt], Parse]:
+    """Return what reads attempts of `model`, which was loaded with the adapter of that name.
+
+    Nothing is downloaded. Raises `ModelNotLoaded` if the model's tokeniser is not on this machine,
+    or if there is no such adapter.
+    """
+    adapter = _adapter(adapter_name, model)
+    return lambda attempt: read(adapter, attempt)
+
+
+def _adapter(name: str, model: str) -> Adapter:
+    if name == HarmonyAdapter.name:
+        return HarmonyAdapter()
+    if name == NativeAdapter.name:
+        return _native(model)
+    raise ModelNotLoaded(f"{model}: no adapter is called {name}; this version cannot read it")
+
+
+def _native(model: str) -> NativeAdapter:
+    """Return the adapter for a model's tokeniser as it is on this machine."""
+    from .tokenizer import native_adapter  # here, because it imports MLX
+
+    folder = _folder(model)
+    try:
+        return native_adapter(folder)
+    except Exception as error:  # whatever transformers makes of the folder
+        raise ModelNotLoaded(
+            f"{model}: its tokeniser does not load from {folder}: {error}"
+        ) from error
+
+
+def _folder(model: str) -> Path:
+    """Return the model's folder: a path, or what the hub's cache holds under a hub name."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download  # here, because the other adapter needs none
+
+    try:
+        return Path(snapshot_download(model, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise ModelNotLoaded(
+            f"{model}: reading its answers again takes its tokeniser, and its folder is not on "
+            "this machine; load the model once, or put the folder back"
+        ) from error
