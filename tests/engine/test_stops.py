@@ -3,18 +3,13 @@
 from collections.abc import Callable
 
 import pytest
+from spelled import encode
 
 from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.engine.native import NativeAdapter
 from mh_batch.engine.stops import StopTexts, cut_answer
-from mh_batch.engine.vocabulary import harmony_encoding
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.generation import Prompt, StopReason
-
-
-def ids(text: str) -> list[int]:
-    return list(harmony_encoding().encode(text, allowed_special="all"))
-
 
 THOUGHT = "<|channel|>analysis<|message|>One. STOP Two.<|end|><|start|>assistant"
 FINAL = "<|channel|>final<|message|>"
@@ -36,13 +31,13 @@ FINAL = "<|channel|>final<|message|>"
     ],
 )
 def test_only_an_open_final_message_is_a_harmony_answer(text: str, answer: str | None) -> None:
-    assert HarmonyAdapter().answer(ids(text)) == answer
+    assert HarmonyAdapter().answer(encode(text)) == answer
 
 
 def test_a_stop_text_in_the_reasoning_ends_nothing() -> None:
     adapter = HarmonyAdapter()
     texts = StopTexts(("STOP",), adapter.decode, adapter.answer)
-    tokens = ids(f"{THOUGHT}{FINAL}Three. STOP Four. Five. Six.")
+    tokens = encode(f"{THOUGHT}{FINAL}Three. STOP Four. Five. Six.")
     found = next(
         (count for end in range(1, len(tokens)) if (count := texts.find(tokens[:end]))), None
     )
@@ -53,12 +48,12 @@ def test_a_stop_text_in_the_reasoning_ends_nothing() -> None:
 
 
 def test_a_completion_said_to_stop_at_a_text_outside_of_an_answer_is_cut_off() -> None:
-    parse = HarmonyAdapter().parse(ids(THOUGHT), StopReason.STOP_SEQUENCE)
+    parse = HarmonyAdapter().parse(encode(THOUGHT), StopReason.STOP_SEQUENCE)
     assert "truncated" in parse.problems
 
 
 def test_an_answer_that_begins_with_a_stop_text_is_empty_and_says_so() -> None:
-    parse = HarmonyAdapter().parse(ids(f"{FINAL} #Three"), StopReason.STOP_SEQUENCE)
+    parse = HarmonyAdapter().parse(encode(f"{FINAL} #Three"), StopReason.STOP_SEQUENCE)
     cut = cut_answer(parse, ("Three", "#"))
     assert cut.text("final") == " "
     assert (cut.well_formed, cut.problems) == (False, ("empty_final",))
