@@ -247,9 +247,9 @@ def render(family: str, harmony: HarmonyAdapter, native: Make) -> Callable[[Prom
 def test_without_limits_the_whole_prompt_comes_back(harmony: HarmonyAdapter) -> None:
     wanted = prompt(said("system", "s"), *chain("a"), *talk("b"), said("user", "c"))
     whole = harmony.render(wanted)
-    assert fitted(harmony.render, wanted) == (whole, 50, 0)
+    assert fitted(harmony.render, wanted) == (whole, 50, 0, ())
     limit = len(whole) + 50 + MARGIN
-    assert fitted(harmony.render, wanted, limit, len(whole)) == (whole, 50, 0)
+    assert fitted(harmony.render, wanted, limit, len(whole)) == (whole, 50, 0, ())
     assert fitted(harmony.render, wanted, limit - 1).dropped_turns > 0
 
 
@@ -392,9 +392,9 @@ def test_history_goes_before_the_answer_gets_less_room(harmony: HarmonyAdapter) 
     alone = harmony.render(prompt(last))
     limit = len(alone) + MARGIN + 50
     wanted = prompt(*talk("a"), *talk("b"), last)
-    assert fitted(harmony.render, wanted, limit) == (alone, 50, 2)
-    assert fitted(harmony.render, wanted, limit - 1) == (alone, 49, 2)
-    assert fitted(harmony.render, wanted, limit - 49) == (alone, 1, 2)
+    assert fitted(harmony.render, wanted, limit) == (alone, 50, 2, ())
+    assert fitted(harmony.render, wanted, limit - 1) == (alone, 49, 2, ())
+    assert fitted(harmony.render, wanted, limit - 49) == (alone, 1, 2, ())
 
 
 def test_a_last_turn_too_long_by_itself_is_an_error_with_the_numbers(
@@ -441,3 +441,70 @@ def test_each_new_turn_costs_a_few_renderings_and_not_one_for_each_turn_before(
         messages.append(said("assistant", f"Answer {turn}"))
     assert max(rendered[turn] for turn in range(40, 100)) <= 4
     assert sum(rendered.values()) < 500
+
+
+# ---- an answer that is begun
+
+
+def begun(count: int) -> Callable[[int | None], tuple[int, ...]]:
+    """An opening of `count` ids that can be cut down to three."""
+    return lambda most: (7,) * (count if most is None else min(count, max(most, 3)))
+
+
+def test_an_opening_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
+    harmony: HarmonyAdapter,
+) -> None:
+    last = said("user", "last")
+    turns = [talk(name) for name in "abcdef"]
+    wanted = prompt(*(m for turn in turns for m in turn), last)
+    whole = harmony.render(wanted)
+    fitter = Fitter(harmony.render)
+    free = fitter.fit(wanted, 50, None, None, begun(40))
+    assert free == ([*whole, *[7] * 40], 50, 0, (7,) * 40)
+    enough = len(whole) + 50 + MARGIN + 40
+    assert fitter.fit(wanted, 50, enough, None, begun(40)) == free
+    less = fitter.fit(wanted, 50, enough - 1, None, begun(40))
+    assert (less.dropped_turns, less.max_tokens, less.opening) == (1, 50, (7,) * 40)
+    kept = [message for turn in turns[1:] for message in turn]
+    assert less.tokens == [*harmony.render(prompt(*kept, last)), *less.opening]
+
+
+def test_an_opening_has_at_most_a_quarter_of_the_context(harmony: HarmonyAdapter) -> None:
+    wanted = prompt(said("user", "last"))
+    found = Fitter(harmony.render).fit(wanted, 1000, 1000, None, begun(600))
+    assert len(found.opening) == 250
+    assert found.max_tokens == 1000 - MARGIN - len(found.tokens)
+
+
+def test_an_opening_leaves_the_answer_half_of_what_a_long_prompt_leaves(
+    harmony: HarmonyAdapter,
+) -> None:
+    wanted = prompt(said("user", "a long question " * 100))
+    alone = len(harmony.render(wanted))
+    fitter = Fitter(harmony.render)
+    found = fitter.fit(wanted, 100, alone + MARGIN + 30, None, begun(200))
+    assert (len(found.opening), found.max_tokens) == (15, 15)
+    # where even the header of an answer would fill the context, the answer begins from scratch
+    tight = fitter.fit(wanted, 100, alone + MARGIN + 3, None, begun(200))
+    assert (tight.opening, tight.max_tokens, len(tight.tokens)) == ((), 3, alone)
+    with pytest.raises(PromptTooLong):
+        fitter.fit(wanted, 100, alone + MARGIN, None, begun(200))
+
+
+@given(
+    st.lists(st.integers(1, 30), max_size=12), st.integers(60, 600), st.integers(0, 300),
+    st.none() | st.integers(1, 300),
+)  # fmt: skip
+def test_prompt_opening_and_answer_are_never_longer_than_the_context(
+    words: list[int], limit: int, count: int, history: int | None
+) -> None:
+    def render(wanted: Prompt) -> list[int]:
+        return [0] * sum(len(message.content) + 4 for message in wanted.messages)
+
+    messages = [m for n in words for m in (said("user", "q" * n), said("assistant", "a" * n))]
+    opening = begun(count) if count else lambda _most: ()
+    found = Fitter(render).fit(prompt(*messages, said("user", "x")), 40, limit, history, opening)
+    assert len(found.tokens) + found.max_tokens + MARGIN <= limit
+    assert 1 <= found.max_tokens <= 40
+    assert found.tokens[len(found.tokens) - len(found.opening) :] == list(found.opening)
+    assert len(found.opening) <= max(limit // 4, 3)

@@ -13,11 +13,13 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 import pytest
+from spelled import encode
 
+from mh_batch.engine.control import spell
 from mh_batch.engine.fit import MARGIN
 from mh_batch.engine.generate import Generator, context_limit
 from mh_batch.engine.load import LoadedModel, load
-from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import PromptTooLong
 from mh_batch.jobs.generation import (
     Channel,
@@ -344,3 +346,154 @@ def test_the_demo_model_does_a_sum_in_proper_harmony(demo: Generator) -> None:
     assert done.parse.text("analysis")
     assert (done.parse.rung, done.parse.problems) == (Rung.STRICT, ())
     assert done.finish_reason is FinishReason.STOP
+
+
+# ---- rescues
+
+FINAL = "<|channel|>final<|message|>"
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def rescue(wanted: GenerationRequest, tokens: tuple[int, ...], **fields: Any) -> GenerationRequest:
+    return msgspec.structs.replace(wanted, rescue=tokens, render=True, **fields)
+
+
+@pytest.fixture(scope="module")
+def lost(demo: Generator) -> tuple[GenerationRequest, Generation]:
+    """A question over which the demo model only thinks, and what comes of it."""
+    wanted = request("Think for a long time about rivers.", max_tokens=40, temperature=0)
+    done = run(demo, wanted)
+    assert (done.stop_reason, done.opening, done.rendered) == (StopReason.MAX_TOKENS, (), None)
+    assert set(done.parse.problems) == {"truncated", "no_final", "analysis_not_ended"}
+    return wanted, done
+
+
+def test_a_rescue_answers_from_the_thoughts_of_an_attempt_that_only_thought(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    done = run(demo, rescue(wanted, first.tokens))
+    end = encode("<|end|><|start|>assistant<|channel|>final<|message|>")
+    assert done.opening == (*first.tokens, *end)
+    assert done.raw == "I thought about rivers.<|return|>"
+    assert list(done.tokens) == encode(done.raw)
+    assert (done.parse.rung, done.parse.problems) == (Rung.STRICT, ())
+    assert done.parse.text("final") == "I thought about rivers."
+    assert done.parse.text("analysis") == first.parse.text("analysis")
+    assert done.finish_reason is FinishReason.STOP
+    assert done.timings.completion_tokens == len(done.tokens) < 12
+
+
+def test_the_opening_counts_as_prompt_and_is_hashed_and_shown_with_it(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    done = run(demo, rescue(wanted, first.tokens))
+    ids = [*demo._adapter.render(wanted.prompt), *done.opening]
+    assert done.prompt_tokens == done.timings.prompt_tokens == len(ids)
+    assert done.prompt_sha256 == hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest()
+    assert done.rendered is not None
+    assert list(done.rendered.tokens) == ids
+    assert done.rendered.text == spell(ids)
+    assert done.rendered.text.endswith(f"{first.raw}<|end|><|start|>assistant{FINAL}")
+
+
+def test_a_rescue_reuses_its_turns_prompt_and_gives_the_same_tokens_without_reuse(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    again = rescue(wanted, first.tokens, context=Context(prefill_step=16))
+    found = [run(demo, again) for _ in range(2)]
+    # of the first attempt's prompt nothing is read again, nor of the thoughts but their last few
+    assert first.prompt_tokens < found[1].timings.reused_tokens
+    fresh = run(Generator(load("demo"), EngineOptions(prefix_cache_bytes=0)), again)
+    assert {done.tokens for done in [*found, fresh]} == {fresh.tokens}
+    assert fresh.timings.reused_tokens == 0
+
+
+def test_a_rescue_rendered_ahead_is_taken_for_that_rescue_only(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    demo.prepare(rescue(wanted, first.tokens))
+    assert run(demo, rescue(wanted, first.tokens)).opening
+    demo.prepare(rescue(wanted, first.tokens))
+    assert run(demo, wanted).opening == ()
+    demo.prepare(rescue(wanted, first.tokens))
+    shorter = run(demo, rescue(wanted, first.tokens[:-6]))
+    assert shorter.opening[: len(first.tokens) - 6] == first.tokens[:-6]
+    assert len(shorter.opening) < len(first.tokens) + 6
+
+
+def test_a_stop_sequence_ends_a_rescued_answer_but_not_the_thoughts_before_it(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    stopping = msgspec.structs.replace(wanted.sampling, stop=" rivers")
+    done = run(demo, rescue(wanted, first.tokens, sampling=stopping))
+    assert done.stop_reason is StopReason.STOP_SEQUENCE
+    assert (done.parse.text("final"), done.parse.problems) == ("I thought about", ())
+    assert " rivers" in (done.parse.text("analysis") or "")
+
+
+def test_penalties_of_a_rescue_see_its_opening(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    # of all that stands in the last tokens of the prompt none may come again
+    forbidding = msgspec.structs.replace(
+        wanted.sampling, presence_penalty=2.0, repetition_penalty=10.0, repetition_window=400
+    )
+    done = run(demo, rescue(wanted, first.tokens, sampling=forbidding))
+    plain = run(demo, rescue(wanted, first.tokens))
+    rivers = encode(" rivers")[0]
+    assert rivers in plain.tokens
+    assert rivers in done.opening
+    assert rivers not in done.tokens
+
+
+def test_a_rescue_stays_within_the_context(
+    demo: Generator, lost: tuple[GenerationRequest, Generation]
+) -> None:
+    wanted, first = lost
+    prompt_tokens = first.prompt_tokens
+    tight = Context(max_context_tokens=prompt_tokens + MARGIN + 32)
+    done = run(demo, rescue(wanted, first.tokens, context=tight))
+    assert len(done.opening) == 16
+    assert done.max_tokens == 16
+    assert done.prompt_tokens + done.max_tokens + MARGIN == tight.max_context_tokens
+    assert done.parse.text("analysis") != first.parse.text("analysis")
+
+
+def test_nothing_is_opened_for_tokens_that_need_no_rescue(
+    demo: Generator, llama_folder: Path
+) -> None:
+    answer = run(demo, request("What is 17 + 25?", max_tokens=80, temperature=0))
+    wanted = request("Hi", max_tokens=2)
+    assert run(demo, rescue(wanted, answer.tokens)).opening == ()
+    assert run(Generator(load(str(llama_folder))), rescue(wanted, (1, 2, 3))).opening == ()
+
+
+def test_the_prompt_comes_along_where_it_is_asked_for(llama_folder: Path) -> None:
+    loaded = load(str(llama_folder))
+    wanted = request("Hé <|im_end|>", max_tokens=2)
+    assert run(Generator(loaded), wanted).rendered is None
+    found = run(Generator(loaded), msgspec.structs.replace(wanted, render=True)).rendered
+    assert found is not None
+    assert list(found.tokens) == loaded.adapter.render(wanted.prompt)
+    assert found.text == "<|im_start|>user\nHé <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_call_of_a_function_that_nobody_declared_is_not_well_formed(demo: Generator) -> None:
+    tools = tuple(Tool(FunctionSpec(name, "The weather.", CITY)) for name in ("lookup", "get_time"))
+    wanted = request("What is the weather in Paris?", max_tokens=70, temperature=0)
+    prompt = msgspec.structs.replace(wanted.prompt, tools=tools)
+    done = run(demo, msgspec.structs.replace(wanted, prompt=prompt))
+    # with two functions of strange names the demo model calls a third
+    (call,) = done.parse.calls
+    assert call.recipient not in ("functions.lookup", "functions.get_time")
+    assert (done.parse.problems, done.finish_reason) == (("unknown_tool",), FinishReason.STOP)
+    one = msgspec.structs.replace(wanted.prompt, tools=tools[1:])
+    done = run(demo, msgspec.structs.replace(wanted, prompt=one))
+    assert [call.recipient for call in done.parse.calls] == ["functions.get_time"]
+    assert (done.parse.problems, done.finish_reason) == ((), FinishReason.TOOL_CALLS)
