@@ -126,7 +126,10 @@ class Crash(msgspec.Struct, frozen=True):
 
 
 class FinishedTurn(msgspec.Struct, frozen=True):
-    """A turn as the results give it, with the parse of the attempt that was kept."""
+    """A turn as the results give it, with the parse of the attempt that was kept.
+
+    Tokens and seconds are that attempt's.
+    """
 
     place: Place
     user: str | None
@@ -138,17 +141,20 @@ class FinishedTurn(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     parse: Parse
+    decode_seconds: float = 0.0
 
 
 class FinishedJob(msgspec.Struct, frozen=True):
     """A finished job as the results give it.
 
     `metadata` is the JSON object of the line's unknown keys, `None` if it had none.
-    `finished_at` is UTC, ISO 8601.
+    `finished_at` is UTC, ISO 8601. `turns` are in order of choice, turn and step.
     """
 
     id: int
+    batch_id: int
     batch: str
+    position: int
     custom_id: str
     status: Status
     model: str | None

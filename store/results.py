@@ -23,12 +23,19 @@ WHERE j.id = ? AND b.state = 'ready'
 """
 _TURNS = """
 SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens,
-    p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
+    m.decode_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
 FROM turns AS t
 JOIN attempts AS a ON a.id = t.accepted_attempt_id
+JOIN timings AS m ON m.attempt_id = a.id
 JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
 WHERE t.job_id = ?
 ORDER BY t.choice, t.turn, t.step
+"""
+_CHOICES = """
+SELECT EXISTS (
+    SELECT 1 FROM jobs AS j JOIN turns AS t ON t.job_id = j.id
+    WHERE j.batch_id = ? AND t.choice > 0
+)
 """
 
 
@@ -56,6 +63,11 @@ def finished_job(db: Database, job_id: int) -> FinishedJob:
         return _finished(db, job_id)
 
 
+def has_choices(db: Database, batch_id: int) -> bool:
+    """Whether a job of the batch has more than one completion of its prompt."""
+    return bool(db.conn.execute(_CHOICES, (batch_id,)).fetchone()[0])
+
+
 def in_order(statuses: int) -> str:
     """Return the SQL for the jobs of a batch in several statuses, by position.
 
@@ -68,11 +80,13 @@ def _finished(db: Database, job_id: int) -> FinishedJob:
     job = db.conn.execute(_JOB, (job_id,)).fetchone()
     if job is None:
         raise UnknownTarget(f"no job {job_id}")
-    turns = db.conn.execute(_TURNS, (job_id,))
+    turns = tuple(_turn(db, row) for row in db.conn.execute(_TURNS, (job_id,)))
     metadata = job["metadata"]
     return FinishedJob(
         id=job["id"],
+        batch_id=job["batch_id"],
         batch=job["batch"],
+        position=job["position"],
         custom_id=job["custom_id"],
         status=Status(job["status"]),
         model=job["model"],
@@ -81,7 +95,7 @@ def _finished(db: Database, job_id: int) -> FinishedJob:
         error_code=job["error_code"],
         error=job["error"],
         finished_at=job["finished_at"],
-        turns=tuple(_turn(db, row) for row in turns),
+        turns=turns,
     )
 
 
@@ -97,4 +111,5 @@ def _turn(db: Database, row: sqlite3.Row) -> FinishedTurn:
         prompt_tokens=row["prompt_tokens"],
         completion_tokens=row["completion_tokens"],
         parse=parse_of(db, row),
+        decode_seconds=row["decode_seconds"],
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mh_batch.jobs.settings import Settings
 
     from .artifacts import Keep
+    from .results import Export
     from .work import Outcome, Work
 
 app = typer.Typer(
@@ -61,7 +62,9 @@ Order = Annotated[
         "--order", help="submission, or prefix: claim jobs together that begin alike (faster)."
     ),
 ]
-Format = Annotated[str, typer.Option("--format", help="openai or messages.")]
+Format = Annotated[
+    str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
+]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
 ]
@@ -177,10 +180,10 @@ def run(
     """Submit FILE, work until the queue is empty, write the results: all in one."""
     from mh_batch.jobs.record import NewBatch
 
-    from .reading import check_output
+    from .results import Export, check_export
 
-    _check_format(form)
-    check_output(output, db, *([] if file == "-" else [file]))
+    export = Export(output, form)
+    check_export(export, db, *([] if file == "-" else [file]))
     settings, task = _settings(profile, assignments), _task(db, model, artifacts)
     name = "stdin" if file == "-" else Path(file).stem
     batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
@@ -189,7 +192,7 @@ def run(
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         _exit(1)
-    _results(db, str(batch_id), output, form, None)
+    _results(db, str(batch_id), export)
     _exit(outcome.exit_code)
 
 
@@ -216,13 +219,43 @@ def results(
         str | None,
         typer.Option("--status", help="Only jobs that ended so: done,incomplete,failed,cancelled."),
     ] = None,
+    finish_reasons: Annotated[
+        str | None,
+        typer.Option("--finish-reason", help="Only answers that ended so: stop,length,tool_calls."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="KEY=VALUE", help="Only jobs with this in the metadata."),
+    ] = None,
+    errors: Annotated[
+        str | None, typer.Option("--errors", help="Jobs without such an answer go to this file.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME=SHARE,...",
+            help="Into files of the folder -o, such as train=0.9,valid=0.05,test=0.05.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Another drawing of --split.")] = None,
 ) -> None:
-    """Write a batch's finished jobs as JSON lines, in input order; the latest batch if none named.
+    """Write a batch's finished jobs in input order; the latest batch if none is named.
 
-    The openai format gives every finished job, the messages format only those that are done.
+    The formats openai and csv give every finished job, the others only those that are done.
     """
-    _check_format(form)
-    _results(db, batch, output, form, statuses)
+    from mh_batch.jobs.selection import Selection
+    from mh_batch.jobs.split import Split
+
+    from .results import Export, check_export
+
+    if seed is not None and split is None:
+        raise InputError("--seed: is for --split only")
+    selection = Selection.parse(statuses, finish_reasons, where or [])
+    parts = Split.parse(split, seed or 0) if split is not None else None
+    export = Export(output, form, selection, errors, parts)
+    check_export(export, db)
+    _results(db, batch, export)
 
 
 @app.command()
@@ -230,14 +263,14 @@ def show(
     job: Annotated[str, typer.Argument(metavar="JOB", help="A job's number or custom_id.")],
     db: Db = DEFAULT_DB,
     attempts: Annotated[
-        bool, typer.Option("--attempts", help="Every attempt, with times.")
+        bool, typer.Option("--attempts", help="Every attempt, with text and times.")
     ] = False,
 ) -> None:
     """Print a conversation as a person reads it, channels told apart."""
-    from . import reading
+    from .show import print_job
 
     with _reader(db) as reader:
-        reading.print_job(reader, job, attempts)
+        print_job(reader, job, attempts)
 
 
 @app.command()
@@ -308,13 +341,6 @@ def _model_name(name: str | None) -> str | None:
     return named_model(name)
 
 
-def _check_format(form: str) -> None:
-    from mh_batch.jobs.formats import FORMATS
-
-    if form not in FORMATS:
-        raise InputError(f"--format {form}: there are {', '.join(FORMATS)}")
-
-
 def _checked_order(order: str) -> "OrderName":
     known: dict[str, OrderName] = {"submission": "submission", "prefix": "prefix"}
     if order not in known:
@@ -376,13 +402,12 @@ def _work(task: "Work") -> "Outcome":
     return outcome
 
 
-def _results(db: Path, batch: str | None, output: str, form: str, statuses: str | None) -> None:
-    from . import reading
+def _results(db: Path, batch: str | None, export: "Export") -> None:
+    from .results import write_results
 
     with _reader(db) as reader:
-        written = reading.write_results(reader, batch, output, form, statuses)
-    if output != "-":
-        _say(f"{written} lines in {output}")
+        for told in write_results(reader, batch, export):
+            _say(told)
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+"""Which finished jobs are wanted: by status, by how their answer ended, by metadata."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from .errors import InputError
+from .generation import FinishReason
+from .record import FinishedJob
+from .status import FINISHED, Status
+
+Named = TypeVar("Named", bound=StrEnum)
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Filters that all have to agree; `None` and an empty `where` let everything through.
+
+    `where` are pairs of a key of the metadata and the text its value must have.
+    """
+
+    statuses: frozenset[Status] | None = None
+    finish_reasons: frozenset[FinishReason] | None = None
+    where: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(
+        cls, statuses: str | None, finish_reasons: str | None, where: Sequence[str]
+    ) -> "Selection":
+        """Return what the options say; raises `InputError` naming the values there are."""
+        return cls(
+            _names("--status", statuses, Status, FINISHED),
+            _names("--finish-reason", finish_reasons, FinishReason, frozenset(FinishReason)),
+            tuple(_pair(text) for text in where),
+        )
+
+    def wants(self, job: FinishedJob) -> bool:
+        """Whether the metadata is as `where` says."""
+        if not self.where:
+            return True
+        if job.metadata is None:
+            return False
+        metadata = job.metadata
+        return all(wanted in _texts(metadata, key) for key, wanted in self.where)
+
+    def answers(self, job: FinishedJob) -> FinishedJob:
+        """Return the job with those choices whose last answer ended as wanted."""
+        if self.finish_reasons is None:
+            return job
+        ends = {turn.place.choice: turn.finish_reason for turn in job.turns}
+        kept = tuple(t for t in job.turns if ends[t.place.choice] in self.finish_reasons)
+        return msgspec.structs.replace(job, turns=kept)
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _names(
+    option: str, text: str | None, kind: type[Named], known: frozenset[Named]
+) -> frozenset[Named] | None:
+    """Return the values in `done,failed`, or `None` without a text."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in set(known):
+            raise InputError(f"{option} {name}: there are {', '.join(sorted(known))}")
+    return frozenset(kind(name) for name in names)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InputError(f"--where {text}: needs key=value, such as topic=sums")
+    return key, value
+
+
+def _texts(value: msgspec.Raw, path: str) -> set[str]:
+    """Return the scalars at `path`, as texts; a dot goes one level down, or belongs to a key."""
+    found = set()
+    for key, item in _members(value).items():
+        if key == path:
+            found |= _scalar(item)
+        elif path.startswith(f"{key}."):
+            found |= _texts(item, path[len(key) + 1 :])
+    return found
+
+
+def _members(value: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """Return what is in an object, or in an array by its place; nothing for a scalar."""
+    if bytes(value).startswith(b"["):
+        return {str(i): item for i, item in enumerate(_ARRAY.decode(value))}
+    return _OBJECT.decode(value) if bytes(value).startswith(b"{") else {}
+
+
+def _scalar(value: msgspec.Raw) -> set[str]:
+    """Return a text as it is, a number and the like as it was written, of others nothing."""
+    raw = bytes(value)
+    if raw.startswith((b"{", b"[")):
+        return set()
+    return {msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()}

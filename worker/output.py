@@ -1,0 +1,69 @@
+"""Where results go: standard output, or files that appear whole or not at all."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TextIO
+
+from mh_batch.jobs.errors import EnvironmentFault, InputError
+
+STDOUT = "-"
+DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
+
+
+def check_output(path: str, db: Path, *inputs: str) -> None:
+    """Raise `InputError` if results cannot go to `path`: before hours of work, not after them.
+
+    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`.
+    """
+    if path == STDOUT:
+        return
+    target = Path(path).resolve()
+    taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
+    if target in (*taken, *(Path(name).resolve() for name in inputs)):
+        raise InputError(f"{path}: the results would overwrite it")
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {target.parent}")
+    if target.is_dir():
+        raise InputError(f"{path}: a folder, not a file")
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[TextIO]:
+    """Open standard output for `-`, else a file that appears whole or not at all, in UTF-8.
+
+    Line ends are written as they are given. What is no ordinary file (a pipe, a device) is
+    written to as it is. Raises `EnvironmentFault` on a full disk and the like.
+    """
+    if path == STDOUT:
+        yield _utf8(sys.stdout)
+        return
+    target = Path(path).resolve()
+    replaces = target.is_file() or not target.exists()
+    # a name of its own: another command may be writing to the same file
+    written = target.with_name(f".{target.name}.{os.getpid()}.partial") if replaces else target
+    try:
+        with written.open("w", encoding="utf-8", newline="") as out:
+            yield out
+        if replaces:
+            if target.exists():
+                shutil.copymode(target, written)
+            written.replace(target)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise EnvironmentFault(f"{path}: {error.strerror}") from None
+    finally:
+        if replaces:
+            written.unlink(missing_ok=True)
+
+
+def _utf8(stream: TextIO) -> TextIO:
+    """Return the stream for data: JSON and CSV are UTF-8 whatever the terminal's encoding."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", newline="")
+    return stream

@@ -1,0 +1,173 @@
+"""The command `results`: finished jobs into files, in one of the formats."""
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.batch_output import Line, answered, error_line
+from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.formats import FORMATS
+from mh_batch.jobs.record import FinishedJob
+from mh_batch.jobs.selection import Selection
+from mh_batch.jobs.split import Split
+from mh_batch.jobs.status import FINISHED
+from mh_batch.store.reports import find_batch, latest_batch
+from mh_batch.store.results import finished_jobs, has_choices
+
+from .output import STDOUT, check_output, open_output
+from .wording import counted
+
+Columns = tuple[str, ...] | None
+
+
+class Export(msgspec.Struct, frozen=True):
+    """What to write where.
+
+    `output` is a file, `-`, or with a `split` a folder. Jobs that are no success go to the file
+    `errors`; `None` leaves them where the format puts them.
+    """
+
+    output: str
+    form: str = "openai"
+    selection: Selection = Selection()
+    errors: str | None = None
+    split: Split | None = None
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The file of each part of the split, by the part's name; empty without a split."""
+        ending = "jsonl" if FORMATS[self.form].columns is None else "csv"
+        names = self.split.names if self.split else ()
+        return {name: str(Path(self.output) / f"{name}.{ending}") for name in names}
+
+    def path(self, custom_id: str) -> str:
+        """Return where the rows of a job go."""
+        return self.parts[self.split.part(custom_id)] if self.split else self.output
+
+
+class Sheets:
+    """The files of one export by path, and how many rows each has so far."""
+
+    def __init__(self, files: ExitStack) -> None:
+        self.rows: dict[str, int] = {}
+        self._files = files
+        self._writers: dict[str, Callable[[Line], object]] = {}
+
+    def open(self, path: str, columns: Columns) -> None:
+        """Open a file for JSON lines, or where there are `columns` for CSV with a header."""
+        out = self._files.enter_context(open_output(path))
+        self.rows[path] = 0
+        if columns is None:
+            self._writers[path] = lambda row: out.write(msgspec.json.encode(row).decode() + "\n")
+        else:
+            writer = csv.writer(out)
+            writer.writerow(columns)
+            self._writers[path] = lambda row: writer.writerow([row.get(name) for name in columns])
+
+    def write(self, path: str, row: Line, columns: Columns = None) -> None:
+        """Write one row; the first one opens the file."""
+        if path not in self.rows:
+            self.open(path, columns)
+        self._writers[path](row)
+        self.rows[path] += 1
+
+
+def check_export(export: Export, db: Path, *inputs: str) -> None:
+    """Raise `InputError` if `export` cannot be done: before hours of work, not after them."""
+    if export.form not in FORMATS:
+        raise InputError(f"--format {export.form}: there are {', '.join(FORMATS)}")
+    paths = [export.output] if export.split is None else list(export.parts.values())
+    if export.split is not None:
+        _check_folder(export.output)
+    if export.split is None or Path(export.output).is_dir():
+        for path in paths:
+            check_output(path, db, *inputs)
+    if export.errors is not None:
+        check_output(export.errors, db, *inputs)
+        if Path(export.errors).resolve() in [Path(path).resolve() for path in paths]:
+            raise InputError(f"--errors {export.errors}: the results go there already")
+
+
+def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
+    """Write what `export` asks of a batch (`None`: the latest); return what to tell about it.
+
+    A file appears whole or not at all; memory stays flat.
+    """
+    batch = find_batch(db, ref) if ref else latest_batch(db)
+    form, omitted = FORMATS[export.form], 0
+    columns = _columns(form.columns, has_choices(db, batch.id))
+    with ExitStack() as files:
+        sheets = Sheets(files)
+        _open_all(sheets, export, columns)
+        for job, success in _chosen(db, batch.id, export):
+            if not success:
+                sheets.write(export.errors or STDOUT, error_line(job))
+                continue
+            rows = list(form.rows(job))
+            for row in rows:
+                sheets.write(export.path(job.custom_id), row, columns)
+            omitted += len(job.turns) - len(rows) if form.omits else 0
+    told = [f"{counted(omitted, 'answer')} left out: {form.omits}"] if omitted else []
+    return [*_report(export, sheets.rows), *told]
+
+
+def _check_folder(path: str) -> None:
+    folder = Path(path)
+    if path == STDOUT or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"--split: needs -o FOLDER, and {path} is none")
+    if not folder.resolve().parent.is_dir():
+        raise InputError(f"{path}: there is no folder {folder.resolve().parent}")
+
+
+def _columns(columns: Columns, choices: bool) -> Columns:
+    return (*columns, "choice") if columns is not None and choices else columns
+
+
+def _open_all(sheets: Sheets, export: Export, columns: Columns) -> None:
+    """Open what is written in any case; a part of a split waits for its first row."""
+    if export.split is None:
+        sheets.open(export.output, columns)
+    else:
+        Path(export.output).mkdir(exist_ok=True)
+    if export.errors is not None:
+        sheets.open(export.errors, None)
+
+
+def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[tuple[FinishedJob, bool]]:
+    """Yield the jobs to write, and whether each goes to the results or to the errors.
+
+    With a file for errors, that is where every job goes that the format alone would leave out.
+    """
+    selection, usual = export.selection, FORMATS[export.form].statuses
+    wanted = selection.statuses or usual
+    apart = export.errors is not None
+    read = selection.statuses or (FINISHED if apart else usual)
+    for job in finished_jobs(db, batch_id, sorted(read)):
+        if not selection.wants(job):
+            continue
+        if apart and not (answered(job) and job.status in wanted):
+            yield job, False
+            continue
+        selected = selection.answers(job)
+        if selected.turns or selection.finish_reasons is None:
+            yield selected, True
+
+
+def _report(export: Export, rows: dict[str, int]) -> list[str]:
+    """Say how much is in each file, and take away a former file of a part that is empty now."""
+    noun = "line" if FORMATS[export.form].columns is None else "row"
+    told = []
+    for path in export.parts.values() or [export.output]:
+        if path in rows and path != STDOUT:
+            told.append(f"{counted(rows[path], noun)} in {path}")
+        elif path != STDOUT:
+            # mlx-lm fails on an empty file and does without a missing one
+            Path(path).unlink(missing_ok=True)
+            told.append(f"{path}: no conversation fell into this part, so there is no such file")
+    if export.errors is not None and export.errors != STDOUT:
+        told.append(f"{counted(rows[export.errors], 'error')} in {export.errors}")
+    return told

@@ -1,0 +1,140 @@
+"""The command `show`: one conversation as a person reads it."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+from rich.console import Console
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Message, ToolCall
+from mh_batch.jobs.generation import Channel
+from mh_batch.jobs.record import Attempt, FinishedJob, FinishedTurn, Step
+from mh_batch.jobs.transcript import Turns, choices, transcript
+from mh_batch.store.queue import recorded
+from mh_batch.store.reports import find_job
+from mh_batch.store.results import finished_job
+
+from .terminal import console, plain
+from .wording import counted
+
+STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "tool": "yellow"}
+
+
+def print_job(db: Database, ref: str, with_attempts: bool) -> None:
+    """Print one conversation; `with_attempts` adds every attempt with its verdict and its text."""
+    job = finished_job(db, find_job(db, ref))
+    attempts = recorded(db, job.id).attempts if with_attempts else ()
+    out = console()
+    title = f"job {job.id} · {job.custom_id} · batch {job.batch} · {job.status}"
+    if with_attempts:
+        title += f" · {counted(len(attempts), 'attempt')}"
+    out.print(plain(title))
+    if job.error:
+        out.print(plain(f"{job.error_code}: {job.error}", "red"))
+    _print_conversation(out, job, attempts)
+    settled = {turn.place.whole for turn in job.turns}
+    for tries in _steps(a for a in attempts if a.place.whole not in settled):
+        _print_attempts(out, tries, kept=None)
+
+
+def attempt_line(attempt: Attempt, first: Attempt) -> str:
+    """Return one attempt in a line: verdict, why it ended, tokens, seconds, what was different.
+
+    `first` is the first attempt of its step: sampling is told where it is not the same.
+    """
+    generation, t = attempt.generation, attempt.generation.timings
+    speed = f"{t.tokens_per_second:.1f} tok/s" if t.tokens_per_second else "no decode"
+    reason = f" ({attempt.retry_reason})" if attempt.retry_reason else ""
+    parts = [
+        f"attempt {attempt.place.attempt}: {attempt.verdict}{reason}",
+        *(["rescued"] if attempt.rescued else []),
+        generation.stop_reason,
+        f"{generation.parse.rung} parse",
+        *generation.parse.problems,
+        f"seed {attempt.seed}",
+        *_changes(attempt, first),
+        f"{t.prompt_tokens} + {counted(t.completion_tokens, 'token')}",
+        f"prefill {t.prefill_seconds:.2f} s",
+        f"decode {t.decode_seconds:.2f} s",
+        speed,
+    ]
+    return "  " + ", ".join(parts)
+
+
+def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt, ...]) -> None:
+    tries = {step[0].place.whole: step for step in _steps(attempts)}
+    given = len(job.request.messages)
+    for message in job.request.messages:
+        _print_given(out, message)
+    for turns in choices(job) or ((),):
+        if job.request.n > 1 and turns:
+            out.print(plain(f"══ choice {turns[0].place.choice}", "bold"))
+        for said in transcript(job.request, turns)[given:]:
+            if said.turn is None:
+                _print_given(out, said.message)
+            elif said.turn.place.whole in tries:
+                _print_attempts(out, tries[said.turn.place.whole], said.turn)
+            else:
+                _print_channels(out, "assistant", said.turn.parse.channels)
+        for text in _unanswered(job, turns):
+            _print_text(out, "user · not answered", text, STYLES["user"])
+
+
+def _unanswered(job: FinishedJob, turns: Turns) -> tuple[str, ...]:
+    """Return the user's turns that one choice has not come to, or not settled."""
+    settled = turns[-1].place.turn if turns else 0
+    # where the context asks, its own question was the first turn
+    return job.request.turns[max(settled - job.request.asks, 0) :]
+
+
+def _print_attempts(out: Console, tries: list[Attempt], kept: FinishedTurn | None) -> None:
+    """Print the attempts of one step; the text of `kept` as the answer, of others as rejected."""
+    for attempt in tries:
+        out.print(plain(attempt_line(attempt, tries[0]), "dim"))
+        if kept is not None and attempt.place == kept.place:
+            _print_channels(out, "assistant", kept.parse.channels)
+            continue
+        who = f"rejected attempt {attempt.place.attempt}"
+        channels = attempt.generation.parse.channels or (Channel("raw", attempt.generation.raw),)
+        _print_channels(out, who, channels)
+
+
+def _print_given(out: Console, message: Message) -> None:
+    """Print a message that was not generated here."""
+    who = f"{message.role} · {message.name}" if message.name else message.role
+    if message.thinking:
+        _print_text(out, f"{who} · analysis", message.thinking, "dim")
+    if message.content or not message.tool_calls:
+        _print_text(out, who, message.content, STYLES.get(message.role, "green"))
+    for call in message.tool_calls:
+        _print_text(out, f"{who} · {_called(call)}", call.function.arguments, "green")
+
+
+def _print_channels(out: Console, who: str, channels: Iterable[Channel]) -> None:
+    for channel in channels:
+        to = f" to {channel.recipient}" if channel.recipient else ""
+        style = "dim" if channel.channel == "analysis" or who != "assistant" else "green"
+        _print_text(out, f"{who} · {channel.channel}{to}", channel.text, style)
+
+
+def _print_text(out: Console, who: str, text: str, style: str) -> None:
+    out.print(plain(f"── {who}", style))
+    out.print(plain(text))
+
+
+def _called(call: ToolCall) -> str:
+    return f"commentary to functions.{call.function.name}"
+
+
+def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
+    """Yield the attempts of each step, in order."""
+    steps: dict[Step, list[Attempt]] = {}
+    for attempt in attempts:
+        steps.setdefault(attempt.place.whole, []).append(attempt)
+    yield from steps.values()
+
+
+def _changes(attempt: Attempt, first: Attempt) -> list[str]:
+    """Return what of the sampling differs from the first attempt's."""
+    before, now = (msgspec.structs.asdict(a.sampling) for a in (first, attempt))
+    return [f"{name} {before[name]} → {now[name]}" for name in now if before[name] != now[name]]
