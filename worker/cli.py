@@ -289,6 +289,19 @@ def query(
 
 
 @app.command()
+def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
+    """Read the stored tokens of a batch again with today's parser; no model is needed."""
+    from mh_batch.store.reports import find_batch, latest_batch
+
+    from .reparse import reparse as read_again
+    from .reparse import told
+
+    with _writer(db) as store:
+        chosen = find_batch(store, batch) if batch else latest_batch(store)
+        typer.echo(f"batch {chosen.id} ({chosen.name}): {told(read_again(store, chosen.id))}")
+
+
+@app.command()
 def bench(
     model: Annotated[
         str, typer.Option("--model", help="demo, random, a local folder, or a hub name.")
@@ -419,6 +432,19 @@ def _reader(db: Path) -> "Iterator[Database]":
         yield reader
     finally:
         reader.close()
+
+
+@contextmanager
+def _writer(db: Path) -> "Iterator[Database]":
+    """Open a database that is there already for changes to it."""
+    from mh_batch.store.connection import open_store, require_store
+
+    require_store(db)
+    store = open_store(db)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _say(text: str) -> None:

@@ -305,3 +305,9 @@ def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
     assert rows(tmp_path, "select count(*) from jobs where status = 'running'") == [(0,)]
     mh_batch(tmp_path, "work", "--model", "demo", code=1)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
+
+
+def test_an_old_night_is_read_again_with_no_model(uninterrupted: Path) -> None:
+    said = mh_batch(uninterrupted, "reparse").stdout
+    assert "attempts read again: 0 read differently" in said
+    mh_batch(uninterrupted, "reparse", "nowhere", code=2)

@@ -14,14 +14,17 @@ import anyio
 import pytest
 from sqlite_utils import Database
 
+from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings
 from mh_batch.store.connection import open_store
 from mh_batch.worker.display import PlainDisplay
+from mh_batch.worker.reparse import reparse, told
 from mh_batch.worker.submission import submit_stream
 from mh_batch.worker.work import Work, work
 
 THOUGHT = "<|channel|>analysis<|message|>thought<|end|><|start|>assistant"
+TOOL = {"type": "function", "function": {"name": "f"}}
 FINAL = f"{THOUGHT}<|channel|>final<|message|>"
 
 # what openai-harmony reads without complaint, also in strict mode
@@ -73,7 +76,10 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
         **{name: f"max_tokens\n{text}" for name, text in CUT.items()},
         **{name: f"stop_token\n{text}" for name, (text, _) in MENDED.items()},
     }
-    lines = (json.dumps({"custom_id": name, "prompt": text}) for name, text in scripts.items())
+    lines = (
+        json.dumps({"custom_id": name, "prompt": text, "tools": [TOOL]})
+        for name, text in scripts.items()
+    )
     with closing(open_store(path)) as store:
         submit_stream(store, BytesIO("\n".join(lines).encode()), NewBatch("b", "b", Settings()))
     child = Path(__file__).parent / "token_child.py"
@@ -135,6 +141,44 @@ def test_what_can_be_read_without_doubt_is_mended(db: Database, name: str) -> No
     )
     assert tuple(rows[-1].values()) == MENDED[name][1]
     assert (rows[0]["channel"], rows[0]["text"]) == ("analysis", "thought")
+
+
+def readings(db: Database) -> list[tuple[object, ...]]:
+    """How every attempt reads at present."""
+    sql = """
+        SELECT p.attempt_id, p.parser_version, p.rung, p.problems, c.channel, c.recipient, c.text
+        FROM parses AS p LEFT JOIN channels AS c ON c.parse_id = p.id
+        WHERE p.current ORDER BY 1, c.position
+    """
+    return [tuple(row.values()) for row in db.query(sql)]
+
+
+def test_an_old_night_is_read_again_as_if_it_were_today(db: Database, tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    db.conn.execute("VACUUM INTO ?", [str(path)])
+    today = readings(db)
+    with closing(open_store(path)) as old:
+        old.execute("UPDATE parses SET parser_version = 0, rung = 'raw', problems = '[\"old\"]'")
+        old.execute("UPDATE parses SET well_formed = 0")
+        old.execute("UPDATE channels SET channel = 'final', recipient = NULL, text = 'old'")
+        old.execute("UPDATE turns SET final = 'old', analysis = NULL")
+        found = reparse(old, 1)
+        assert readings(old) == today
+        answers = "SELECT final, analysis, finish_reason FROM turns ORDER BY job_id"
+        assert list(old.query(answers)) == list(db.query(answers))
+        counts = "SELECT count(*) AS n FROM parses WHERE NOT current"
+        assert next(old.query(counts))["n"] == found.different == found.attempts
+        assert reparse(old, 1).added == 0
+        assert "read differently" in told(found)
+
+
+def test_an_adapter_that_was_not_noted_is_not_guessed(db: Database, tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
+    db.conn.execute("VACUUM INTO ?", [str(path)])
+    with closing(open_store(path)) as old:
+        old.execute("UPDATE batch_models SET adapter = NULL")
+        with pytest.raises(InputError, match="did not note how demo is read"):
+            reparse(old, 1)
 
 
 def test_after_such_a_night_every_attempt_has_its_channels_and_times(db: Database) -> None:

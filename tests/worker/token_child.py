@@ -12,9 +12,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import msgspec
 from made import generation
-from scripted_child import Child
+from scripted_child import INFO, Child
 
 from mh_batch.engine.harmony import HarmonyAdapter
+from mh_batch.engine.reading import Attempt, read
 from mh_batch.engine.vocabulary import harmony_encoding
 from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason, finish_reason
 from mh_batch.worker import frames
@@ -33,14 +34,20 @@ class TokenChild(Child):
         """The real one."""
         return HarmonyAdapter()
 
+    def load(self, frame: frames.Load) -> None:
+        """Be a model that is read as gpt-oss is."""
+        info = msgspec.structs.replace(INFO, name=frame.model, adapter=self.adapter.name)
+        self.send(frames.Loaded(frame.id, info))
+
     def generate(self, frame: frames.Generate) -> None:
         """Answer with the tokens of the script, whatever they are."""
-        self.send(frames.Generated(frame.id, self.read(*script(frame.request))))
+        self.send(frames.Generated(frame.id, self.read(frame.request)))
 
-    def read(self, text: str, stop: StopReason) -> Generation:
-        """Return the generation that these tokens make."""
+    def read(self, request: GenerationRequest) -> Generation:
+        """Return the generation that the tokens make."""
+        text, stop = script(request)
         tokens = harmony_encoding().encode(text, allowed_special="all")
-        parse = self.adapter.parse(tokens, stop)
+        parse = read(self.adapter, Attempt(tuple(tokens), stop, tools=request.prompt.tools))
         return msgspec.structs.replace(
             generation(),
             tokens=tuple(tokens),
