@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Overnight batch processor for local language models: JSONL in, SQLite out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -61,6 +62,9 @@ Order = Annotated[
     typer.Option(
         "--order", help="submission, or prefix: claim jobs together that begin alike (faster)."
     ),
+]
+AllowSleep = Annotated[
+    bool, typer.Option("--allow-sleep", help="Do not keep a Mac awake meanwhile.")
 ]
 Format = Annotated[
     str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
@@ -111,7 +115,7 @@ def submit(
     assignments: Set = None,
     order: Order = "submission",
 ) -> None:
-    """Put the conversations of each FILE into the queue, all lines of it or none."""
+    """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
 
     settings = _settings(profile, assignments)
@@ -148,8 +152,9 @@ def work(
         ),
     ] = None,
     artifacts: Artifacts = None,
+    allow_sleep: AllowSleep = False,
 ) -> None:
-    """Run the queued conversations, one after the other, until none is left."""
+    """Answer the queued conversations, one by one, until none is left."""
     from msgspec.structs import replace
 
     from mh_batch.store.connection import require_store
@@ -162,7 +167,7 @@ def work(
     if prefix_cache_bytes is not None:
         engine = replace(task.engine, prefix_cache_bytes=prefix_cache_bytes)
         task = replace(task, engine=engine)
-    _exit(_work(task).exit_code)
+    _exit(_work(task, allow_sleep=allow_sleep, results=True).exit_code)
 
 
 @app.command()
@@ -176,8 +181,9 @@ def run(
     form: Format = "openai",
     order: Order = "submission",
     artifacts: Artifacts = None,
+    allow_sleep: AllowSleep = False,
 ) -> None:
-    """Submit FILE, work until the queue is empty, write the results: all in one."""
+    """Submit FILE, work until the queue is empty, write the results."""
     from mh_batch.jobs.record import NewBatch
 
     from .results import Export, check_export
@@ -188,7 +194,7 @@ def run(
     name = "stdin" if file == "-" else Path(file).stem
     batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
     batch_id = _submit(db, batch)
-    outcome = _work(task)
+    outcome = _work(task, allow_sleep=allow_sleep, results=False)
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         _exit(1)
@@ -201,8 +207,18 @@ def status(
     batch: BatchRef = None,
     db: Db = DEFAULT_DB,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it until nothing is left, or Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Show each batch: how many jobs wait, are done, failed; tokens and speed."""
+    """Show each batch: jobs that wait, are done, failed; tokens, speed."""
+    if watch and json:
+        raise InputError("--watch and --json: choose one")
+    if watch:
+        from .watching import watch_batch
+
+        watch_batch(db, batch)
+        return
     from . import reading
 
     with _reader(db) as reader:
@@ -328,7 +344,7 @@ def bench(
         Path | None, typer.Option("--compare", help="A former --json: print what changed.")
     ] = None,
 ) -> None:
-    """Measure the engine and the worker beside plain references, always the same way."""
+    """Measure the engine and the worker beside plain references."""
     from rich.console import Console
 
     from .bench.run import Outputs, Request
@@ -399,20 +415,32 @@ def _task(db: Path, model: str | None, artifacts: str | None) -> "Work":
     )
 
 
-def _work(task: "Work") -> "Outcome":
+def _work(task: "Work", *, allow_sleep: bool, results: bool) -> "Outcome":
     """Drain the queue and say how it went."""
     import anyio
 
+    from .awake import keep_awake
     from .display import open_display
     from .work import work as drain_queue
+    from .wrapup import night_of, wrap_up
 
-    outcome = anyio.run(drain_queue, task, open_display())
-    ended = ", ".join(f"{n} {status}" for status, n in sorted(outcome.tally.ended.items()))
-    idle = "no job was finished" if outcome.stopped else "nothing to do"
-    _say(f"{outcome.reason.replace('_', ' ')}: {ended or idle}")
-    if outcome.stopped:
-        _say("`mh-batch work` goes on where this stopped")
+    if not allow_sleep and (note := keep_awake()):
+        _say(note)
+    outcome = anyio.run(drain_queue, task, open_display(task.db))
+    with _reader(task.db) as reader:
+        night = night_of(outcome, reader, _options(task.db))
+    for line in wrap_up(night, results=results):
+        _say(line)
     return outcome
+
+
+def _options(db: Path) -> str:
+    """Return what a command needs to find this database from here, with a space in front."""
+    import os
+    import shlex
+
+    found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
+    return "" if str(db) == found else f" --db {shlex.quote(str(db))}"
 
 
 def _results(db: Path, batch: str | None, export: "Export") -> None:

@@ -1,22 +1,32 @@
-"""What a drain shows: one live line in a terminal, plain lines anywhere else."""
+"""What a drain shows: a live picture in a terminal, plain lines anywhere else."""
 
 import sys
+import threading
 import time
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from msgspec.structs import replace
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
+from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from mh_batch.jobs.status import UNSUCCESSFUL
+
+from .observer import Observer
+from .panel import Attempting, Picture, lines
+from .screen import Screen
+from .wording import count, duration, printable
 
 if TYPE_CHECKING:
     from .drain import Tally
 
 PLAIN_SECONDS = 10.0
+PAINT_SECONDS = 0.25
+LOOK_EVERY = 2
+"""How many paintings to one look at the database."""
 
 
 class Display(Protocol):
@@ -60,7 +70,7 @@ class Summary:
         """Return the progress line."""
         if self.waiting is None or not self.jobs:
             return "0 done"
-        parts = [f"{self.jobs}/{self.jobs + self.waiting} jobs"]
+        parts = [f"{self.jobs}/{count(self.jobs + self.waiting, 'job')}"]
         if self.decode_seconds:
             parts.append(f"{self.decoded_tokens / self.decode_seconds:.0f} tok/s")
         left = (time.monotonic() - self.started) / self.jobs * self.waiting
@@ -70,15 +80,9 @@ class Summary:
         return ", ".join(parts)
 
 
-def duration(seconds: float) -> str:
-    """Return a duration as people write it: `0:42`, `5:00`, `1:05:00`, `2 days, 3:00:00`."""
-    text = str(timedelta(seconds=round(seconds)))
-    return text.removeprefix("0:").removeprefix("0") if text.startswith("0:") else text
-
-
 def end_line(job: ClaimedJob, end: JobEnd) -> str:
     """Return how a job ended that did not go well."""
-    return f"{job.custom_id}: {end.status} ({end.error_code}): {end.error}"
+    return f"{printable(job.custom_id)}: {end.status} ({end.error_code}): {end.error}"
 
 
 class PlainDisplay:
@@ -118,55 +122,83 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """One line in a terminal that is rewritten in place; notes scroll above it."""
+    """A picture in a terminal that is rewritten in place; notes scroll above it.
 
-    def __init__(self, console: Console) -> None:
-        self._summary = Summary()
-        self._current = ""
-        self._tokens = 0
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
+    The queue is read from the database by a thread of its own, as any other reader would, so that
+    the drain neither waits for it nor has to tell more than what is not written yet.
+    """
+
+    def __init__(self, console: Console, db: Path) -> None:
+        self._screen = Screen(console)
+        self._db = db
+        self._over = threading.Event()
+        self._painter = threading.Thread(target=self._paint, name="display", daemon=True)
+        self._attempting: Attempting | None = None
+        self._first: tuple[float, int] | None = None
 
     def __enter__(self) -> "LiveDisplay":
-        self._live.start()
+        self._screen.open()
+        self._painter.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._current = ""
-        with suppress(OSError):
-            self._live.stop()
+        self._over.set()
+        self._painter.join()
+        self._screen.close()
 
     def note(self, text: str) -> None:
-        """Print it above the live line; a terminal that went away must not end the night."""
-        with suppress(OSError):
-            self._live.console.print(Text(text))
+        """Print it above the picture."""
+        self._screen.say(text)
 
     def attempt_started(self, job: ClaimedJob, place: Place) -> None:
         """Show which conversation, turn and attempt is running."""
-        attempt = f" attempt {place.attempt}" if place.attempt > 1 else ""
-        self._current = f"{job.custom_id} turn {place.turn}{attempt}"
-        self.tokens(0)
+        self._first = None
+        self._attempting = Attempting(job.custom_id, place, tokens=0)
 
     def tokens(self, count: int) -> None:
-        """Show how far the running attempt is."""
-        self._tokens = count
-        with suppress(OSError):
-            self._live.refresh()
+        """Show how far the running attempt is, and how fast since it was first heard of."""
+        attempting, now = self._attempting, time.monotonic()
+        if attempting is None:
+            return
+        self._first = self._first or (now, count)
+        since, before = self._first
+        speed = (count - before) / (now - since) if now > since else None
+        self._attempting = replace(attempting, tokens=count, tokens_per_second=speed)
 
-    def job_ended(self, job: ClaimedJob, end: JobEnd, tally: "Tally", waiting: int) -> None:
-        """Bring the line up to date; tell of a job that did not go well."""
-        self._summary.take(tally, waiting)
+    def job_ended(
+        self,
+        job: ClaimedJob,
+        end: JobEnd,
+        tally: "Tally",  # noqa: ARG002
+        waiting: int,  # noqa: ARG002
+    ) -> None:
+        """Tell of a job that did not go well; the rest is in the database."""
         if end.error:
             self.note(end_line(job, end))
 
-    def _render(self) -> Text:
-        line = self._summary.line()
-        if self._current:
-            line += f" · {self._current}, {self._tokens} tokens"
-        return Text(line, no_wrap=True, overflow="ellipsis")
+    def _paint(self) -> None:
+        """Look and paint until it is over; the bars as they are then stay on the screen."""
+        observer = Observer(self._db)
+        ticks = 0
+        while not self._over.wait(PAINT_SECONDS):
+            if ticks % LOOK_EVERY == 0:
+                with suppress(StoreUnusable):
+                    observer.look()
+            ticks += 1
+            self._show(replace(observer.picture, attempting=self._attempting))
+        with suppress(StoreUnusable):
+            observer.look(whole=True)
+        observer.close()
+        self._show(Picture(batches=observer.picture.batches))
+
+    def _show(self, picture: Picture) -> None:
+        size = self._screen.console.size
+        now = datetime.now().astimezone()
+        self._screen.show(lines(picture, size.width, size.height, now))
 
 
-def open_display() -> "LiveDisplay | PlainDisplay":
+def open_display(db: Path) -> "LiveDisplay | PlainDisplay":
     """Return the display that suits standard error: live in a terminal, else plain."""
     if sys.stderr.isatty():
-        return LiveDisplay(Console(stderr=True))
+        return LiveDisplay(Console(stderr=True), db)
     return PlainDisplay(sys.stderr)

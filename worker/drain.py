@@ -61,9 +61,13 @@ class DrainOptions(msgspec.Struct, frozen=True):
 
 
 class Tally(msgspec.Struct):
-    """What a drain has done so far; `decoded_tokens` took `decode_seconds`, over all attempts."""
+    """What a drain has done so far; `decoded_tokens` took `decode_seconds`, over all attempts.
+
+    `batches` are those of the finished jobs.
+    """
 
     ended: dict[Status, int] = {}
+    batches: set[int] = set()
     decoded_tokens: int = 0
     decode_seconds: float = 0.0
 
@@ -308,6 +312,7 @@ class Drain:
     async def _tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
         """Count a job whose end is on disk, and show it."""
         self.tally.ended[end.status] = self.tally.ended.get(end.status, 0) + 1
+        self.tally.batches.add(job.batch_id)
         self._display.job_ended(job, end, self.tally, await self._count_waiting())
 
     async def _count_waiting(self) -> int:

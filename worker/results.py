@@ -19,7 +19,7 @@ from mh_batch.store.reports import find_batch, latest_batch
 from mh_batch.store.results import finished_jobs, has_choices
 
 from .output import STDOUT, check_output, open_output
-from .wording import counted
+from .wording import count
 
 Columns = tuple[str, ...] | None
 
@@ -111,7 +111,7 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
             for row in rows:
                 sheets.write(export.path(job.custom_id), row, columns)
             omitted += len(job.turns) - len(rows) if form.omits else 0
-    told = [f"{counted(omitted, 'answer')} left out: {form.omits}"] if omitted else []
+    told = [f"{count(omitted, 'answer')} left out: {form.omits}"] if omitted else []
     return [*_report(export, sheets.rows), *told]
 
 
@@ -163,11 +163,11 @@ def _report(export: Export, rows: dict[str, int]) -> list[str]:
     told = []
     for path in export.parts.values() or [export.output]:
         if path in rows and path != STDOUT:
-            told.append(f"{counted(rows[path], noun)} in {path}")
+            told.append(f"{count(rows[path], noun)} in {path}")
         elif path != STDOUT:
             # mlx-lm fails on an empty file and does without a missing one
             Path(path).unlink(missing_ok=True)
             told.append(f"{path}: no conversation fell into this part, so there is no such file")
     if export.errors is not None and export.errors != STDOUT:
-        told.append(f"{counted(rows[export.errors], 'error')} in {export.errors}")
+        told.append(f"{count(rows[export.errors], 'error')} in {export.errors}")
     return told

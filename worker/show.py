@@ -15,7 +15,7 @@ from mh_batch.store.reports import find_job
 from mh_batch.store.results import finished_job
 
 from .terminal import console, plain
-from .wording import counted
+from .wording import count
 
 STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "tool": "yellow"}
 
@@ -27,7 +27,7 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     out = console()
     title = f"job {job.id} · {job.custom_id} · batch {job.batch} · {job.status}"
     if with_attempts:
-        title += f" · {counted(len(attempts), 'attempt')}"
+        title += f" · {count(len(attempts), 'attempt')}"
     out.print(plain(title))
     if job.error:
         out.print(plain(f"{job.error_code}: {job.error}", "red"))
@@ -53,7 +53,7 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
         *generation.parse.problems,
         f"seed {attempt.seed}",
         *_changes(attempt, first),
-        f"{t.prompt_tokens} + {counted(t.completion_tokens, 'token')}",
+        f"{t.prompt_tokens} + {count(t.completion_tokens, 'token')}",
         f"prefill {t.prefill_seconds:.2f} s",
         f"decode {t.decode_seconds:.2f} s",
         speed,

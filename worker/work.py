@@ -1,6 +1,7 @@
 """`mh-batch work`: lock, recover, drain, and an honest end whatever happens."""
 
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from importlib.metadata import version
@@ -43,10 +44,12 @@ Signals = AsyncIterator[signal.Signals]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a drain went."""
+    """How a drain went; `run_id` is its row in `runs`, `seconds` how long it took."""
 
     reason: EndReason
     tally: Tally
+    run_id: int
+    seconds: float
 
     @property
     def stopped(self) -> bool:
@@ -85,6 +88,7 @@ async def _work(
     command: tuple[str, ...],
 ) -> Outcome:
     """Drain under the lock, between the beginning and the end of a `runs` row."""
+    began = time.monotonic()
     with worker_lock(task.db):
         recovered = await store.call(queue.recover)
         if recovered:
@@ -101,7 +105,7 @@ async def _work(
                     reason = await _until_stopped(drain, signals, display)
         finally:
             await store.call(_close_run, run_id, drain.tally.jobs, reason)
-        return Outcome(reason, drain.tally)
+        return Outcome(reason, drain.tally, run_id, time.monotonic() - began)
 
 
 def _close_run(db: Database, run_id: int, jobs_done: int, reason: EndReason) -> None:

@@ -1,0 +1,89 @@
+"""What a finished drain leaves a person with: how it ended, what went wrong, and what to do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.status import Status
+from mh_batch.store.progress import Reason, reasons
+
+from .wording import count, duration, printable
+
+if TYPE_CHECKING:
+    from .work import Outcome
+
+SHOWN_REASONS = 5
+SHOWN_BATCHES = 5
+
+
+class Night(msgspec.Struct, frozen=True):
+    """How a drain went.
+
+    `why` says why it ended, `ended` counts the jobs it finished, `batches` are those they belong
+    to. `tokens` were decoded in `decode_seconds`, and all of it took `seconds`. `options` is what
+    the commands of the advice need to find the database, with a space in front.
+    """
+
+    why: str
+    stopped: bool
+    ended: Mapping[Status, int]
+    batches: Sequence[int]
+    reasons: Sequence[Reason]
+    tokens: int
+    decode_seconds: float
+    seconds: float
+    options: str = ""
+
+
+def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
+    """Yield the lines to print; `results` adds how to get at the answers."""
+    counts = [f"{night.ended[status]:,} {status}" for status in Status if night.ended.get(status)]
+    idle = "no job was finished" if night.stopped else "nothing to do"
+    yield f"{night.why}: {', '.join(counts) or idle}"
+    if night.tokens:
+        speed = (
+            f" at {night.tokens / night.decode_seconds:.0f} tok/s" if night.decode_seconds else ""
+        )
+        yield f"{count(night.tokens, 'token')}{speed}, {duration(night.seconds)} in all"
+    yield from _what_failed(night)
+    if results:
+        for batch in night.batches[:SHOWN_BATCHES]:
+            yield f"the answers: `mh-batch results {batch}{night.options} -o FILE`"
+        if (more := len(night.batches) - SHOWN_BATCHES) > 0:
+            yield f"and of {count(more, 'more batch', 'more batches')}"
+    if night.stopped:
+        yield f"`mh-batch work{night.options}` goes on where this stopped"
+
+
+def _what_failed(night: Night) -> Iterator[str]:
+    """Yield the most frequent reasons, and how to look at a job."""
+    for reason in night.reasons[:SHOWN_REASONS]:
+        why = f": {reason.error_code}" if reason.error_code else ""
+        first = f"the first is {printable(reason.custom_id)}"
+        yield f"  {count(reason.jobs, 'job')} {reason.status}{why} ({first})"
+    if more := sum(reason.jobs for reason in night.reasons[SHOWN_REASONS:]):
+        yield f"  {count(more, 'job')} for other reasons"
+    if night.reasons:
+        job = night.reasons[0].job_id
+        yield f"what became of one: `mh-batch show {job}{night.options} --attempts`"
+        names = ",".join(sorted({reason.status for reason in night.reasons}))
+        batch = night.batches[0] if night.batches else "BATCH"
+        yield f"all of them: `mh-batch results {batch}{night.options} --status {names}`"
+
+
+def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
+    """Return how the drain with this outcome went; `options` as in `Night`."""
+    tally = outcome.tally
+    return Night(
+        why=outcome.reason.replace("_", " "),
+        stopped=outcome.stopped,
+        ended=tally.ended,
+        batches=sorted(tally.batches),
+        reasons=reasons(db, outcome.run_id),
+        tokens=tally.decoded_tokens,
+        decode_seconds=tally.decode_seconds,
+        seconds=outcome.seconds,
+        options=options,
+    )
