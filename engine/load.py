@@ -1,8 +1,6 @@
 """From a model's name to a model in memory."""
 
-import json
 import platform
-import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,18 +13,13 @@ from mh_batch.jobs.generation import ModelInfo
 
 from .adapter import Adapter
 from .control import VOCABULARY_SIZE
-from .demo import DEMO_MODEL
+from .device import device
 from .fingerprint import fingerprint
+from .folder import cause, check_weights, find_local, read_config
 from .harmony import HarmonyAdapter
 from .tokenizer import native_adapter
-from .weights import flaw, weight_files
 
-DEMO = "demo"
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_LIKE = "a hub name looks like mlx-community/gpt-oss-20b-MXFP4-Q8"
 _REPORTED = ("mlx", "mlx-lm", "openai-harmony", "mh-batch")
-_LONGEST_CAUSE = 300
 
 
 class LoadedModel(NamedTuple):
@@ -44,9 +37,9 @@ def load(name: str) -> LoadedModel:
     `ModelNotLoaded` with the name and the cause.
     """
     folder = find(name)
-    config = _read_config(name, folder)
+    config = read_config(name, folder)
     architecture = config["model_type"]
-    _check_weights(name, folder)
+    check_weights(name, folder)
     try:
         model, config = mlx_lm.load_model(folder, lazy=False, trust_remote_code=False)
         adapter = _adapter(architecture, folder, config)
@@ -54,7 +47,7 @@ def load(name: str) -> LoadedModel:
     except EnvironmentFault:
         raise
     except Exception as error:
-        raise ModelNotLoaded(f"{name}: does not load: {_cause(error)}") from error
+        raise ModelNotLoaded(f"{name}: does not load: {cause(error)}") from error
     info = ModelInfo(
         name=name,
         fingerprint=fingerprint(folder),
@@ -75,55 +68,14 @@ def find(name: str) -> Path:
 
     Raises `ModelNotLoaded`.
     """
-    if name == DEMO:
-        return DEMO_MODEL
-    folder = Path(name).expanduser()
-    if name.strip() and folder.is_dir():
+    if (folder := find_local(name)) is not None:
         return folder
-    if name.strip() and folder.exists():
-        raise ModelNotLoaded(f"{name}: is a file; a model is a folder")
-    if not _HUB_NAME.fullmatch(name):
-        raise ModelNotLoaded(f"{name or '(no name)'}: no such folder ({_LIKE})")
     try:
         return Path(mlx_lm._download(name))
     except Exception as error:
         raise ModelNotLoaded(
-            f"{name}: no such folder, and the hub did not give it: {_cause(error)}"
+            f"{name}: no such folder, and the hub did not give it: {cause(error)}"
         ) from error
-
-
-def device() -> str:
-    """Return what MLX runs on, such as `gpu: Apple M3 Max` or `cpu: AMD EPYC`."""
-    kind = str(mx.default_device().type).rpartition(".")[2]
-    about = mx.device_info()
-    return f"{kind}: {about.get('device_name') or about.get('architecture') or platform.machine()}"
-
-
-def _read_config(name: str, folder: Path) -> dict[str, Any]:
-    """Return `config.json`, checked to be an object that names a model type."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelNotLoaded(f"{name}: no config.json in {folder}") from None
-    except (OSError, ValueError) as error:
-        raise ModelNotLoaded(f"{name}: config.json is not readable: {_cause(error)}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ModelNotLoaded(f"{name}: config.json names no model_type")
-    return config
-
-
-def _check_weights(name: str, folder: Path) -> None:
-    """Refuse a folder without whole weight files: a download that broke off is the usual cause."""
-    files = weight_files(folder)
-    if not files:
-        raise ModelNotLoaded(f"{name}: no weights (model*.safetensors) in {folder}")
-    try:
-        flaws = [found for path in files if (found := flaw(path))]
-    except OSError as error:
-        raise ModelNotLoaded(f"{name}: weights are not readable: {_cause(error)}") from error
-    if flaws:
-        raise ModelNotLoaded(f"{name}: {flaws[0]}")
 
 
 def _adapter(architecture: str, folder: Path, config: dict[str, Any]) -> Adapter:
@@ -150,11 +102,3 @@ def _context_tokens(config: dict[str, Any]) -> int | None:
         if isinstance(tokens := part.get("max_position_embeddings"), int) and tokens > 0:
             return tokens
     return None
-
-
-def _cause(error: BaseException) -> str:
-    """Return an error as one line of bounded length, with its kind where the text says little."""
-    text = " ".join(str(error).split())
-    if isinstance(error, (KeyError, AttributeError, TypeError)) or not text:
-        text = f"{type(error).__name__} {text}".rstrip()
-    return text if len(text) <= _LONGEST_CAUSE else f"{text[:_LONGEST_CAUSE]}…"

@@ -3,12 +3,26 @@
 import json
 from pathlib import Path
 
+INDEX_NAME = "model.safetensors.index.json"
 _LENGTH_BYTES = 8
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Return the files that mlx-lm loads weights from, by name."""
     return sorted(folder.glob("model*.safetensors"))
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Return the weight files that the folder's index names and that are not in it.
+
+    Nothing is missing from a folder without an index: there is one file then.
+    """
+    try:
+        index = json.loads((folder / INDEX_NAME).read_text("utf-8"))
+        named = set(index["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+    return sorted(str(name) for name in named if not (folder / str(name)).is_file())
 
 
 def flaw(path: Path) -> str | None:

@@ -318,6 +318,25 @@ def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
 
 
 @app.command()
+def doctor(
+    db: Db = DEFAULT_DB,
+    model: Model = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check that all a night needs is here and sound; say what to do."""
+    from .doctor.examine import as_json, examine, exit_code, print_findings
+    from .doctor.finding import Site
+
+    task = _task(db, model)
+    findings = list(examine(Site(task.db, task.logs, task.model)))
+    if json:
+        typer.echo(as_json(findings))
+    else:
+        print_findings(findings)
+    _exit(exit_code(findings))
+
+
+@app.command()
 def bench(
     model: Annotated[
         str, typer.Option("--model", help="demo, random, a local folder, or a hub name.")

@@ -1,0 +1,81 @@
+"""The database: does it open, is it sound, who is at it."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import StoreUnusable
+from mh_batch.store.connection import open_reader, require_store
+from mh_batch.store.inspection import Condition
+from mh_batch.store.lock import beside
+
+from ..presence import worker_at
+from ..wording import GIB, MIB, count, size
+from .finding import Finding, Site, failure, ok, refused, warning
+
+LARGE = GIB
+"""From this size on the indexes are not compared with their tables: that takes minutes."""
+
+LONG_LOG = 512 * MIB
+
+_LEFT_RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
+_LOADING = "SELECT count(*) FROM batches WHERE state = 'loading'"
+_RESTORE = "restore a copy, or save what is readable with `sqlite3 FILE .recover`"
+
+
+def database(site: Site) -> Iterator[Finding]:
+    """Say whether the database can be used, and whether it is sound."""
+    if not site.db.exists():
+        yield ok("database", f"none at {site.db} yet; `mh-batch submit FILE` makes it")
+        return
+    try:
+        if require_store(site.db) is Condition.OLDER:
+            cure = "nothing: the next `mh-batch submit` or `mh-batch work` brings it up to date"
+            yield warning("database", f"{site.db} is of an older version", cure)
+            return
+        with closing(open_reader(site.db)) as db:
+            yield from _soundness(site, db)
+            yield from _state(site.db, db)
+    except StoreUnusable as error:
+        yield refused("database", error, "name another file with --db")
+
+
+def _soundness(site: Site, db: Database) -> Iterator[Finding]:
+    bytes_held = site.db.stat().st_size
+    check = "quick_check" if bytes_held >= LARGE else "integrity_check"
+    try:
+        found = [str(row[0]) for row in db.execute(f"PRAGMA {check}(5)")]
+        orphans = db.execute("PRAGMA foreign_key_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        found, orphans = [str(error)], None
+    text = f"{site.db}, {size(bytes_held)}"
+    if found != ["ok"]:
+        yield failure("database", f"{text}: {found[0]}", _RESTORE)
+    elif orphans is not None:
+        yield failure("database", f"{text}: a row of {orphans[0]} refers to nothing", _RESTORE)
+    else:
+        yield ok("database", f"{text}, sound ({check}, foreign_key_check)")
+
+
+def _state(path: Path, db: Database) -> Iterator[Finding]:
+    """Say who is at the database and what was left half done."""
+    log = beside(path, "-wal")
+    held = log.stat().st_size if log.exists() else 0
+    if held > LONG_LOG:
+        cure = "close programs that keep reading it (a notebook, datasette) for a moment"
+        yield warning("log", f"{size(held)} of write-ahead log wait to be taken over", cure)
+    worker = worker_at(path)
+    running = db.execute(_LEFT_RUNNING).fetchone()[0]
+    if worker is not None:
+        yield ok("worker", f"running, pid {worker}")
+    elif running:
+        cure = "nothing: the next `mh-batch work` goes on with them"
+        yield warning("worker", f"none, and {count(running, 'job')} it left running", cure)
+    else:
+        yield ok("worker", "none is running")
+    if loading := db.execute(_LOADING).fetchone()[0]:
+        cure = "nothing, if a submit is running; else the next `mh-batch work` clears it away"
+        yield warning("submit", f"{count(loading, 'batch', 'batches')} not whole yet", cure)

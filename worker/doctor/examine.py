@@ -1,0 +1,65 @@
+"""All checks in order, and their findings as people and as programs read them."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..wording import count
+from .database import database
+from .finding import Finding, Site, Verdict
+from .machine import device, space, versions
+from .model import model, vocabulary
+
+Check = Callable[[Site], Iterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (versions, device, vocabulary, model, database, space)
+
+UNFOLDED = 1_000_000
+STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
+
+
+def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
+    """Yield what each check finds, in order."""
+    for check in checks:
+        yield from check(site)
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 3 if anything failed, as for any other fault of the environment, else 0."""
+    return 3 if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Return the findings as a JSON array."""
+    return msgspec.json.encode(findings).decode()
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print a line a finding with its cure below it, and how many are not well."""
+    # a pipe has no width to fold at
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for finding in findings:
+        told = Text(finding.text)
+        if finding.cure:
+            told.append(f"\n{finding.cure}", style="dim")
+        verdict = Text(finding.verdict, style=STYLES[finding.verdict])
+        table.add_row(verdict, Text(finding.subject), told)
+    console.print(table)
+    console.print(Text(conclusion(findings)))
+
+
+def conclusion(findings: Sequence[Finding]) -> str:
+    """Return the last line: what there is to be done."""
+    failures = sum(finding.verdict is Verdict.FAILURE for finding in findings)
+    warnings = sum(finding.verdict is Verdict.WARNING for finding in findings)
+    if not failures and not warnings:
+        return "all is well"
+    told = [(failures, "failure"), (warnings, "warning")]
+    return ", ".join(count(number, noun) for number, noun in told if number)

@@ -1,0 +1,81 @@
+"""The vocabulary, the model's folder, and whether it fits into memory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
+
+from ..wording import size
+from .finding import Finding, Site, failure, ok, refused, warning
+
+_DOWNLOAD_AGAIN = "download the model again; what is whole of it is not fetched twice"
+_NAME_ONE = "name one with --model, MH_BATCH_MODEL or `model` in mh-batch.toml (demo to try it)"
+
+
+def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
+    """Say whether o200k_base, which gpt-oss needs, is there and unchanged."""
+    from mh_batch.engine.vocabulary import BASE_VARIABLE, FILE_NAME, is_sound, vocabulary_folder
+
+    own = os.environ.get(BASE_VARIABLE)
+    try:
+        folder = Path(own) if own else vocabulary_folder()
+    except EnvironmentFault as error:
+        yield refused("vocabulary", error, f"set {BASE_VARIABLE} to a folder with {FILE_NAME}")
+        return
+    if is_sound(folder / FILE_NAME):
+        yield ok("vocabulary", f"o200k_base in {folder}")
+    else:
+        cure = f"unset {BASE_VARIABLE}, and the one that comes with the program is used"
+        yield failure("vocabulary", f"no whole {FILE_NAME} in {folder}", cure)
+
+
+def model(site: Site) -> Iterator[Finding]:
+    """Say whether the model's folder is complete, and whether its weights fit into memory."""
+    memory = psutil.virtual_memory()
+    text = f"{size(memory.total)} in all, {size(memory.available)} available"
+    from mh_batch.engine.folder import find_here
+    from mh_batch.engine.weights import weight_files
+
+    if site.model is None:
+        yield warning("model", "none is named here", _NAME_ONE)
+        yield ok("memory", text)
+        return
+    try:
+        folder = find_here(site.model)
+        if folder is None:
+            cure = "`mh-batch work` downloads it; do that while you are at the machine"
+            yield warning("model", f"{site.model} is not on this machine", cure)
+            yield ok("memory", text)
+            return
+        architecture = _inspect(site.model, folder)
+    except ModelNotLoaded as error:
+        yield refused("model", error, _DOWNLOAD_AGAIN)
+        yield ok("memory", text)
+        return
+    weights = sum(path.stat().st_size for path in weight_files(folder))
+    yield ok("model", f"{site.model} ({architecture}), whole, {size(weights)} of weights")
+    yield judge_memory(weights, memory.total, memory.available)
+
+
+def judge_memory(weights: int, total: int, available: int) -> Finding:
+    """Return what bytes of weights mean on a machine with that much memory."""
+    text = f"{size(total)} in all, {size(available)} available, {size(weights)} for the weights"
+    if weights > total * 0.9:
+        return failure("memory", text, "choose a smaller model, or one with fewer bits a weight")
+    if weights > available * 0.9:
+        return warning("memory", text, "close other programs before the night")
+    return ok("memory", text)
+
+
+def _inspect(name: str, folder: Path) -> str:
+    """Return the architecture of a complete model; raises `ModelNotLoaded` for any other."""
+    from mh_batch.engine.folder import check_tokenizer, check_weights, read_config
+
+    architecture = str(read_config(name, folder)["model_type"])
+    check_weights(name, folder)
+    if architecture != "gpt_oss":
+        check_tokenizer(name, folder)
+    return architecture
