@@ -25,8 +25,8 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def size(number: int) -> str:
-    """Return a number of bytes in GiB, or in MiB below a tenth of that."""
-    return f"{number / GIB:.1f} GiB" if number >= GIB / 10 else f"{number / MIB:.0f} MiB"
+    """Return a number of bytes in GiB, or in MiB below one of these."""
+    return f"{number / GIB:.1f} GiB" if number >= GIB else f"{number / MIB:.0f} MiB"
 
 
 def printable(text: str) -> str:
