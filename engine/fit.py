@@ -143,7 +143,7 @@ def _turn_numbers(messages: Sequence[Message]) -> Iterator[int | None]:
         yield turn
 
 
-def _from_scratch(_most: int | None) -> tuple[int, ...]:
+def from_scratch(_most: int | None) -> tuple[int, ...]:
     """Begin an answer with nothing."""
     return ()
 
@@ -161,7 +161,7 @@ class Fitter:
         max_tokens: int,
         limit: int | None,
         history_tokens: int | None,
-        opening: Opening = _from_scratch,
+        opening: Opening = from_scratch,
     ) -> Fitted:
         """Render `prompt`, less its oldest turns where prompt and `max_tokens` exceed `limit`.
 

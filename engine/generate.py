@@ -26,7 +26,7 @@ from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
 from . import memory
 from .decode import Decoded, Ends, Watch, decode
-from .fit import Fitted, Fitter
+from .fit import Fitted, Fitter, Opening, from_scratch
 from .kv import held, layout
 from .load import LoadedModel
 from .loops import LoopDetector, LoopMode
@@ -128,13 +128,8 @@ class Generator:
 
     def _fit(self, request: GenerationRequest) -> Fitted:
         """Render the prompt, less what the context does not hold, and what a rescue opens."""
-        return self._fitter.fit(
-            request.prompt,
-            request.sampling.max_tokens,
-            context_limit(request.context, self._context_tokens),
-            request.context.history_tokens,
-            partial(self._adapter.opening, request.rescue),
-        )
+        opening = partial(self._adapter.opening, request.rescue)
+        return fit_request(self._fitter, request, self._context_tokens, opening)
 
     def _rendered(self, fitted: Fitted) -> Rendered:
         """Return the prompt for those who look on."""
@@ -207,6 +202,22 @@ def _loop_watch(sampling: Sampling) -> Callable[[int], bool] | None:
         return None
     push = LoopDetector(mode).push
     return lambda token: push(token) is not None
+
+
+def fit_request(
+    fitter: Fitter,
+    request: GenerationRequest,
+    model_tokens: int | None,
+    opening: Opening = from_scratch,
+) -> Fitted:
+    """Render a request's prompt, less what neither it nor a model of that context holds."""
+    return fitter.fit(
+        request.prompt,
+        request.sampling.max_tokens,
+        context_limit(request.context, model_tokens),
+        request.context.history_tokens,
+        opening,
+    )
 
 
 def context_limit(context: Context, model_tokens: int | None) -> int | None:

@@ -30,6 +30,13 @@ class LoadedModel(NamedTuple):
     info: ModelInfo
 
 
+class Reader(NamedTuple):
+    """What renders for a model, and how many tokens it was made for (`None`: it does not say)."""
+
+    adapter: Adapter
+    context_tokens: int | None
+
+
 def load(name: str) -> LoadedModel:
     """Load a model by name: `demo`, a folder, or a hub name (downloaded by mlx-lm if need be).
 
@@ -61,6 +68,21 @@ def load(name: str) -> LoadedModel:
         },
     )
     return LoadedModel(model, adapter, info)
+
+
+def load_reader(name: str) -> Reader:
+    """Return what renders for a model; its weights may be missing, and are not read.
+
+    Raises `ModelNotLoaded` with the name and the cause.
+    """
+    folder = find(name)
+    config = read_config(name, folder)
+    try:
+        return Reader(_adapter(config["model_type"], folder, config), _context_tokens(config))
+    except EnvironmentFault:
+        raise
+    except Exception as error:
+        raise ModelNotLoaded(f"{name}: does not load: {cause(error)}") from error
 
 
 def find(name: str) -> Path:

@@ -7,9 +7,12 @@ of the batches grow with the queue, so whoever asks often asks for them rarely.
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 from sqlite_utils import Database
 
-from mh_batch.jobs.record import Place
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.generation import FinishReason
+from mh_batch.jobs.record import Place, Verdict
 from mh_batch.jobs.status import FINISHED, Status
 
 from .connection import snapshot
@@ -23,11 +26,11 @@ SELECT id, model, device, started_at, finished_at, end_reason FROM runs ORDER BY
 """
 # The worker claims the next job while one is on the model: the one claimed first is running.
 _RUNNING = """
-SELECT j.id, j.batch_id, j.custom_id FROM jobs AS j
-WHERE j.status = 'running' ORDER BY j.started_at, j.id LIMIT 1
+SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT 1
 """
 _LAST_OF_JOB = """
-SELECT choice, turn, step, attempt, verdict FROM attempts WHERE job_id = ? ORDER BY id DESC LIMIT 1
+SELECT choice, turn, step, attempt, verdict, finish_reason FROM attempts
+WHERE job_id = ? ORDER BY id DESC LIMIT 1
 """
 
 
@@ -111,12 +114,22 @@ def _running(db: Database) -> RunningJob | None:
         return None
     last = db.conn.execute(_LAST_OF_JOB, (row["id"],)).fetchone()
     if last is None:
-        place = Place()
-    elif last["verdict"] == "retry":
-        place = Place(last["choice"], last["turn"], last["step"], last["attempt"] + 1)
-    else:
-        place = Place(last["choice"], last["turn"] + 1)
-    return RunningJob(row["custom_id"], place)
+        return RunningJob(row["custom_id"], Place())
+    place = Place(*(last[name] for name in Place.__struct_fields__))
+    if last["verdict"] == Verdict.RETRY:
+        return RunningJob(row["custom_id"], replace(place, attempt=place.attempt + 1))
+    request = msgspec.json.decode(row["request"], type=Request)
+    called = last["finish_reason"] == FinishReason.TOOL_CALLS
+    return RunningJob(row["custom_id"], _next(place, request, called=called))
+
+
+def _next(settled: Place, request: Request, *, called: bool) -> Place:
+    """Return the first attempt after a settled step; `called` says that it called a tool."""
+    if called:
+        return replace(settled, step=settled.step + 1, attempt=1)
+    if settled.turn < len(request.turns) + request.asks:
+        return Place(settled.choice, settled.turn + 1)
+    return Place(settled.choice + 1)
 
 
 def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]:

@@ -9,6 +9,7 @@ from typing import Self
 import msgspec
 from sqlite_utils import Database
 
+from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.errors import BadLine, StoreUnusable
 from mh_batch.jobs.prefix import prefix_key
 from mh_batch.jobs.record import JobLine, NewBatch
@@ -41,9 +42,19 @@ ON CONFLICT (batch_id, custom_id) DO NOTHING
 _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
+_LANDED = """
+SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position
+"""
 _DELETE_SOME = """
 DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
 """
+
+
+def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
+    """Yield the lines of a batch in order, as they came; `metadata` is left out."""
+    for number, custom_id, model, request in db.conn.execute(_LANDED, (batch_id,)):
+        decoded = msgspec.json.decode(request, type=Request)
+        yield JobLine(number, custom_id, model, decoded)
 
 
 class Submission:

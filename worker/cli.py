@@ -15,6 +15,7 @@ from mh_batch.jobs.settings import PROFILES
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+    from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.record import Order as OrderName
     from mh_batch.jobs.settings import Settings
 
@@ -114,11 +115,15 @@ def submit(
     profile: Profile = None,
     assignments: Set = None,
     order: Order = "submission",
+    check: Annotated[
+        bool, typer.Option("--check", help="Queue nothing; tell what would not fit, and how long.")
+    ] = False,
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
 
     settings = _settings(profile, assignments)
+    all_fit = True
     for source in files:
         batch = NewBatch(
             name=name or ("stdin" if source == "-" else Path(source).stem),
@@ -128,7 +133,11 @@ def submit(
             priority=priority,
             order=_checked_order(order),
         )
-        _submit(db, batch)
+        if check:
+            all_fit = _check(db, batch) and all_fit
+        else:
+            _submit(db, batch)
+    _exit(0 if all_fit else 1)
 
 
 @app.command()
@@ -327,7 +336,7 @@ def doctor(
     from .doctor.examine import as_json, examine, exit_code, print_findings
     from .doctor.finding import Site
 
-    task = _task(db, model)
+    task = _task(db, model, None)
     findings = list(examine(Site(task.db, task.logs, task.model)))
     if json:
         typer.echo(as_json(findings))
@@ -409,6 +418,26 @@ def _submit(db: Path, batch: Any) -> int:
             store.close()
     _say(f"batch {landed.batch_id} ({batch.name}): {landed.jobs} jobs queued")
     return landed.batch_id
+
+
+def _check(db: Path, batch: "NewBatch") -> bool:
+    """Print what the lines of a batch would be to the model; return whether all can be done."""
+    import os
+
+    import anyio
+    from msgspec.structs import replace
+
+    from .check import check, past_in
+    from .config import read_config
+    from .submission import open_source
+
+    default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
+    named = replace(batch, model=batch.model or _model_name(default))
+    with open_source(batch.source) as stream, past_in(db) as past_of:
+        report = anyio.run(check, stream, named, past_of)
+    for line in report.lines():
+        typer.echo(line)
+    return report.all_fit
 
 
 def _checked_artifacts(keep: str) -> "Keep":

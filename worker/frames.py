@@ -75,6 +75,26 @@ class Generated(msgspec.Struct, frozen=True, tag=True):
     generation: Generation
 
 
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Render this for a model whose weights need not be loaded.
+
+    Answered by `Measured` or `Failed`.
+    """
+
+    id: Id
+    model: str
+    request: GenerationRequest
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """How long the prompt is, how long its answer may get, and how many turns it goes without."""
+
+    id: Id
+    prompt_tokens: int
+    max_tokens: int
+    dropped_turns: int
+
+
 class Cancel(msgspec.Struct, frozen=True, tag=True):
     """End that attempt within a token; its answer is the one `Generated`, whoever wins."""
 
@@ -93,8 +113,8 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """End when what is running is over."""
 
 
-ToChild = Load | Prepare | Generate | Settle | Cancel | Shutdown
-ToParent = Hello | Loaded | Progress | Generated | Failed
+ToChild = Load | Prepare | Generate | Measure | Settle | Cancel | Shutdown
+ToParent = Hello | Loaded | Progress | Generated | Measured | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child = msgspec.msgpack.Decoder(ToChild)

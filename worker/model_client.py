@@ -29,6 +29,8 @@ from .frames import (
     Hello,
     Load,
     Loaded,
+    Measure,
+    Measured,
     Prepare,
     Progress,
     Settle,
@@ -118,6 +120,16 @@ class ModelClient:
             raise BadFrame(f"a Generate was answered with {type(answer).__name__}")
         return answer.generation
 
+    async def measure(self, model: str, request: GenerationRequest) -> Measured:
+        """Measure one prompt for a model that need not be loaded.
+
+        Raises `JobError` if it cannot be done, `ModelNotLoaded` if there is no such model.
+        """
+        answer = await self._ask(Measure(self._take_id(), model, request))
+        if not isinstance(answer, Measured):
+            raise BadFrame(f"a Measure was answered with {type(answer).__name__}")
+        return answer
+
     async def prepare(self, request: GenerationRequest) -> None:
         """Hint that this comes next; a hint that does not arrive costs nothing but time."""
         with suppress(ProcessDied):
@@ -156,7 +168,7 @@ class ModelClient:
         return self._next_id
 
     async def _ask(
-        self, frame: Load | Generate, on_progress: Callable[[int], None] | None = None
+        self, frame: Load | Generate | Measure, on_progress: Callable[[int], None] | None = None
     ) -> ToParent:
         self._current = frame.id
         try:

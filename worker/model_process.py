@@ -29,6 +29,8 @@ from .frames import (
     Hello,
     Load,
     Loaded,
+    Measure,
+    Measured,
     Prepare,
     Progress,
     Settle,
@@ -41,10 +43,11 @@ from .frames import (
 
 if TYPE_CHECKING:
     from mh_batch.engine.generate import Generator
+    from mh_batch.engine.measure import Ruler
 
 PROGRESS_SECONDS = 0.3
 
-Request = Load | Generate | Settle | Shutdown
+Request = Load | Generate | Measure | Settle | Shutdown
 
 
 class Inbox:
@@ -105,6 +108,7 @@ class ModelServer:
         self._inbox = inbox
         self._send = send
         self._generator: Generator | None = None
+        self._rulers: dict[str, Ruler] = {}
 
     def run(self) -> None:
         """Serve until asked to shut down."""
@@ -118,12 +122,14 @@ class ModelServer:
             except (JobError, EnvironmentFault) as error:
                 self._send(Failed(frame.id, type(error).__name__, str(error)))
 
-    def _answer(self, frame: Load | Generate) -> ToParent:
+    def _answer(self, frame: Load | Generate | Measure) -> ToParent:
         match frame:
             case Load(request_id, model, options):
                 return self._load(request_id, model, options)
             case Generate(request_id, request):
                 return Generated(request_id, self._generate(request_id, request))
+            case Measure(request_id, model, request):
+                return self._measure(request_id, model, request)
 
     def _load(self, request_id: int, model: str, options: EngineOptions) -> Loaded:
         from mh_batch.engine.generate import Generator
@@ -136,6 +142,14 @@ class ModelServer:
         self._generator = Generator(loaded, options)
         self._inbox.prepare_with(self._generator.prepare)
         return Loaded(request_id, loaded.info)
+
+    def _measure(self, request_id: int, model: str, request: GenerationRequest) -> Measured:
+        from mh_batch.engine.measure import Ruler
+
+        if model not in self._rulers:
+            self._rulers[model] = Ruler(model)
+        fitted = self._rulers[model].fit(request)
+        return Measured(request_id, len(fitted.tokens), fitted.max_tokens, fitted.dropped_turns)
 
     def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
         if self._generator is None:

@@ -148,9 +148,10 @@ def _fact(label: str, value: str) -> Text:
 def _attempt(attempting: Attempting) -> str:
     place = attempting.place
     again = f", attempt {place.attempt}" if place.attempt > 1 else ""
+    choice = f"choice {place.choice + 1}, " if place.choice else ""
     step = f".{place.step}" if place.step else ""
     tokens = "" if attempting.tokens is None else f", {count(attempting.tokens, 'token')}"
-    return f"{printable(attempting.custom_id)}, turn {place.turn}{step}{again}{tokens}"
+    return f"{printable(attempting.custom_id)}, {choice}turn {place.turn}{step}{again}{tokens}"
 
 
 def _speeds(picture: Picture) -> Iterator[str]:

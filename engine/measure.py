@@ -1,0 +1,21 @@
+"""How long prompts are, without the weights of the model that is to read them."""
+
+from mh_batch.jobs.generation import GenerationRequest
+
+from .fit import Fitted, Fitter
+from .generate import fit_request
+from .load import load_reader
+
+
+class Ruler:
+    """Fits the prompts for one model as its generator would."""
+
+    def __init__(self, model: str) -> None:
+        """Take a model's name; raises `ModelNotLoaded` if there is none that renders."""
+        reader = load_reader(model)
+        self._fitter = Fitter(reader.adapter.render)
+        self._context_tokens = reader.context_tokens
+
+    def fit(self, request: GenerationRequest) -> Fitted:
+        """Fit a prompt to the context; raises `JobError` if it cannot be done."""
+        return fit_request(self._fitter, request, self._context_tokens)

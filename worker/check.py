@@ -1,0 +1,135 @@
+"""`mh-batch submit --check`: what a file would be to the model, with nothing put into the queue.
+
+The file lands in a database of its own that is thrown away, so that it is judged as a submit would
+judge it, and memory stays flat; then every prompt is rendered in the model process, which loads
+no weights for that.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from msgspec.structs import replace
+
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import JobError, NoModel, SettingsError
+from mh_batch.jobs.generation import GenerationRequest
+from mh_batch.jobs.record import ClaimedJob, JobLine, NewBatch
+from mh_batch.jobs.seeds import job_seed
+from mh_batch.jobs.settings import apply
+from mh_batch.store.clock import now
+from mh_batch.store.connection import open_reader, open_store
+from mh_batch.store.past import Past, past
+from mh_batch.store.submit import landed_lines
+
+from .check_report import Report, Weight
+from .conversation import ConversationRun, Generate
+from .frames import Measured
+from .model_client import COMMAND, ModelClient, start_model
+from .submission import submit_stream
+
+STAND_IN = Message("assistant", "x")
+"""Takes the place of an answer that is not there yet: the prompt is at least that long."""
+
+
+async def check(
+    stream: BinaryIO,
+    batch: NewBatch,
+    past_of: Callable[[str], Past | None],
+    command: tuple[str, ...] = COMMAND,
+) -> Report:
+    """Measure every line of a stream and report; `past_of` tells what a model did so far.
+
+    `command` starts the model process. Raises `BadLines` as a submit would, `NoModel` if neither a
+    line nor the batch names a model, and `ModelNotLoaded` if there is none of that name.
+    """
+    report = Report(batch.source, past_of)
+    with tempfile.TemporaryDirectory(prefix="mh-batch-check-") as folder:
+        db = open_store(Path(folder) / "check.db")
+        try:
+            landed = submit_stream(db, stream, batch)
+            async with start_model(Path(folder) / "model.log", command) as client:
+                for line in landed_lines(db, landed.batch_id):
+                    await _check_line(client, batch, line, report)
+        finally:
+            db.close()
+    return report
+
+
+async def _check_line(client: ModelClient, batch: NewBatch, line: JobLine, report: Report) -> None:
+    try:
+        job = _job(batch, line)
+        report.take(line.number, job.model, await _weigh(client, job))
+    except (JobError, SettingsError) as error:
+        report.refuse(line.number, str(error))
+
+
+def _job(batch: NewBatch, line: JobLine) -> ClaimedJob:
+    """Return the line as a worker would have it in its hands today."""
+    model = line.model or batch.model
+    if model is None:
+        raise NoModel(
+            f"{batch.source}:{line.number}: names no model, and none was named here; "
+            "name one with --model: demo, a local folder, or a hub name"
+        )
+    settings = apply(batch.settings, line.request.settings)
+    return ClaimedJob(
+        id=0,
+        batch_id=0,
+        position=line.number,
+        custom_id=line.custom_id,
+        model=model,
+        request=line.request,
+        settings=settings,
+        seed=job_seed(settings.seed, line.custom_id),
+        date=now()[:10],
+    )
+
+
+async def _weigh(client: ModelClient, job: ClaimedJob) -> Weight:
+    """Measure the first prompt of a job, and the last one as far as it is known."""
+    action = ConversationRun(job).next()
+    assert isinstance(action, Generate), "a job begins with a generation"
+    request = action.request
+    first = whole = await client.measure(job.model, request)
+    to_come = job.request.turns if job.request.asks else job.request.turns[1:]
+    if to_come:
+        whole = await _measure_whole(client, job.model, request, to_come)
+    return Weight(
+        prompt_tokens=whole.prompt_tokens,
+        max_tokens=min(first.max_tokens, whole.max_tokens),
+        asked_tokens=job.settings.sampling.max_tokens,
+        dropped_turns=max(first.dropped_turns, whole.dropped_turns),
+        answers=(1 + len(to_come)) * job.request.n,
+    )
+
+
+async def _measure_whole(
+    client: ModelClient, model: str, request: GenerationRequest, to_come: tuple[str, ...]
+) -> Measured:
+    """Measure the prompt of the last turn; raises `JobError` for a turn that does not fit alone."""
+    known = request.prompt.messages
+    played = [message for text in to_come for message in (STAND_IN, Message("user", text))]
+    whole = await client.measure(model, _with_messages(request, (*known, *played)))
+    if whole.dropped_turns:
+        instructions = tuple(m for m in known if m.role in ("system", "developer"))
+        for text in to_come:
+            alone = _with_messages(request, (*instructions, Message("user", text)))
+            await client.measure(model, alone)
+    return whole
+
+
+def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) -> GenerationRequest:
+    return replace(request, prompt=replace(request.prompt, messages=messages))
+
+
+@contextmanager
+def past_in(path: Path) -> Iterator[Callable[[str], Past | None]]:
+    """Give what tells of a model's past in the database at `path`: nothing if there is none."""
+    if not path.exists():
+        yield lambda _: None
+        return
+    with closing(open_reader(path)) as db:
+        yield lambda model: past(db, model)
