@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "engine": {"engine", "jobs"},
     "worker": {"worker", "engine", "store", "jobs"},
 }
+LATE = ("sqlite_utils", "rich", "anyio", "psutil", "huggingface_hub")
 HEAVY = ("mlx", "mlx_lm", "transformers", "openai_harmony")
 
 
@@ -76,3 +77,16 @@ def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mh_batch.worker.cli" in imported
     assert not {m for m in imported if m.split(".")[0] in HEAVY}
+
+
+def test_help_imports_only_what_it_prints() -> None:
+    main = "from mh_batch.worker.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", main, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "typer" in imported
+    assert not {m for m in imported if m.split(".")[0] in LATE}

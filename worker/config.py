@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Meta
 
 from mh_batch.jobs.errors import InputError, SettingsError
-from mh_batch.jobs.settings import EngineOptions, Settings, apply, profile_values
+from mh_batch.jobs.near import nearest
+from mh_batch.jobs.settings import NAMES, EngineOptions, Settings, apply, profile_values
 
 from .artifacts import Keep
 
@@ -29,6 +30,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     artifacts: Keep = "all"
 
 
+CONFIG_NAMES = frozenset(Config.__struct_fields__)
+ENGINE_NAMES = frozenset(EngineOptions.__struct_fields__)
+
+
 def read_config(folder: Path) -> Config:
     """Read the configuration in `folder`; the defaults where there is none.
 
@@ -36,7 +41,12 @@ def read_config(folder: Path) -> Config:
     """
     path = folder / CONFIG_NAME
     try:
-        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+        content = msgspec.toml.decode(path.read_bytes())
+        _check_names(content, Config, "")
+        _check_names(content.get("engine"), EngineOptions, "engine.")
+        config = msgspec.convert(content, Config)
+        if config.profile is not None:
+            profile_values(config.profile)
         apply(Settings(), config.settings)
     except FileNotFoundError:
         return Config()
@@ -45,6 +55,27 @@ def read_config(folder: Path) -> Config:
     except (msgspec.DecodeError, SettingsError, UnicodeDecodeError) as error:
         raise InputError(f"{CONFIG_NAME}: {error}") from None
     return config
+
+
+def _check_names(table: object, kind: type[msgspec.Struct], path: str) -> None:
+    """Refuse a key that `kind` does not have, with the one it was probably meant to be.
+
+    A setting outside of its table is told where it belongs. Raises `SettingsError`. What is no
+    table is left to whoever decodes it.
+    """
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    for name in table if isinstance(table, dict) else ():
+        if name in known:
+            continue
+        elsewhere = {"settings": NAMES, "engine": ENGINE_NAMES, "": CONFIG_NAMES}
+        homes = [home for home, names in elsewhere.items() if name in names]
+        if homes:
+            cure = f"it belongs into [{homes[0]}]" if homes[0] else "it belongs above all tables"
+        elif near := nearest(name, known):
+            cure = f"did you mean {path}{near}?"
+        else:
+            cure = f"known: {', '.join(sorted(path + each for each in known))}"
+        raise SettingsError(f"unknown key {path}{name}; {cure}")
 
 
 def effective_settings(config: Config, profile: str | None, assignments: Sequence[str]) -> Settings:

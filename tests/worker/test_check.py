@@ -1,0 +1,126 @@
+"""A file measured before it is queued, by a real model process without weights."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import anyio
+import pytest
+from made import claimed
+
+from mh_batch.engine.demo import DEMO_MODEL
+from mh_batch.engine.measure import Ruler
+from mh_batch.jobs.errors import BadLines, ModelNotLoaded, NoModel
+from mh_batch.jobs.record import NewBatch
+from mh_batch.jobs.settings import Settings, apply
+from mh_batch.store.connection import open_store
+from mh_batch.store.past import Past
+from mh_batch.worker.check import check, past_in
+from mh_batch.worker.check_report import SHOWN_LINES, Report, Weight
+from mh_batch.worker.conversation import ConversationRun, Generate
+
+pytestmark = pytest.mark.anyio
+
+PAST = Past(10, 50.0, 1000.0, 100.0, 1.5)
+
+
+async def report(*lines: dict[str, object], model: str | None = "demo", **settings: object) -> str:
+    """Check these lines and return what is printed."""
+    stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
+    batch = NewBatch("f", "f.jsonl", apply(Settings(), settings), model)
+    with anyio.fail_after(120):
+        found = await check(stream, batch, lambda _: None)
+    return "\n".join(found.lines())
+
+
+async def test_each_line_is_measured_and_told_with_its_number() -> None:
+    long = "hello " * 40
+    text = await report(
+        {"prompt": "hi", "max_tokens": 10},
+        {"prompt": long},
+        {"turns": ["hi", long, "bye"], "max_tokens": 10},
+        {"turns": ["hi " * 20, "hi " * 20], "max_tokens": 10, "n": 2},
+        {"prompt": "hi", "max_tokens": 500},
+        max_context_tokens=120,
+    )
+    assert "f.jsonl: 5 lines checked, nothing was queued" in text
+    assert "2 lines cannot be done:" in text
+    assert "  f.jsonl:2: the system messages and the last turn alone have" in text
+    assert "  f.jsonl:3: the system messages and the last turn alone have" in text
+    assert "1 line would lose the oldest part of the history:\n  f.jsonl:4: 1 turn at least" in text
+    assert "1 line would have less room for an answer than max_tokens:\n  f.jsonl:5:" in text
+    assert "demo: no estimate" in text
+
+
+async def test_the_count_is_that_of_the_attempt_that_will_run() -> None:
+    action = ConversationRun(claimed()).next()
+    assert isinstance(action, Generate)
+    tokens = len(Ruler("demo").fit(action.request).tokens)
+    assert f"min {tokens}, median {tokens}, p95 {tokens}, max {tokens}" in await report(
+        {"prompt": "Hi"}
+    )
+
+
+async def test_a_model_is_measured_without_its_weights(tmp_path: Path) -> None:
+    shutil.copy(DEMO_MODEL / "config.json", tmp_path)
+    assert "1 line checked" in await report({"prompt": "hi", "model": str(tmp_path)}, model=None)
+
+
+async def test_bad_lines_are_those_of_a_submit() -> None:
+    twice = {"custom_id": "a", "prompt": "x"}
+    with pytest.raises(BadLines, match=r"f\.jsonl:2: "):
+        await report(twice, twice)
+
+
+async def test_without_a_model_the_line_is_named() -> None:
+    with pytest.raises(NoModel, match=r"f\.jsonl:1: names no model"):
+        await report({"prompt": "x"}, model=None)
+    with pytest.raises(ModelNotLoaded, match="nowhere"):
+        await report({"prompt": "x"}, model="./nowhere")
+
+
+def weight(prompt: int = 100, answers: int = 2, most: int = 4096) -> Weight:
+    return Weight(prompt, most, most, 0, answers)
+
+
+def test_the_time_is_estimated_from_the_past_of_the_model() -> None:
+    found = Report("f", lambda _: PAST)
+    found.take(1, "demo", weight())
+    found.take(2, "demo", weight(most=50))
+    # 200 / 1000 s of prompts; 2 x 100 and 2 x 50 tokens, 1.5 times each, at 50 a second
+    assert list(found.lines())[-1].startswith("demo: about 0:09, if it goes like its last 10")
+
+
+def test_each_model_has_an_estimate_of_its_own_or_none() -> None:
+    found = Report("f", lambda model: PAST if model == "a" else None)
+    found.take(1, "a", weight())
+    found.take(2, "b", weight())
+    about, none = list(found.lines())[-2:]
+    assert about.startswith("a: about")
+    assert none.startswith("b: no estimate")
+
+
+def test_token_counts_are_told_by_their_quantiles() -> None:
+    found = Report("f", lambda _: None)
+    for number in range(1, 101):
+        found.take(number, "demo", weight(prompt=number))
+    assert "min 1, median 50, p95 95, max 100" in list(found.lines())[1]
+
+
+def test_of_many_bad_lines_the_first_are_named() -> None:
+    found = Report("f", lambda _: None)
+    for number in range(SHOWN_LINES + 5):
+        found.refuse(number, "why")
+    lines = list(found.lines())
+    assert lines[1:3] == ["25 lines cannot be done:", "  f:0: why"]
+    assert lines[-1] == "  and 5 more"
+    assert not found.all_fit
+
+
+def test_a_past_is_read_from_the_database_if_there_is_one(tmp_path: Path) -> None:
+    with past_in(tmp_path / "nowhere.db") as past_of:
+        assert past_of("demo") is None
+    open_store(tmp_path / "mh-batch.db").close()
+    with past_in(tmp_path / "mh-batch.db") as past_of:
+        assert past_of("demo") is None

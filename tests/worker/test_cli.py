@@ -1,0 +1,86 @@
+"""The command line by itself: mistyped commands, completion, and commands that need no drain."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MAIN = "import sys; sys.argv[0] = 'mh-batch'; from mh_batch.worker.cli import main; main()"
+
+
+def mh_batch(
+    folder: Path, *arguments: str, code: int = 0, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in `folder` and expect an exit code."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=clean | env,
+        check=False,
+    )
+    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stderr}"
+    return done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["sumbit", "x.jsonl"], "submit"),
+        (["resuls"], "results"),
+        (["work", "--modle", "demo"], "--model"),
+        (["status", "--jsn"], "--json"),
+        (["submit", "x.jsonl", "--set", "max_token=5"], "max_tokens"),
+    ],
+)
+def test_what_was_mistyped_is_told_with_what_was_meant(
+    tmp_path: Path, arguments: list[str], meant: str
+) -> None:
+    last = mh_batch(tmp_path, *arguments, code=2).stderr.splitlines()[-1]
+    assert meant in last
+
+
+def test_shell_completion_completes_commands_and_options(tmp_path: Path) -> None:
+    def completed(words: str) -> list[str]:
+        env = {"_MH_BATCH_COMPLETE": "complete_bash", "COMP_WORDS": words}
+        env["COMP_CWORD"] = str(len(words.split()) - 1)
+        return mh_batch(tmp_path, **env).stdout.split()
+
+    assert completed("mh-batch su") == ["submit"]
+    assert "--watch" in completed("mh-batch status --w")
+
+
+def test_a_check_needs_no_database_and_makes_none(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
+    done = mh_batch(tmp_path, "submit", "in.jsonl", "--check", MH_BATCH_MODEL="demo")
+    assert "1 line checked, nothing was queued" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    (tmp_path / "mh-batch.toml").write_text('model = "demo"')
+    tight = mh_batch(
+        tmp_path, "submit", "in.jsonl", "--check", "--set", "max_context_tokens=20", code=1
+    )
+    assert "in.jsonl:1: " in tight.stdout
+
+
+def test_a_check_without_a_model_says_how_to_name_one(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
+    assert "--model" in mh_batch(tmp_path, "submit", "in.jsonl", "--check", code=3).stderr
+
+
+def test_the_doctor_answers_people_and_programs(tmp_path: Path) -> None:
+    told = mh_batch(tmp_path, "doctor", "--model", "demo").stdout.splitlines()
+    assert all(line.split()[0] in ("ok", "warning", "all") for line in told if line[0] != " ")
+    (tmp_path / "mh-batch.db").write_text("not a database")
+    findings = json.loads(mh_batch(tmp_path, "doctor", "--json", code=3).stdout)
+    assert {"subject", "verdict", "text", "cure"} == findings[0].keys()
+    assert list(tmp_path.iterdir()) == [tmp_path / "mh-batch.db"]
+
+
+def test_watching_cannot_be_json(tmp_path: Path) -> None:
+    assert "choose one" in mh_batch(tmp_path, "status", "--watch", "--json", code=2).stderr

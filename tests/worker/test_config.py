@@ -1,0 +1,78 @@
+"""`mh-batch.toml`: what it sets, and how a mistake in it is told."""
+
+from pathlib import Path
+
+import pytest
+
+from mh_batch.jobs.errors import InputError
+from mh_batch.worker.config import Config, effective_settings, read_config
+
+
+def read(folder: Path, text: str) -> Config:
+    (folder / "mh-batch.toml").write_text(text)
+    return read_config(folder)
+
+
+def complaint(folder: Path, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        read(folder, text)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("mh-batch.toml: ")
+    return line.removeprefix("mh-batch.toml: ")
+
+
+def test_without_a_file_all_is_at_its_default(tmp_path: Path) -> None:
+    assert read_config(tmp_path) == Config()
+
+
+def test_every_table_of_the_file_counts(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        'model = "demo"\nrecycle_bytes = 5\n[settings]\ntop_k = 3\n'
+        "[engine]\nprefix_cache_bytes = 0\n",
+    )
+    assert (config.model, config.recycle_bytes) == ("demo", 5)
+    assert config.engine.prefix_cache_bytes == 0
+    assert effective_settings(config, None, []).sampling.top_k == 3
+
+
+def test_the_file_wins_over_its_own_profile_and_the_flag_over_the_file(tmp_path: Path) -> None:
+    config = read(tmp_path, 'profile = "steady"\n[settings]\nmax_tokens = 7\n')
+    own = effective_settings(config, None, [])
+    assert (own.sampling.max_tokens, own.context.max_kv_size) == (7, 8192)
+    assert effective_settings(config, "steady", []).sampling.max_tokens == 1024
+    assert effective_settings(config, "steady", ["max_tokens=9"]).sampling.max_tokens == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('modle = "demo"', "unknown key modle; did you mean model?"),
+        ("[setings]\ntop_k = 1", "unknown key setings; did you mean settings?"),
+        (
+            "[engine]\nprefix_cache = 1",
+            "unknown key engine.prefix_cache; did you mean engine.prefix_cache_bytes?",
+        ),
+        ("temperature = 0.7", "unknown key temperature; it belongs into [settings]"),
+        ("prefix_cache_bytes = 1", "unknown key prefix_cache_bytes; it belongs into [engine]"),
+        ('[engine]\nmodel = "demo"', "unknown key engine.model; it belongs above all tables"),
+        ("[settings]\ntemprature = 1.0", "unknown setting temprature; did you mean temperature?"),
+        ('profile = "stedy"', "unknown profile 'stedy'; there are: quality, steady"),
+    ],
+)
+def test_a_name_that_is_not_known_is_told_with_what_was_meant(
+    tmp_path: Path, text: str, told: str
+) -> None:
+    assert complaint(tmp_path, text) == told
+
+
+def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None:
+    assert "known: engine, model, profile, recycle_bytes, settings" in complaint(tmp_path, "x9 = 1")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["= 1", "recycle_bytes = 0", "engine = 1", "settings = 1", "[settings]\ntop_k = -1", "\x00"],
+)
+def test_what_is_no_configuration_is_one_line(tmp_path: Path, text: str) -> None:
+    assert complaint(tmp_path, text)
