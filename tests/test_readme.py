@@ -79,3 +79,13 @@ def test_every_command_and_setting_of_the_program_is_in_the_readme() -> None:
         assert f"`mh-batch {name}" in README
     for name in NAMES:
         assert f"`{name}`" in README
+
+
+def test_the_configuration_of_the_readme_is_one_and_has_every_key(tmp_path: Path) -> None:
+    from mh_batch.worker.config import CONFIG_NAMES, ENGINE_NAMES, Config, read_config
+
+    (text,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "mh-batch.toml").write_text(text)
+    assert read_config(tmp_path) != Config()
+    for name in CONFIG_NAMES | ENGINE_NAMES:
+        assert re.search(rf"^(\[{name}\]|(# )?{name} =)", text, flags=re.MULTILINE), name

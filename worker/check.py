@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import anyio
 from msgspec.structs import replace
 
 from mh_batch.jobs.conversation import Message
@@ -28,7 +29,7 @@ from .check_report import Report, Weight
 from .conversation import ConversationRun, Generate
 from .frames import Measured
 from .model_client import COMMAND, ModelClient, start_model
-from .submission import submit_stream
+from .submission import open_source, submit_stream
 
 STAND_IN = Message("assistant", "x")
 """Takes the place of an answer that is not there yet: the prompt is at least that long."""
@@ -123,6 +124,15 @@ async def _measure_whole(
 
 def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) -> GenerationRequest:
     return replace(request, prompt=replace(request.prompt, messages=messages))
+
+
+def report_on(batch: NewBatch, db: Path) -> Report:
+    """Measure the file of a batch, with the past that the database at `db` holds, if any.
+
+    Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
+    """
+    with open_source(batch.source) as stream, past_in(db) as past_of:
+        return anyio.run(check, stream, batch, past_of)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line. Only typer is imported up here: `--help` must be quick."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -422,19 +423,13 @@ def _submit(db: Path, batch: Any) -> int:
 
 def _check(db: Path, batch: "NewBatch") -> bool:
     """Print what the lines of a batch would be to the model; return whether all can be done."""
-    import os
-
-    import anyio
     from msgspec.structs import replace
 
-    from .check import check, past_in
+    from .check import report_on
     from .config import read_config
-    from .submission import open_source
 
     default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
-    named = replace(batch, model=batch.model or _model_name(default))
-    with open_source(batch.source) as stream, past_in(db) as past_of:
-        report = anyio.run(check, stream, named, past_of)
+    report = report_on(replace(batch, model=batch.model or _model_name(default)), db)
     for line in report.lines():
         typer.echo(line)
     return report.all_fit
@@ -484,7 +479,6 @@ def _work(task: "Work", *, allow_sleep: bool, results: bool) -> "Outcome":
 
 def _options(db: Path) -> str:
     """Return what a command needs to find this database from here, with a space in front."""
-    import os
     import shlex
 
     found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
