@@ -410,6 +410,7 @@ def _submit(db: Path, batch: Any) -> int:
     from mh_batch.store.connection import open_store
 
     from .submission import open_source, submit_stream
+    from .wording import count, printable
 
     with open_source(batch.source) as stream:
         store = open_store(db)
@@ -417,7 +418,7 @@ def _submit(db: Path, batch: Any) -> int:
             landed = submit_stream(store, stream, batch)
         finally:
             store.close()
-    _say(f"batch {landed.batch_id} ({batch.name}): {landed.jobs} jobs queued")
+    _say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
     return landed.batch_id
 
 

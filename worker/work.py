@@ -22,6 +22,7 @@ from .drain import Drain, DrainOptions, EndReason, Tally
 from .model_client import COMMAND
 from .model_host import ModelHost
 from .store_thread import StoreThread
+from .wording import count
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -92,7 +93,9 @@ async def _work(
     with worker_lock(task.db):
         recovered = await store.call(queue.recover)
         if recovered:
-            display.note(f"going on where an earlier worker was: {recovered} job(s) requeued")
+            display.note(
+                f"going on where an earlier worker was: {count(recovered, 'job')} requeued"
+            )
         settings = msgspec.json.encode(task, enc_hook=str).decode()
         run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})
         host = ModelHost(task.logs / "worker.log", task.engine, command)
