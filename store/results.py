@@ -21,13 +21,22 @@ SELECT j.*, b.name AS batch
 FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
 WHERE j.id = ? AND b.state = 'ready'
 """
+# What a later turn saw stays what it saw: its reading is the first one, as `resume` has it. An
+# answer that nothing was built on follows a better reading.
 _TURNS = """
 SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens,
     m.decode_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
 FROM turns AS t
 JOIN attempts AS a ON a.id = t.accepted_attempt_id
 JOIN timings AS m ON m.attempt_id = a.id
-JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
+JOIN parses AS p ON p.id = CASE
+    WHEN EXISTS (
+        SELECT 1 FROM attempts AS later
+        WHERE later.job_id = t.job_id AND later.choice = t.choice
+            AND (later.turn, later.step) > (t.turn, t.step)
+    ) THEN (SELECT min(id) FROM parses WHERE attempt_id = a.id)
+    ELSE (SELECT id FROM parses WHERE attempt_id = a.id AND current = 1)
+END
 WHERE t.job_id = ?
 ORDER BY t.choice, t.turn, t.step
 """

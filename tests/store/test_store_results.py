@@ -133,6 +133,21 @@ def test_the_results_read_the_current_parse(db: Database) -> None:
     assert (parse.parser_version, parse.channels) == (2, (Channel("final", "read again"),))
 
 
+def test_what_a_later_turn_saw_stays_as_it_saw_it(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    queue.record(db, job.id, run_id, attempt(), turn(), None)
+    last = Place(turn=2)
+    queue.record(db, job.id, run_id, attempt(last), turn(last), DONE)
+    db.execute("UPDATE parses SET current = 0")
+    db.execute(
+        "INSERT INTO parses (id, attempt_id, parser_version, rung, well_formed, problems, current)"
+        " VALUES (8, 1, 2, 'tolerant', 1, '[]', 1), (9, 2, 2, 'tolerant', 1, '[]', 1)"
+    )
+    assert [t.parse.parser_version for t in finished_job(db, job.id).turns] == [1, 2]
+
+
 def test_a_report_counts_jobs_tokens_speed_and_retries(db: Database) -> None:
     submit(db, lines(4), name="one")
     submit(db, lines(1), name="two")
