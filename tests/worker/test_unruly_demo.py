@@ -1,0 +1,153 @@
+"""The demo model led astray, with real tokens: what the controller makes of it, end to end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import mh_batch, rows, write_lines
+
+from mh_batch.worker.policy import CHANGES, RetryReason
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+PARIS = {"prompt": "What is the weather in Paris?", "tools": [WEATHER]}
+CONVERSATIONS: list[dict[str, object]] = [
+    {
+        "custom_id": "loop",
+        "turns": ["Repeat the word banana for ever.", "What is 3 + 4?"],
+        "max_tokens": 400,
+    },
+    {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 70},
+    {"custom_id": "rescue", "prompt": "Think for a long time about rivers.", "max_tokens": 64},
+    {"custom_id": "call", **PARIS, "n": 2},
+    {"custom_id": "answered", **PARIS, "tool_results": {"get_weather": {"weather": "sunny"}}},
+]
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the conversations were drained."""
+    folder = tmp_path_factory.mktemp("night")
+    write_lines(folder, CONVERSATIONS)
+    mh_batch(
+        folder,
+        *("run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo", "--set", "temperature=0"),
+    )
+    return folder
+
+
+def attempts(folder: Path, job: str, columns: str) -> list[tuple[object, ...]]:
+    """Some columns of a job's attempts, in order."""
+    return rows(
+        folder,
+        f"select {columns} from attempts as a join jobs as j on j.id = a.job_id "
+        f"where j.custom_id = '{job}' order by choice, turn, step, attempt",
+    )
+
+
+def artifact(folder: Path, job: str, name: str) -> str:
+    """The text of one of a job's files."""
+    ((batch, number),) = rows(folder, f"select batch_id, id from jobs where custom_id = '{job}'")
+    return (folder / "logs" / str(batch) / str(number) / name).read_text("utf-8")
+
+
+def line(folder: Path, job: str) -> dict[str, object]:
+    """A job's line in the results."""
+    lines = map(json.loads, (folder / "out.jsonl").read_text("utf-8").splitlines())
+    return next(line for line in lines if line["custom_id"] == job)
+
+
+def test_everything_ends_well(night: Path) -> None:
+    assert rows(night, "select distinct status from jobs") == [("done",)]
+
+
+def test_a_loop_is_stopped_and_the_second_attempt_is_taken(night: Path) -> None:
+    first, second, _ = attempts(night, "loop", "verdict, retry_reason, stop_reason")
+    assert first == ("retry", "loop_detected", "loop_detected")
+    assert second == ("accept", None, "stop_token")
+    shown = mh_batch(night, "show", "loop", "--attempts").stdout
+    assert "attempt 1: retry (loop_detected)" in shown
+    assert "attempt 2: accept" in shown
+
+
+def test_guidance_is_in_the_attempts_prompt_artifact_and_in_no_history(night: Path) -> None:
+    guidance = CHANGES[RetryReason.LOOP_DETECTED].guidance
+    prompts = [artifact(night, "loop", f"prompt.full.{a}.txt") for a in ("1.1", "1.2", "2.1")]
+    assert [guidance in prompt for prompt in prompts] == [False, True, False]
+    decision = json.loads(artifact(night, "loop", "retry.decision.1.2.json"))
+    assert decision["guidance"] == guidance
+
+
+def test_the_settings_are_back_for_the_next_turn(night: Path) -> None:
+    found = attempts(night, "loop", "json_extract(sampling, '$.repetition_penalty')")
+    assert found == [(1.0,), (1.1,), (1.0,)]
+
+
+def test_a_count_that_runs_out_of_room_is_tried_again_with_more(night: Path) -> None:
+    columns = "verdict, retry_reason, json_extract(sampling, '$.max_tokens')"
+    assert attempts(night, "count", columns) == [("retry", "length", 70), ("accept", None, 87)]
+
+
+def test_an_analysis_that_ate_its_budget_is_rescued(night: Path) -> None:
+    *_, before, last = attempts(night, "rescue", "verdict, rescued, raw, length(opening) / 4")
+    assert (before[0], before[1], before[3]) == ("retry", 0, 0)
+    assert last[:2] == ("accept", 1)
+    assert int(str(last[3])) > 80
+    ((final, analysis, rescued),) = rows(
+        night,
+        "select final, analysis, rescued from turns as t join jobs as j on j.id = t.job_id"
+        " where custom_id = 'rescue'",
+    )
+    assert rescued == 1
+    # what it said, and the whole of what it had thought before
+    assert str(last[2]).startswith(str(final))
+    assert str(analysis) in str(before[2])
+    prompt = artifact(night, "rescue", "prompt.full.1.3.txt")
+    assert prompt.endswith(f"{analysis}<|end|><|start|>assistant<|channel|>final<|message|>")
+    assert "rescued" in mh_batch(night, "show", "rescue", "--attempts").stdout
+
+
+def test_a_tool_call_ends_the_job_and_is_in_the_results_as_openai_has_it(night: Path) -> None:
+    assert rows(
+        night,
+        "select channel, recipient, text from channels as c join attempts as a on"
+        " a.id = c.attempt_id join jobs as j on j.id = a.job_id"
+        " where custom_id = 'call' and choice = 0 and recipient is not null",
+    ) == [("commentary", "functions.get_weather", '{"city":"Paris"}')]
+    choices = line(night, "call")["response"]["body"]["choices"]  # type: ignore[index]
+    assert [choice["index"] for choice in choices] == [0, 1]
+    assert {choice["finish_reason"] for choice in choices} == {"tool_calls"}
+    (call,) = choices[0]["message"]["tool_calls"]
+    assert call["function"]["name"] == "get_weather"
+    assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+
+
+def test_each_completion_of_a_prompt_has_a_seed_of_its_own(night: Path) -> None:
+    found = attempts(night, "call", "choice, seed")
+    assert [choice for choice, _ in found] == [0, 1]
+    assert len({seed for _, seed in found}) == 2
+
+
+def test_a_scripted_tool_lets_the_turn_go_on_to_its_answer(night: Path) -> None:
+    found = attempts(night, "answered", "turn, step, finish_reason")
+    assert found == [(1, 0, "tool_calls"), (1, 1, "stop")]
+    prompt = artifact(night, "answered", "prompt.full.1.1.1.txt")
+    assert '{"weather": "sunny"}' in prompt
+    body = line(night, "answered")["response"]["body"]  # type: ignore[index]
+    assert "sunny" in body["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("table", ["timings", "parses"])
+def test_every_attempt_is_in_every_table(night: Path, table: str) -> None:
+    ((made,),) = rows(night, "select count(*) from attempts")
+    assert rows(night, f"select count(distinct attempt_id) from {table}") == [(made,)]
