@@ -9,8 +9,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
+from mlx_lm import tokenizer_utils
 from mlx_lm.models import gpt_oss, llama
-from mlx_lm.tokenizer_utils import TokenizerWrapper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -20,6 +20,7 @@ from mh_batch.engine.native import NativeAdapter
 CONTROL = (
     "<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", "[INST]", "[/INST]",
     "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+    "[TOOL_CALLS]", "[ARGS]",
 )  # fmt: skip
 MARKUP = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 CORPUS = ["hello there the user asks what is the answer and the model thinks about it"] * 20
@@ -45,11 +46,20 @@ QWEN = (
     "{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.reasoning_content and loop.last %}<think>{{ m.reasoning_content }}</think>{% endif %}"
-    "{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>"
-    '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
+    "{{ m.content }}{% for c in m.tool_calls or [] %}{% set tool_call = c.function %}<tool_call>"
+    '{"name": "{{ tool_call.name }}", "arguments": {{ tool_call.arguments | tojson }}}'
     "</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 )
+MISTRAL_CALLS = (
+    "<s>{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+    "{% elif m.tool_calls %}{% for c in m.tool_calls %}[TOOL_CALLS]{{ c.function.name }}[ARGS]"
+    "{{ c.function.arguments | tojson }}{% endfor %}</s>"
+    "{% elif m.role == 'system' %}{{ raise_exception('no system') }}"
+    "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}"
+)
+# its calls name no types, so what they mean takes the schema of the function
+QWEN_CODER = CHATML + "{# <tool_call>\n<function=name> #}"
 FORGETS_SYSTEM = CHATML.replace(
     "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
 )
@@ -57,7 +67,10 @@ TEMPLATES = {
     "ChatML": CHATML,
     "Llama-3": LLAMA3,
     "Mistral, no system role": MISTRAL,
+    "Mistral, calls": MISTRAL_CALLS,
     "Qwen, opens thinking": QWEN,
+    "Qwen, calls only": QWEN.replace("assistant\n<think>\n", "assistant\n"),
+    "Qwen Coder": QWEN_CODER,
     "drops system messages": FORGETS_SYSTEM,
     "asks the clock": '{{ strftime_now("it\'s %A, %d %B") }}\n' + CHATML,
 }
@@ -127,14 +140,15 @@ def hugging_face(kind: str, template: str) -> Any:
 
 
 @pytest.fixture(scope="session")
-def native() -> Callable[[str, str], NativeAdapter]:
-    """Makes the adapter for a kind of tokeniser and a named template, once."""
+def native(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], NativeAdapter]:
+    """Makes the adapter for a kind of tokeniser and a named template, once, as a load does."""
     made: dict[tuple[str, str], NativeAdapter] = {}
 
     def make(kind: str, template: str) -> NativeAdapter:
         if (kind, template) not in made:
-            tokenizer = hugging_face(kind, TEMPLATES[template])
-            made[kind, template] = NativeAdapter(TokenizerWrapper(tokenizer))
+            folder = tmp_path_factory.mktemp("tokeniser")
+            hugging_face(kind, TEMPLATES[template]).save_pretrained(folder)
+            made[kind, template] = NativeAdapter(tokenizer_utils.load(folder))
         return made[kind, template]
 
     return make
