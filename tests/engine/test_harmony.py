@@ -143,6 +143,141 @@ def test_guidance_is_a_developer_message_behind_the_last_one() -> None:
     assert render(HI, guidance="Be brief.") == by_hand(system(), user("Hi"), developer("Be brief."))
 
 
+def test_each_kind_of_instruction_alone_becomes_the_developer_message() -> None:
+    for role in ("system", "developer"):
+        ours = render(Message(role, "Be kind."), HI)
+        assert ours == by_hand(system(), developer("Be kind."), user("Hi"))
+    # wherever it stands, for Harmony has one place for instructions
+    ours = render(HI, Message("assistant", "Hello"), Message("developer", "Be kind."), HI)
+    assert ours == by_hand(
+        system(), developer("Be kind."), user("Hi"), said("final", "Hello"), user("Hi")
+    )
+
+
+NESTED = {
+    "type": "object",
+    "properties": {
+        "unit": {"type": "string", "enum": ["c", "f"], "default": "c"},
+        "days": {"type": "array", "items": {"type": "integer"}, "description": "which"},
+        "at": {"type": "object", "properties": {"hour": {"type": "number"}}},
+    },
+    "required": ["days"],
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "description"),
+    [
+        (FunctionSpec("now", "Tells the time"), ToolDescription.new("now", "Tells the time", None)),
+        (FunctionSpec("now"), ToolDescription.new("now", "", None)),
+        (
+            FunctionSpec("now", "Tells the time", {"type": "object", "properties": {}}),
+            ToolDescription.new("now", "Tells the time", {"type": "object", "properties": {}}),
+        ),
+        (FunctionSpec("plan", "Plans", NESTED), ToolDescription.new("plan", "Plans", NESTED)),
+    ],
+    ids=["no parameters", "no description", "empty parameters", "nested parameters"],
+)
+def test_tools_with_and_without_parameters(
+    function: FunctionSpec, description: ToolDescription
+) -> None:
+    assert render(HI, tools=(Tool(function),)) == by_hand(
+        system(), developer(None, [description]), user("Hi")
+    )
+    assert render(HI, tools=(Tool(function), WEATHER)) == by_hand(
+        system(), developer(None, [description, DESCRIBED]), user("Hi")
+    )
+
+
+def test_several_turns_with_instructions_effort_and_guidance() -> None:
+    ours = render(
+        Message("system", "Be kind."),
+        HI,
+        Message("assistant", "Hello"),
+        Message("user", "How are you?"),
+        Message("assistant", "Well", thinking="Say so."),
+        Message("user", "Good."),
+        prompting=Prompting(reasoning_effort="high"),
+        guidance="Be brief.",
+    )
+    assert ours == by_hand(
+        system(ReasoningEffort.HIGH),
+        developer("Be kind."),
+        user("Hi"),
+        said("final", "Hello"),
+        user("How are you?"),
+        said("final", "Well"),
+        user("Good."),
+        developer("Be brief."),
+    )
+
+
+def test_a_chain_of_calls_keeps_the_reasoning_before_each() -> None:
+    again = ToolCall("call_2", FunctionCall("weather", '{"city": "Basel"}'))
+    ours = render(
+        HI,
+        Message("assistant", thinking="First Bern.", tool_calls=(CALL,)),
+        Message("tool", "Sunny", tool_call_id="call_1"),
+        Message("assistant", "Now Basel.", thinking="Then Basel.", tool_calls=(again,)),
+        Message("tool", "Rain", tool_call_id="call_2"),
+        tools=(WEATHER,),
+        guidance="Answer now.",
+    )
+    assert ours == by_hand(
+        system(),
+        developer(None, [DESCRIBED]),
+        user("Hi"),
+        said("analysis", "First Bern."),
+        called("weather", '{"city": "Bern"}'),
+        result("weather", "Sunny"),
+        said("analysis", "Then Basel."),
+        said("commentary", "Now Basel."),
+        called("weather", '{"city": "Basel"}'),
+        result("weather", "Rain"),
+        developer("Answer now."),
+    )
+
+
+def test_a_chain_in_a_later_turn_keeps_its_reasoning_and_earlier_turns_lose_theirs() -> None:
+    chain = (
+        Message("assistant", thinking="I should look.", tool_calls=(CALL,)),
+        Message("tool", "Sunny", tool_call_id="call_1"),
+    )
+    calls = (called("weather", '{"city": "Bern"}'), result("weather", "Sunny"))
+    ours = render(
+        HI,
+        Message("assistant", "Hello", thinking="Greet."),
+        HI,
+        *chain,
+        Message("assistant", "It is sunny", thinking="Sunny, then."),
+        HI,
+        *chain,
+        tools=(WEATHER,),
+    )
+    assert ours == by_hand(
+        system(),
+        developer(None, [DESCRIBED]),
+        user("Hi"),
+        said("final", "Hello"),
+        user("Hi"),
+        *calls,
+        said("final", "It is sunny"),
+        user("Hi"),
+        said("analysis", "I should look."),
+        *calls,
+    )
+
+
+def test_a_tool_result_finds_its_function_by_name_by_id_or_by_the_last_call() -> None:
+    for naming in ({"name": "weather"}, {"tool_call_id": "call_1"}, {}):
+        ours = render(
+            HI, Message("assistant", tool_calls=(CALL,)), Message("tool", "Sunny", **naming)
+        )
+        assert ours == by_hand(
+            system(), user("Hi"), called("weather", '{"city": "Bern"}'), result("weather", "Sunny")
+        )
+
+
 def test_a_tool_result_that_answers_nothing_is_an_error_of_the_job() -> None:
     with pytest.raises(JobError, match="answers no call"):
         render(HI, Message("tool", "Sunny"))
