@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .control import CALL, END
+from .text import clean
 from .well_formed import Section
 
 # their notations leave types to the schema of the function, which a reader of tokens does not have
@@ -114,7 +115,8 @@ def _call(call: Any) -> Section:
         arguments = json.loads(arguments)
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise TypeError("a call is a name and an object of arguments")
-    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+    # JSON can spell half a character, which no frame and no database takes
+    text = clean(json.dumps(arguments, ensure_ascii=False, allow_nan=False))
     return Section("assistant", "commentary", f"functions.{name}", "json", text, None)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mh_batch.engine.loops import Loop, LoopDetector, LoopKind, LoopMode
+from mh_batch.engine.loops import Loop, LoopDetector, LoopKind, LoopMode, ending_loop
 from mh_batch.engine.vocabulary import harmony_encoding
 
 HONEST = sorted((Path(__file__).parent / "honest").glob("*.txt"))
@@ -310,3 +310,41 @@ def test_what_a_detector_holds_does_not_grow_with_the_completion(
             detector.push(100_000 if looping else chance.randrange(70_000, 200_000))
         sizes.append(len(pickle.dumps(detector)))
     assert max(sizes) <= sizes[0] + 16  # the counters take a byte more
+
+
+# ---- the loop that a whole completion ends in
+
+
+@given(
+    st.lists(st.integers(100, 400), max_size=200, unique=True),
+    st.lists(st.integers(0, 50), min_size=1, max_size=40, unique=True),
+    st.integers(0, 500),
+)
+def test_a_loop_that_nobody_stopped_is_told_from_where_it_began(
+    prefix: list[int], period: list[int], longer: int
+) -> None:
+    looping = islice(cycle(period), max(4 * len(period), 64) + longer)
+    loop = ending_loop([*prefix, *looping])
+    assert loop is not None
+    assert (loop.kind, loop.period) == (LoopKind.CYCLE, len(period))
+    assert loop.keep == len(prefix) + len(period)
+
+
+def test_what_a_completion_was_stopped_for_is_found_again() -> None:
+    tokens = harmony_encoding().encode("First the Rhine. " + "And on and on it goes. " * 50)
+    watcher = LoopDetector(LoopMode.CHEAP)
+    found = next(i for i, token in enumerate(tokens) if watcher.push(token))
+    stopped = tokens[: found + 1]
+    again = ending_loop(stopped)
+    assert again is not None
+    assert again.start + again.length == len(stopped)
+    assert again == ending_loop(stopped)
+
+
+def test_a_loop_in_the_middle_is_not_at_the_end() -> None:
+    tokens = [*range(100), *([1, 2, 3] * 60), *range(200, 260)]
+    assert ending_loop(tokens) is None
+    assert ending_loop([]) is None
+    two = ending_loop([*tokens, *([7, 8] * 60)])
+    assert two is not None
+    assert (two.start, two.period) == (len(tokens), 2)

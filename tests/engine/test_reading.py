@@ -7,10 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from spelled import TOKENS
 
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.load import load
 from mh_batch.engine.reading import Attempt, reader
+from mh_batch.engine.well_formed import PROBLEMS
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, Prompt, StopReason
@@ -113,9 +117,23 @@ def test_a_folder_without_a_tokeniser_is_named(tmp_path: Path) -> None:
         reader("native", str(tmp_path))
 
 
+@given(TOKENS, TOKENS, st.sampled_from(StopReason), st.lists(st.text(min_size=1), max_size=2))
+def test_any_attempt_at_all_is_read_and_judged(
+    opening: list[int], tokens: list[int], reason: StopReason, stops: list[str]
+) -> None:
+    tools = (Tool(FunctionSpec("g")),)
+    attempt = Attempt(tuple(tokens), reason, tuple(opening), tuple(stops), tools)
+    found = reader("harmony", "demo")(attempt)
+    assert found.well_formed is (not found.problems)
+    assert set(found.problems) <= set(PROBLEMS)
+    functions = [call for call in found.calls if call.recipient == "functions.f"]
+    assert bool(functions) <= ("unknown_tool" in found.problems)
+
+
 READ = """
 import sys
 from mh_batch.engine.reading import Attempt, reader
+from mh_batch.engine.well_formed import PROBLEMS
 from mh_batch.jobs.generation import StopReason
 tokens = (200005, 17196, 200008, 87, 200002)
 attempt = Attempt(tokens, StopReason.STOP_TOKEN)
