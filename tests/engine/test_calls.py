@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mh_batch.engine.generate import finish_reason
 from mh_batch.engine.native import NativeAdapter
-from mh_batch.jobs.generation import Channel, FinishReason, Parse, StopReason
+from mh_batch.jobs.generation import Channel, FinishReason, Parse, StopReason, finish_reason
 
 Make = Callable[[str, str], NativeAdapter]
 Read = Callable[[str], Parse]

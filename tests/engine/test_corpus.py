@@ -7,12 +7,11 @@ import msgspec
 import pytest
 from spelled import encode
 
-from mh_batch.engine.generate import finish_reason
 from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.engine.parse import PARSER_VERSION
 from mh_batch.engine.reading import Attempt, read
 from mh_batch.jobs.conversation import FunctionSpec, Tool
-from mh_batch.jobs.generation import Channel, FinishReason, Rung, StopReason
+from mh_batch.jobs.generation import Channel, FinishReason, Rung, StopReason, finish_reason
 
 FILES = sorted((Path(__file__).parent / "corpus").glob("*.toml"))
 Spelled = str | tuple[str | tuple[int, ...], ...]
