@@ -1,5 +1,6 @@
 """Tool calls of models that are not gpt-oss, in the notations that mlx-lm knows."""
 
+import importlib
 import json
 from collections.abc import Callable
 
@@ -7,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mh_batch.engine.calls import Notation, call_sections
+from mh_batch.engine.control import CALL as CALL_TOKEN
+from mh_batch.engine.control import END, RETURN
 from mh_batch.engine.native import NativeAdapter
 from mh_batch.jobs.generation import Channel, FinishReason, Parse, StopReason, finish_reason
 
@@ -132,6 +136,33 @@ def test_a_call_is_no_answer_in_which_a_text_could_stop(native: Make) -> None:
     encode = adapter._tokenizer.encode
     assert adapter.answer(encode("I add.")) == "I add."
     assert adapter.answer(encode(f"I add. {CALL}")) is None
+
+
+@pytest.mark.parametrize(
+    ("parser", "text"),
+    [
+        ("json_tools", '<tool_call>{"name": "add", "arguments": {"a": 7, "b": 2}}</tool_call>'),
+        ("mistral", '[TOOL_CALLS]add[ARGS]{"a": 7, "b": 2}'),
+        ("pythonic", "<|tool_call_start|>[add(a=7, b=2)]<|tool_call_end|>"),
+        ("gemma4", "<|tool_call>call:add{a:7,b:2}<tool_call|>"),
+        ("function_gemma", "<start_function_call>call:add{a:7,b:2}<end_function_call>"),
+        ("kimi_k2", "<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0"
+         '<|tool_call_argument_begin|>{"a": 7, "b": 2}<|tool_call_end|><|tool_calls_section_end|>'),
+        ("kimi_k3", '<|open|>tools<|sep|><|open|>call tool="add" index="1"<|sep|>'
+         '<|open|>json type="object"<|sep|>{"a": 7, "b": 2}<|close|>json<|sep|>'
+         "<|close|>call<|sep|><|close|>tools<|sep|>"),
+        ("muse_spark", '<atem:function_calls><atem:invoke name="add"><atem:parameter name="a">7'
+         '</atem:parameter><atem:parameter name="b">2</atem:parameter></atem:invoke>'
+         "</atem:function_calls>"),
+    ],
+)  # fmt: skip
+def test_every_notation_with_types_of_its_own_gives_the_same_call(parser: str, text: str) -> None:
+    module = importlib.import_module(f"mlx_lm.tool_parsers.{parser}")
+    how = Notation(module.tool_call_start, module.tool_call_end, module.parse_tool_call)
+    said, call = call_sections(f"I add. {text}", how, RETURN)
+    assert (said.recipient, said.text, said.closed_by) == (None, "I add.", END)
+    assert (call.recipient, call.text) == (ADD.recipient, ADD.text)
+    assert (call.closed_by, call.damage) == (CALL_TOKEN, ())
 
 
 JSON = st.recursive(
