@@ -1,0 +1,41 @@
+-- What a page about one batch shows, each a bounded number of rows.
+
+-- name: settings
+SELECT settings FROM batches WHERE id = :batch
+
+-- name: models
+SELECT model, fingerprint FROM batch_models WHERE batch_id = :batch ORDER BY model LIMIT :most
+
+-- name: runs
+SELECT id, model, device, started_at, finished_at, end_reason, versions
+FROM runs
+WHERE id IN (
+    SELECT a.run_id FROM jobs AS j JOIN attempts AS a ON a.job_id = j.id
+    WHERE j.batch_id = :batch
+)
+ORDER BY id DESC
+LIMIT :most
+
+-- name: slowest
+SELECT
+    j.id AS job_id,
+    j.custom_id,
+    j.status,
+    count(*) AS attempts,
+    sum(m.completion_tokens) AS tokens,
+    sum(m.prefill_seconds + m.decode_seconds) AS model_seconds,
+    sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.decode_seconds), 0) AS tokens_per_second,
+    max(m.kv_len) AS longest_context
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+JOIN timings AS m ON m.attempt_id = a.id
+WHERE j.batch_id = :batch
+GROUP BY j.id
+ORDER BY model_seconds DESC, j.id
+LIMIT :most
+
+-- name: nth_done
+SELECT id FROM jobs
+WHERE batch_id = :batch AND status = 'done'
+ORDER BY position
+LIMIT 1 OFFSET :place

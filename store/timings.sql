@@ -1,0 +1,106 @@
+-- What a night's timing rows say, added up where they are: memory stays flat however many there
+-- are. Every statement stands on `measured`, one of the first two, which choose the rows.
+
+-- name: of_all
+WITH measured AS (
+    SELECT
+        m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.verdict, a.retry_reason,
+        a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
+    FROM timings AS m
+    JOIN attempts AS a ON a.id = m.attempt_id
+)
+
+-- name: of_batch
+WITH measured AS (
+    SELECT
+        m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.verdict, a.retry_reason,
+        a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
+    FROM jobs AS j
+    JOIN attempts AS a ON a.job_id = j.id
+    JOIN timings AS m ON m.attempt_id = a.id
+    WHERE j.batch_id = :batch
+)
+
+-- name: totals
+SELECT
+    count(DISTINCT job_id) AS jobs,
+    count(*) AS attempts,
+    min(started_at) AS started_at,
+    max(finished_at) AS finished_at,
+    coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
+    coalesce(sum(reused_tokens), 0) AS reused_tokens,
+    coalesce(sum(completion_tokens), 0) AS completion_tokens,
+    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second,
+    coalesce(sum(queue_seconds), 0.0) AS queue_seconds,
+    coalesce(sum(render_seconds), 0.0) AS render_seconds,
+    coalesce(sum(prefill_seconds), 0.0) AS prefill_seconds,
+    coalesce(sum(decode_seconds), 0.0) AS decode_seconds,
+    coalesce(sum(parse_seconds), 0.0) AS parse_seconds,
+    max(queue_seconds) AS longest_gap_seconds,
+    max(kv_len) AS longest_context,
+    max(process_memory_bytes) AS process_memory_bytes,
+    max(peak_memory_bytes) AS peak_memory_bytes
+FROM measured
+
+-- name: gap
+SELECT queue_seconds FROM measured ORDER BY queue_seconds LIMIT 1 OFFSET :place
+
+-- name: by_context
+, ranked AS (
+    SELECT
+        kv_len / :width * :width AS kv_from,
+        completion_tokens, decode_seconds, prefill_tokens, prefill_seconds, tokens_per_second,
+        row_number() OVER (
+            PARTITION BY kv_len / :width ORDER BY tokens_per_second NULLS LAST
+        ) AS place,
+        count(tokens_per_second) OVER (PARTITION BY kv_len / :width) AS size
+    FROM measured
+)
+SELECT
+    kv_from,
+    kv_from + :width - 1 AS kv_to,
+    count(*) AS attempts,
+    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    min(tokens_per_second) FILTER (WHERE 10 * place >= size) AS slow_tenth,
+    min(tokens_per_second) FILTER (WHERE 10 * place >= 9 * size) AS fast_tenth,
+    sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second
+FROM ranked
+GROUP BY kv_from
+ORDER BY kv_from
+
+-- name: by_time
+SELECT
+    at / :width * :width AS at,
+    min((julianday(started_at) - 2440587.5) * 86400.0) AS began,
+    count(DISTINCT job_id) AS jobs,
+    count(*) AS attempts,
+    sum(completion_tokens) AS completion_tokens,
+    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second,
+    sum(queue_seconds) AS queue_seconds,
+    max(process_memory_bytes) AS process_memory_bytes,
+    max(peak_memory_bytes) AS peak_memory_bytes,
+    max(active_memory_bytes) AS active_memory_bytes,
+    max(cache_memory_bytes) AS cache_memory_bytes
+FROM measured
+GROUP BY 1
+ORDER BY 1
+
+-- name: refusals
+SELECT
+    r.retry_reason AS reason,
+    count(*) AS attempts,
+    sum(r.verdict = 'give_up') AS gave_up,
+    sum(EXISTS (
+        SELECT 1 FROM attempts AS next
+        WHERE next.job_id = r.job_id AND next.choice = r.choice AND next.turn = r.turn
+            AND next.step = r.step AND next.attempt = r.attempt + 1 AND next.verdict = 'accept'
+    )) AS next_accepted,
+    sum(r.completion_tokens) AS completion_tokens,
+    sum(r.prefill_seconds + r.decode_seconds) AS model_seconds
+FROM measured AS r
+WHERE r.retry_reason IS NOT NULL
+GROUP BY 1
+ORDER BY attempts DESC, reason
+LIMIT 20
