@@ -57,6 +57,8 @@ def test_jobs_needs_only_msgspec_beyond_the_standard_library() -> None:
         ["status"],
         ["results", "-o", "out.jsonl"],
         ["query", "select count(*) from jobs"],
+        ["timings"],
+        ["report", "-o", "out.html"],
     ],
     ids=lambda a: a[0],
 )

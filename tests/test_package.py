@@ -28,12 +28,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 
 def test_every_source_file_is_in_the_wheel_under_one_name(wheel: zipfile.ZipFile) -> None:
-    packed = {name for name in wheel.namelist() if name.endswith((".py", ".sql"))}
+    packed = {name for name in wheel.namelist() if name.endswith((".py", ".sql", ".jinja"))}
     sources = {
         f"mh_batch/{path.relative_to(ROOT)}"
         for folder in ("worker", "engine", "jobs", "store")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".sql")
+        if path.suffix in (".py", ".sql", ".jinja")
     }
     assert packed == sources
     assert {name.split("/")[0] for name in wheel.namelist()} <= {

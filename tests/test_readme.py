@@ -89,3 +89,10 @@ def test_the_configuration_of_the_readme_is_one_and_has_every_key(tmp_path: Path
     assert read_config(tmp_path) != Config()
     for name in CONFIG_NAMES | ENGINE_NAMES:
         assert re.search(rf"^(\[{name}\]|(# )?{name} =)", text, flags=re.MULTILINE), name
+
+
+def test_the_cookbook_in_the_readme_is_the_one_of_the_program() -> None:
+    from mh_batch.store.cookbook import recipes
+
+    for name, entry in recipes().items():
+        assert f"| `{name}` | {entry.about} |" in README

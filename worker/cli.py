@@ -301,17 +301,81 @@ def show(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(metavar="SQL")],
+    sql: Annotated[str | None, typer.Argument(metavar="[SQL]")] = None,
     db: Db = DEFAULT_DB,
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="NAME", help="A question of the cookbook.")
+    ] = None,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="Name the recipes there are.")
+    ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV with a header.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
 ) -> None:
-    """Run one read-only SQL query on the database."""
+    """Run one read-only SQL query on the database: your own, or one of the cookbook."""
     from . import reading
 
     if csv and json:
         raise InputError("--csv and --json: choose one")
-    reading.print_query(db, sql, "csv" if csv else "json" if json else "table")
+    if [sql is not None, recipe is not None, list_recipes].count(True) != 1:
+        raise InputError("query: give one of SQL, --recipe NAME, --list")
+    if list_recipes:
+        reading.print_recipes()
+    else:
+        chosen = sql if sql is not None else reading.recipe_sql(recipe or "")
+        reading.print_query(db, chosen, "csv" if csv else "json" if json else "table")
+
+
+@app.command()
+def timings(
+    batch: BatchRef = None,
+    db: Db = DEFAULT_DB,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw it as PNG (needs mh-batch[plot]).")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show how fast it went: by context length and by hour, gaps, retries, memory.
+
+    Of all batches if none is named.
+    """
+    from .timings import timings
+
+    with _reader(db) as reader:
+        timings(reader, batch, plot, json)
+
+
+@app.command()
+def report(
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Where the page goes; - is standard output.")
+    ],
+    batch: BatchRef = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Write a batch's night as one HTML page: outcome, pictures, samples, what went wrong.
+
+    Of the latest batch if none is named.
+    """
+    from .report import write_report
+
+    with _reader(db) as reader:
+        write_report(reader, batch, output)
+    if output != "-":
+        _say(f"the page is in {output}")
+
+
+@app.command()
+def explore(
+    db: Db = DEFAULT_DB,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes any that is free.")
+    ] = 8001,
+) -> None:
+    """Browse the database with datasette, read-only, the cookbook at hand; Ctrl-C ends it."""
+    from .explore import explore
+
+    explore(db, port)
 
 
 @app.command()

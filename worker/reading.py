@@ -1,4 +1,4 @@
-"""What the reading commands print: status, a query."""
+"""What the reading commands print: status, a query, the cookbook."""
 
 import csv
 import sys
@@ -11,6 +11,7 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
+from mh_batch.store.cookbook import recipe, recipes
 from mh_batch.store.query import query
 from mh_batch.store.reports import batch_reports, find_batch
 
@@ -39,6 +40,16 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
         when = r.submitted_at[:16].replace("T", " ")
         rows.append([r.id, r.name, r.total, *counts, r.completion_tokens, speed, when])
     print_table(columns, rows)
+
+
+def recipe_sql(name: str) -> str:
+    """Return the SQL of a recipe of the cookbook; raises `UnknownTarget` naming what is near."""
+    return recipe(name).sql
+
+
+def print_recipes() -> None:
+    """Print the cookbook's recipes with the questions they answer."""
+    print_table(("recipe", "question"), [(entry.name, entry.about) for entry in recipes().values()])
 
 
 def print_query(path: Path, sql: str, form: str) -> None:

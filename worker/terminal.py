@@ -1,6 +1,5 @@
 """Text for a terminal: what came from a model or a user cannot steer it."""
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,15 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-UNFOLDED = 1_000_000
+from .visible import visible
 
-# C0 without tab and newline, DEL, C1: what moves a cursor, hides text or sends keys
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+UNFOLDED = 1_000_000
 
 
 def plain(text: str, style: str = "") -> Text:
     """Return text in which control characters are spelled out: `\\x1b` instead of an escape."""
-    return Text(_CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text), style=style)
+    return Text(visible(text), style=style)
 
 
 def console() -> Console:

@@ -32,3 +32,30 @@ def size(number: int) -> str:
 def printable(text: str) -> str:
     """Return `text` on one line and without what would steer a terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def number(value: float | None) -> str:
+    """Return a figure with one decimal while it is small; `-` for `None`."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """Return a share in per cent; `-` of nothing."""
+    if not whole:
+        return "-"
+    share = 100 * part / whole
+    return f"{share:.0f}%" if share >= 10 or share == 0 else f"{share:.1f}%"
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration in the unit that suits it; `-` for `None`."""
+    if value is None:
+        return "-"
+    if value < 1:
+        return f"{1000 * value:.0f} ms" if value >= 0.01 or value == 0 else f"{1000 * value:.1f} ms"
+    if value < 119.95:
+        return f"{value:.1f} s"
+    minutes = round(value / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"

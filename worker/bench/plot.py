@@ -1,22 +1,12 @@
 """A report as a picture: a panel for each kind of curve, and one for the ratios."""
 
-import importlib
-import io
 from typing import Any
 
-from mh_batch.jobs.errors import InputError
+from mh_batch.worker.plotting import new_picture, png
 
 from .report import Report, Series
 
 PANEL_INCHES = (7.0, 4.0)
-
-
-def require_matplotlib() -> None:
-    """Raise `InputError` in one line if matplotlib is not installed."""
-    try:
-        importlib.import_module("matplotlib")
-    except ImportError:
-        raise InputError("--plot needs matplotlib: pip install 'mh-batch[plot]'") from None
 
 
 def panels(series: tuple[Series, ...]) -> dict[tuple[str, str], list[Series]]:
@@ -38,24 +28,18 @@ def bars(report: Report) -> list[tuple[str, float]]:
 
 def draw(report: Report) -> bytes:
     """Return the picture as PNG."""
-    # not pyplot: it would look for a screen
-    from matplotlib.figure import Figure
-
     curves, ratios = panels(report.series), bars(report)
     count = len(curves) + (1 if ratios else 0)
     heights = [1.0] * len(curves) + ([max(1.0, len(ratios) / 14)] if ratios else [])
     width, height = PANEL_INCHES
-    picture = Figure(figsize=(width, height * max(1.0, sum(heights))), layout="constrained")
-    setup = report.setup
-    picture.suptitle(f"mh-batch bench: {setup.model} on {setup.device}")
+    title = f"mh-batch bench: {report.setup.model} on {report.setup.device}"
+    picture = new_picture(width, height * max(1.0, sum(heights)), title)
     axes = picture.subplots(max(1, count), squeeze=False, height_ratios=heights or [1.0])[:, 0]
     for axis, ((scenario, y_label), group) in zip(axes, curves.items(), strict=False):
         _curves(axis, scenario, y_label, group)
     if ratios:
         _bars(axes[-1], ratios)
-    out = io.BytesIO()
-    picture.savefig(out, format="png", dpi=120)
-    return out.getvalue()
+    return png(picture)
 
 
 def _curves(axis: Any, scenario: str, y_label: str, group: list[Series]) -> None:

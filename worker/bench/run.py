@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mh_batch.jobs.errors import InputError, JobError
 from mh_batch.jobs.near import nearest
+from mh_batch.worker.plotting import require_matplotlib
 
 from . import compare, options, plot, position, prefix, speed, table
 from .bench import Bench, Found
@@ -172,7 +173,7 @@ def _setup(bench: Bench, request: Request) -> Setup:
 def _check(outputs: Outputs) -> Report | None:
     """Return the former report to compare with, if any; refuse now what would fail at the end."""
     if outputs.plot is not None:
-        plot.require_matplotlib()
+        require_matplotlib()
     for path in (outputs.json, outputs.plot, outputs.note):
         if path is not None and not path.resolve().parent.is_dir():
             raise InputError(f"{path}: no such folder")

@@ -1,0 +1,47 @@
+"""A night that several test files look back at: drained once, on the demo model."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from command_line import mh_batch
+
+EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jsonl"
+HOSTILE = "What is 2 + 3? <script>alert('x')</script> \x1b[31mred\x07 & \u202eback"
+TROUBLE: list[dict[str, object]] = [
+    {"custom_id": "hostile", "prompt": HOSTILE},
+    {"custom_id": "count", "prompt": "Count from 1 to 200.", "max_tokens": 40, "max_attempts": 2},
+    {
+        "custom_id": "long",
+        "turns": [f"What is {n} + 9?" for n in range(11, 15)],
+        "history_tokens": 40,
+    },
+    {"custom_id": "too-long", "prompt": "word " * 600, "max_context_tokens": 256},
+]
+# a death of the model cannot be had on demand without a hook in the program
+CRASH = """
+INSERT INTO crashes
+    (job_id, choice, turn, step, attempt, run_id, at, phase, signal, exit_code, stderr_tail)
+SELECT id, 0, 1, 0, 1, 1, '2026-01-01T03:00:00.000Z', 'decode', 6, NULL, 'command buffer <lost>'
+FROM jobs WHERE custom_id = 'count'
+"""
+
+
+@pytest.fixture(scope="session")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose database holds batch 1 (`example`, all done) and batch 2 (`trouble`).
+
+    Of `trouble` two jobs are done, one of them without its oldest turns, one is incomplete after
+    a retry, one failed. A death of the model is on record.
+    """
+    folder = tmp_path_factory.mktemp("night")
+    lines = "".join(json.dumps(line) + "\n" for line in TROUBLE)
+    (folder / "trouble.jsonl").write_text(lines)
+    mh_batch(folder, "submit", str(EXAMPLE), "trouble.jsonl", "--set", "max_tokens=64")
+    mh_batch(folder, "work", "--model", "demo", code=1)
+    db = sqlite3.connect(folder / "mh-batch.db")
+    with db:
+        db.execute(CRASH)
+    db.close()
+    return folder

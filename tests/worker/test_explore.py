@@ -1,0 +1,84 @@
+"""`mh-batch explore`: what it tells datasette, and datasette itself where it is installed."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from command_line import MAIN, mh_batch
+
+from mh_batch.jobs.errors import InputError
+from mh_batch.store.cookbook import recipes
+from mh_batch.worker.explore import command, explore, metadata
+
+INSTALLED = importlib.util.find_spec("datasette") is not None
+
+
+def test_the_cookbook_is_at_hand_under_the_name_of_the_database() -> None:
+    queries = metadata("my-night")["databases"]["my-night"]["queries"]
+    assert list(queries) == list(recipes())
+    assert queries["slowest"]["title"] == recipes()["slowest"].about
+    assert queries["slowest"]["sql"] == recipes()["slowest"].sql
+
+
+def test_datasette_serves_the_file_as_it_changes_and_only_to_this_machine() -> None:
+    words = command(Path("/nights/mh-batch.db"), 8123)
+    assert words[:5] == [sys.executable, "-P", "-m", "datasette", "serve"]
+    assert words[5] == "/nights/mh-batch.db"
+    assert "--immutable" not in words
+    pairs = list(pairwise(words))
+    assert {("--host", "127.0.0.1"), ("--port", "8123"), ("--metadata", "-")} <= set(pairs)
+    assert ("allow_download", "off") in pairs
+
+
+@pytest.mark.skipif(INSTALLED, reason="datasette is installed")
+def test_without_datasette_the_cure_is_named(night: Path) -> None:
+    error = mh_batch(night, "explore", code=2).stderr
+    assert error == "mh-batch: explore needs datasette: pip install 'mh-batch[explore]'\n"
+
+
+def test_a_path_that_datasette_would_misread_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
+    with pytest.raises(InputError, match="cannot open a path with # "):
+        explore(tmp_path / "night#1.db", 0)
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_no_database_is_one_clear_line(tmp_path: Path) -> None:
+    assert "submit FILE" in mh_batch(tmp_path, "explore", code=3).stderr
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_datasette_answers_a_recipe_and_refuses_to_write_or_to_give_the_file_away(
+    night: Path,
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "explore", "--port", "0"],
+        cwd=night,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if "running on" in line)
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found is not None
+        with urllib.request.urlopen(f"{found[0]}/mh-batch/crashes.json?_shape=array") as answer:
+            (crash,) = json.load(answer)
+        assert crash["custom_id"] == "count"
+        for path in ("mh-batch.db", "mh-batch.json?sql=delete+from+jobs"):
+            with pytest.raises(urllib.error.HTTPError):
+                urllib.request.urlopen(f"{found[0]}/{path}")
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
