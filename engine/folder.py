@@ -22,7 +22,7 @@ def find_here(name: str) -> Path | None:
 
     Raises `ModelNotLoaded` for a name that cannot be one. Nothing is fetched.
     """
-    return find_local(name) or _downloaded(name)
+    return find_local(name) or downloaded(name)
 
 
 def find_local(name: str) -> Path | None:
@@ -42,13 +42,13 @@ def find_local(name: str) -> Path | None:
     return None
 
 
-def _downloaded(name: str) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def downloaded(name: str) -> Path | None:
+    """Return what the hub's cache holds under a hub name, `None` if nothing. Nothing is fetched."""
+    from huggingface_hub import snapshot_download  # here, because most models need none
 
     try:
         return Path(snapshot_download(name, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except (OSError, ValueError):
         return None
 
 

@@ -14,6 +14,7 @@ from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.generation import Parse, StopReason
 
 from .adapter import Adapter
+from .folder import downloaded
 from .harmony import HarmonyAdapter
 from .native import NativeAdapter
 from .stops import cut_answer
@@ -79,12 +80,9 @@ def _folder(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download  # here, because the other adapter needs none
-
-    try:
-        return Path(snapshot_download(model, local_files_only=True))
-    except (OSError, ValueError) as error:
+    if (kept := downloaded(model)) is None:
         raise ModelNotLoaded(
             f"{model}: reading its answers again takes its tokeniser, and its folder is not on "
             "this machine; load the model once, or put the folder back"
-        ) from error
+        )
+    return kept

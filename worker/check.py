@@ -5,7 +5,9 @@ judge it, and memory stays flat; then every prompt is rendered in the model proc
 no weights for that.
 """
 
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -30,6 +32,9 @@ from .conversation import ConversationRun, Generate
 from .frames import Measured
 from .model_client import COMMAND, ModelClient, start_model
 from .submission import open_source, submit_stream
+from .wording import count
+
+TELL_SECONDS = 10.0
 
 STAND_IN = Message("assistant", "x")
 """Takes the place of an answer that is not there yet: the prompt is at least that long."""
@@ -39,12 +44,14 @@ async def check(
     stream: BinaryIO,
     batch: NewBatch,
     past_of: Callable[[str], Past | None],
+    on_line: Callable[[int], None] = lambda _: None,
     command: tuple[str, ...] = COMMAND,
 ) -> Report:
     """Measure every line of a stream and report; `past_of` tells what a model did so far.
 
-    `command` starts the model process. Raises `BadLines` as a submit would, `NoModel` if neither a
-    line nor the batch names a model, and `ModelNotLoaded` if there is none of that name.
+    `on_line` is told how many lines are done, `command` starts the model process. Raises
+    `BadLines` as a submit would, `NoModel` if neither a line nor the batch names a model, and
+    `ModelNotLoaded` if there is none of that name.
     """
     report = Report(batch.source, past_of)
     with tempfile.TemporaryDirectory(prefix="mh-batch-check-") as folder:
@@ -52,8 +59,9 @@ async def check(
         try:
             landed = submit_stream(db, stream, batch)
             async with start_model(Path(folder) / "model.log", command) as client:
-                for line in landed_lines(db, landed.batch_id):
+                for done, line in enumerate(landed_lines(db, landed.batch_id), start=1):
                     await _check_line(client, batch, line, report)
+                    on_line(done)
         finally:
             db.close()
     return report
@@ -132,7 +140,20 @@ def report_on(batch: NewBatch, db: Path) -> Report:
     Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
     """
     with open_source(batch.source) as stream, past_in(db) as past_of:
-        return anyio.run(check, stream, batch, past_of)
+        return anyio.run(check, stream, batch, past_of, _teller())
+
+
+def _teller() -> Callable[[int], None]:
+    """Return what says every few seconds how many lines are done, for files that take long."""
+    last = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL_SECONDS:
+            last = time.monotonic()
+            print(f"{count(done, 'line')} so far", file=sys.stderr, flush=True)
+
+    return tell
 
 
 @contextmanager

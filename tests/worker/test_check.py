@@ -16,7 +16,7 @@ from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.store.past import Past
-from mh_batch.worker.check import check, past_in
+from mh_batch.worker.check import check, past_in, report_on
 from mh_batch.worker.check_report import SHOWN_LINES, Report, Weight
 from mh_batch.worker.conversation import ConversationRun, Generate
 
@@ -29,8 +29,10 @@ async def report(*lines: dict[str, object], model: str | None = "demo", **settin
     """Check these lines and return what is printed."""
     stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
     batch = NewBatch("f", "f.jsonl", apply(Settings(), settings), model)
+    done: list[int] = []
     with anyio.fail_after(120):
-        found = await check(stream, batch, lambda _: None)
+        found = await check(stream, batch, lambda _: None, done.append)
+    assert done == [*range(1, len(lines) + 1)]
     return "\n".join(found.lines())
 
 
@@ -124,3 +126,14 @@ def test_a_past_is_read_from_the_database_if_there_is_one(tmp_path: Path) -> Non
     open_store(tmp_path / "mh-batch.db").close()
     with past_in(tmp_path / "mh-batch.db") as past_of:
         assert past_of("demo") is None
+
+
+def test_a_long_file_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.check.TELL_SECONDS", 0.0)
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    batch = NewBatch("in", str(path), Settings(), "demo")
+    assert report_on(batch, tmp_path / "nowhere.db").all_fit
+    assert capsys.readouterr().err.splitlines() == ["1 line so far", "2 lines so far"]

@@ -307,7 +307,7 @@ async def test_a_job_left_running_by_a_dead_worker_is_taken_up_again(site: Site)
     db.conn.commit()
     db.close()
     await site.drain()
-    assert "1 job(s) requeued" in site.notes.said.getvalue()
+    assert "1 job requeued" in site.notes.said.getvalue()
     assert site.rows("select status from jobs order by id") == [("done",)]
 
 

@@ -1,13 +1,12 @@
 """All checks in order, and their findings as people and as programs read them."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..terminal import console, plain
 from ..wording import count
 from .database import database
 from .finding import Finding, Site, Verdict
@@ -18,7 +17,6 @@ Check = Callable[[Site], Iterator[Finding]]
 
 CHECKS: tuple[Check, ...] = (versions, device, vocabulary, model, database, space)
 
-UNFOLDED = 1_000_000
 STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
 
 
@@ -40,19 +38,18 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print a line a finding with its cure below it, and how many are not well."""
-    # a pipe has no width to fold at
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
     for finding in findings:
-        told = Text(finding.text)
+        told = plain(finding.text)
         if finding.cure:
             told.append(f"\n{finding.cure}", style="dim")
         verdict = Text(finding.verdict, style=STYLES[finding.verdict])
-        table.add_row(verdict, Text(finding.subject), told)
-    console.print(table)
-    console.print(Text(conclusion(findings)))
+        table.add_row(verdict, plain(finding.subject), told)
+    out = console()
+    out.print(table)
+    out.print(plain(conclusion(findings)))
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
