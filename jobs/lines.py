@@ -1,6 +1,7 @@
 """A JSONL file as a stream of checked jobs; memory does not grow with the file."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -8,11 +9,14 @@ import msgspec
 
 from .errors import BadLine, InputError
 from .record import JobLine
-from .shapes import BadField, shape
+from .shapes import KNOWN_KEYS, BadField, shape
+from .sound import flaw
 
 MAX_ID_CHARS = 512
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class LineReader:
@@ -73,7 +77,8 @@ def _is_utf8(line: bytes) -> bool:
 def read_line(number: int, line: bytes) -> JobLine | BadLine:
     """Decode one line; what is wrong with it is a value, never an exception."""
     try:
-        line.decode("utf-8")
+        if (reason := flaw(line.decode("utf-8"), KNOWN_KEYS)) is not None:
+            return BadLine(number, reason)
         fields = _top_level.decode(line)
         shaped = shape(fields)
         custom_id = _custom_id(fields, number)
@@ -84,8 +89,6 @@ def read_line(number: int, line: bytes) -> JobLine | BadLine:
         return BadLine(number, f"not a JSON object: {error}")
     except msgspec.DecodeError as error:
         return BadLine(number, f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
-    except RecursionError:
-        return BadLine(number, "nested too deep")
     except BadField as error:
         return BadLine(number, str(error))
     metadata = None
@@ -101,11 +104,11 @@ def _custom_id(fields: dict[str, msgspec.Raw], number: int) -> str:
     if raw is None:
         return f"line-{number}"
     try:
-        custom_id: str = msgspec.json.decode(raw, type=str)
+        custom_id = _text.decode(raw)
     except msgspec.DecodeError as error:
         raise BadField(f"custom_id: {error}") from None
     if not 0 < len(custom_id) <= MAX_ID_CHARS:
         raise BadField(f"custom_id: must have 1 to {MAX_ID_CHARS} characters")
-    if any(ord(c) < 32 for c in custom_id):
+    if _CONTROL.search(custom_id):
         raise BadField("custom_id: holds a control character")
     return custom_id

@@ -15,7 +15,9 @@ from .near import nearest
 LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]
 Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
-Positive = Annotated[int, Meta(ge=1)]
+# far beyond any use, and small enough to be grown by a retry and kept by SQLite
+MOST = 2**31 - 1
+Positive = Annotated[int, Meta(ge=1, le=MOST)]
 Bytes = Annotated[int, Meta(ge=0)]
 TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
@@ -40,7 +42,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: Positive = 4096
     temperature: Annotated[float, Meta(ge=0.0, le=2.0)] = 1.0
     top_p: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Meta(ge=0)] = 0
+    top_k: Annotated[int, Meta(ge=0, le=MOST)] = 0
     min_p: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     xtc_probability: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     xtc_threshold: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.1
@@ -77,8 +79,8 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     max_context_tokens: Positive | None = None
     history_tokens: Positive | None = None
-    max_kv_size: Annotated[int, Meta(ge=32)] | None = None
-    kv_keep: Annotated[int, Meta(ge=0)] = 4
+    max_kv_size: Annotated[int, Meta(ge=32, le=MOST)] | None = None
+    kv_keep: Annotated[int, Meta(ge=0, le=MOST)] = 4
     prefill_step: Annotated[int, Meta(ge=16, le=65536)] = 512
 
 

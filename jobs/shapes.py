@@ -6,7 +6,7 @@ ShareGPT (`conversations`). An error names the field as the user wrote it.
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -20,6 +20,8 @@ from .settings import NAMES, Settings, apply
 Fields = Mapping[str, msgspec.Raw]
 Choices = Annotated[int, Meta(ge=1, le=128)]
 
+MAX_MODEL_CHARS = 4096
+
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
 ALIASES = {"max_completion_tokens": "max_tokens"}
 SETTING_KEYS = NAMES | frozenset(ALIASES)
@@ -27,6 +29,7 @@ REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
 LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
 BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
+KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS
 
 # Parameters of OpenAI's body that would change the result and that this program does not have:
 # each with the values that ask for nothing. Anything else is refused, never silently ignored.
@@ -233,6 +236,8 @@ def _build(
     model = _decode(fields, "model", str | None, f"{prefix}model")
     if model == "":
         raise BadField(f"{prefix}model: empty")
+    if model is not None and (len(model) > MAX_MODEL_CHARS or not model.isprintable()):
+        raise BadField(f"{prefix}model: no name of a model")
     request = Request(
         messages,
         turns,
@@ -291,8 +296,16 @@ def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: 
 
 def _settings(fields: Fields, prefix: str) -> dict[str, Any]:
     """Return the settings a line sets itself, checked; null means unset."""
+    keys = fields.keys() & SETTING_KEYS
+    return dict(_checked_settings(tuple((key, bytes(fields[key])) for key in sorted(keys)), prefix))
+
+
+# the lines of a file mostly set the same values, and checking them costs more than the rest
+@lru_cache(maxsize=256)
+def _checked_settings(items: tuple[tuple[str, bytes], ...], prefix: str) -> dict[str, Any]:
+    fields = {key: msgspec.Raw(raw) for key, raw in items}
     values: dict[str, Any] = {}
-    for key in fields.keys() & SETTING_KEYS:
+    for key in fields:
         value = _decode(fields, key, Any)
         name = ALIASES.get(key, key)
         if value is None:

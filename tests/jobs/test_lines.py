@@ -144,7 +144,28 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
         (b"[1]", "not a JSON object: "),
         (b'"text"', "not a JSON object: "),
         (b'{"prompt": "a\xff"}', "not UTF-8: byte 0xff at column 14"),
-        (b'{"prompt": ' + b"[" * 100_000, "nested too deep"),
+        (b'{"prompt": ' + b"[" * 100_000, "prompt: nested more than 128 deep"),
+        (b'{"prompt": "x", "m": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "m: nested more than"),
+        (b'{"body": {"messages": [], "m": ' + b'{"a":' * 200, "body.m: nested more than 128 deep"),
+        (b'{"prompt": "a", "prompt": "b"}', "prompt: the key is there twice"),
+        (b'{"custom_id": "a", "prompt": "b", "custom_id": "c"}', "custom_id: the key is there"),
+        (b'{"prompt": "a", "mine": 1, "mine": 2}', "mine: the key is there twice"),
+        (b'{"body": {"messages": [], "messages": []}}', "body.messages: the key is there twice"),
+        (b'{"body": {"messages": [], "my": 1, "my": 1}}', "body.my: the key is there twice"),
+        (
+            b'{"messages": [{"role": "user", "content": "a", "content": "b"}]}',
+            "messages[0].content: the key is there twice",
+        ),
+        (b'{"prompt": "\\ud800"}', "prompt: half of a character"),
+        (b'{"messages": [{"role": "user", "content": "\\udfff"}]}', "messages[0].content: half"),
+        (b'{"prompt": "x", "m": {"k": ["\\ud83d"]}}', "m.k[0]: half of a character"),
+        (b'{"prompt": "x", "m": {"\\ud83d": 1}}', "m: a key with half of a character"),
+        (b'{"prompt": "x", "m": "\t"}', "not JSON: Invalid control character at"),
+        (b'{"prompt": "x", "max_tokens": 9223372036854775808}', "max_tokens: "),
+        (b'{"prompt": "x", "seed": 18446744073709551616}', "seed: "),
+        (b'{"prompt": "x", "temperature": 1e400}', "temperature: "),
+        (b'{"prompt": "x", "logit_bias": {"1": 1e400}}', "logit_bias"),
+        (b'{"prompt": "x", "model": "a\\u0000b"}', "model: no name"),
         ({"x": 1}, "no known shape"),
         ({"prompts": "x"}, "prompts: did you mean prompt?"),
         ({"prompt": "x", "messages": HI}, "messages and prompt: which one"),
@@ -215,6 +236,56 @@ def test_metadata_keeps_numbers_as_they_were_written() -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_job_or_a_refusal_never_an_exception(line: bytes) -> None:
     assert isinstance(read_line(1, line), JobLine | BadLine)
+
+
+def test_a_key_twice_inside_of_metadata_is_data() -> None:
+    read = read_line(1, b'{"prompt": "x", "m": {"a": 1, "a": 2}}')
+    assert isinstance(read, JobLine)
+    assert bytes(read.metadata or b"") == b'{"m":{"a": 1, "a": 2}}'
+
+
+@pytest.mark.parametrize(
+    "custom_id",
+    ["../../etc/x", "<|im_end|>", "a b", "-", "$(x)", "\u202eabc", "'; drop table jobs"],
+)
+def test_a_custom_id_is_mere_data(custom_id: str) -> None:
+    assert job({"custom_id": custom_id, "prompt": "x"}).custom_id == custom_id
+
+
+def test_large_lines_are_read() -> None:
+    long = "word " * 2_000_000
+    assert job({"prompt": long}).request.messages[0].content == long
+    turns = [{"role": role, "content": "x"} for role in ("user", "assistant")] * 5_000
+    assert len(job({"messages": [*turns, *HI]}).request.messages) == 10_001
+
+
+def test_a_pair_of_surrogates_is_one_character() -> None:
+    read = read_line(1, b'{"prompt": "\\ud83d\\ude00"}')
+    assert isinstance(read, JobLine)
+    assert read.request.messages[0].content == "\U0001f600"
+
+
+@given(
+    st.lists(st.sampled_from(["prompt", "my", "other"]), min_size=1, max_size=5),
+    st.sampled_from(["{%s}", '{"body": {"messages": [], %s}}', ' {"x": "{}[]", %s}']),
+    st.sampled_from([", ", ","]),
+)
+def test_any_key_twice_is_named(keys: list[str], form: str, comma: str) -> None:
+    line = form % comma.join(f'"{key}": "a\\"b"' for key in keys)
+    read = read_line(1, line.encode())
+    twice = [key for n, key in enumerate(keys) if key in keys[:n]]
+    named = isinstance(read, BadLine) and "the key is there twice" in read.reason
+    assert named == bool(twice)
+    if isinstance(read, BadLine) and twice:
+        assert read.reason.split(":")[0].removeprefix("body.") == twice[0]
+
+
+@given(st.integers(1, 200), st.booleans(), st.text(alphabet='[]{}"\\\\', max_size=20))
+def test_nesting_is_measured_outside_of_texts_only(depth: int, bracket: bool, text: str) -> None:
+    opening, closing = ("[", "]") if bracket else ('{"k":', "}")
+    value = opening * depth + json.dumps(text) + closing * depth
+    read = read_line(1, f'{{"t": {json.dumps(text * 50)}, "prompt": "x", "m": {value}}}'.encode())
+    assert isinstance(read, JobLine) == (depth < 128)
 
 
 json_values = st.recursive(

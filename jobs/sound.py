@@ -1,0 +1,131 @@
+"""What JSON allows and a line must not have: keys twice, half characters, bottomless nesting.
+
+A decoder takes the last of two equal keys, or stops somewhere with a message of its own; here each
+is told with its field.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+MAX_DEPTH = 128
+"""How deep objects and arrays may be nested, the line itself included."""
+
+_LONGEST_NAME = 80
+
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_NESTING = re.compile(rf"{_STRING}|[\[{{]|[\]}}]", re.DOTALL)
+_MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+Path = tuple[str | int, ...]
+
+
+class _Twice(Exception):
+    """Some object of the line has a key twice."""
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object with its keys as they stand, equal ones too."""
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    # a dictionary made from pairs costs less than any other way to count different keys
+    if len(dict(pairs)) != len(pairs):
+        raise _Twice
+
+
+# numbers stay text: one of 10,000 digits is data, and no work
+_scan = json.JSONDecoder(object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str).scan_once
+_read = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str, parse_float=str).scan_once
+
+
+def flaw(text: str, known: frozenset[str]) -> str | None:
+    """Return what is wrong with the JSON `text`, its field first; `None` if nothing is.
+
+    Inside of fields that are not `known` keys may repeat: those are handed through as they were
+    written.
+    """
+    # an object or array takes a bracket, so few brackets are shallow: no look at the rest
+    if text.count("{") + text.count("[") > MAX_DEPTH and (deep := _too_deep(text)) is not None:
+        return deep
+    begin = len(text) - len(text.lstrip())
+    doubtful = _MAYBE_SURROGATE.search(text) is not None
+    try:
+        _scan(text, begin)
+    except _Twice:
+        doubtful = True
+    except json.JSONDecodeError as error:
+        return f"not JSON: {error.msg} at column {error.pos + 1}"
+    except StopIteration:
+        return "not JSON: no value"
+    if not doubtful:
+        return None
+    try:
+        tree, _ = _read(text, begin)
+    except (json.JSONDecodeError, StopIteration) as error:
+        return f"not JSON: {error}"
+    return next(_flaws(tree, known), None)
+
+
+def _flaws(tree: Any, known: frozenset[str]) -> Iterator[str]:
+    """Yield keys that come twice and texts with half a character, in the order of the line."""
+    waiting: list[tuple[Path, Any, bool]] = [((), tree, True)]
+    while waiting:
+        path, value, strict = waiting.pop()
+        if isinstance(value, str):
+            if _SURROGATE.search(value):
+                yield f"{name(path)}: half of a character (a lone surrogate such as \\ud800)"
+        elif isinstance(value, _Pairs):
+            seen: set[str] = set()
+            for key, _ in value:
+                if _SURROGATE.search(key):
+                    yield f"{name(path)}: a key with half of a character (a lone surrogate)"
+                if strict and key in seen:
+                    yield f"{name((*path, key))}: the key is there twice"
+                seen.add(key)
+            waiting += [
+                ((*path, key), item, strict and _is_ours((*path, key), known))
+                for key, item in reversed(value)
+            ]
+        elif isinstance(value, list):
+            items = list(enumerate(value))
+            waiting += [((*path, i), item, strict) for i, item in reversed(items)]
+
+
+def _is_ours(path: Path, known: frozenset[str]) -> bool:
+    """Whether keys below `path` are fields that we read: of the line, or of its body."""
+    if len(path) == 1:
+        return path[0] in known
+    return path[:1] != ("body",) or len(path) > 2 or path[1] in known
+
+
+def _too_deep(text: str) -> str | None:
+    """Return the field that is nested beyond `MAX_DEPTH`, `None` if none is."""
+    depth = 0
+    keys = ["", ""]
+    for found in _NESTING.finditer(text):
+        token = found[0]
+        if token in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                path = keys if keys[0] == "body" else keys[:1]
+                return f"{name(tuple(path))}: nested more than {MAX_DEPTH} deep"
+        elif token in "]}":
+            depth -= 1
+        elif depth in (1, 2):
+            keys[depth - 1] = token[1:-1]
+    return None
+
+
+def name(path: Path) -> str:
+    """Return a path as people write it, `messages[2].content`; a long key is cut."""
+    told = ""
+    for part in path:
+        if isinstance(part, int):
+            told += f"[{part}]"
+            continue
+        shown = part if len(part) <= _LONGEST_NAME else f"{part[:_LONGEST_NAME]}…"
+        told += f".{shown}" if told else shown
+    return told.encode("utf-8", "backslashreplace").decode() or "the line"
