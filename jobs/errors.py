@@ -6,6 +6,7 @@
     ├── InputError (2)              the command or its input is wrong
     │   ├── SettingsError           an unknown setting, or a value out of range
     │   ├── BadLines                lines of a file, each with its number, field and reason
+    │   ├── AlreadySubmitted        the file is in the queue, or was
     │   └── UnknownTarget           no such batch or job
     ├── EnvironmentFault (3)        the machine is not ready: nothing was lost, try again
     │   ├── NoModel                 no model was named anywhere
@@ -14,6 +15,7 @@
     │   ├── ModelProcessDied        the process that holds the model is gone
     │   ├── StoreUnusable           not a database, a newer one, a full disk, no rights
     │   └── WorkerRunning           another worker holds the lock
+    ├── Interrupted (1)             somebody stopped the command; nothing was changed
     └── JobError                    one job cannot be done; the queue goes on
         └── PromptTooLong           its last message does not fit the context
 """
@@ -62,6 +64,14 @@ class BadLines(InputError):
         super().__init__("\n".join(shown))
 
 
+class AlreadySubmitted(InputError):
+    """A file with the same bytes, of hash `source_sha256`, is a batch already."""
+
+    def __init__(self, message: str, source_sha256: str) -> None:
+        self.source_sha256 = source_sha256
+        super().__init__(message)
+
+
 class UnknownTarget(InputError):
     """No batch or job has the name or number given."""
 
@@ -101,6 +111,10 @@ class StoreUnusable(EnvironmentFault):
 
 class WorkerRunning(EnvironmentFault):
     """Another worker holds the lock of this database."""
+
+
+class Interrupted(MhBatchError):
+    """Somebody stopped a command that leaves nothing behind."""
 
 
 class JobError(MhBatchError):

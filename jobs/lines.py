@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
 import msgspec
@@ -13,6 +14,8 @@ from .shapes import KNOWN_KEYS, BadField, shape
 from .sound import flaw
 
 MAX_ID_CHARS = 512
+MAX_LINE_BYTES = 64 << 20
+"""What is longer is no line of a job, and would not leave memory flat."""
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
@@ -22,14 +25,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class LineReader:
     """Reads the lines of one file as `JobLine` or `BadLine`, hashing what it read.
 
-    After the last line `sha256` is the hash of the whole file, `bytes_read` its size and `lines`
-    the number of lines that were not blank.
+    `raw` is the line that the last one was read from. After the last line `sha256` is the hash of
+    the whole file, `bytes_read` its size and `lines` the number of lines that were not blank.
     """
 
     def __init__(self, stream: BinaryIO, source: str) -> None:
         self.source = source
         self.bytes_read = 0
         self.lines = 0
+        self.raw = b""
         self._stream = stream
         self._hash = hashlib.sha256()
 
@@ -41,11 +45,19 @@ class LineReader:
     def __iter__(self) -> Iterator[JobLine | BadLine]:
         """Yield a job or a refusal for every line that is not blank.
 
-        Raises `InputError` for a file with no lines at all, or one that is not text.
+        Raises `InputError` for a file with no lines at all, one that is not text, or one whose
+        lines have no end.
         """
-        for number, line in enumerate(self._stream, start=1):
+        read = partial(self._stream.readline, MAX_LINE_BYTES + 1)
+        for number, line in enumerate(iter(read, b""), start=1):
+            if len(line) > MAX_LINE_BYTES:
+                raise InputError(
+                    f"{self.source}:{number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
+                    "one object a line is needed"
+                )
             self._hash.update(line)
             self.bytes_read += len(line)
+            self.raw = line
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
                 self._check_text(line)

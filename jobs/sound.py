@@ -7,6 +7,7 @@ is told with its field.
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 MAX_DEPTH = 128
@@ -37,8 +38,8 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 
 
 # numbers stay text: one of 10,000 digits is data, and no work
-_scan = json.JSONDecoder(object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str).scan_once
-_read = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str, parse_float=str).scan_once
+_scan = json.JSONDecoder(object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str).raw_decode
+_read = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str, parse_float=str).raw_decode
 
 
 def flaw(text: str, known: frozenset[str]) -> str | None:
@@ -50,22 +51,19 @@ def flaw(text: str, known: frozenset[str]) -> str | None:
     # an object or array takes a bracket, so few brackets are shallow: no look at the rest
     if text.count("{") + text.count("[") > MAX_DEPTH and (deep := _too_deep(text)) is not None:
         return deep
-    begin = len(text) - len(text.lstrip())
-    doubtful = _MAYBE_SURROGATE.search(text) is not None
     try:
-        _scan(text, begin)
-    except _Twice:
-        doubtful = True
+        return _first_flaw(text, known)
     except json.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at column {error.pos + 1}"
-    except StopIteration:
-        return "not JSON: no value"
-    if not doubtful:
-        return None
-    try:
-        tree, _ = _read(text, begin)
-    except (json.JSONDecodeError, StopIteration) as error:
-        return f"not JSON: {error}"
+        return f"not JSON: {error.msg.removesuffix(' at')} at column {error.pos + 1}"
+
+
+def _first_flaw(text: str, known: frozenset[str]) -> str | None:
+    begin = len(text) - len(text.lstrip())
+    with suppress(_Twice):
+        _scan(text, begin)
+        if not _MAYBE_SURROGATE.search(text):
+            return None
+    tree, _ = _read(text, begin)
     return next(_flaws(tree, known), None)
 
 

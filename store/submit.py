@@ -10,12 +10,13 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Request
-from mh_batch.jobs.errors import BadLine, StoreUnusable
+from mh_batch.jobs.errors import AlreadySubmitted, BadLine, StoreUnusable
 from mh_batch.jobs.prefix import prefix_key
 from mh_batch.jobs.record import JobLine, NewBatch
 
 from .clock import now
 from .connection import immediate, location
+from .known import known_batches
 from .lock import beside
 
 CHUNK_ROWS = 2_000
@@ -41,6 +42,7 @@ ON CONFLICT (batch_id, custom_id) DO NOTHING
 """
 _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
+_STATE = "SELECT state FROM batches WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
 _LANDED = """
 SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position
@@ -71,7 +73,6 @@ class Submission:
         self._db = db
         self._batch = batch
         self._presence = presence
-        self._published = False
 
     @classmethod
     def begin(cls, db: Database, batch: NewBatch) -> Self:
@@ -112,16 +113,24 @@ class Submission:
             refused += self._write(chunk, rows)
         return refused
 
-    def publish(self, source_sha256: str) -> int:
+    def publish(self, source_sha256: str, *, only_new: bool = False) -> int:
         """Make the batch visible, in one small transaction; return how many jobs it holds.
 
-        When this returns, all of it is on disk.
+        When this returns, all of it is on disk. With `only_new` it raises `AlreadySubmitted` if
+        another batch came of a file with the same hash, also one that landed meanwhile.
         """
         self._db.conn.executescript(_SETTLED_PRAGMAS)
         with immediate(self._db):
+            if only_new:
+                refuse_known(self._db, source_sha256, self._batch)
             self._db.conn.execute(_PUBLISH, (source_sha256, self.count, self.batch_id))
-        self._published = True
         return self.count
+
+    @property
+    def published(self) -> bool:
+        """Whether the batch is visible, by the database itself: a signal may come in between."""
+        row = self._db.conn.execute(_STATE, (self.batch_id,)).fetchone()
+        return row is not None and row[0] == "ready"
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +142,7 @@ class Submission:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if not self._published:
+            if not self.published:
                 _delete(self._db, self.batch_id)
         except StoreUnusable:
             # what stopped the submission matters more; the rows are invisible, and purged later
@@ -179,6 +188,21 @@ class Submission:
                 reason = f"custom_id: {line.custom_id!r} is already that of line {first}"
                 refused.append(BadLine(line.number, reason))
         return refused
+
+
+def refuse_known(db: Database, source_sha256: str, batch: NewBatch) -> None:
+    """Raise `AlreadySubmitted` if a batch came of a file with this hash."""
+    known = known_batches(db, source_sha256)
+    if not known:
+        return
+    latest = known[0]
+    other = latest.differences(batch)
+    settings = f" with other settings ({'; '.join(other)})" if other else ""
+    raise AlreadySubmitted(
+        f"{batch.source}: already submitted as batch {latest.id} ({latest.name}) at "
+        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more",
+        source_sha256,
+    )
 
 
 def purge_abandoned(db: Database) -> int:

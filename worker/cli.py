@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .artifacts import Keep
     from .results import Export
+    from .submission import Rules
     from .work import Outcome, Work
 
 app = typer.Typer(
@@ -64,6 +65,9 @@ Order = Annotated[
     typer.Option(
         "--order", help="submission, or prefix: claim jobs together that begin alike (faster)."
     ),
+]
+Again = Annotated[
+    bool, typer.Option("--again", help="Submit a file that is a batch already as another one.")
 ]
 AllowSleep = Annotated[
     bool, typer.Option("--allow-sleep", help="Do not keep a Mac awake meanwhile.")
@@ -119,10 +123,18 @@ def submit(
     check: Annotated[
         bool, typer.Option("--check", help="Queue nothing; tell what would not fit, and how long.")
     ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
+    ] = False,
+    again: Again = False,
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
 
+    from .submission import Rules
+
+    rules = Rules(skip_bad, again)
     settings = _settings(profile, assignments)
     all_fit = True
     for source in files:
@@ -137,7 +149,7 @@ def submit(
         if check:
             all_fit = _check(db, batch) and all_fit
         else:
-            _submit(db, batch)
+            _submit(db, batch, rules)
     _exit(0 if all_fit else 1)
 
 
@@ -192,24 +204,30 @@ def run(
     order: Order = "submission",
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
+    again: Again = False,
 ) -> None:
-    """Submit FILE, work until the queue is empty, write the results."""
+    """Submit FILE, work until the queue is empty, write the results.
+
+    A second time it goes on with the batch that FILE is already.
+    """
     from mh_batch.jobs.record import NewBatch
 
     from .results import Export, check_export
+    from .submission import Rules
 
     export = Export(output, form)
     check_export(export, db, *([] if file == "-" else [file]))
     settings, task = _settings(profile, assignments), _task(db, model, artifacts)
     name = "stdin" if file == "-" else Path(file).stem
     batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
-    batch_id = _submit(db, batch)
+    batch_id = _submit(db, batch, Rules(again=again), go_on=True)
     outcome = _work(task, allow_sleep=allow_sleep, results=False)
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         _exit(1)
     _results(db, str(batch_id), export)
-    _exit(outcome.exit_code)
+    # what failed in an earlier run of the same file is in the results too
+    _exit(outcome.exit_code or _unsuccessful(db, batch_id))
 
 
 @app.command()
@@ -470,20 +488,42 @@ def _checked_order(order: str) -> "OrderName":
     return known[order]
 
 
-def _submit(db: Path, batch: Any) -> int:
+def _submit(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = False) -> int:
+    """Submit a file and say so; `go_on` takes the batch that it is already, if it is one."""
+    from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
 
-    from .submission import open_source, submit_stream
+    from .submission import batch_to_go_on_with, open_source, submit_stream
+    from .submit_progress import submit_progress
     from .wording import count, printable
 
     with open_source(batch.source) as stream:
         store = open_store(db)
         try:
-            landed = submit_stream(store, stream, batch)
+            with submit_progress(stream, batch.source) as progress:
+                landed = submit_stream(store, stream, batch, rules, progress)
+        except AlreadySubmitted as known:
+            if not go_on:
+                raise
+            batch_id = batch_to_go_on_with(store, known, batch)
+            _say(f"{batch.source} is batch {batch_id} already: going on with it")
+            return batch_id
         finally:
             store.close()
     _say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
+    if landed.rejects is not None:
+        _say(f"{count(landed.rejected, 'bad line')} left out: {landed.rejects}")
     return landed.batch_id
+
+
+def _unsuccessful(db: Path, batch_id: int) -> int:
+    """Return 1 if a job of the batch did not go well, else 0."""
+    from mh_batch.jobs.status import UNSUCCESSFUL
+    from mh_batch.store.reports import batch_reports
+
+    with _reader(db) as reader:
+        (report,) = batch_reports(reader, batch_id)
+    return int(any(report.counts[status] for status in UNSUCCESSFUL))
 
 
 def _check(db: Path, batch: "NewBatch") -> bool:

@@ -1,58 +1,181 @@
 """From a JSONL file to a batch: every line lands, or none does and each bad one is named."""
 
+import hashlib
+import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from threading import current_thread, main_thread
+from types import FrameType
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import BadLine, BadLines, InputError
+from mh_batch.jobs.errors import AlreadySubmitted, BadLine, BadLines, InputError, Interrupted
 from mh_batch.jobs.lines import LineReader
 from mh_batch.jobs.record import JobLine, NewBatch
-from mh_batch.store.submit import CHUNK_ROWS, Submission
+from mh_batch.store.known import any_known, known_batches
+from mh_batch.store.submit import CHUNK_BYTES, CHUNK_ROWS, Submission, refuse_known
 
-T = TypeVar("T")
+from .rejects import Rejects, rejects_path
 
 SHOWN_BAD_LINES = 1000
+HASH_BYTES = 1 << 20
+
+Progress = Callable[[int, int], None]
+"""Takes how many bytes of a file were read, and how many lines."""
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What to do with lines that are bad, and with a file that is a batch already.
+
+    `skip_bad` lands the other lines. `again` makes another batch of the same file.
+    """
+
+    skip_bad: bool = False
+    again: bool = False
+
+
+DEFAULT_RULES = Rules()
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """A batch that landed."""
+    """A batch that landed; `rejects` has the lines that did not, `None` if all did."""
 
     batch_id: int
     jobs: int
+    rejected: int = 0
+    rejects: Path | None = None
 
 
-def submit_stream(db: Database, stream: BinaryIO, batch: NewBatch) -> Submitted:
-    """Submit all lines of a stream as one batch.
+class Chunk(NamedTuple):
+    """Some lines of a file: jobs, refusals, and all of them as they were, by number."""
 
-    Raises `BadLines` naming the lines that cannot become jobs; nothing landed then.
+    jobs: list[JobLine]
+    refused: list[BadLine]
+    raw: dict[int, bytes]
+
+
+def submit_stream(
+    db: Database,
+    stream: BinaryIO,
+    batch: NewBatch,
+    rules: Rules = DEFAULT_RULES,
+    progress: Progress | None = None,
+) -> Submitted:
+    """Submit the lines of a stream as one batch.
+
+    Raises `BadLines` naming the lines that cannot become jobs, `AlreadySubmitted` for a file that
+    is a batch, and `Interrupted` after SIGINT or SIGTERM; nothing landed then.
     """
-    reader = LineReader(stream, batch.source)
+    landed: Submitted | None = None
+    try:
+        with _terminable():
+            if not rules.again:
+                _refuse_known_file(db, stream, batch)
+            reader = LineReader(stream, batch.source)
+            with (
+                Submission.begin(db, batch) as submission,
+                Rejects(rejects_path(batch.source) if rules.skip_bad else None) as rejects,
+            ):
+                bad = _load(reader, submission, rejects, progress)
+                if rejects.count and not (rules.skip_bad and submission.count):
+                    raise BadLines(batch.source, bad, rejects.count)
+                with _undivided():
+                    # before the batch: what was left out must be known wherever the batch is
+                    rejects.keep()
+                    jobs = submission.publish(reader.sha256, only_new=not rules.again)
+                    path = rejects.path if rejects.count else None
+                    landed = Submitted(submission.batch_id, jobs, rejects.count, path)
+    except KeyboardInterrupt:
+        what = f"batch {landed.batch_id} has landed" if landed else "nothing of it landed"
+        raise Interrupted(f"{batch.source}: stopped; {what}") from None
+    return landed
+
+
+def _load(
+    reader: LineReader, submission: Submission, rejects: Rejects, progress: Progress | None
+) -> list[BadLine]:
+    """Write the jobs of a file and its refused lines; return the first of those."""
     bad: list[BadLine] = []
-    total_bad = 0
-    with Submission.begin(db, batch) as submission:
-        for chunk in chunks(reader, CHUNK_ROWS):
-            refused = [line for line in chunk if isinstance(line, BadLine)]
-            jobs = [line for line in chunk if isinstance(line, JobLine)]
-            refused += submission.add(jobs)
-            total_bad += len(refused)
-            bad += sorted(refused, key=lambda line: line.number)[: SHOWN_BAD_LINES - len(bad)]
-        if total_bad:
-            raise BadLines(batch.source, bad, total_bad)
-        jobs_landed = submission.publish(reader.sha256)
-    return Submitted(submission.batch_id, jobs_landed)
+    for chunk in chunks(reader):
+        refused = chunk.refused + submission.add(chunk.jobs)
+        refused.sort(key=lambda line: line.number)
+        for line in refused:
+            rejects.add(line, chunk.raw[line.number])
+        bad += refused[: SHOWN_BAD_LINES - len(bad)]
+        if progress is not None:
+            progress(reader.bytes_read, reader.lines)
+    return bad
 
 
-def chunks(lines: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of `size` items, the last one shorter (`itertools.batched` is 3.12's)."""
-    iterator = iter(lines)
-    while chunk := list(islice(iterator, size)):
+def chunks(reader: LineReader) -> Iterator[Chunk]:
+    """Yield the lines of a file in portions of bounded size, whatever the length of a line."""
+    chunk, begin = Chunk([], [], {}), 0
+    for line in reader:
+        if isinstance(line, JobLine):
+            chunk.jobs.append(line)
+        else:
+            chunk.refused.append(line)
+        chunk.raw[line.number] = reader.raw
+        if len(chunk.raw) >= CHUNK_ROWS or reader.bytes_read - begin >= CHUNK_BYTES:
+            yield chunk
+            chunk, begin = Chunk([], [], {}), reader.bytes_read
+    if chunk.raw:
         yield chunk
+
+
+def batch_to_go_on_with(db: Database, known: AlreadySubmitted, batch: NewBatch) -> int:
+    """Return the batch that `batch` would be again, with the same settings.
+
+    Raises `known` if there is none.
+    """
+    for row in known_batches(db, known.source_sha256):
+        if not row.differences(batch):
+            return row.id
+    raise known
+
+
+def _refuse_known_file(db: Database, stream: BinaryIO, batch: NewBatch) -> None:
+    """Raise `AlreadySubmitted` before any work, where a file can be read twice."""
+    if stream.seekable() and any_known(db):
+        begin = stream.tell()
+        digest = hashlib.sha256()
+        while block := stream.read(HASH_BYTES):
+            digest.update(block)
+        stream.seek(begin)
+        refuse_known(db, digest.hexdigest(), batch)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does: with a `KeyboardInterrupt` that cleans up."""
+    with _handling(signal.default_int_handler, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def _undivided() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back until the block is over: it is short, and happens as a whole."""
+    came: list[int] = []
+    with _handling(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
+        yield
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
+    """Let `handler` have `signals` for the block; in another thread than the main one, nothing."""
+    mine = signals if current_thread() is main_thread() else ()
+    before = {number: signal.signal(number, handler) for number in mine}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 @contextmanager
