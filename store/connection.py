@@ -4,6 +4,7 @@ Connections are in autocommit mode; a transaction is what `immediate` or `snapsh
 """
 
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
 
 from .faults import BUSY_SECONDS, file_faults, meaning
 from .inspection import Condition, has_wal, inspect, read_only_uri
-from .lock import held_here, holder, real_path, worker_lock
+from .lock import FileId, file_id, held_here, holder, real_path, require_lock, worker_lock
 from .migrations import migrations
 
 MIGRATION_WAIT_SECONDS = 15.0
@@ -34,6 +35,29 @@ PRAGMA cache_size = -32768;
 _SETTLED = "SELECT count(*) FROM sqlite_schema"
 
 
+class Store(Database):
+    """A database open for writing, which knows the file it was opened on."""
+
+    def __init__(self, conn: sqlite3.Connection, real: Path) -> None:
+        super().__init__(conn, execute_plugins=False)
+        self._real = real
+        self._file: FileId | None = file_id(real)
+
+    def require_ground(self) -> None:
+        """Raise `StoreUnusable` if the file, or this worker's lock on it, is no longer in place.
+
+        SQLite goes on writing into a file that was deleted, and nobody would ever see it. Two
+        look-ups of a name: it may be asked in every transaction.
+        """
+        if self._file is None or file_id(self._real) != self._file:
+            raise StoreUnusable(
+                f"{self._real}: the database was deleted, moved or replaced while it was open; "
+                "what was reported done is in the file that stood here. Bring it back with its "
+                "-wal file beside it, then run the command again"
+            )
+        require_lock(self._real)
+
+
 def open_store(path: Path) -> Database:
     """Open the database at `path` for writing, made or migrated first where that is needed.
 
@@ -41,6 +65,7 @@ def open_store(path: Path) -> Database:
     used, with the file unchanged, and `WorkerRunning` if a worker of an older version is at it.
     """
     real = real_path(path)
+    _refuse_second_name(real)
     if inspect(real) is not Condition.CURRENT:
         _migrate_alone(real)
     with file_faults(str(real)):
@@ -85,7 +110,8 @@ def require_store(path: Path) -> Condition:
 def immediate(db: Database) -> Iterator[None]:
     """Run the block as one writing transaction: on disk when the block ends, or undone whole.
 
-    Raises `StoreUnusable` when the file cannot take it (disk full, no rights, locked for long).
+    Raises `StoreUnusable` when the file cannot take it (disk full, no rights, locked for long), or
+    is not the one any more that stands under its name.
     """
     yield from _transaction(db, "BEGIN IMMEDIATE")
 
@@ -113,7 +139,10 @@ def _transaction(db: Database, begin: str) -> Iterator[None]:
         raise RuntimeError("a transaction is already open on this connection")
     try:
         conn.execute(begin)
+        _require_ground(db)
         yield
+        # again, so that nothing is told as written that nobody can find
+        _require_ground(db)
         conn.execute("COMMIT")
     except sqlite3.Error as error:
         _roll_back(conn)
@@ -126,6 +155,25 @@ def _transaction(db: Database, begin: str) -> Iterator[None]:
         raise
 
 
+def _require_ground(db: Database) -> None:
+    if isinstance(db, Store):
+        db.require_ground()
+
+
+def _refuse_second_name(real: Path) -> None:
+    """Raise `StoreUnusable` for a file with hard links: SQLite's log and our lock go by name."""
+    try:
+        status = real.stat()
+    except OSError:
+        return
+    if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        raise StoreUnusable(
+            f"{real}: the file has {status.st_nlink} names (hard links), and a program that opens it by "
+            "another one would neither see the lock nor the log of this one; remove the other "
+            f"names, or copy it: `cp {real.name} copy && mv copy {real.name}`"
+        )
+
+
 def _roll_back(conn: sqlite3.Connection) -> None:
     """Undo the open transaction; SQLite may have done so itself, after a full disk for one."""
     with suppress(sqlite3.Error):
@@ -133,8 +181,8 @@ def _roll_back(conn: sqlite3.Connection) -> None:
             conn.execute("ROLLBACK")
 
 
-def _writer(real: Path, mode: str = "rw") -> Database:
-    db = _connect(f"{real.as_uri()}?mode={mode}")
+def _writer(real: Path, mode: str = "rw") -> Store:
+    db = Store(_connection(f"{real.as_uri()}?mode={mode}"), real)
     try:
         journal = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if journal != "wal":
@@ -150,7 +198,7 @@ def _writer(real: Path, mode: str = "rw") -> Database:
 
 
 def _reader(uri: str) -> Database:
-    db = _connect(uri)
+    db = Database(_connection(uri), execute_plugins=False)
     try:
         db.execute("PRAGMA query_only = ON")
         db.execute(_SETTLED)
@@ -160,10 +208,10 @@ def _reader(uri: str) -> Database:
     return db
 
 
-def _connect(uri: str) -> Database:
+def _connection(uri: str) -> sqlite3.Connection:
     conn = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
     conn.row_factory = sqlite3.Row
-    return Database(conn, execute_plugins=False)
+    return conn
 
 
 def _migrate_alone(real: Path) -> None:

@@ -3,13 +3,32 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
 
-_held: set[Path] = set()
+_SUFFIX = ".lock"
+_held: dict[Path, "FileId"] = {}
+
+
+class FileId(NamedTuple):
+    """Which file a name stands for, whatever its name is later."""
+
+    device: int
+    inode: int
+
+
+def file_id(path: Path) -> FileId | None:
+    """Return which file is at `path`, `None` if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return FileId(status.st_dev, status.st_ino)
 
 
 def real_path(path: Path) -> Path:
@@ -26,13 +45,28 @@ def beside(path: Path, suffix: str) -> Path:
 def holder(path: Path) -> int | None:
     """Return the pid that the lock of database `path` was last taken by, `None` if unknown."""
     with suppress(OSError, ValueError):
-        return int(beside(path, ".lock").read_text("ascii"))
+        return int(beside(path, _SUFFIX).read_text("ascii"))
     return None
 
 
 def held_here(path: Path) -> bool:
     """Tell whether this process holds the lock of database `path`."""
-    return beside(path, ".lock") in _held
+    return beside(path, _SUFFIX) in _held
+
+
+def require_lock(path: Path) -> None:
+    """Raise `StoreUnusable` if this process took the lock of database `path` and lost it.
+
+    The kernel keeps the lock on a file that was deleted, but another worker locks the file that
+    has its name now. `path` is the real one.
+    """
+    target = path.with_name(path.name + _SUFFIX)
+    mine = _held.get(target)
+    if mine is not None and file_id(target) != mine:
+        raise StoreUnusable(
+            f"{target}: the lock of this worker was deleted or replaced, so another one may be at "
+            "the database; what was reported done is safe. Start `mh-batch work` again"
+        )
 
 
 @contextmanager
@@ -42,9 +76,9 @@ def worker_lock(path: Path) -> Iterator[None]:
     Raises `WorkerRunning` with the pid of the holder, `StoreUnusable` where the folder cannot
     hold a lock.
     """
-    target = beside(path, ".lock")
+    target = beside(path, _SUFFIX)
     # without its soft fallback a dead holder can never block the next worker
-    lock = FileLock(target, timeout=0, fallback_to_soft=False, on_acquired=_sign)
+    lock = FileLock(target, timeout=0, fallback_to_soft=False, on_acquired=partial(_sign, target))
     try:
         lock.acquire()
     except Timeout:
@@ -55,17 +89,21 @@ def worker_lock(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise StoreUnusable(f"{target}: cannot be locked: {error.strerror or error}") from error
-    _held.add(target)
     try:
         yield
     finally:
-        _held.discard(target)
+        del _held[target]
         lock.release()
 
 
-def _sign(descriptor: int) -> None:
-    """Leave our pid in the lock file, for the message that a second worker gets."""
-    mode = os.fstat(descriptor).st_mode
+def _sign(target: Path, descriptor: int) -> None:
+    """Leave our pid in the lock file, for the message that a second worker gets.
+
+    Remember which file it is.
+    """
+    status = os.fstat(descriptor)
+    _held[target] = FileId(status.st_dev, status.st_ino)
+    mode = status.st_mode
     if mode & 0o002:  # an empty umask would let everyone write here
         os.fchmod(descriptor, mode & 0o7775)
     os.ftruncate(descriptor, 0)

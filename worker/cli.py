@@ -633,6 +633,8 @@ def _exit(code: int) -> None:
 
 def main() -> None:
     """Run the command line; an error of ours is one clear line and its exit code."""
+    # whatever the umask, no file of ours is for everybody to write
+    os.umask(os.umask(0o077) | 0o002)
     for stream in (sys.stdout, sys.stderr):
         # an answer may hold what the terminal's encoding does not
         if isinstance(stream, TextIOWrapper):

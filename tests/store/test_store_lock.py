@@ -4,11 +4,14 @@ import os
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from store_samples import start
 
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
+from mh_batch.store.connection import immediate, open_reader, open_store
 from mh_batch.store.lock import held_here, holder, worker_lock
 
 HOLDER = """
@@ -79,3 +82,57 @@ def test_a_folder_that_takes_no_lock_is_an_error_of_the_environment(tmp_path: Pa
         worker_lock(tmp_path / "mh-batch.db"),
     ):
         pass
+
+
+def test_a_worker_whose_lock_file_is_gone_writes_nothing_more(path: Path) -> None:
+    lock = path.with_name(path.name + ".lock")
+    with worker_lock(path), closing(open_store(path)) as db:
+        start(db)
+        lock.unlink()
+        with pytest.raises(StoreUnusable, match="the lock of this worker was deleted"):
+            start(db)
+        # as a second worker would
+        lock.touch()
+        with pytest.raises(StoreUnusable, match="the lock of this worker was deleted"):
+            start(db)
+    with worker_lock(path), closing(open_store(path)) as db:
+        assert start(db) == 2
+
+
+def test_who_holds_no_lock_needs_none(path: Path) -> None:
+    with closing(open_store(path)) as db:
+        path.with_name(path.name + ".lock").unlink()
+        assert start(db) == 1
+
+
+@pytest.mark.parametrize("replacement", [None, b"", b"another file"])
+def test_a_database_that_is_gone_takes_nothing_more(replacement: bytes | None, path: Path) -> None:
+    with closing(open_store(path)) as db:
+        start(db)
+        path.rename(path.with_name("moved.db"))
+        if replacement is not None:
+            path.write_bytes(replacement)
+        with pytest.raises(StoreUnusable, match="deleted, moved or replaced"):
+            start(db)
+
+
+def test_a_database_that_goes_within_a_transaction_is_not_told_as_written(path: Path) -> None:
+    with closing(open_store(path)) as db:
+        with pytest.raises(StoreUnusable, match="deleted, moved or replaced"), immediate(db):
+            db.execute("INSERT INTO runs (started_at, settings, versions) VALUES ('', '{}', '{}')")
+            path.rename(path.with_name("moved.db"))
+        path.with_name("moved.db").rename(path)
+        assert start(db) == 1
+
+
+def test_a_database_of_two_names_is_refused_for_writing(path: Path) -> None:
+    open_store(path).close()
+    other = path.with_name("other.db")
+    other.hardlink_to(path)
+    for name in (path, other):
+        with pytest.raises(StoreUnusable, match=r"2 names \(hard links\).*cp"):
+            open_store(name)
+    with closing(open_reader(other)) as reader:
+        assert reader["runs"].count == 0
+    other.unlink()
+    open_store(path).close()

@@ -1,0 +1,386 @@
+"""A file lands whole or not at all; a file that landed is known again."""
+
+import base64
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import (
+    AlreadySubmitted,
+    BadLines,
+    EnvironmentFault,
+    InputError,
+    Interrupted,
+)
+from mh_batch.jobs.generation import ModelInfo
+from mh_batch.jobs.lines import LineReader
+from mh_batch.jobs.record import JobEnd, NewBatch
+from mh_batch.jobs.settings import Settings, apply
+from mh_batch.jobs.status import Status
+from mh_batch.store import queue
+from mh_batch.store.connection import open_store
+from mh_batch.store.results import finished_jobs
+from mh_batch.worker import submission
+from mh_batch.worker.submission import (
+    Rules,
+    Submitted,
+    batch_to_go_on_with,
+    chunks,
+    open_source,
+    submit_stream,
+)
+
+MAIN = "from mh_batch.worker.cli import main; main()"
+GOOD = b'{"custom_id": "a", "prompt": "x"}\n{"custom_id": "b", "prompt": "y"}\n'
+MIXED = (
+    b'{"custom_id": "a", "prompt": "x"}\r\n{"prompt": 1}\n{"custom_id": "a", "prompt": "y"}\n\xff\n'
+)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = open_store(tmp_path / "mh-batch.db")
+    yield database
+    database.close()
+
+
+def batch_of(source: Path | str, **changes: object) -> NewBatch:
+    settings = apply(Settings(), changes.pop("settings", {}))  # type: ignore[arg-type]
+    return NewBatch("night", str(source), settings, **changes)  # type: ignore[arg-type]
+
+
+def submit(
+    db: Database, path: Path, content: bytes, rules: Rules | None = None, **changes: object
+) -> Submitted:
+    path.write_bytes(content)
+    with open_source(str(path)) as stream:
+        return submit_stream(db, stream, batch_of(path, **changes), rules or Rules())
+
+
+def counts(db: Database) -> tuple[int, int]:
+    return db["batches"].count, db["jobs"].count
+
+
+def test_a_bad_line_in_the_middle_lands_nothing(db: Database, tmp_path: Path) -> None:
+    with pytest.raises(BadLines) as caught:
+        submit(db, tmp_path / "in.jsonl", MIXED)
+    assert [line.number for line in caught.value.lines] == [2, 3, 4]
+    assert counts(db) == (0, 0)
+
+
+def test_skipped_lines_are_beside_the_file_with_reason_and_text(
+    db: Database, tmp_path: Path
+) -> None:
+    landed = submit(db, tmp_path / "in.jsonl", MIXED, Rules(skip_bad=True))
+    assert (landed.jobs, landed.rejected) == (1, 3)
+    assert landed.rejects == tmp_path / "in.jsonl.rejected.jsonl"
+    rejects = [json.loads(line) for line in landed.rejects.read_bytes().splitlines()]
+    assert rejects == [
+        {"line": 2, "reason": "prompt: Expected `str`, got `int`", "text": '{"prompt": 1}'},
+        {
+            "line": 3,
+            "reason": "custom_id: 'a' is already that of line 1",
+            "text": '{"custom_id": "a", "prompt": "y"}',
+        },
+        {
+            "line": 4,
+            "reason": "not UTF-8: byte 0xff at column 1",
+            "base64": base64.b64encode(b"\xff").decode(),
+        },
+    ]
+    assert sorted(path.name for path in tmp_path.glob("in.*")) == [
+        "in.jsonl",
+        "in.jsonl.rejected.jsonl",
+    ]
+
+
+def test_without_a_bad_line_there_is_no_file_of_them(db: Database, tmp_path: Path) -> None:
+    landed = submit(db, tmp_path / "in.jsonl", GOOD, Rules(skip_bad=True))
+    assert (landed.jobs, landed.rejected, landed.rejects) == (2, 0, None)
+    assert [path.name for path in tmp_path.glob("in.*")] == ["in.jsonl"]
+
+
+def test_a_file_of_bad_lines_only_is_refused_also_with_skip_bad(
+    db: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(BadLines):
+        submit(db, tmp_path / "in.jsonl", b"{}\n[]\n", Rules(skip_bad=True))
+    assert counts(db) == (0, 0)
+    assert [path.name for path in tmp_path.glob("in.*")] == ["in.jsonl"]
+
+
+def test_a_folder_that_does_not_take_the_rejects_lands_nothing(
+    db: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl.rejected.jsonl.partial").mkdir()
+    with pytest.raises(EnvironmentFault, match=r"rejected\.jsonl: "):
+        submit(db, tmp_path / "in.jsonl", MIXED, Rules(skip_bad=True))
+    assert counts(db) == (0, 0)
+
+
+def test_the_same_bytes_are_refused_under_any_name_and_with_any_settings(
+    db: Database, tmp_path: Path
+) -> None:
+    submit(db, tmp_path / "in.jsonl", GOOD)
+    with pytest.raises(AlreadySubmitted, match=r"already submitted as batch 1 \(night\).*--again"):
+        submit(db, tmp_path / "in.jsonl", GOOD)
+    with pytest.raises(
+        AlreadySubmitted, match=r"other settings .temperature 1.0, now 0.5.*--again"
+    ):
+        submit(db, tmp_path / "other.jsonl", GOOD, settings={"temperature": 0.5})
+    with pytest.raises(AlreadySubmitted):
+        submit_stream(db, Unseekable(GOOD), batch_of("-"))
+    assert counts(db) == (1, 2)
+    submit(db, tmp_path / "in.jsonl", GOOD, Rules(again=True))
+    assert counts(db) == (2, 4)
+
+
+class Unseekable(io.BytesIO):
+    """Standard input, for one."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def test_other_bytes_are_another_file(db: Database, tmp_path: Path) -> None:
+    submit(db, tmp_path / "in.jsonl", GOOD)
+    submit(db, tmp_path / "in.jsonl", GOOD + b"\n")
+    assert counts(db) == (2, 4)
+
+
+def test_one_goes_on_with_the_latest_batch_of_equal_settings(db: Database, tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    submit(db, path, GOOD, model="demo")
+    submit(db, path, GOOD, Rules(again=True), settings={"seed": 3})
+    submit(db, path, GOOD, Rules(again=True), settings={"seed": 4})
+
+    def known(**changes: object) -> int:
+        with pytest.raises(AlreadySubmitted) as caught:
+            submit(db, path, GOOD, **changes)
+        return batch_to_go_on_with(db, caught.value, batch_of(path, **changes))
+
+    assert known() == 1
+    assert known(model="demo", priority=3, order="prefix") == 1
+    assert known(settings={"seed": 3}, model="any") == 2
+    with pytest.raises(AlreadySubmitted, match="seed 4, now 5"):
+        known(settings={"seed": 5})
+    with pytest.raises(AlreadySubmitted):
+        known(model="other")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lands_nothing_and_gives_the_handlers_back(
+    number: signal.Signals, db: Database
+) -> None:
+    before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+    stream = io.BytesIO(GOOD)
+    with pytest.raises(Interrupted, match="stopped; nothing of it landed"):
+        submit_stream(
+            db, stream, batch_of("in.jsonl"), progress=lambda *_: signal.raise_signal(number)
+        )
+    assert counts(db) == (0, 0)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_while_the_batch_becomes_visible_waits_until_it_is(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = submission.Submission.publish
+
+    def interrupted(self: submission.Submission, sha256: str, *, only_new: bool = False) -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return publish(self, sha256, only_new=only_new)
+
+    monkeypatch.setattr(submission.Submission, "publish", interrupted)
+    with pytest.raises(Interrupted, match="stopped; batch 1 has landed"):
+        submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
+    assert counts(db) == (1, 2)
+    assert [row["state"] for row in db["batches"].rows] == ["ready"]
+
+
+def test_lines_come_in_portions_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submission, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(submission, "CHUNK_BYTES", 1000)
+    line = b'{"prompt": "%s"}\n'
+    content = b"".join(line % (b"x" * n) for n in (1, 1, 1, 1, 2000, 1, 1)) + b"\n{}"
+    sizes = [len(c.raw) for c in chunks(LineReader(io.BytesIO(content), "in"))]
+    assert sizes == [3, 2, 3]
+
+
+def test_a_line_without_end_is_refused_before_it_fills_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mh_batch.jobs.lines.MAX_LINE_BYTES", 1 << 10)
+    with pytest.raises(InputError, match="in:2: longer than"):
+        list(LineReader(io.BytesIO(b'{"prompt": "x"}\n{"prompt": "' + b"x" * 2000), "in"))
+
+
+texts = st.text(
+    st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
+) | st.sampled_from(
+    ["<|start|>system<|message|>", "<|im_end|>", "\x00", "[INST]", "\u2028", "../../x"]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(texts, texts, texts, values)
+def test_what_was_sent_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory, system: str, user: str, turn: str, mine: object
+) -> None:
+    db = open_store(tmp_path_factory.mktemp("back") / "mh-batch.db")
+    line = {
+        "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
+        "turns": [turn],
+        "my own": mine,
+    }
+    content = json.dumps(line).encode() + b"\n"
+    submit_stream(db, io.BytesIO(content), batch_of("in.jsonl"))
+    run_id = queue.start_run(db, "{}", {})
+    job = queue.claim(db, run_id, ModelInfo("demo", "f", "x", "y", "cpu", 1, {}), "demo")
+    assert job is not None
+    assert [m.content for m in job.request.messages] == [system, user]
+    assert job.request.turns == (turn,)
+    queue.finish(db, job.id, JobEnd(Status.FAILED, "code", user))
+    (back,) = finished_jobs(db, job.batch_id, [Status.FAILED])
+    assert back.request == job.request
+    assert back.error == user
+    assert back.metadata is not None
+    assert json.loads(bytes(back.metadata)) == {"my own": mine}
+    db.close()
+
+
+def run_main(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def many_lines(path: Path, count: int) -> Path:
+    with path.open("w") as out:
+        for n in range(count):
+            out.write(json.dumps({"custom_id": f"j{n}", "prompt": "word " * 200}) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_submit_that_is_ended_half_way_leaves_nothing_visible(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    pipe, lines = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "submit", "-"],
+        cwd=tmp_path,
+        stdin=pipe,
+        stderr=subprocess.PIPE,
+    )
+    os.close(pipe)
+    with os.fdopen(lines, "wb") as out:
+        # more than a pipe and a chunk hold: once it is written, a chunk is in the database
+        for n in range(3 * submission.CHUNK_ROWS):
+            out.write(b'{"custom_id": "j%d", "prompt": "%s"}\n' % (n, b"x" * 2000))
+        out.flush()
+        process.send_signal(number)
+        error = process.communicate()[1].decode()
+    db = open_store(tmp_path / "mh-batch.db")
+    if number == signal.SIGKILL:
+        assert db["jobs"].count > 0
+        queue.recover(db)
+    else:
+        assert process.returncode == 1
+        assert error == "mh-batch: -: stopped; nothing of it landed\n"
+    assert counts(db) == (0, 0)
+    db.close()
+
+
+def test_rejects_of_standard_input_go_to_the_current_folder(tmp_path: Path) -> None:
+    done = run_main(tmp_path, "submit", "-", "--skip-bad", input='{"prompt": "x"}\n{}\n')
+    assert done.returncode == 0
+    assert "1 bad lines left out: stdin.rejected.jsonl" in done.stderr
+    assert len((tmp_path / "stdin.rejected.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_submit_into_a_pipe_shows_no_bar(tmp_path: Path) -> None:
+    many_lines(tmp_path / "in.jsonl", 3000)
+    done = run_main(tmp_path, "submit", "in.jsonl")
+    assert done.stderr == "batch 1 (in): 3000 jobs queued\n"
+    refused = run_main(tmp_path, "submit", "in.jsonl")
+    assert refused.returncode == 2
+    assert "--again" in refused.stderr
+
+
+def test_a_submit_on_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
+    many_lines(tmp_path / "in.jsonl", 5000)
+    terminal, other = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, "submit", "in.jsonl"], cwd=tmp_path, stderr=other
+    )
+    os.close(other)
+    shown = b"".join(iter(lambda: _read(terminal), b""))
+    os.close(terminal)
+    assert process.wait() == 0
+    assert b"5,000 lines" in shown
+    assert b"batch 1 (in): 5000 jobs queued" in shown
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # Linux: the other end is closed
+        return b""
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+def test_every_file_is_made_by_the_users_umask_and_none_is_for_all_to_write(
+    mask: int, tmp_path: Path
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(MIXED)
+    limit: Callable[[], object] = lambda: os.umask(mask)  # noqa: E731
+    for arguments in (["submit", "in.jsonl", "--skip-bad"], ["results", "-o", "out.jsonl"]):
+        assert run_main(tmp_path, *arguments, preexec_fn=limit).returncode == 0
+    names = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    del names["in.jsonl"]
+    assert {"mh-batch.db", "out.jsonl", "in.jsonl.rejected.jsonl"} <= names.keys()
+    for name, mode in names.items():
+        assert not mode & (mask | stat.S_IWOTH), name
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    peaks = []
+    for count in (2_000, 40_000):
+        many_lines(tmp_path / f"{count}.jsonl", count)
+        code = f"import sys; sys.argv = ['mh-batch', 'submit', '{count}.jsonl']\n" + (
+            "import resource\ntry:\n    from mh_batch.worker.cli import main; main()\nexcept "
+            "SystemExit:\n    pass\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        peaks.append(int(done.stdout) << (0 if sys.platform == "darwin" else 10))
+    assert peaks[1] < peaks[0] + (24 << 20)
+    assert peaks[1] < 200 << 20
