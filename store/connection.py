@@ -168,9 +168,9 @@ def _refuse_second_name(real: Path) -> None:
         return
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
         raise StoreUnusable(
-            f"{real}: the file has {status.st_nlink} names (hard links), and a program that opens it by "
-            "another one would neither see the lock nor the log of this one; remove the other "
-            f"names, or copy it: `cp {real.name} copy && mv copy {real.name}`"
+            f"{real}: the file has {status.st_nlink} names (hard links), and a program that opens "
+            "it by another one would neither see the lock nor the log of this one; remove the "
+            f"other names, or copy it: `cp {real.name} copy && mv copy {real.name}`"
         )
 
 

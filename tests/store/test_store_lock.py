@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 from store_samples import start
 
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
@@ -117,11 +118,17 @@ def test_a_database_that_is_gone_takes_nothing_more(replacement: bytes | None, p
 
 
 def test_a_database_that_goes_within_a_transaction_is_not_told_as_written(path: Path) -> None:
-    with closing(open_store(path)) as db:
-        with pytest.raises(StoreUnusable, match="deleted, moved or replaced"), immediate(db):
+    moved = path.with_name("moved.db")
+
+    def begin_and_move(db: Database) -> None:
+        with immediate(db):
             db.execute("INSERT INTO runs (started_at, settings, versions) VALUES ('', '{}', '{}')")
-            path.rename(path.with_name("moved.db"))
-        path.with_name("moved.db").rename(path)
+            path.rename(moved)
+
+    with closing(open_store(path)) as db:
+        with pytest.raises(StoreUnusable, match="deleted, moved or replaced"):
+            begin_and_move(db)
+        moved.rename(path)
         assert start(db) == 1
 
 

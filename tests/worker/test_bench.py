@@ -477,7 +477,7 @@ def test_scenarios_run_in_their_own_order_and_a_wrong_name_has_a_hint() -> None:
     assert chosen(["prefix,decode", "drain"]) == ["drain", "decode", "prefix"]
     with pytest.raises(InputError, match=r"--only decod: .* did you mean decode\?"):
         chosen(["decod"])
-    with pytest.raises(InputError, match="there are: drain, decode"):
+    with pytest.raises(InputError, match="there are: drain, submit"):
         chosen(["xyz"])
 
 

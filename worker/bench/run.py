@@ -13,7 +13,7 @@ from mh_batch.jobs.errors import InputError, JobError
 from mh_batch.jobs.near import nearest
 from mh_batch.worker.plotting import require_matplotlib
 
-from . import compare, options, plot, position, prefix, speed, table
+from . import compare, options, plot, position, prefix, queue, speed, submit, table
 from .bench import Bench, Found
 from .drain import drain
 from .note import note
@@ -35,6 +35,8 @@ from .workload import FULL, QUICK, Sizes
 SCENARIOS: dict[str, Callable[[Bench], Found]] = {
     # first, while the model is in no other process
     "drain": drain,
+    "submit": submit.submit,
+    "queue": queue.queue,
     "decode": speed.decode,
     "prefill": speed.prefill,
     "position": position.position,
@@ -44,6 +46,9 @@ SCENARIOS: dict[str, Callable[[Bench], Found]] = {
     "prefix": prefix.prefix,
 }
 """In the order in which they run."""
+
+WITHOUT_MODEL = frozenset({"drain", "submit", "queue"})
+"""They need no model in this process."""
 
 RANDOM = "random"
 PACKAGES = ("mh-batch", "mlx", "mlx-lm")
@@ -124,7 +129,7 @@ def measure(
     usage: list[Usage] = []
     for name in names:
         say(f"bench: {name}")
-        if name != "drain":
+        if name not in WITHOUT_MODEL:
             _ = bench.subject  # loaded before the meter runs
         with Meter(name, probes()) as meter:
             found = _scenario(name, bench, say)

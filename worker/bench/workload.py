@@ -33,7 +33,8 @@ class Sizes(msgspec.Struct, frozen=True):
     """How much each scenario does; tokens unless the name says otherwise.
 
     `multiples` are positions in windows. `near` is how many tokens are decoded to learn the speed
-    at a position, where a prompt stands for what would have been generated before.
+    at a position, where a prompt stands for what would have been generated before. `submit_lines`
+    are the sizes of two files, `queued` those of two queues, `claims` how many are measured.
     """
 
     decode: int
@@ -49,6 +50,9 @@ class Sizes(msgspec.Struct, frozen=True):
     sharing_decode: int
     drain_jobs: int
     detector: int
+    submit_lines: tuple[int, int]
+    queued: tuple[int, int]
+    claims: int
 
 
 FULL = Sizes(
@@ -65,6 +69,9 @@ FULL = Sizes(
     sharing_decode=32,
     drain_jobs=100,
     detector=100_000,
+    submit_lines=(20_000, 100_000),
+    queued=(1_000, 1_000_000),
+    claims=500,
 )
 QUICK = Sizes(
     decode=4,
@@ -80,6 +87,9 @@ QUICK = Sizes(
     sharing_decode=4,
     drain_jobs=3,
     detector=2000,
+    submit_lines=(50, 200),
+    queued=(20, 200),
+    claims=10,
 )
 
 COUNTING = Prompt((Message("user", "Count from 1 to 300."),), DATE)
@@ -125,4 +135,20 @@ def short_jobs(jobs: int) -> Iterator[bytes]:
     """Yield the lines of a file of short conversations."""
     for n in range(jobs):
         line = {"custom_id": f"sum-{n}", "prompt": f"What is {n % 40 + 10} + {n // 2 + 7}?"}
+        yield msgspec.json.encode(line) + b"\n"
+
+
+def long_lines(count: int) -> Iterator[bytes]:
+    """Yield `count` lines of about 1 KB, each with a system message, settings and metadata."""
+    text = words(130)
+    for n in range(count):
+        line = {
+            "custom_id": f"job-{n}",
+            "messages": [
+                {"role": "system", "content": "Be brief, be kind."},
+                {"role": "user", "content": f"{n}: {text}"},
+            ],
+            "temperature": 0.7,
+            "topic": "words",
+        }
         yield msgspec.json.encode(line) + b"\n"
