@@ -16,7 +16,7 @@ from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from mh_batch.jobs.status import UNSUCCESSFUL
 
 from .observer import Observer
-from .panel import Attempting, Picture, lines
+from .panel import ENOUGH_JOBS, Attempting, Picture, lines
 from .screen import Screen
 from .wording import count, duration, printable
 
@@ -73,8 +73,9 @@ class Summary:
         parts = [f"{self.jobs}/{count(self.jobs + self.waiting, 'job')}"]
         if self.decode_seconds:
             parts.append(f"{self.decoded_tokens / self.decode_seconds:.0f} tok/s")
-        left = (time.monotonic() - self.started) / self.jobs * self.waiting
-        parts.append(f"{duration(left)} left")
+        if self.jobs >= ENOUGH_JOBS or not self.waiting:
+            left = (time.monotonic() - self.started) / self.jobs * self.waiting
+            parts.append(f"{duration(left)} left")
         if self.unsuccessful:
             parts.append(f"{self.unsuccessful} failed or incomplete")
         return ", ".join(parts)

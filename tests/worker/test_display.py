@@ -15,7 +15,7 @@ from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.record import JobEnd, Place
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
-from mh_batch.worker.display import LiveDisplay, PlainDisplay
+from mh_batch.worker.display import LiveDisplay, PlainDisplay, Summary
 from mh_batch.worker.drain import Tally
 from mh_batch.worker.observer import Observer
 from mh_batch.worker.presence import worker_at
@@ -51,6 +51,14 @@ def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
         "c: failed (prompt_too_long): 9 tokens do not fit into 5",
         "2/2 jobs, 50 tok/s, 0:00 left, 1 failed or incomplete",
     ]
+
+
+def test_plain_lines_name_no_time_before_enough_is_known() -> None:
+    summary = Summary()
+    summary.take(Tally({Status.DONE: 2}), 5)
+    assert summary.line() == "2/7 jobs"
+    summary.take(Tally({Status.DONE: 3}), 4)
+    assert summary.line().endswith(" left")
 
 
 def test_a_live_display_leaves_the_notes_and_the_bars_behind(path: Path) -> None:
