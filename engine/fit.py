@@ -36,8 +36,8 @@ Render = Callable[[Prompt], list[int]]
 Opening = Callable[[int | None], tuple[int, ...]]
 """Returns what an answer is begun with, cut to so many tokens; `None` for all of it."""
 
+# one part in so many is what an opening may take of the context
 _LARGEST_OPENING = 4
-"""One part in so many is what an opening may take of the context."""
 
 
 class Turn(NamedTuple):
