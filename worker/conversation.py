@@ -130,7 +130,8 @@ class ConversationRun:
             seed=attempt_seed(self._job.seed, self._place()),
             sampling=_used(self._plan().sampling, generation),
             generation=generation,
-            rescued=self._plan().rescue,
+            # a rescue for which the context has no room is an answer from scratch
+            rescued=bool(generation.opening),
             started_at=started_at,
             finished_at=finished_at,
             round=self._job.round,

@@ -159,11 +159,19 @@ def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
     request = generate(run).request
     assert request.rescue == (7, 8, 9)
     assert (request.prompt.guidance, request.sampling.max_tokens) == (None, 100)
-    (written,) = play(run, generation("at last"))
+    (written,) = play(run, msgspec.structs.replace(generation("at last"), opening=(7, 8, 9, 1)))
     assert written.attempt.rescued
     assert written.turn is not None
     assert (written.turn.rescued, written.turn.attempts) == (True, 3)
     assert written.end == JobEnd(Status.DONE)
+
+
+def test_a_rescue_without_room_for_an_opening_is_no_rescue() -> None:
+    run = ConversationRun(claimed(max_attempts=2))
+    play(run, stuck())
+    assert generate(run).request.rescue
+    (written,) = play(run, generation())
+    assert not written.attempt.rescued
 
 
 def test_a_tool_that_has_a_result_is_answered_and_the_turn_goes_on() -> None:

@@ -321,14 +321,14 @@ def test_a_submit_that_is_ended_half_way_leaves_nothing_visible(
 def test_rejects_of_standard_input_go_to_the_current_folder(tmp_path: Path) -> None:
     done = run_main(tmp_path, "submit", "-", "--skip-bad", input='{"prompt": "x"}\n{}\n')
     assert done.returncode == 0
-    assert "1 bad lines left out: stdin.rejected.jsonl" in done.stderr
+    assert "1 bad line left out: stdin.rejected.jsonl" in done.stderr
     assert len((tmp_path / "stdin.rejected.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_submit_into_a_pipe_shows_no_bar(tmp_path: Path) -> None:
     many_lines(tmp_path / "in.jsonl", 3000)
     done = run_main(tmp_path, "submit", "in.jsonl")
-    assert done.stderr == "batch 1 (in): 3000 jobs queued\n"
+    assert done.stderr == "batch 1 (in): 3,000 jobs queued\n"
     refused = run_main(tmp_path, "submit", "in.jsonl")
     assert refused.returncode == 2
     assert "--again" in refused.stderr
@@ -345,7 +345,7 @@ def test_a_submit_on_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
     os.close(terminal)
     assert process.wait() == 0
     assert b"5,000 lines" in shown
-    assert b"batch 1 (in): 5000 jobs queued" in shown
+    assert b"batch 1 (in): 5,000 jobs queued" in shown
 
 
 def _read(terminal: int) -> bytes:
