@@ -1,16 +1,20 @@
 """gpt-oss: prompts and completions in the Harmony format, tokenised by openai-harmony."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from openai_harmony import (
     Author,
+    Content,
     Conversation,
     DeveloperContent,
     HarmonyError,
     ReasoningEffort,
     Role,
     SystemContent,
+    TextContent,
     ToolDescription,
 )
 from openai_harmony import Message as HarmonyMessage
@@ -23,6 +27,7 @@ from .control import CHANNEL, CONTROLS, MESSAGE, START, is_text, spell
 from .opening import harmony_opening
 from .parse import parse_harmony
 from .text import clean, clean_tree
+from .unbroken import Cutter, refuse_unbroken
 from .vocabulary import harmony_encoding
 
 # what the renderer needs to put the control token before `json`, as gpt-oss itself writes it
@@ -120,6 +125,8 @@ def _is_instruction(message: Message) -> bool:
 
 
 def _developer(instructions: str, tools: Sequence[Tool] = ()) -> HarmonyMessage:
+    # openai-harmony takes these in one piece only
+    refuse_unbroken(instructions, *(msgspec.json.encode(tool).decode() for tool in tools))
     content = DeveloperContent.new()
     if instructions:
         content = content.with_instructions(clean(instructions))
@@ -155,7 +162,7 @@ def _history(messages: Sequence[Message]) -> Iterator[HarmonyMessage]:
     last_call: str | None = None
     for index, message in enumerate(messages):
         if message.role == "user":
-            yield HarmonyMessage.from_role_and_content(Role.USER, clean(message.content))
+            yield HarmonyMessage.from_role_and_contents(Role.USER, _contents(message.content))
         elif message.role == "assistant":
             if message.thinking and index > settled:
                 yield _said("analysis", message.thinking)
@@ -187,11 +194,29 @@ def _answer(message: Message) -> Iterator[HarmonyMessage]:
 
 
 def _said(channel: str, text: str) -> HarmonyMessage:
-    message = HarmonyMessage.from_role_and_content(Role.ASSISTANT, clean(text))
+    message = HarmonyMessage.from_role_and_contents(Role.ASSISTANT, _contents(text))
     return message.with_channel(channel)
 
 
 def _tool_result(name: str, result: str) -> HarmonyMessage:
     author = Author.new(Role.TOOL, f"functions.{_header_name(name)}")
-    message = HarmonyMessage.from_author_and_content(author, clean(result))
+    message = HarmonyMessage(author=author, content=list(_contents(result)))
     return message.with_channel("commentary").with_recipient("assistant")
+
+
+def _contents(text: str) -> list[Content]:
+    """Return a text in parts that encode to the ids of the whole, one if it is not very long."""
+    return [TextContent(text=part) for part in _cutter().parts(clean(text))]
+
+
+@functools.cache
+def _cutter() -> Cutter:
+    encoding = harmony_encoding()
+
+    def decode(tokens: Sequence[int]) -> str | None:
+        try:
+            return str(encoding.decode_utf8(tokens))
+        except HarmonyError:
+            return None
+
+    return Cutter(lambda text: encoding.encode(text, disallowed_special=()), decode)
