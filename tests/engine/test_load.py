@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -186,3 +187,18 @@ def test_a_large_weight_file_is_sampled_and_its_header_read_whole(
         changed[place] ^= 1
         path.write_bytes(changed)
         assert (fingerprint(tmp_path) != before) is seen
+
+
+def test_code_that_comes_with_a_tokeniser_is_never_run(llama_folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(llama_folder, tmp_path / "model"))
+    mark = tmp_path / "ran"
+    (copy / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
+    config(copy, auto_map={"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"})
+    path = copy / "tokenizer_config.json"
+    own = json.loads(path.read_text()) if path.exists() else {}
+    own |= {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}}
+    path.write_text(json.dumps(own))
+    # whether it loads without that code is the library's affair
+    with suppress(ModelNotLoaded):
+        load(str(copy))
+    assert not mark.exists()

@@ -494,6 +494,14 @@ def bench(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
     )
 
 
+def test_a_submit_stands_beside_a_bare_loop_and_a_long_queue_beside_a_short_one() -> None:
+    figures, _ = found_by(Bench("none", QUICK, 1), "submit", "queue")
+    assert set(figures["200 lines of 1 KB, submit"].ratios) == {"of bare loop"}
+    assert figures["200 lines of 1 KB, peak memory"].unit == "bytes"
+    assert set(figures["200 queued, claim and record"].ratios) == {"of 20"}
+    assert all(figure.value is not None and figure.value > 0 for figure in figures.values())
+
+
 def test_a_quick_run_measures_prints_writes_and_compares(tmp_path: Path) -> None:
     quick = ("--quick", "--rounds", "1", "--only", "decode")
     first = bench(tmp_path, *quick, "--json", "a.json", "--note", "note.md")
