@@ -1,6 +1,7 @@
 """gpt-oss: prompts and completions in the Harmony format, tokenised by openai-harmony."""
 
 import functools
+import json
 import re
 from collections.abc import Iterator, Sequence
 
@@ -125,8 +126,9 @@ def _is_instruction(message: Message) -> bool:
 
 
 def _developer(instructions: str, tools: Sequence[Tool] = ()) -> HarmonyMessage:
+    told = [clean_tree(msgspec.to_builtins(tool)) for tool in tools]
     # openai-harmony takes these in one piece only
-    refuse_unbroken(instructions, *(msgspec.json.encode(tool).decode() for tool in tools))
+    refuse_unbroken(clean(instructions), *(json.dumps(t, ensure_ascii=False) for t in told))
     content = DeveloperContent.new()
     if instructions:
         content = content.with_instructions(clean(instructions))
