@@ -169,6 +169,7 @@ class Fitter:
         limit. Once no earlier turn is left, `max_tokens` is lowered to what the context holds;
         raises `PromptTooLong` if that is not even one token. An `opening` has at most a quarter of
         the context, and half of what the prompt leaves: turns go for it first, then `max_tokens`.
+        Guidance is left out where the context has no room for it and one token of an answer.
         """
         budget = Budget(None if limit is None else prompt_budget(limit, max_tokens), history_tokens)
         begun = opening(None if limit is None else limit // _LARGEST_OPENING)
@@ -180,6 +181,9 @@ class Fitter:
             begun = opening(max(room // 2, 0))
         # so little room that nothing could follow: rather an answer from scratch than an error
         begun = begun if len(begun) < room else ()
+        if room < 1 and prompt.guidance is not None:
+            unguided = msgspec.structs.replace(prompt, guidance=None)
+            return self.fit(unguided, max_tokens, limit, history_tokens, opening)
         if room < 1:
             raise PromptTooLong(
                 f"the system messages and the last turn alone have {len(tokens)} tokens; with a "
@@ -218,9 +222,11 @@ class Fitter:
     def _gauge_for(self, prompt: Prompt) -> "Gauge":
         """Return what measures the prompt's pieces, the last one if it serves again."""
         setting = msgspec.structs.replace(prompt, messages=(), guidance=None)
-        if self._gauge is None or self._gauge.setting != setting:
-            self._gauge = Gauge(self._render, setting)
-        return self._gauge
+        gauge = self._gauge
+        if gauge is None or gauge.setting != setting:
+            # two threads may be here, so what is returned is not looked up again
+            gauge = self._gauge = Gauge(self._render, setting)
+        return gauge
 
 
 class Gauge:

@@ -33,7 +33,7 @@ from .loops import LoopDetector, LoopMode
 from .penalties import penalises
 from .prefill import Prefilled, prefill
 from .prefix import PrefixCache
-from .reading import Attempt, read
+from .reading import Completion, read
 from .sampling import Draw
 from .stops import StopTexts
 
@@ -83,14 +83,14 @@ class Generator:
         watch = Watch(cancelled, progress, _loop_watch(sampling))
         timings, decoded = self._complete(fitted, request, sampling, watch)
         start = time.perf_counter()
-        attempt = Attempt(
+        completion = Completion(
             tokens=tuple(decoded.tokens),
             stop_reason=decoded.stop_reason,
             opening=fitted.opening,
             stops=sampling.stops,
             tools=request.prompt.tools,
         )
-        parse = read(self._adapter, attempt)
+        parse = read(self._adapter, completion)
         raw = self._adapter.decode(decoded.tokens)
         timings = msgspec.structs.replace(
             timings,
@@ -99,7 +99,7 @@ class Generator:
             **self._memory(),
         )
         return Generation(
-            tokens=attempt.tokens,
+            tokens=completion.tokens,
             raw=raw,
             finish_reason=finish_reason(decoded.stop_reason, parse),
             stop_reason=decoded.stop_reason,
@@ -123,8 +123,11 @@ class Generator:
 
     def _take_prepared(self, request: GenerationRequest) -> Fitted | None:
         """Return what `prepare` made of this very request, `None` if it made nothing."""
-        prepared, self._prepared = self._prepared, None
-        return prepared.fitted if prepared is not None and prepared.request == request else None
+        prepared = self._prepared
+        if prepared is None or prepared.request != request:
+            return None
+        self._prepared = None
+        return prepared.fitted
 
     def _fit(self, request: GenerationRequest) -> Fitted:
         """Render the prompt, less what the context does not hold, and what a rescue opens."""

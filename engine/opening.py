@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mh_batch.jobs.generation import StopReason
 
 from . import tolerant
-from .control import CHANNEL, END, LAST_KNOWN, MESSAGE, START, spell
+from .control import CHANNEL, END, LAST_KNOWN, MESSAGE, START, is_utf8, spell
 from .loops import ending_loop
 from .parse import parse_harmony
 from .vocabulary import harmony_encoding
@@ -69,9 +69,14 @@ def _written(said: Sequence[_Said]) -> tuple[int, ...]:
     encode = harmony_encoding().encode
     ids: list[int] = []
     for index, (channel, words) in enumerate(said):
-        whole = words if index < len(said) - 1 else _without_cut_character(words)
+        whole = _whole(words if index < len(said) - 1 else _without_cut_character(words))
         ids += [CHANNEL, *encode(channel), MESSAGE, *whole, END, START, *encode("assistant")]
     return (*ids, CHANNEL, *encode("final"), MESSAGE)
+
+
+def _whole(words: tuple[int, ...]) -> Sequence[int]:
+    """Return `words`, written anew if their bytes are no whole characters."""
+    return words if is_utf8(words) else harmony_encoding().encode(spell(words))
 
 
 def _without_cut_character(words: tuple[int, ...]) -> tuple[int, ...]:

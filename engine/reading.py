@@ -4,7 +4,6 @@ Neither a model nor MLX is needed to read again what is stored, but for the toke
 that is not gpt-oss, which mlx-lm loads.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -14,14 +13,14 @@ from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.generation import Parse, StopReason
 
 from .adapter import Adapter
-from .folder import downloaded
+from .folder import find_here
 from .harmony import HarmonyAdapter
 from .native import NativeAdapter
 from .stops import cut_answer
 from .well_formed import with_tools
 
 
-class Attempt(msgspec.Struct, frozen=True):
+class Completion(msgspec.Struct, frozen=True):
     """All of an attempt that its parse depends on.
 
     `tokens` are the completion's ids, its stop token included; `opening` is what the prompt had
@@ -36,22 +35,37 @@ class Attempt(msgspec.Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
 
 
-def read(adapter: Adapter, attempt: Attempt) -> Parse:
-    """Return how an attempt reads, its opening included; never raises."""
-    parse = adapter.parse((*attempt.opening, *attempt.tokens), attempt.stop_reason)
-    if attempt.stop_reason is StopReason.STOP_SEQUENCE:
-        parse = cut_answer(parse, attempt.stops)
-    return with_tools(parse, attempt.tools)
+def read(adapter: Adapter, completion: Completion) -> Parse:
+    """Return how a completion reads, its opening included; never raises."""
+    tokens = (*completion.opening, *completion.tokens)
+    parse = adapter.parse(tokens, completion.stop_reason)
+    if completion.stop_reason is StopReason.STOP_SEQUENCE:
+        parse = cut_answer(parse, completion.stops)
+    return with_tools(parse, completion.tools)
 
 
-def reader(adapter_name: str, model: str) -> Callable[[Attempt], Parse]:
-    """Return what reads attempts of `model`, which was loaded with the adapter of that name.
+class Reader:
+    """Reads the completions of a model that was loaded with the adapter of that name.
 
     Nothing is downloaded. Raises `ModelNotLoaded` if the model's tokeniser is not on this machine,
     or if there is no such adapter.
     """
-    adapter = _adapter(adapter_name, model)
-    return lambda attempt: read(adapter, attempt)
+
+    def __init__(self, adapter_name: str, model: str) -> None:
+        self._model = model
+        self._adapter = _adapter(adapter_name, model)
+
+    def read(self, completion: Completion, raw: str) -> Parse:
+        """Return how a completion reads whose tokens spelled `raw` when they were made.
+
+        Raises `ModelNotLoaded` if they spell something else today: the tokeniser is another one.
+        """
+        if self._adapter.decode(completion.tokens) != raw:
+            raise ModelNotLoaded(
+                f"{self._model}: its tokeniser is not the one that made these answers; bring the "
+                "model back as it was"
+            )
+        return read(self._adapter, completion)
 
 
 def _adapter(name: str, model: str) -> Adapter:
@@ -77,12 +91,10 @@ def _native(model: str) -> NativeAdapter:
 
 def _folder(model: str) -> Path:
     """Return the model's folder: a path, or what the hub's cache holds under a hub name."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        return folder
-    if (kept := downloaded(model)) is None:
+    folder = find_here(model)
+    if folder is None:
         raise ModelNotLoaded(
             f"{model}: reading its answers again takes its tokeniser, and its folder is not on "
             "this machine; load the model once, or put the folder back"
         )
-    return kept
+    return folder

@@ -91,7 +91,9 @@ def assistant_message(
         )
         for i, call in enumerate(parse.calls)
     )
-    return Message("assistant", final or "", thinking=analysis, tool_calls=calls)
+    # what is said before a call, to whoever waits, is all there is of an answer
+    said = final or (parse.text("commentary") if calls else None)
+    return Message("assistant", said or "", thinking=analysis, tool_calls=calls)
 
 
 class ClaimedJob(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ ReasoningEffort = Literal["low", "medium", "high"]
 Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 # far beyond any use, and small enough to be grown by a retry and kept by SQLite
 MOST = 2**31 - 1
+MAX_REPETITION_PENALTY = 10.0
 Positive = Annotated[int, Meta(ge=1, le=MOST)]
 Bytes = Annotated[int, Meta(ge=0)]
 TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
@@ -36,7 +37,8 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `stop` is one text or up to four: the answer (the final channel, never reasoning, headers or
     tool calls) ends before the first of them. `loop_detection` ends a completion that repeats
-    itself: `cheap` finds exact cycles of up to 64 tokens, `full` near repetition as well.
+    itself: `cheap` finds exact cycles of up to 64 tokens, `full` near repetition as well; with
+    `off` an answer may repeat itself as it likes.
     """
 
     max_tokens: Positive = 4096
@@ -46,7 +48,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_p: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     xtc_probability: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     xtc_threshold: Annotated[float, Meta(ge=0.0, le=0.5)] = 0.1
-    repetition_penalty: Annotated[float, Meta(gt=0.0, le=10.0)] = 1.0
+    repetition_penalty: Annotated[float, Meta(gt=0.0, le=MAX_REPETITION_PENALTY)] = 1.0
     repetition_window: Positive = 256
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0

@@ -37,7 +37,12 @@ RETURNING position, custom_id, request, round
 """
 _BATCH = "SELECT settings, submitted_at FROM batches WHERE id = ?"
 _FREEZE_MODEL = "UPDATE batches SET model = ? WHERE id = ? AND model IS NULL"
-_FREEZE_FINGERPRINT = "INSERT OR IGNORE INTO batch_models VALUES (?, ?, ?, ?)"
+# an older version did not note the adapter
+_FREEZE_FINGERPRINT = """
+INSERT INTO batch_models (batch_id, model, fingerprint, adapter) VALUES (?, ?, ?, ?)
+ON CONFLICT (batch_id, model) DO UPDATE SET adapter = excluded.adapter
+WHERE adapter IS NULL AND fingerprint = excluded.fingerprint
+"""
 _FROZEN = "SELECT fingerprint FROM batch_models WHERE batch_id = ? AND model = ?"
 
 

@@ -1,7 +1,9 @@
 """A batch read again: new parses beside the old ones, and what that may change.
 
 A parse is added, never replaced, and the newest is the current one. An answer in `turns` follows
-it only where nothing had been built on the old reading: what a later turn saw stays what it saw.
+it only where nothing has been built on the old reading, and nothing can be: what a later turn saw,
+or will see when the job is tried again, stays as it is. Nor does a good answer give way to a bad
+reading of it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,13 +34,16 @@ LIMIT {_PAGE}
 _IS_FINISHED = f"SELECT 1 FROM jobs WHERE id = ? AND status IN ({_STATUSES})"
 _CURRENT = """
 SELECT a.id, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems,
-    EXISTS (SELECT 1 FROM turns AS t WHERE t.accepted_attempt_id = a.id) AS kept,
+    t.accepted_attempt_id IS NOT NULL AS kept,
     EXISTS (
         SELECT 1 FROM attempts AS later
         WHERE later.job_id = a.job_id AND later.choice = a.choice
             AND (later.turn, later.step) > (a.turn, a.step)
-    ) AS seen
-FROM attempts AS a JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
+    ) OR (t.complete = 1 AND j.status <> 'done') AS seen
+FROM attempts AS a
+JOIN jobs AS j ON j.id = a.job_id
+JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
+LEFT JOIN turns AS t ON t.accepted_attempt_id = a.id
 WHERE a.job_id = ? AND a.choice = ? AND a.turn = ? AND a.step = ? AND a.attempt = ?
 """
 _STOP_REASON = "SELECT stop_reason FROM attempts WHERE id = ?"
@@ -117,7 +122,8 @@ def _add_reading(db: Database, job_id: int, place: Place, parse: Parse) -> Rerea
     add_parse(db, row["id"], parse)
     if msgspec.structs.replace(before, parser_version=parse.parser_version) == parse:
         return Reread(attempts=1, added=1)
-    answer = bool(row["kept"]) and not row["seen"]
+    worse = before.well_formed and not parse.well_formed
+    answer = bool(row["kept"]) and not row["seen"] and not worse
     if answer:
         _follow(db, row["id"], parse)
     return Reread(
@@ -125,7 +131,7 @@ def _add_reading(db: Database, job_id: int, place: Place, parse: Parse) -> Rerea
         added=1,
         different=1,
         mended=parse.well_formed and not before.well_formed,
-        broken=before.well_formed and not parse.well_formed,
+        broken=worse,
         answers=answer,
         seen=bool(row["kept"]) and bool(row["seen"]),
     )

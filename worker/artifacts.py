@@ -122,8 +122,8 @@ def cleaned(generation: Generation) -> str:
 def write(target: Path, contents: Sequence[File]) -> None:
     """Put files into the folder `target`, made if it is not there.
 
-    Each appears whole or not at all, and all are on disk when this returns. Raises
-    `EnvironmentFault` if the disk does not take them.
+    Each appears whole or not at all. A death of the process loses none that was written; a power
+    cut may. Raises `EnvironmentFault` if the disk does not take them.
     """
     try:
         make_folder(target)

@@ -121,7 +121,9 @@ class ConversationRun:
 
     def feed(self, generation: Generation, started_at: str = "", finished_at: str = "") -> None:
         """Take what the last `Generate` produced and decide what becomes of it."""
-        decision = decide(generation, len(self._tries) + 1, self._max_attempts)
+        watched = self._job.settings.sampling.loop_detection != "off"
+        attempts = len(self._tries) + 1
+        decision = decide(generation, attempts, self._max_attempts, repetition=watched)
         verdict, reason = _verdict(decision)
         attempt = Attempt(
             place=self._place(),
@@ -140,7 +142,9 @@ class ConversationRun:
         turn = None
         if verdict is not Verdict.RETRY:
             turn = self._settled()
-            self._close_step(turn, self._tries)
+            # what followed another answer in this conversation does not follow this one
+            self._kept = {step: t for step, t in self._kept.items() if step[0] != self._choice}
+            self._close_step(turn, [*self._earlier, *self._tries])
             self._skip_kept()
         self._unwritten = Record(attempt, turn, self._end)
 
@@ -153,7 +157,7 @@ class ConversationRun:
         return self._job.settings.control.max_attempts
 
     def _place(self) -> Place:
-        attempt = self._spent + len(self._tries) + 1
+        attempt = len(self._earlier) + len(self._tries) + 1
         return Place(self._choice, self._turn, self._step, attempt)
 
     def _plan(self) -> Plan:
@@ -206,8 +210,7 @@ class ConversationRun:
         """Ask the model: for the answer to `user`, or to tool results if that is `None`."""
         self._turn, self._step, self._user = turn, step, user
         attempts = self._attempts.get((self._choice, turn, step), [])
-        earlier = [a for a in attempts if a.round < self._job.round]
-        self._spent = max((a.place.attempt for a in earlier), default=0)
+        self._earlier = [a for a in attempts if a.round < self._job.round]
         self._tries = [a for a in attempts if a.round == self._job.round]
 
     def _skip_kept(self) -> None:
@@ -220,10 +223,10 @@ class ConversationRun:
             self._close_step(turn, self._attempts[step])
 
     def _settled(self) -> Turn:
-        """Return the turn that the attempts so far settle: the accepted one, else the best."""
+        """Return the turn that the attempts settle: the accepted one, else the best of all."""
+        attempts = [*self._earlier, *self._tries]
         accepted = self._tries[-1].verdict is Verdict.ACCEPT
-        generations = [attempt.generation for attempt in self._tries]
-        kept = self._tries[-1 if accepted else best(generations)]
+        kept = attempts[-1 if accepted else best([a.generation for a in attempts])]
         parse = kept.generation.parse
         return Turn(
             place=kept.place,
@@ -231,7 +234,7 @@ class ConversationRun:
             final=parse.text("final"),
             analysis=parse.text("analysis"),
             finish_reason=kept.generation.finish_reason,
-            attempts=self._spent + len(self._tries),
+            attempts=len(attempts),
             rescued=kept.rescued,
             complete=accepted,
         )
@@ -250,7 +253,7 @@ class ConversationRun:
             return
         # a call that nobody answers has no place in what the model sees next
         self._history.append(msgspec.structs.replace(reply, tool_calls=()))
-        if self._to_play and turn.final and not called:
+        if self._to_play and (turn.final or "").strip() and not called:
             self._open_turn()
             return
         self._trouble = self._trouble or self._shortfall(kept, called, results is not None)
@@ -270,6 +273,8 @@ class ConversationRun:
         if not self._complete:
             reason = last.retry_reason or "earlier_turn"
             text = "the attempts of a turn ran out; its best is kept"
+            if self._to_play:
+                text += f", and {len(self._to_play)} more had no answer to follow"
             return JobEnd(Status.INCOMPLETE, reason, text)
         if answered:
             steps = self._job.settings.control.max_steps

@@ -6,8 +6,8 @@ from math import prod
 
 import msgspec
 
-from mh_batch.jobs.generation import Generation, StopReason
-from mh_batch.jobs.settings import Sampling
+from mh_batch.jobs.generation import Channel, Generation, StopReason
+from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, Sampling
 
 from .repetition import repeats
 
@@ -107,15 +107,17 @@ class Plan(msgspec.Struct, frozen=True):
     rescue: bool = False
 
 
-def decide(generation: Generation, attempt: int, max_attempts: int) -> Decision:
-    """Judge one attempt; `attempt` counts from 1."""
-    reason = fault(generation)
+def decide(
+    generation: Generation, attempt: int, max_attempts: int, *, repetition: bool = True
+) -> Decision:
+    """Judge one attempt; `attempt` counts from 1. `repetition` says whether its text may not."""
+    reason = fault(generation, repetition=repetition)
     if reason is None:
         return Accept()
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
 
 
-def fault(generation: Generation) -> RetryReason | None:
+def fault(generation: Generation, *, repetition: bool = True) -> RetryReason | None:
     """Return what is wrong with a generation, or `None` if it is good.
 
     What ended the stream counts first: a cut answer may read as if it were whole.
@@ -128,9 +130,17 @@ def fault(generation: Generation) -> RetryReason | None:
         return RetryReason.EMPTY_FINAL
     if not generation.parse.well_formed:
         return RetryReason.MALFORMED
-    if repeats(generation.parse):
+    if repetition and repeats(_said(generation)):
         return RetryReason.REPETITION
     return None
+
+
+def _said(generation: Generation) -> tuple[Channel, ...]:
+    """Return what an attempt said itself: a rescue was given its thoughts."""
+    channels = generation.parse.channels
+    if not generation.opening:
+        return channels
+    return tuple(channel for channel in channels if channel.channel == "final")
 
 
 def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> Plan:
@@ -166,7 +176,7 @@ def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
     )
     if penalty > 1:
         # a penalty below 1 asks for repetition, and is where the trouble came from
-        penalty *= max(sampling.repetition_penalty, 1.0)
+        penalty = min(penalty * max(sampling.repetition_penalty, 1.0), MAX_REPETITION_PENALTY)
         changed = msgspec.structs.replace(changed, repetition_penalty=penalty)
     if any(change.full_detection for change in changes):
         changed = msgspec.structs.replace(changed, loop_detection="full")

@@ -1,26 +1,25 @@
 """`mh-batch reparse`: an old night read by today's parser, with no model in memory."""
 
-from collections.abc import Callable
-
 from sqlite_utils import Database
 
-from mh_batch.engine.reading import Attempt, reader
+from mh_batch.engine.reading import Completion, Reader
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.generation import Parse
 from mh_batch.jobs.record import Place
 from mh_batch.store.rereading import Readable, Reread, add_readings, readable_jobs
 
-Read = Callable[[Attempt], Parse]
+from .wording import count
 
 
 def reparse(db: Database, batch_id: int) -> Reread:
     """Read every attempt of a batch's finished jobs again, a transaction a job.
 
-    Raises `ModelNotLoaded` if a model's tokeniser is not on this machine, and `InputError` if the
-    batch was answered before its adapters were noted; jobs already done stay done.
+    Raises `ModelNotLoaded` if a model's tokeniser is not on this machine as it was, and
+    `InputError` for a job that was answered before adapters were noted; what was read till then
+    stays read.
     """
     total = Reread()
-    readers: dict[str, Read] = {}
+    readers: dict[str, Reader] = {}
     for job in readable_jobs(db, batch_id):
         if job.model not in readers:
             readers[job.model] = _reader(job)
@@ -28,29 +27,30 @@ def reparse(db: Database, batch_id: int) -> Reread:
     return total
 
 
-def readings(job: Readable, read: Read) -> dict[Place, Parse]:
+def readings(job: Readable, reader: Reader) -> dict[Place, Parse]:
     """Return how each attempt of a job reads."""
     return {
-        attempt.place: read(
-            Attempt(
+        attempt.place: reader.read(
+            Completion(
                 tokens=attempt.generation.tokens,
                 stop_reason=attempt.generation.stop_reason,
                 opening=attempt.generation.opening,
                 stops=attempt.sampling.stops,
                 tools=job.tools,
-            )
+            ),
+            attempt.generation.raw,
         )
         for attempt in job.attempts
     }
 
 
-def _reader(job: Readable) -> Read:
+def _reader(job: Readable) -> Reader:
     if job.adapter is None:
         raise InputError(
             f"job {job.id}: answered by a version that did not note how {job.model} is read; "
             "its first reading stays"
         )
-    return reader(job.adapter, job.model)
+    return Reader(job.adapter, job.model)
 
 
 def told(found: Reread) -> str:
@@ -58,18 +58,14 @@ def told(found: Reread) -> str:
     if not found.attempts:
         return "no attempt to read again"
     lines = [
-        f"{_attempts(found.attempts)} read again: {found.different} read differently, "
+        f"{count(found.attempts, 'attempt')} read again: {found.different} read differently, "
         f"{found.mended} of them well formed now, {found.broken} no longer"
     ]
     if found.answers:
-        lines.append(f"{found.answers} answers in the results follow the new reading")
+        lines.append(f"{count(found.answers, 'answer')} in the results now as newly read")
     if found.seen:
         lines.append(
-            f"{found.seen} answers stay as they were: later turns had seen them "
-            "(their new readings are in the table parses)"
+            f"{count(found.seen, 'answer')} as before: later turns saw it, or will "
+            "(the new reading is in the table parses)"
         )
     return "\n".join(lines)
-
-
-def _attempts(count: int) -> str:
-    return "1 attempt" if count == 1 else f"{count} attempts"

@@ -1,9 +1,10 @@
 """Repetition that shows only in the text: what the watcher of tokens let through."""
 
 import re
+from collections.abc import Iterable
 
 from mh_batch.engine.loops import REPETITIONS, SHORTEST_LOOP, LoopDetector, LoopMode
-from mh_batch.jobs.generation import Parse
+from mh_batch.jobs.generation import Channel
 
 LONGEST_CYCLE = 32
 """How many sentences a cycle may have."""
@@ -12,9 +13,9 @@ _WORD = re.compile(r"\w+|[^\w\s]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
-def repeats(parse: Parse) -> bool:
-    """Whether a channel of a completion says the same again and again."""
-    return any(repetitive(channel.text) for channel in parse.channels)
+def repeats(channels: Iterable[Channel]) -> bool:
+    """Whether one of a completion's channels says the same again and again."""
+    return any(repetitive(channel.text) for channel in channels)
 
 
 def repetitive(text: str) -> bool:

@@ -9,7 +9,7 @@ from spelled import encode
 
 from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.engine.parse import PARSER_VERSION
-from mh_batch.engine.reading import Attempt, read
+from mh_batch.engine.reading import Completion, read
 from mh_batch.jobs.conversation import FunctionSpec, Tool
 from mh_batch.jobs.generation import Channel, FinishReason, Rung, StopReason, finish_reason
 
@@ -38,8 +38,8 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tools: tuple[str, ...] = ()
 
     @property
-    def attempt(self) -> Attempt:
-        return Attempt(
+    def attempt(self) -> Completion:
+        return Completion(
             ids(self.tokens),
             self.stop_reason,
             ids(self.opening),

@@ -409,6 +409,19 @@ def test_a_last_turn_too_long_by_itself_is_an_error_with_the_numbers(
     assert fitted(render, wanted, limit + 1).max_tokens == 1
 
 
+def test_guidance_is_left_out_rather_than_failing_what_fitted_without_it(
+    harmony: HarmonyAdapter,
+) -> None:
+    wanted = prompt(said("user", "last"))
+    alone = harmony.render(wanted)
+    guided = msgspec.structs.replace(wanted, guidance="Be brief.")
+    limit = len(alone) + MARGIN + 5
+    assert fitted(harmony.render, guided, limit) == (alone, 5, 0, ())
+    assert fitted(harmony.render, guided, limit + 100).tokens == harmony.render(guided)
+    with pytest.raises(PromptTooLong):
+        fitted(harmony.render, guided, limit - 5)
+
+
 def test_a_tool_chain_too_long_by_itself_is_an_error_and_not_cut(harmony: HarmonyAdapter) -> None:
     *steps, _answer = chain("look at it " * 50)
     with pytest.raises(PromptTooLong):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from spelled import TOKENS
 
 from mh_batch.engine.generate import Generator
+from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.engine.load import load
-from mh_batch.engine.reading import Attempt, reader
+from mh_batch.engine.reading import Completion, Reader, read
 from mh_batch.engine.well_formed import PROBLEMS
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import ModelNotLoaded
@@ -21,6 +22,7 @@ from mh_batch.jobs.generation import Generation, GenerationRequest, Prompt, Stop
 from mh_batch.jobs.settings import Context, Sampling
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+ADAPTER = HarmonyAdapter()
 PONDER = "Think for a long time about rivers."
 
 
@@ -37,9 +39,9 @@ def request(text: str, *tools: str, seed: int = 1, **sampling: Any) -> Generatio
     )
 
 
-def stored(wanted: GenerationRequest, done: Generation) -> Attempt:
+def stored(wanted: GenerationRequest, done: Generation) -> Completion:
     """What the store keeps of an attempt and its request."""
-    return Attempt(
+    return Completion(
         done.tokens,
         done.stop_reason,
         done.opening,
@@ -67,10 +69,9 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
     done = [run(demo, wanted) for wanted in asked]
     asked.append(msgspec.structs.replace(asked[-1], rescue=done[-1].tokens))
     done.append(run(demo, asked[-1]))
-    read = reader("harmony", "demo")
-    assert [read(stored(*pair)) for pair in zip(asked, done, strict=True)] == [
-        generation.parse for generation in done
-    ]
+    reader = Reader("harmony", "demo")
+    for wanted, generation in zip(asked, done, strict=True):
+        assert reader.read(stored(wanted, generation), generation.raw) == generation.parse
     # the batch holds some of everything that a reader must know of
     assert {generation.stop_reason for generation in done} == set(StopReason) - {
         StopReason.CANCELLED
@@ -92,29 +93,34 @@ def test_other_models_are_read_again_by_the_tokeniser_in_their_folder(
     for file in llama_folder.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    read = reader("native", str(tmp_path))
+    reader = Reader("native", str(tmp_path))
     for wanted, generation in zip(asked, done, strict=True):
-        assert read(stored(wanted, generation)) == generation.parse
+        assert reader.read(stored(wanted, generation), generation.raw) == generation.parse
+
+
+def test_tokens_that_spell_something_else_today_are_not_read() -> None:
+    final = Completion((200005, 17196, 200008, 87, 200002), StopReason.STOP_TOKEN)
+    with pytest.raises(ModelNotLoaded, match="not the one that made these answers"):
+        Reader("harmony", "demo").read(final, "<|channel|>final<|message|>y<|return|>")
 
 
 @pytest.mark.parametrize(
     ("adapter", "model", "reason"),
     [
         ("native", "nowhere/at-all", "not on this machine"),
-        ("native", "/no/such/folder", "not on this machine"),
-        ("native", "demo", "not on this machine"),
+        ("native", "/no/such/folder", "no such folder"),
         ("other", "demo", "no adapter is called other"),
     ],
 )
 def test_what_cannot_be_read_again_says_why(adapter: str, model: str, reason: str) -> None:
     with pytest.raises(ModelNotLoaded, match=f"^{model}: .*{reason}"):
-        reader(adapter, model)
+        Reader(adapter, model)
 
 
 def test_a_folder_without_a_tokeniser_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ModelNotLoaded, match="its tokeniser does not load"):
-        reader("native", str(tmp_path))
+        Reader("native", str(tmp_path))
 
 
 @given(TOKENS, TOKENS, st.sampled_from(StopReason), st.lists(st.text(min_size=1), max_size=2))
@@ -122,8 +128,8 @@ def test_any_attempt_at_all_is_read_and_judged(
     opening: list[int], tokens: list[int], reason: StopReason, stops: list[str]
 ) -> None:
     tools = (Tool(FunctionSpec("g")),)
-    attempt = Attempt(tuple(tokens), reason, tuple(opening), tuple(stops), tools)
-    found = reader("harmony", "demo")(attempt)
+    completion = Completion(tuple(tokens), reason, tuple(opening), tuple(stops), tools)
+    found = read(ADAPTER, completion)
     assert found.well_formed is (not found.problems)
     assert set(found.problems) <= set(PROBLEMS)
     functions = [call for call in found.calls if call.recipient == "functions.f"]
@@ -132,12 +138,11 @@ def test_any_attempt_at_all_is_read_and_judged(
 
 READ = """
 import sys
-from mh_batch.engine.reading import Attempt, reader
-from mh_batch.engine.well_formed import PROBLEMS
+from mh_batch.engine.reading import Completion, Reader
 from mh_batch.jobs.generation import StopReason
-tokens = (200005, 17196, 200008, 87, 200002)
-attempt = Attempt(tokens, StopReason.STOP_TOKEN)
-parse = reader("harmony", "a model that is long gone")(attempt)
+completion = Completion((200005, 17196, 200008, 87, 200002), StopReason.STOP_TOKEN)
+raw = "<|channel|>final<|message|>x<|return|>"
+parse = Reader("harmony", "a model that is long gone").read(completion, raw)
 assert parse.text("final") == "x" and parse.well_formed, parse
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"mlx", "mlx_lm", "transformers"}))
 """

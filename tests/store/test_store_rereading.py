@@ -52,6 +52,26 @@ def test_an_answer_that_a_later_turn_saw_stays_as_it_was(db: Database) -> None:
     assert finals(db) == ["four", "read better"]
 
 
+def test_a_good_answer_does_not_give_way_to_a_bad_reading(db: Database) -> None:
+    submit(db, lines(1))
+    job = finish_next(db, start(db))
+    worse = Parse(2, Rung.RAW, False, ("no_header",), (Channel("final", "raw"),))
+    found = add_readings(db, job.id, {FIRST: worse})
+    assert (found.broken, found.answers) == (1, 0)
+    assert finals(db) == ["four"]
+
+
+def test_an_answer_that_a_turn_may_yet_follow_stays_as_it_was(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    queue.record(db, job.id, run_id, attempt(), turn(), None)
+    queue.finish(db, job.id, JobEnd(Status.FAILED, "prompt_too_long", "too long"))
+    found = add_readings(db, job.id, {FIRST: BETTER})
+    assert (found.different, found.answers, found.seen) == (1, 0, 1)
+    assert finals(db) == ["four"]
+
+
 def test_a_job_that_is_back_in_the_queue_is_left_alone(db: Database) -> None:
     submit(db, lines(1))
     run_id = start(db)

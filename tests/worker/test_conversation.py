@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from made import claimed, cut, generation, malformed, stuck
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.generation import Generation, StopReason
+from mh_batch.jobs.generation import Channel, Generation, StopReason
 from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd, Recorded, Turn, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.conversation import ConversationRun, Finish, Generate, Record
@@ -261,6 +261,43 @@ def test_a_requeued_choice_leaves_the_others_as_they_are() -> None:
     assert generate(run).place.choice == 1
     (written,) = play(run, generation("2"))
     assert written.end == JobEnd(Status.DONE)
+
+
+def test_what_follows_an_answer_is_asked_anew_when_the_answer_is_another_one() -> None:
+    job = claimed((), ("a", "b"), max_attempts=1)
+    records = play(ConversationRun(job), malformed(), generation("2"))
+    turns = [r.turn for r in records if r.turn is not None]
+    recorded = Recorded(tuple(r.attempt for r in records), (turns[1],))
+    run = ConversationRun.resume(msgspec.structs.replace(job, round=1), recorded)
+    play(run, generation("1"))
+    assert (generate(run).place.turn, generate(run).place.attempt) == (2, 2)
+
+
+def test_a_requeued_job_that_does_worse_keeps_the_answer_it_had() -> None:
+    job = claimed(max_attempts=1)
+    records = play(ConversationRun(job), malformed())
+    run = requeued(job, *records, without=1)
+    (written,) = play(run, cut())
+    assert written.turn is not None
+    assert (written.turn.place.attempt, written.turn.final) == (1, "answer")
+
+
+def test_an_answer_of_white_space_is_nothing_to_go_on_from() -> None:
+    (written,) = play(
+        ConversationRun(claimed((), ("a", "b"), max_attempts=1)),
+        generation(" \n", problems=("empty_final",)),
+    )
+    assert written.end is not None
+    assert "1 more had no answer to follow" in str(written.end.error)
+
+
+def test_what_is_said_before_a_call_is_in_the_history() -> None:
+    call = generation(None, call="f")
+    channels = (Channel("commentary", "Let me look."), *call.parse.channels)
+    parse = msgspec.structs.replace(call.parse, channels=channels)
+    run = ConversationRun(claimed(tool_results={"f": "42"}))
+    play(run, msgspec.structs.replace(call, parse=parse))
+    assert generate(run).request.prompt.messages[1].content == "Let me look."
 
 
 kinds = st.lists(

@@ -1,10 +1,11 @@
 """What becomes of an attempt."""
 
+import msgspec
 import pytest
 from made import cut, generation, malformed, stuck
 
 from mh_batch.jobs.generation import Generation, StopReason
-from mh_batch.jobs.settings import Sampling
+from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, Sampling
 from mh_batch.worker.policy import (
     CHANGES,
     Accept,
@@ -134,3 +135,19 @@ def test_an_answer_is_not_repetition_when_it_is_malformed_in_the_first_place() -
 
 def test_a_stuck_analysis_that_runs_out_of_attempts_is_kept_as_the_worst_there_is() -> None:
     assert best([stuck(), malformed(), stuck()]) == 1
+
+
+def test_an_answer_may_repeat_itself_where_nobody_watches_for_loops() -> None:
+    assert decide(generation("the same again, " * 40), 1, 3, repetition=False) == Accept()
+
+
+def test_a_rescue_is_not_judged_by_the_thoughts_that_it_was_given() -> None:
+    circles = generation("Fine.", analysis="so on and " * 40)
+    assert decide(msgspec.structs.replace(circles, opening=(1,)), 3, 3) == Accept()
+
+
+def test_no_number_of_loops_takes_the_penalty_out_of_its_range() -> None:
+    loops = [Failure(RetryReason.LOOP_DETECTED, 100)] * 40
+    changed = plan(SAMPLING, loops, 100).sampling
+    assert changed.repetition_penalty == MAX_REPETITION_PENALTY
+    assert msgspec.convert(msgspec.to_builtins(changed), Sampling) == changed

@@ -32,8 +32,8 @@ def test_repetition_in_the_middle_of_an_answer_counts() -> None:
 
 
 def test_every_channel_is_looked_at() -> None:
-    assert not repeats(generation().parse)
-    assert repeats(generation("Fine.", analysis="so on and " * 40).parse)
+    assert not repeats(generation().parse.channels)
+    assert repeats(generation("Fine.", analysis="so on and " * 40).parse.channels)
 
 
 @given(st.lists(st.sampled_from(["yes", "no", "rivers", "12", "."]), min_size=1, max_size=8))

@@ -15,7 +15,7 @@ from made import generation
 from scripted_child import INFO, Child
 
 from mh_batch.engine.harmony import HarmonyAdapter
-from mh_batch.engine.reading import Attempt, read
+from mh_batch.engine.reading import Completion, read
 from mh_batch.engine.vocabulary import harmony_encoding
 from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason, finish_reason
 from mh_batch.worker import frames
@@ -47,7 +47,7 @@ class TokenChild(Child):
         """Return the generation that the tokens make."""
         text, stop = script(request)
         tokens = harmony_encoding().encode(text, allowed_special="all")
-        parse = read(self.adapter, Attempt(tuple(tokens), stop, tools=request.prompt.tools))
+        parse = read(self.adapter, Completion(tuple(tokens), stop, tools=request.prompt.tools))
         return msgspec.structs.replace(
             generation(),
             tokens=tuple(tokens),
