@@ -26,6 +26,12 @@ def m003_continuations(db: Database) -> None:
     db.executescript(script("continuations.sql"))
 
 
+@migrations()
+def m004_forgiven(db: Database) -> None:
+    """Keep which deaths of the model count no more, so that a job put back starts fresh."""
+    db.executescript(script("forgiven.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all steps that this version of the program knows, in order."""
     blank = Database(memory=True, execute_plugins=False)

@@ -4,11 +4,14 @@ from .claims import claim, next_model
 from .history import recorded
 from .recording import crashes_on, finish, record, record_crash, release
 from .reports import queue_counts
+from .requests import cancel_requests, data_version, requeue
 from .runs import finish_run, recover, set_run_model, start_run
 
 __all__ = [
+    "cancel_requests",
     "claim",
     "crashes_on",
+    "data_version",
     "finish",
     "finish_run",
     "next_model",
@@ -18,6 +21,7 @@ __all__ = [
     "recorded",
     "recover",
     "release",
+    "requeue",
     "set_run_model",
     "start_run",
 ]

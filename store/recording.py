@@ -60,11 +60,17 @@ SET attempts = attempts + 1, retries = retries + ?,
 WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
 """
 _STATUS = "SELECT status FROM jobs WHERE id = ?"
-_END = "UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ? WHERE id = ?"
+_END = """
+UPDATE jobs
+SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_requested = 0
+WHERE id = ?
+"""
 _RELEASE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE id = ?"
+# A model that dies while it is loaded dies of no job.
 _DEATHS = """
 SELECT count(*) FROM crashes
-WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
+WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ? AND phase <> 'load'
+    AND NOT forgiven
 """
 
 
@@ -114,7 +120,11 @@ def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
 
 
 def crashes_on(db: Database, job_id: int, place: Place) -> int:
-    """Return how often in a row the model process died during the open attempt at `place`."""
+    """Return how often in a row the model process died during the open attempt at `place`.
+
+    Deaths under earlier workers count; those before the job was put back into the
+    queue, and those while the model was loaded, do not.
+    """
     values = (job_id, *msgspec.structs.astuple(place))
     return int(db.conn.execute(_DEATHS, values).fetchone()[0])
 

@@ -18,6 +18,11 @@ WHERE id = ?
 """
 _FINISH = "UPDATE runs SET finished_at = ?, jobs_done = ?, end_reason = ? WHERE id = ?"
 _REQUEUE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE status = 'running'"
+# Nobody noticed the request: the worker was gone, or went away.
+_CANCEL_REQUESTED = """
+UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
+WHERE status = 'running' AND cancel_requested = 1
+"""
 
 
 def start_run(db: Database, settings_json: str, versions: Mapping[str, str]) -> int:
@@ -44,9 +49,11 @@ def finish_run(db: Database, run_id: int, jobs_done: int, end_reason: str) -> No
 def recover(db: Database) -> int:
     """Queue again what a dead worker was at, and purge batches whose submitter is gone.
 
-    Returns how many jobs were queued again. Only the holder of the worker's lock may call it.
+    What somebody had asked to cancel is `cancelled` instead. Returns how many jobs were queued
+    again. Only the holder of the worker's lock may call it.
     """
     with immediate(db):
+        db.conn.execute(_CANCEL_REQUESTED, (now(),))
         requeued = db.conn.execute(_REQUEUE).rowcount
     purge_abandoned(db)
     return requeued

@@ -226,6 +226,7 @@ def test_crashes_count_on_the_open_attempt_alone(db: Database) -> None:
     for signal in (9, 11):
         crash = Crash(here, "prefill", signal, None, "Metal: out of memory")
         queue.record_crash(db, job.id, run_id, crash)
+    queue.record_crash(db, job.id, run_id, Crash(next_attempt, "decode", None, 1, ""))
     queue.record_crash(db, job.id, run_id, Crash(next_attempt, "load", None, 1, ""))
     assert queue.crashes_on(db, job.id, here) == 2
     assert queue.crashes_on(db, job.id, next_attempt) == 1

@@ -1,0 +1,167 @@
+"""Cancel and retry: what they change, and what they leave alone."""
+
+import sqlite3
+
+import msgspec
+import pytest
+from sqlite_utils import Database
+from store_samples import attempt, claim, finish_next, lines, start, submit, turn
+
+from mh_batch.jobs.errors import InputError, UnknownTarget
+from mh_batch.jobs.record import Crash, JobEnd, Place, Verdict
+from mh_batch.jobs.status import IllegalMove, Status
+from mh_batch.store import queue, requests
+from mh_batch.store.connection import location
+from mh_batch.store.lock import worker_lock
+from mh_batch.store.requests import Cancelled, cancel, find_target, retry
+
+FAILED = JobEnd(Status.FAILED, "model_crashed", "it died")
+INCOMPLETE = JobEnd(Status.INCOMPLETE, "length", "ran out")
+
+
+def statuses(db: Database) -> list[str]:
+    return [row[0] for row in db.conn.execute("select status from jobs order by id")]
+
+
+def test_a_batch_goes_by_number_or_name_and_a_job_by_number_custom_id_or_both(
+    db: Database,
+) -> None:
+    submit(db, lines(3), "first")
+    submit(db, lines(3), "second")
+    named = {
+        "2": (2, None),
+        "first": (1, None),
+        "5": (2, 5),
+        "line-1": (2, 4),
+        "first/line-1": (1, 1),
+        "1/2": (1, 2),
+    }
+    for ref, expected in named.items():
+        target = find_target(db, ref)
+        assert (target.batch_id, target.job_id) == expected, ref
+    assert find_target(db, "1/2").label == "job 2 (first/line-2)"
+    for unknown in ("third", "1/5", "third/line-1", "17", "", "/"):
+        with pytest.raises(UnknownTarget, match="BATCH/JOB"):
+            find_target(db, unknown)
+
+
+def test_a_name_that_is_a_batch_and_a_job_is_refused(db: Database) -> None:
+    submit(db, lines(2), "line-1")
+    with pytest.raises(InputError, match=r"the batch \(1\).*1/line-1"):
+        find_target(db, "line-1")
+    assert find_target(db, "1/line-1").job_id == 1
+
+
+def test_what_is_queued_is_cancelled_in_as_many_transactions_as_it_takes(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "CHUNK", 2)
+    submit(db, lines(5))
+    submit(db, lines(1), "other")
+    finish_next(db, start(db))
+    assert cancel(db, find_target(db, "night")) == Cancelled(4, 0)
+    assert statuses(db) == ["done", *["cancelled"] * 4, "queued"]
+    assert db.execute("select count(finished_at) from jobs").fetchone()[0] == 5
+    assert cancel(db, find_target(db, "night")) == Cancelled(0, 0)
+
+
+def test_what_runs_is_asked_for_while_a_worker_lives_and_cancelled_where_none_does(
+    db: Database,
+) -> None:
+    submit(db, lines(2))
+    job = claim(db, start(db))
+    with worker_lock(location(db)):
+        assert cancel(db, find_target(db, "line-1")) == Cancelled(0, 1)
+        assert queue.cancel_requests(db) == {job.id}
+        assert statuses(db) == ["running", "queued"]
+    assert cancel(db, find_target(db, "night")) == Cancelled(2, 0)
+    assert statuses(db) == ["cancelled", "cancelled"]
+    assert queue.cancel_requests(db) == frozenset()
+
+
+def test_a_request_is_over_with_its_job(db: Database) -> None:
+    submit(db, lines(2))
+    run_id = start(db)
+    job = claim(db, run_id)
+    with worker_lock(location(db)):
+        cancel(db, find_target(db, "night"))
+    queue.finish(db, job.id, JobEnd(Status.CANCELLED))
+    assert db.execute("select sum(cancel_requested) from jobs").fetchone()[0] == 0
+
+
+def test_others_writes_change_the_data_version_and_ones_own_do_not(db: Database) -> None:
+    submit(db, lines(1))
+    before = queue.data_version(db)
+    start(db)
+    assert queue.data_version(db) == before
+    other = sqlite3.connect(location(db))
+    other.execute("update jobs set priority = 1")
+    other.commit()
+    other.close()
+    assert queue.data_version(db) != before
+
+
+def test_a_retry_keeps_attempts_and_complete_turns_and_counts_another_round(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    second, third = Place(turn=2), Place(turn=3)
+    other = Place(choice=1)
+    queue.record(db, job.id, run_id, attempt(), turn(), None)
+    queue.record(db, job.id, run_id, attempt(second, Verdict.GIVE_UP), turn(second, False), None)
+    queue.record(db, job.id, run_id, attempt(third), turn(third), None)
+    queue.record(db, job.id, run_id, attempt(other), turn(other), INCOMPLETE)
+    assert retry(db, find_target(db, "night")) == 1
+    kept = queue.recorded(db, job.id)
+    assert [t.place for t in kept.turns] == [Place(), other]
+    assert [a.place for a in kept.attempts] == [Place(), second, third, other]
+    again = claim(db, run_id)
+    assert (again.id, again.round) == (job.id, 1)
+    row = db.execute("select error_code, error, finished_at from jobs").fetchone()
+    assert tuple(row) == (None, None, None)
+    assert db.execute("select attempts from batches").fetchone()[0] == 4
+
+
+def test_a_retry_takes_the_statuses_it_was_given_and_never_what_is_done(db: Database) -> None:
+    submit(db, lines(5))
+    run_id = start(db)
+    finish_next(db, run_id)
+    for end in (FAILED, INCOMPLETE):
+        queue.finish(db, claim(db, run_id).id, end)
+    cancel(db, find_target(db, "line-4"))
+    before = ["done", "failed", "incomplete", "cancelled", "queued"]
+    assert statuses(db) == before
+    target = find_target(db, "night")
+    assert retry(db, target, {Status.FAILED}) == 1
+    assert statuses(db) == ["done", "queued", *before[2:]]
+    assert retry(db, target) == 2
+    assert statuses(db) == ["done", *["queued"] * 4]
+    assert retry(db, find_target(db, "line-1")) == 0
+
+
+def test_after_a_retry_the_deaths_before_it_count_no_more(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    crash = Crash(Place(), "decode", 9, None, "")
+    queue.record_crash(db, job.id, run_id, crash)
+    queue.finish(db, job.id, FAILED)
+    retry(db, find_target(db, "night"))
+    claim(db, run_id)
+    assert queue.crashes_on(db, job.id, Place()) == 0
+    queue.record_crash(db, job.id, run_id, crash)
+    assert queue.crashes_on(db, job.id, Place()) == 1
+
+
+def test_jobs_put_back_through_no_fault_of_theirs_are_in_the_same_round(db: Database) -> None:
+    submit(db, lines(3))
+    run_id = start(db)
+    failed, running = claim(db, run_id), claim(db, run_id)
+    queue.record_crash(db, failed.id, run_id, Crash(Place(), "decode", 9, None, ""))
+    queue.finish(db, failed.id, FAILED)
+    queue.requeue(db, (failed.id, running.id))
+    assert statuses(db) == ["queued"] * 3
+    assert msgspec.structs.astuple(claim(db, run_id))[-1] == 0
+    assert queue.crashes_on(db, failed.id, Place()) == 0
+    with pytest.raises(IllegalMove):
+        queue.requeue(db, (3,))
