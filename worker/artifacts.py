@@ -132,8 +132,8 @@ def write(target: Path, contents: Sequence[File]) -> None:
     except OSError as error:
         raise EnvironmentFault(
             f"{target}: the artifacts of an attempt cannot be written: {error.strerror}; free some "
-            "space there, or work with --artifacts off; the attempt was not recorded, and its job "
-            "is back in the queue"
+            "space there, or work with --artifacts off; the attempt was not recorded, and the next "
+            "`mh-batch work` makes it again"
         ) from error
 
 

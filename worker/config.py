@@ -12,6 +12,7 @@ from mh_batch.jobs.near import nearest
 from mh_batch.jobs.settings import NAMES, EngineOptions, Settings, apply, profile_values
 
 from .artifacts import Keep
+from .task import HANG_SECONDS, MAX_CRASHES
 
 CONFIG_NAME = "mh-batch.toml"
 
@@ -28,6 +29,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineOptions = EngineOptions()
     recycle_bytes: Annotated[int, Meta(ge=1)] | None = None
     artifacts: Keep = "all"
+    hang_seconds: Annotated[float, Meta(ge=1)] = HANG_SECONDS
+    max_crashes: Annotated[int, Meta(ge=1)] = MAX_CRASHES
 
 
 CONFIG_NAMES = frozenset(Config.__struct_fields__)

@@ -4,98 +4,45 @@ It decides nothing about answers (the controller does) and knows no SQL (the sto
 """
 
 import time
-from enum import StrEnum
-from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import anyio
-import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
-from mh_batch.jobs.errors import EnvironmentFault, JobError, ModelChanged, ModelNotLoaded
-from mh_batch.jobs.generation import Generation, GenerationRequest
-from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place, Refused
+from mh_batch.jobs.errors import (
+    EnvironmentFault,
+    JobError,
+    ModelChanged,
+    ModelNotLoaded,
+    ModelProcessDied,
+    NoModel,
+)
+from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
+from mh_batch.jobs.record import ClaimedJob, Crash, JobEnd, Place, Refused
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
 
-from . import artifacts
 from .background import Background
 from .conversation import ConversationRun, Finish, Generate, Record
 from .display import Display
 from .model_client import Death, ProcessDied
-from .model_host import ModelHost
+from .model_host import LoadDied, ModelHost
+from .stop import Bell, EndReason, Stop
 from .store_thread import StoreThread
+from .task import Work
+from .wording import count
+from .writer import Tally, Writer
 
-MAX_CRASHES = 2
-"""How often in a row the model may die on one attempt before its job is given up."""
+__all__ = ["Drain", "EndReason", "Tally"]
 
-COUNT_SECONDS = 5.0
 RELOAD_PAUSES = (1.0, 5.0, 30.0)
 
+HOPELESS = 3
+"""After how many jobs in a row that the model did not survive it is the model's fault."""
 
-class EndReason(StrEnum):
-    """Why a drain ended, as the `runs` table has it."""
-
-    EMPTY = "queue_empty"
-    STOPPED = "stopped"
-    KILLED = "stopped_now"
-    ERROR = "error"
-
-
-class DrainOptions(msgspec.Struct, frozen=True):
-    """What a drain goes by.
-
-    `model` serves jobs that name none; `None` if there is no such model. `run_id` is its row in
-    `runs`. Between two jobs the model process is replaced once it holds more than `recycle_bytes`;
-    `None` keeps it. The folder `logs` takes the files of those attempts that `artifacts` says.
-    """
-
-    run_id: int
-    model: str | None
-    recycle_bytes: int | None
-    logs: Path
-    artifacts: artifacts.Keep
-
-
-class Tally(msgspec.Struct):
-    """What a drain has done so far; `decoded_tokens` took `decode_seconds`, over all attempts.
-
-    `batches` are those of the finished jobs.
-    """
-
-    ended: dict[Status, int] = {}
-    batches: set[int] = set()
-    decoded_tokens: int = 0
-    decode_seconds: float = 0.0
-
-    @property
-    def jobs(self) -> int:
-        """How many jobs were finished."""
-        return sum(self.ended.values())
-
-    @property
-    def all_well(self) -> bool:
-        """Whether every finished job is done."""
-        return self.jobs == self.ended.get(Status.DONE, 0)
-
-
-class Stop:
-    """How urgently the drain is to end: `soon` at the end of the turn, or not at all yet."""
-
-    def __init__(self) -> None:
-        self.soon = False
-        self.now = anyio.Event()
-
-    def ask(self) -> bool:
-        """Take one request to stop; return whether it is the first."""
-        if self.soon:
-            self.now.set()
-            return False
-        self.soon = True
-        return True
+LAST_LINES = 5
 
 
 class Ready(NamedTuple):
@@ -114,21 +61,31 @@ class Drain:
     """
 
     def __init__(
-        self, options: DrainOptions, store: StoreThread, host: ModelHost, display: Display
+        self, task: Work, run_id: int, store: StoreThread, host: ModelHost, display: Display
     ) -> None:
-        self.tally = Tally()
-        self.stop = Stop()
-        self._options = options
+        """Take what to do; `run_id` is the drain's row in `runs`."""
+        self._bell = Bell()
+        self.stop = Stop(self._bell)
+        self._task = task
+        self._run_id = run_id
         self._store = store
         self._host = host
         self._display = display
+        self._writer = Writer(task, run_id, store, display)
         self._refused = Refused()
         self._fault: EnvironmentFault | None = None
         self._ahead: Background[Ready | None] | None = None
-        self._write: Background[None] | None = None
         self._process_bytes = 0
-        self._waiting = 0
-        self._count_again = 0.0
+        self._current: int | None = None
+        self._cancelled: frozenset[int] = frozenset()
+        self._unsurvived: list[int] = []
+        self._taken = 0
+        self._idle = False
+
+    @property
+    def tally(self) -> Tally:
+        """What was done so far."""
+        return self._writer.tally
 
     async def run(self, tasks: TaskGroup) -> EndReason:
         """Drain the queue, with `tasks` for what runs beside the model.
@@ -139,25 +96,60 @@ class Drain:
         """
         while not self.stop.soon:
             ready = await self._next()
-            if ready is None:
-                await self._written()
-                if self._fault is not None:
-                    raise self._fault
+            if ready is not None:
+                await self._converse(ready, tasks)
+                await self._between_jobs()
+                continue
+            await self._writer.written()
+            if self._spent and not self.stop.soon:
+                return EndReason.MAX_JOBS
+            if not self.stop.soon and not await self._new_work():
                 return EndReason.EMPTY
-            await self._converse(ready, tasks)
-            await self._between_jobs()
-        await self._written()
-        return EndReason.STOPPED
+        await self._writer.written()
+        return self.stop.reason
+
+    async def notice(self) -> None:
+        """Take that somebody else wrote to the database: new work, or a request to cancel."""
+        self._cancelled = await self._store.call(queue.cancel_requests)
+        if self._current in self._cancelled:
+            await self._host.cancel()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have a drain that waits for work look at the queue."""
+        self._bell.ring()
+
+    @property
+    def _spent(self) -> bool:
+        """Whether as many jobs were taken as were asked for."""
+        return self._task.max_jobs is not None and self._taken >= self._task.max_jobs
+
+    async def _new_work(self) -> bool:
+        """Wait until somebody has written to the database; return at once if that is not wanted.
+
+        Raises what kept jobs in the queue if nobody is to wait for its cure. Returns `False` when
+        the drain is to end, for it ends with an empty queue.
+        """
+        if not self._task.watch:
+            if self._fault is not None:
+                raise self._fault
+            return False
+        if not self._idle:
+            self._display.note("the queue is empty: waiting for new work")
+        self._idle = True
+        await self._bell.heard()
+        # what did not load may be there by now
+        self._refused, self._fault = Refused(), None
+        return not self.stop.soon or self.stop.reason is not EndReason.STOPPED
 
     async def _next(self) -> Ready | None:
-        """Return the next job, its model in memory; `None` when the queue is empty."""
+        """Return the next job, its model in memory; `None` if there is none to be had."""
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and (ready := await ahead.result()) is not None:
-            await self._reload(ready.job)
+        ready = await ahead.result() if ahead is not None else None
+        if ready is not None and await self._bring_back(ready):
             return ready
-        while not self.stop.soon:
-            default, loaded = self._options.model, self._host.loaded
-            model = await self._store.call(queue.next_model, default, loaded, self._refused)
+        while not self.stop.soon and not self._spent:
+            model = await self._next_model()
             if model is None:
                 return None
             try:
@@ -170,31 +162,55 @@ class Drain:
                 return ready
         return None
 
+    async def _next_model(self) -> str | None:
+        """Return the model that the next claim needs; `None` when there is nothing to claim."""
+        default, loaded = self._task.model, self._host.loaded
+        try:
+            return await self._store.call(queue.next_model, default, loaded, self._refused)
+        except NoModel as fault:
+            if not self._task.watch:
+                raise
+            self._display.note(str(fault))
+            return None
+
     async def _load(self, model: str) -> None:
         """Have `model` in memory; tell and record it if it was not."""
         if self._host.loaded == model:
             return
         self._display.note(f"loading {model}")
         info = await self._host.ensure(model)
-        await self._store.call(queue.set_run_model, self._options.run_id, info)
+        await self._store.call(queue.set_run_model, self._run_id, info)
         self._display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
 
-    async def _reload(self, job: ClaimedJob) -> None:
+    async def _bring_back(self, ready: Ready) -> bool:
         """Have the model of a claimed job in memory again, after a death or a fresh start.
 
         The moment after a fault of the device is the likeliest for another one, so it is tried a
-        few times. Raises `ModelNotLoaded` when all of them failed, and
-        `ModelChanged` if other weights came back.
+        few times. If all of them fail the job goes back to the queue, with all others of that
+        model, and `False` is returned. Raises `ModelChanged` if other weights came back.
         """
-        for pause in RELOAD_PAUSES:
+        job = ready.job
+        pauses = iter(RELOAD_PAUSES)
+        while not self._refused.holds(job.batch_id, job.model):
             try:
                 await self._load(job.model)
             except ModelNotLoaded as fault:
-                self._display.note(f"{fault}; trying again in {pause} s")
-                await anyio.sleep(pause)
+                if isinstance(fault, LoadDied) and isinstance(action := ready.run.next(), Generate):
+                    await self._record_crash(job, action.place, fault.death)
+                if self.stop.soon:
+                    break
+                pause = next(pauses, None)
+                if pause is None:
+                    self._pass_over(fault, models=self._refused.models | {job.model})
+                else:
+                    self._display.note(f"{fault}; trying again in {pause:g} s")
+                    await anyio.sleep(pause)
             else:
-                return
-        await self._load(job.model)
+                return True
+        await self._writer.written()
+        await self._store.call(queue.release, job.id)
+        self._taken -= 1
+        return False
 
     def _pass_over(self, fault: EnvironmentFault, **refused: Any) -> None:
         """Leave the jobs that a fault concerns in the queue and go on with the others."""
@@ -203,13 +219,13 @@ class Drain:
         self._display.note(f"{fault}; its jobs stay queued")
 
     async def _claim(self) -> Ready | None:
-        """Take the next job if it is one for the model in memory."""
-        info, options = self._host.info, self._options
-        if info is None:
+        """Take the next job if it is one for the model in memory, and one more is wanted."""
+        info = self._host.info
+        if info is None or self._spent:
             return None
         try:
             job = await self._store.call(
-                queue.claim, options.run_id, info, options.model, self._refused
+                queue.claim, self._run_id, info, self._task.model, self._refused
             )
         except ModelChanged as fault:
             changed = {(fault.batch_id, info.name)} if fault.batch_id is not None else set()
@@ -217,6 +233,7 @@ class Drain:
             return None
         if job is None:
             return None
+        self._taken += 1
         recorded = await self._store.call(queue.recorded, job.id)
         return Ready(job, ConversationRun.resume(job, recorded))
 
@@ -227,117 +244,106 @@ class Drain:
             await self._host.prepare(self._shown(action.request))
         return ready
 
+    def _shown(self, request: GenerationRequest) -> GenerationRequest:
+        """Return the request, asking for the rendered prompt where an artifact is made of it."""
+        return msgspec.structs.replace(request, render=self._task.artifacts != "off")
+
     async def _converse(self, ready: Ready, tasks: TaskGroup) -> None:
         """Play a job to its end, or to the end of a turn if a stop was asked for."""
         job, run = ready
-        self._ahead = Background(tasks, self._claim_ahead)
         guidance = None
+        self._current, self._idle = job.id, False
+        self._ahead = Background(tasks, self._claim_ahead)
         while not (self.stop.soon and run.between_turns):
             match run.next():
                 case Generate(place, request):
+                    if await self._asked_to_cancel(job):
+                        return await self._writer.finish(tasks, job, JobEnd(Status.CANCELLED))
                     guidance = request.prompt.guidance
-                    await self._attempt(job, run, place, self._shown(request))
+                    if not await self._attempt(ready, place, self._shown(request)):
+                        return None
                 case Record() as record:
-                    await self._written()
-                    write = partial(self._record, job, record, guidance)
-                    self._write = Background(tasks, write)
+                    await self._writer.record(tasks, job, record, guidance)
                     if record.end is not None:
-                        return
+                        return None
                 case Finish(end):
-                    await self._written()
-                    self._write = Background(tasks, partial(self._finish, job, end))
-                    return
+                    return await self._writer.finish(tasks, job, end)
+        return None
 
-    async def _attempt(
-        self, job: ClaimedJob, run: ConversationRun, place: Place, request: GenerationRequest
-    ) -> None:
+    async def _asked_to_cancel(self, job: ClaimedJob) -> bool:
+        """Whether somebody wants the job ended; a look at the store only if it seems so.
+
+        A request that was noticed may have been answered since, and the job queued again.
+        """
+        if job.id in self._cancelled:
+            self._cancelled = await self._store.call(queue.cancel_requests)
+        return job.id in self._cancelled
+
+    async def _attempt(self, ready: Ready, place: Place, request: GenerationRequest) -> bool:
+        """Run one attempt and feed the job's run; `False` if the job went back to the queue."""
+        job, run = ready
         started_at, began = now(), time.perf_counter()
         self._display.attempt_started(job, place)
         try:
             generation = await self._host.generate(request, self._display.tokens)
         except JobError as error:
             run.fail(error.code, str(error))
+            return True
         except ProcessDied as error:
-            await self._survive(job, run, place, error.death)
-        else:
-            generation = with_queue_seconds(generation, time.perf_counter() - began)
-            self._process_bytes = generation.timings.process_memory_bytes
-            # the first token of an answer is the prefill's
-            self.tally.decoded_tokens += max(0, len(generation.tokens) - 1)
-            self.tally.decode_seconds += generation.timings.decode_seconds
+            return await self._survive(ready, place, error.death)
+        self._unsurvived.clear()
+        generation = with_queue_seconds(generation, time.perf_counter() - began)
+        self._process_bytes = generation.timings.process_memory_bytes
+        # the first token of an answer is the prefill's
+        self.tally.decoded_tokens += max(0, len(generation.tokens) - 1)
+        self.tally.decode_seconds += generation.timings.decode_seconds
+        # one that was cut on request is no attempt
+        if generation.stop_reason is not StopReason.CANCELLED:
             run.feed(generation, started_at, now())
+        return True
 
-    async def _survive(
-        self, job: ClaimedJob, run: ConversationRun, place: Place, death: Death
-    ) -> None:
-        """Write down a death of the model process and bring it back, or give the job up."""
-        crash = Crash(place, "generate", death.signal, death.exit_code, death.stderr_tail)
-        await self._store.call(queue.record_crash, job.id, self._options.run_id, crash)
+    async def _survive(self, ready: Ready, place: Place, death: Death) -> bool:
+        """Write down a death of the model process and bring it back, or give the job up.
+
+        Returns `False` if the job went back to the queue. Raises `ModelProcessDied` once too many
+        jobs in a row were given up: then it is not the jobs.
+        """
+        job, run = ready
+        await self._record_crash(job, place, death)
         deaths = await self._store.call(queue.crashes_on, job.id, place)
         self._display.note(f"the model process died on {job.custom_id}: {death}")
-        if deaths >= MAX_CRASHES:
-            run.fail("model_crashed", f"the model process died {deaths} times on it: {death}")
-        else:
-            await self._reload(job)
+        if deaths < self._task.max_crashes:
+            return await self._bring_back(ready)
+        self._unsurvived.append(job.id)
+        if len(self._unsurvived) >= HOPELESS:
+            await self._give_up(death)
+        told = f"the model process died {count(deaths, 'time')} in a row on turn {place.turn}"
+        run.fail("model_crashed", f"{told}: {death.tell(LAST_LINES)}")
+        return True
 
-    def _shown(self, request: GenerationRequest) -> GenerationRequest:
-        """Return the request, asking for the rendered prompt where an artifact is made of it."""
-        return msgspec.structs.replace(request, render=self._options.artifacts != "off")
+    async def _record_crash(self, job: ClaimedJob, place: Place, death: Death) -> None:
+        crash = Crash(place, death.phase, death.signal, death.exit_code, death.stderr_tail)
+        await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
-    async def _record(self, job: ClaimedJob, record: Record, guidance: str | None) -> None:
-        """Write an attempt; its files first, so that what is committed has them.
+    async def _give_up(self, death: Death) -> None:
+        """Put back the jobs that the model did not survive, and end the drain.
 
-        Files without an attempt, after a death in between, are overwritten by that same attempt.
+        All but the last of them are on record as failed; one by one the whole queue would follow.
         """
-        run_id, (attempt, turn, end) = self._options.run_id, msgspec.structs.astuple(record)
-        # also when told to stop now: the attempt is whole, and generating it cost far more
-        with anyio.CancelScope(shield=True):
-            await self._write_artifacts(job, attempt, guidance)
-            await self._store.call(queue.record, job.id, run_id, attempt, turn, end)
-        if end is not None:
-            await self._tell_end(job, end)
-
-    async def _write_artifacts(
-        self, job: ClaimedJob, attempt: Attempt, guidance: str | None
-    ) -> None:
-        if artifacts.wanted(self._options.artifacts, attempt):
-            files = artifacts.files(attempt, guidance, job.settings.control.max_attempts)
-            folder = artifacts.folder(self._options.logs, job)
-            await anyio.to_thread.run_sync(artifacts.write, folder, files)
-
-    async def _finish(self, job: ClaimedJob, end: JobEnd) -> None:
-        await self._store.call(queue.finish, job.id, end)
-        await self._tell_end(job, end)
-
-    async def _tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
-        """Count a job whose end is on disk, and show it."""
-        self.tally.ended[end.status] = self.tally.ended.get(end.status, 0) + 1
-        self.tally.batches.add(job.batch_id)
-        self._display.job_ended(job, end, self.tally, await self._count_waiting())
-
-    async def _count_waiting(self) -> int:
-        """Return how many jobs are not finished: queued, claimed ahead or already on the model.
-
-        Counted anew only every few seconds: it is a walk over the index of a queue that may hold
-        a million jobs, and others may have submitted meanwhile.
-        """
-        self._waiting = max(0, self._waiting - 1)
-        if not self._waiting or time.monotonic() >= self._count_again:
-            counts = await self._store.call(queue.queue_counts)
-            self._waiting = counts[Status.QUEUED] + counts[Status.RUNNING]
-            self._count_again = time.monotonic() + COUNT_SECONDS
-        return self._waiting
-
-    async def _written(self) -> None:
-        """Wait until the last write is on disk; raises what kept it from getting there."""
-        if self._write is not None:
-            await self._write.result()
-            self._write = None
+        await self._writer.written()
+        await self._store.call(queue.requeue, tuple(self._unsurvived))
+        self.tally.count(Status.FAILED, 1 - HOPELESS)
+        raise ModelProcessDied(
+            f"the model process died on {HOPELESS} jobs in a row, so it is not the jobs: {death}; "
+            f"they are back in the queue; see {self._task.logs / 'worker.log'}, free memory or try "
+            "another model, then run `mh-batch work` again"
+        )
 
     async def _between_jobs(self) -> None:
         """Let memory be given back, and end a model process that has grown too large."""
+        self._current = None
         await self._host.settle()
-        limit = self._options.recycle_bytes
+        limit = self._task.recycle_bytes
         if limit is not None and self._process_bytes > limit:
             used = f"{self._process_bytes / 2**30:.1f} GiB"
             self._display.note(f"the model process holds {used}: starting a new one")

@@ -5,7 +5,7 @@ A request carries an id and is answered by exactly one frame with that id.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -14,11 +14,13 @@ from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 4
+PROTOCOL = 5
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
 Id = Annotated[int, Meta(ge=0)]
+Phase = Literal["load", "render", "prefill", "decode"]
+"""What the model process is at while an answer is due; a parse counts as the end of the decode."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -62,10 +64,11 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """A sign of life, a few times a second: completion tokens so far."""
+    """A sign of life, a few times a second: where the attempt is, completion tokens so far."""
 
     id: Id
     tokens: int
+    phase: Phase = "decode"
 
 
 class Generated(msgspec.Struct, frozen=True, tag=True):

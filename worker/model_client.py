@@ -3,10 +3,11 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import anyio
 import msgspec
@@ -31,6 +32,7 @@ from .frames import (
     Loaded,
     Measure,
     Measured,
+    Phase,
     Prepare,
     Progress,
     Settle,
@@ -41,26 +43,40 @@ from .frames import (
     decode_to_parent,
     encode,
 )
+from .task import HANG_SECONDS
 
 COMMAND = (sys.executable, "-m", "mh_batch.worker.model_process")
 SHUTDOWN_SECONDS = 10.0
+LOAD_PATIENCE = 10
 STDERR_TAIL_BYTES = 4000
 
 
-class Death(msgspec.Struct, frozen=True):
-    """How a model process ended: by a signal or with an exit code, and its last words."""
+T = TypeVar("T", Loaded, Generated, Measured)
+R = TypeVar("R")
 
+
+class Death(msgspec.Struct, frozen=True):
+    """How a model process ended: in which phase, by a signal or with an exit code, its last words.
+
+    One that the worker put an end to (it hung, or wrote nonsense) has the reason there too.
+    """
+
+    phase: Phase
     signal: int | None
     exit_code: int | None
     stderr_tail: str
 
-    def __str__(self) -> str:
+    def tell(self, lines: int) -> str:
+        """Return how it ended, with so many of its last lines."""
         if self.signal is not None:
             how = f"killed by {signal_name(self.signal)}"
         else:
             how = f"exit code {self.exit_code}"
-        last = self.stderr_tail.strip().splitlines()[-1:] or ["it said nothing"]
-        return f"{how}; {last[0]}"
+        last = "\n".join(self.stderr_tail.strip().splitlines()[-lines:])
+        return f"{how} ({self.phase}); {last or 'it said nothing'}"
+
+    def __str__(self) -> str:
+        return self.tell(1)
 
 
 def signal_name(number: int) -> str:
@@ -82,7 +98,7 @@ class ProcessDied(errors.ModelProcessDied):
 class ModelClient:
     """One running model process. Made by `start_model()`."""
 
-    def __init__(self, process: Process, log: BinaryIO) -> None:
+    def __init__(self, process: Process, log: BinaryIO, hang_seconds: float) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
@@ -92,6 +108,9 @@ class ModelClient:
         self._from_child = BufferedByteReceiveStream(process.stdout)
         self._next_id = 0
         self._current: int | None = None
+        self._phase: Phase = "load"
+        self._hang_seconds = hang_seconds
+        self._body_due: int | None = None
 
     @property
     def pid(self) -> int:
@@ -99,36 +118,42 @@ class ModelClient:
         return self._process.pid
 
     async def greet(self) -> None:
-        """Read the child's hello; raises `BadFrame` if it is another program's."""
-        hello = await self._receive()
+        """Read the child's hello; raises `BadFrame` if it speaks another protocol."""
+        try:
+            hello = await self._hear()
+        except BadFrame as error:
+            raise ProcessDied(await self._put_down(str(error))) from None
         if not isinstance(hello, Hello) or hello.protocol != PROTOCOL:
             raise BadFrame(f"the model process answers with another protocol: {hello}")
 
     async def load(self, model: str, options: EngineOptions) -> ModelInfo:
-        """Load a model; raises `ModelNotLoaded`, or `ProcessDied` if it took the process along."""
-        answer = await self._ask(Load(self._take_id(), model, options))
-        if not isinstance(answer, Loaded):
-            raise BadFrame(f"a Load was answered with {type(answer).__name__}")
-        return answer.info
+        """Load a model; raises `ModelNotLoaded`, or `ProcessDied` if it took the process along.
+
+        As long as it writes to the log (a download does), it is alive; silence may last
+        `LOAD_PATIENCE` times as long as elsewhere, for weights give no sign while they are read.
+        """
+        self._phase = "load"
+        return (await self._ask(Load(self._take_id(), model, options), Loaded)).info
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[int], None]
     ) -> Generation:
-        """Run one attempt; raises `JobError` if it cannot be done, `ProcessDied` on a crash."""
-        answer = await self._ask(Generate(self._take_id(), request), on_progress)
-        if not isinstance(answer, Generated):
-            raise BadFrame(f"a Generate was answered with {type(answer).__name__}")
-        return answer.generation
+        """Run one attempt; raises `JobError` if it cannot be done, `ProcessDied` on a crash.
+
+        One that gives no sign of life for `hang_seconds`, or writes what is no answer, is killed,
+        and that is a crash.
+        """
+        self._phase = "render"
+        request_frame = Generate(self._take_id(), request)
+        return (await self._ask(request_frame, Generated, on_progress)).generation
 
     async def measure(self, model: str, request: GenerationRequest) -> Measured:
         """Measure one prompt for a model that need not be loaded.
 
         Raises `JobError` if it cannot be done, `ModelNotLoaded` if there is no such model.
         """
-        answer = await self._ask(Measure(self._take_id(), model, request))
-        if not isinstance(answer, Measured):
-            raise BadFrame(f"a Measure was answered with {type(answer).__name__}")
-        return answer
+        self._phase = "load"  # its tokeniser is, the first time
+        return await self._ask(Measure(self._take_id(), model, request), Measured)
 
     async def prepare(self, request: GenerationRequest) -> None:
         """Hint that this comes next; a hint that does not arrive costs nothing but time."""
@@ -141,9 +166,10 @@ class ModelClient:
             await self._send(Settle())
 
     async def cancel(self) -> None:
-        """End the running attempt within a token; its answer still comes."""
+        """End the running attempt within a token; its answer still comes. Does nothing without."""
         if self._current is not None:
-            await self._send(Cancel(self._current))
+            with suppress(ProcessDied):
+                await self._send(Cancel(self._current))
 
     async def close(self) -> None:
         """Let the process end, and make sure that it does."""
@@ -168,21 +194,29 @@ class ModelClient:
         return self._next_id
 
     async def _ask(
-        self, frame: Load | Generate | Measure, on_progress: Callable[[int], None] | None = None
-    ) -> ToParent:
+        self,
+        frame: Load | Generate | Measure,
+        expected: type[T],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> T:
         self._current = frame.id
         try:
-            await self._send(frame)
+            await self._in_time(partial(self._send, frame))
             while True:
-                answer = await self._receive()
+                answer = await self._hear()
                 if isinstance(answer, Hello) or answer.id != frame.id:
                     raise BadFrame(f"an answer to nothing that was asked: {answer}")
                 if isinstance(answer, Failed):
                     raise _error(answer)
-                if not isinstance(answer, Progress):
+                if isinstance(answer, expected):
                     return answer
+                if not isinstance(answer, Progress):
+                    raise BadFrame(f"{type(frame).__name__} answered with {type(answer).__name__}")
+                self._phase = answer.phase
                 if on_progress is not None:
                     on_progress(answer.tokens)
+        except BadFrame as error:
+            raise ProcessDied(await self._put_down(str(error))) from None
         finally:
             self._current = None
 
@@ -192,19 +226,54 @@ class ModelClient:
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             raise ProcessDied(await self._death()) from None
 
+    async def _hear(self) -> ToParent:
+        """Return the next frame; raises `ProcessDied` if there is none, or none in time."""
+        return await self._in_time(self._receive)
+
+    async def _in_time(self, step: Callable[[], Awaitable[R]]) -> R:
+        """Take a step that waits for the process, again as long as it writes to the log at load.
+
+        Raises `ProcessDied`, with the process killed, if it gives no sign of life.
+        """
+        loading = self._phase == "load"
+        patience = self._hang_seconds * (LOAD_PATIENCE if loading else 1)
+        while True:
+            logged = self._log_bytes()
+            with anyio.move_on_after(patience):
+                return await step()
+            if not loading or self._log_bytes() == logged:
+                why = f"no sign of life for {patience:g} s"
+                raise ProcessDied(await self._put_down(why))
+
     async def _receive(self) -> ToParent:
+        """Return the next frame; one that is broken off is gone on with the next time."""
         try:
-            header = await self._from_child.receive_exactly(HEADER_BYTES)
-            return decode_to_parent(await self._from_child.receive_exactly(body_length(header)))
+            if self._body_due is None:
+                header = await self._from_child.receive_exactly(HEADER_BYTES)
+                self._body_due = body_length(header)
+            body = await self._from_child.receive_exactly(self._body_due)
+            self._body_due = None
+            return decode_to_parent(body)
         except (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError):
             raise ProcessDied(await self._death()) from None
+
+    async def _put_down(self, why: str) -> Death:
+        """Kill a process that is of no use any more; its log says why."""
+        with suppress(OSError):  # a full disk must not keep the process alive
+            os.write(self._log.fileno(), f"mh-batch: {why}: killed\n".encode())
+        self.kill()
+        return await self._death()
 
     async def _death(self) -> Death:
         """Wait for the process to be gone and say how it went."""
         code = await self._process.wait()
-        self._log.seek(max(self._log_start, self._log.seek(0, 2) - STDERR_TAIL_BYTES))
+        self._log.seek(max(self._log_start, self._log_bytes() - STDERR_TAIL_BYTES))
         tail = self._log.read().decode("utf-8", "replace")
-        return Death(-code if code < 0 else None, code if code >= 0 else None, tail)
+        signalled = code < 0
+        return Death(self._phase, -code if signalled else None, None if signalled else code, tail)
+
+    def _log_bytes(self) -> int:
+        return self._log.seek(0, 2)
 
 
 def _error(failed: Failed) -> errors.MhBatchError:
@@ -217,7 +286,7 @@ def _error(failed: Failed) -> errors.MhBatchError:
 
 @asynccontextmanager
 async def start_model(
-    log_path: Path, command: tuple[str, ...] = COMMAND
+    log_path: Path, command: tuple[str, ...] = COMMAND, hang_seconds: float = HANG_SECONDS
 ) -> AsyncGenerator[ModelClient, None]:
     """Start a model process whose output goes to the end of `log_path`; end it on the way out."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
@@ -225,7 +294,7 @@ async def start_model(
         log.seek(0, 2)
         # a session of its own: the terminal's Ctrl-C and hang-up are the worker's to answer
         process = await anyio.open_process(command, stderr=log, start_new_session=True)
-        client = ModelClient(process, log)
+        client = ModelClient(process, log, hang_seconds)
         try:
             await client.greet()
             yield client

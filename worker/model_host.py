@@ -12,18 +12,33 @@ from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
-from .model_client import COMMAND, ModelClient, ProcessDied, start_model
+from .model_client import COMMAND, Death, ModelClient, ProcessDied, start_model
+from .task import HANG_SECONDS
 
 T = TypeVar("T")
+
+
+class LoadDied(ModelNotLoaded):
+    """The model process died while it loaded a model; `death` says how."""
+
+    def __init__(self, model: str, death: Death) -> None:
+        self.death = death
+        super().__init__(f"{model}: the model process died while loading it: {death}")
 
 
 class ModelHost:
     """Keeps at most one model process and at most one model in it; ends it on the way out."""
 
     def __init__(
-        self, log_path: Path, options: EngineOptions, command: tuple[str, ...] = COMMAND
+        self,
+        log_path: Path,
+        options: EngineOptions,
+        hang_seconds: float = HANG_SECONDS,
+        command: tuple[str, ...] = COMMAND,
     ) -> None:
+        """Take where the model process writes, and how long it may give no sign of life."""
         self._log_path = log_path
+        self._hang_seconds = hang_seconds
         self._options = options
         self._command = command
         self._stack = AsyncExitStack()
@@ -68,14 +83,12 @@ class ModelHost:
         try:
             if self._client is None:
                 self._client = await self._stack.enter_async_context(
-                    start_model(self._log_path, self._command)
+                    start_model(self._log_path, self._command, self._hang_seconds)
                 )
             info = await self._or_kill(self._client.load(model, self._options))
         except ProcessDied as error:
             await self._forget()
-            raise ModelNotLoaded(
-                f"{model}: the model process died while loading it: {error.death}"
-            ) from None
+            raise LoadDied(model, error.death) from None
         if self._fingerprints.setdefault(model, info.fingerprint) != info.fingerprint:
             raise ModelChanged(f"{model}: its weights changed while the worker was running")
         self._info = info
@@ -90,6 +103,11 @@ class ModelHost:
         """Tell the model process that a job is over."""
         if self._client is not None:
             await self._client.settle()
+
+    async def cancel(self) -> None:
+        """Have the running attempt end within a token; its answer still comes."""
+        if self._client is not None:
+            await self._client.cancel()
 
     async def recycle(self) -> None:
         """End the model process; the next `ensure` starts a new one."""

@@ -31,6 +31,7 @@ from .frames import (
     Loaded,
     Measure,
     Measured,
+    Phase,
     Prepare,
     Progress,
     Settle,
@@ -101,6 +102,35 @@ class Inbox:
             os._exit(code)
 
 
+class Pulse:
+    """The signs of life of one attempt: whenever its phase changes, and a few times a second.
+
+    They come from the thread that owns MLX: one of another thread would prove nothing.
+    """
+
+    def __init__(self, request_id: int, send: Callable[[ToParent], None]) -> None:
+        self._id = request_id
+        self._send = send
+        self._phase: Phase = "render"
+        self._tokens = 0
+        self._last = time.monotonic()
+
+    def portion(self) -> None:
+        """Take that the next portion of the prompt, or the next token, is about to be read."""
+        self._beat("decode" if self._tokens else "prefill")
+
+    def token(self, count: int) -> None:
+        """Take that there are `count` tokens."""
+        self._tokens = count
+        self._beat("decode")
+
+    def _beat(self, phase: Phase) -> None:
+        now = time.monotonic()
+        if phase != self._phase or now - self._last >= PROGRESS_SECONDS:
+            self._phase, self._last = phase, now
+            self._send(Progress(self._id, self._tokens, phase))
+
+
 class ModelServer:
     """Answers requests one after the other, on the thread that owns MLX."""
 
@@ -154,18 +184,13 @@ class ModelServer:
     def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
         if self._generator is None:
             raise EnvironmentFault("a generation was asked for before a model was loaded")
-        last = time.monotonic()
+        pulse = Pulse(request_id, self._send)
 
-        def progress(tokens: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last >= PROGRESS_SECONDS:
-                last = now
-                self._send(Progress(request_id, tokens))
+        def cancelled() -> bool:
+            pulse.portion()
+            return self._inbox.is_cancelled(request_id)
 
-        return self._generator.generate(
-            request, lambda: self._inbox.is_cancelled(request_id), progress
-        )
+        return self._generator.generate(request, cancelled, pulse.token)
 
 
 def main() -> None:

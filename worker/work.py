@@ -1,46 +1,39 @@
 """`mh-batch work`: lock, recover, drain, and an honest end whatever happens."""
 
 import signal
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable
-from mh_batch.jobs.settings import EngineOptions
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
 
-from .artifacts import Keep, make_folder
+from .artifacts import make_folder
 from .display import Display
-from .drain import Drain, DrainOptions, EndReason, Tally
+from .drain import Drain
 from .model_client import COMMAND
 from .model_host import ModelHost
+from .stop import EndReason, next_showing, wait_for_clock
 from .store_thread import StoreThread
+from .task import Work
 from .wording import count
+from .writer import Tally
 
+__all__ = ["Outcome", "Work", "work"]
 
-class Work(msgspec.Struct, frozen=True):
-    """What one drain is to do.
+NOTICE_SECONDS = 0.5
+"""How often it is looked whether somebody else wrote to the database; that costs no look-up."""
 
-    `model` serves jobs that name none; `None` if there is no such model. `logs` is the folder of
-    the worker's log, and of the files of those attempts that `artifacts` says. The model process is
-    replaced between jobs once it holds more than `recycle_bytes`; `None` keeps it.
-    """
-
-    db: Path
-    model: str | None
-    logs: Path
-    engine: EngineOptions = EngineOptions()
-    recycle_bytes: int | None = None
-    artifacts: Keep = "all"
-
-
+Beside = Callable[[], Coroutine[Any, Any, None]]
 Signals = AsyncIterator[signal.Signals]
 
 
@@ -59,7 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 if the queue is empty and every job of it is done, else 1."""
+        """0 if it came to its end and no job failed or is incomplete, else 1."""
         return 0 if self.tally.all_well and not self.stopped else 1
 
 
@@ -98,14 +91,18 @@ async def _work(
             )
         settings = msgspec.json.encode(task, enc_hook=str).decode()
         run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})
-        host = ModelHost(task.logs / "worker.log", task.engine, command)
-        options = DrainOptions(run_id, task.model, task.recycle_bytes, task.logs, task.artifacts)
-        drain = Drain(options, store, host, display)
+        host = ModelHost(task.logs / "worker.log", task.engine, task.hang_seconds, command)
+        drain = Drain(task, run_id, store, host, display)
         reason = EndReason.ERROR
         try:
             with display:
                 async with host:
-                    reason = await _until_stopped(drain, signals, display)
+                    beside: tuple[Beside, ...] = (
+                        partial(_heed, signals, drain, display),
+                        partial(_notice, store, drain),
+                        partial(_heed_clock, task, drain, display),
+                    )
+                    reason = await _until_stopped(drain, beside)
         finally:
             await store.call(_close_run, run_id, drain.tally.jobs, reason)
         return Outcome(reason, drain.tally, run_id, time.monotonic() - began)
@@ -119,13 +116,14 @@ def _close_run(db: Database, run_id: int, jobs_done: int, reason: EndReason) -> 
         queue.finish_run(db, run_id, jobs_done, reason)
 
 
-async def _until_stopped(drain: Drain, signals: Signals, display: Display) -> EndReason:
-    """Drain until the queue is empty, or until signals say otherwise."""
+async def _until_stopped(drain: Drain, beside: Sequence[Beside]) -> EndReason:
+    """Drain until the queue is empty or until one of the calls `beside` it says otherwise."""
     reason = EndReason.KILLED
     fault: Exception | None = None
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_heed, signals, drain, display)
         tasks.start_soon(_cancel_when_set, drain.stop.now, tasks.cancel_scope)
+        for call in beside:
+            tasks.start_soon(call)
         try:
             reason = await drain.run(tasks)
         except Exception as error:  # noqa: BLE001
@@ -146,3 +144,27 @@ async def _heed(signals: Signals, drain: Drain, display: Display) -> None:
     async for _ in signals:
         if drain.stop.ask():
             display.note("stopping after this turn; once more to stop now")
+
+
+async def _heed_clock(task: Work, drain: Drain, display: Display) -> None:
+    """End the drain after the current turn once the clock shows the time it was given."""
+    if task.until is None:
+        return
+    await wait_for_clock(next_showing(task.until, time.time()))
+    display.note(f"it is {task.until:%H:%M}: stopping after this turn")
+    drain.stop.end(EndReason.UNTIL)
+
+
+async def _notice(store: StoreThread, drain: Drain) -> None:
+    """Tell the drain when others write to the database, within a second."""
+    seen = None
+    while True:
+        try:
+            latest = await store.call(queue.data_version)
+            if latest != seen:
+                await drain.notice()
+                seen = latest
+        except (StoreUnusable, sqlite3.Error):
+            # a drain that waits for work meets the fault when it looks, any other when it writes
+            drain.wake()
+        await anyio.sleep(NOTICE_SECONDS)

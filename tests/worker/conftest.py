@@ -1,4 +1,4 @@
-"""A night that several test files look back at: drained once, on the demo model."""
+"""What the worker's tests share: an empty queue, and a night that was drained once."""
 
 import json
 import sqlite3
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import mh_batch
+from drained import Site
 
 EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jsonl"
 HOSTILE = "What is 2 + 3? <script>alert('x')</script> \x1b[31mred\x07 & \u202eback"
@@ -45,3 +46,9 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
         db.execute(CRASH)
     db.close()
     return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A folder with an empty queue."""
+    return Site(tmp_path)

@@ -2,7 +2,9 @@
 
 Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one entry an attempt:
 `"answer"`, `"malformed"`, `"length"`, `"die"` (SIGKILL to itself), `"exit"`, `"garbage"`,
-`"wait"` (answers only once it is cancelled), `"too_long"`. It goes on with answers at the end.
+`"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the prefill, for ever),
+`"slow"` (a prefill of several portions), `"die_for_good"` (and at every load of that model).
+It goes on with answers at the end.
 `SCRIPT.log` receives what was asked for, one JSON line each.
 """
 
@@ -10,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -27,6 +30,7 @@ from mh_batch.jobs.generation import (
 )
 from mh_batch.worker import frames
 
+PORTION_SECONDS = 0.5
 RENDERED = Rendered((7, 8), "the prompt")
 INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
 
@@ -36,6 +40,7 @@ class Child:
 
     def __init__(self, script: Path) -> None:
         self.script = script
+        self.model = ""
 
     def next_entry(self) -> str:
         """Take the first entry off the script, so that a new process goes on after it."""
@@ -67,7 +72,20 @@ class Child:
                 self.generate(frame)
 
     def load(self, frame: frames.Load) -> None:
-        """Know any model but `missing`; `deadly` kills, `changing` is never twice the same."""
+        """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
+
+        `stuck` is never loaded, and `noisy` only after it has written to the log for a while.
+        """
+        dead = self.script.with_suffix(".dead")
+        self.model = frame.model
+        if dead.exists() and dead.read_text() == frame.model:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if frame.model == "stuck":
+            signal.pause()
+        if frame.model == "noisy":
+            for portion in range(4):
+                time.sleep(PORTION_SECONDS)
+                print(f"downloading: {portion}/4", file=sys.stderr, flush=True)
         if frame.model == "missing":
             self.send(frames.Failed(frame.id, "ModelNotLoaded", "missing: no such folder"))
         elif frame.model == "deadly":
@@ -91,6 +109,12 @@ class Child:
             sys.stderr.write("last words\n")
             sys.stderr.flush()
             os.kill(os.getpid(), signal.SIGKILL)
+        elif entry == "die_for_good":
+            self.script.with_suffix(".dead").write_text(self.model)
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif entry == "hang":
+            self.send(frames.Progress(frame.id, 0, "prefill"))
+            signal.pause()
         elif entry == "exit":
             sys.exit(5)
         elif entry == "garbage":
@@ -103,6 +127,11 @@ class Child:
                 pass  # hints may come meanwhile
             self.send(frames.Generated(frame.id, cancelled()))
         else:
+            if entry == "slow":
+                entry = "answer"
+                for _ in range(4):
+                    self.send(frames.Progress(frame.id, 0, "prefill"))
+                    time.sleep(PORTION_SECONDS)
             made = {"answer": generation, "malformed": malformed, "length": cut}[entry]()
             if frame.request.render:
                 made = msgspec.structs.replace(made, rendered=RENDERED)

@@ -67,7 +67,7 @@ def test_a_name_that_is_not_known_is_told_with_what_was_meant(
 
 
 def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None:
-    assert "known: artifacts, engine, model, profile, recycle_bytes, settings" in complaint(
+    assert "known: artifacts, engine, hang_seconds, max_crashes, model, profile" in complaint(
         tmp_path, "x9 = 1"
     )
 

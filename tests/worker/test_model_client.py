@@ -15,9 +15,10 @@ from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
 from mh_batch.jobs.generation import GenerationRequest, StopReason
 from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.conversation import ConversationRun, Generate
-from mh_batch.worker.frames import BadFrame
+from mh_batch.worker.frames import Progress, ToParent
 from mh_batch.worker.model_client import SHUTDOWN_SECONDS, ProcessDied, start_model
-from mh_batch.worker.model_host import ModelHost
+from mh_batch.worker.model_host import LoadDied, ModelHost
+from mh_batch.worker.model_process import Pulse
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +65,7 @@ async def test_a_killed_process_is_told_with_its_signal_and_last_words(tmp_path:
             await client.generate(request(), nothing)
     assert caught.value.death.signal == signal.SIGKILL
     assert caught.value.death.stderr_tail == "last words\n"
-    assert "killed by SIGKILL; last words" in str(caught.value)
+    assert "killed by SIGKILL (decode); last words" in str(caught.value)
 
 
 async def test_a_process_that_exits_is_told_with_its_exit_code(tmp_path: Path) -> None:
@@ -74,10 +75,10 @@ async def test_a_process_that_exits_is_told_with_its_exit_code(tmp_path: Path) -
             await client.generate(request(), nothing)
 
 
-async def test_garbage_on_the_pipe_is_a_bad_frame(tmp_path: Path) -> None:
+async def test_a_process_that_writes_garbage_is_killed_and_that_is_a_death(tmp_path: Path) -> None:
     async with start_model(tmp_path / "log", command(tmp_path, ["garbage"])) as client:
         await client.load("demo", EngineOptions())
-        with pytest.raises(BadFrame, match="no frame"):
+        with pytest.raises(ProcessDied, match=r"killed by SIGKILL.*no frame.*: killed"):
             await client.generate(request(), nothing)
 
 
@@ -89,13 +90,13 @@ async def test_an_error_of_the_job_arrives_as_that_error(tmp_path: Path) -> None
 
 
 async def test_a_program_that_is_no_model_process_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(BadFrame):
+    with pytest.raises(ProcessDied, match="no frame"):
         async with start_model(tmp_path / "log", (sys.executable, "-c", "print('hello')")):
             pass
 
 
 async def test_a_model_that_cannot_be_loaded_is_told_as_such(tmp_path: Path) -> None:
-    async with ModelHost(tmp_path / "log", EngineOptions(), command(tmp_path, [])) as host:
+    async with ModelHost(tmp_path / "log", EngineOptions(), command=command(tmp_path, [])) as host:
         with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
             await host.ensure("missing")
         with pytest.raises(ModelNotLoaded, match="deadly: the model process died while loading"):
@@ -105,7 +106,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_as_such(tmp_path: Path) -> 
 
 
 async def test_other_weights_after_a_new_start_are_noticed(tmp_path: Path) -> None:
-    async with ModelHost(tmp_path / "log", EngineOptions(), command(tmp_path, [])) as host:
+    async with ModelHost(tmp_path / "log", EngineOptions(), command=command(tmp_path, [])) as host:
         await host.ensure("changing")
         await host.recycle()
         with pytest.raises(ModelChanged, match="weights changed"):
@@ -113,7 +114,9 @@ async def test_other_weights_after_a_new_start_are_noticed(tmp_path: Path) -> No
 
 
 async def test_the_host_brings_a_new_process_after_a_death(tmp_path: Path) -> None:
-    async with ModelHost(tmp_path / "log", EngineOptions(), command(tmp_path, ["die"])) as host:
+    async with ModelHost(
+        tmp_path / "log", EngineOptions(), command=command(tmp_path, ["die"])
+    ) as host:
         await host.ensure("demo")
         first = host.pid
         with pytest.raises(ProcessDied):
@@ -128,7 +131,7 @@ async def test_a_cancellation_in_the_middle_of_an_attempt_ends_the_process(tmp_p
     # well below the time that a process is given to end by itself
     with anyio.fail_after(SHUTDOWN_SECONDS / 2):
         async with ModelHost(
-            tmp_path / "log", EngineOptions(), command(tmp_path, ["wait"])
+            tmp_path / "log", EngineOptions(), command=command(tmp_path, ["wait"])
         ) as host:
             await host.ensure("demo")
             with anyio.CancelScope() as scope:
@@ -136,3 +139,47 @@ async def test_a_cancellation_in_the_middle_of_an_attempt_ends_the_process(tmp_p
             pid = host.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_load_without_a_sign_of_life_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.model_client.LOAD_PATIENCE", 3)
+    async with ModelHost(
+        tmp_path / "log", EngineOptions(), 1.0, command=command(tmp_path, [])
+    ) as host:
+        with pytest.raises(LoadDied, match=r"stuck: .*SIGKILL \(load\); .*no sign of life for 3 s"):
+            await host.ensure("stuck")
+
+
+async def test_a_load_that_writes_to_the_log_is_left_alone_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a download says every half second how far it is, and takes longer than the patience
+    monkeypatch.setattr("mh_batch.worker.model_client.LOAD_PATIENCE", 1)
+    async with ModelHost(
+        tmp_path / "log", EngineOptions(), 1.5, command=command(tmp_path, [])
+    ) as host:
+        assert (await host.ensure("noisy")).name == "noisy"
+
+
+def test_an_attempt_tells_each_of_its_phases_at_once_and_tokens_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 0.01, 0.1, 5.0, 5.01, 5.02, 5.03, 9.0, 9.01])
+    monkeypatch.setattr("mh_batch.worker.model_process.time.monotonic", lambda: next(clock))
+    sent: list[ToParent] = []
+    pulse = Pulse(3, sent.append)
+    for _ in range(3):
+        pulse.portion()
+    pulse.portion()  # the first token is read
+    pulse.token(1)
+    pulse.portion()
+    pulse.token(2)
+    pulse.portion()
+    assert sent == [
+        Progress(3, 0, "prefill"),
+        Progress(3, 0, "prefill"),
+        Progress(3, 1, "decode"),
+        Progress(3, 2, "decode"),
+    ]

@@ -1,0 +1,125 @@
+"""What attempts brought, written behind the model's back: at most one write is under way."""
+
+import time
+from functools import partial
+
+import anyio
+import anyio.to_thread
+import msgspec
+from anyio.abc import TaskGroup
+
+from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd
+from mh_batch.jobs.status import Status
+from mh_batch.store import queue
+
+from . import artifacts
+from .background import Background
+from .conversation import Record
+from .display import Display
+from .store_thread import StoreThread
+from .task import Work
+
+COUNT_SECONDS = 5.0
+
+
+class Tally(msgspec.Struct):
+    """What a drain has done so far; `decoded_tokens` took `decode_seconds`, over all attempts.
+
+    `batches` are those of the finished jobs.
+    """
+
+    ended: dict[Status, int] = {}
+    batches: set[int] = set()
+    decoded_tokens: int = 0
+    decode_seconds: float = 0.0
+
+    @property
+    def jobs(self) -> int:
+        """How many jobs were finished."""
+        return sum(self.ended.values())
+
+    @property
+    def all_well(self) -> bool:
+        """Whether every finished job is done, but for those that somebody cancelled."""
+        well = self.ended.get(Status.DONE, 0) + self.ended.get(Status.CANCELLED, 0)
+        return self.jobs == well
+
+    def count(self, status: Status, jobs: int = 1) -> None:
+        """Add `jobs` that ended so; take them away if it is negative."""
+        self.ended[status] = self.ended.get(status, 0) + jobs
+
+
+class Writer:
+    """Puts attempts and ends of jobs on disk while the model works, and tells of them after."""
+
+    def __init__(self, task: Work, run_id: int, store: StoreThread, display: Display) -> None:
+        self.tally = Tally()
+        self._task = task
+        self._run_id = run_id
+        self._store = store
+        self._display = display
+        self._write: Background[None] | None = None
+        self._waiting = 0
+        self._count_again = 0.0
+
+    async def record(
+        self, tasks: TaskGroup, job: ClaimedJob, record: Record, guidance: str | None
+    ) -> None:
+        """Begin to write an attempt, once what was written before is on disk."""
+        await self.written()
+        self._write = Background(tasks, partial(self._record, job, record, guidance))
+
+    async def finish(self, tasks: TaskGroup, job: ClaimedJob, end: JobEnd) -> None:
+        """Begin to write the end of a job, once what was written before is on disk."""
+        await self.written()
+        self._write = Background(tasks, partial(self._finish, job, end))
+
+    async def written(self) -> None:
+        """Wait until the last write is on disk; raises what kept it from getting there."""
+        if self._write is not None:
+            await self._write.result()
+            self._write = None
+
+    async def _record(self, job: ClaimedJob, record: Record, guidance: str | None) -> None:
+        """Write an attempt; its files first, so that what is committed has them.
+
+        Files without an attempt, after a death in between, are overwritten by that same attempt.
+        """
+        attempt, turn, end = record.attempt, record.turn, record.end
+        # also when told to stop now: the attempt is whole, and generating it cost far more
+        with anyio.CancelScope(shield=True):
+            await self._write_artifacts(job, attempt, guidance)
+            await self._store.call(queue.record, job.id, self._run_id, attempt, turn, end)
+        if end is not None:
+            await self._tell_end(job, end)
+
+    async def _write_artifacts(
+        self, job: ClaimedJob, attempt: Attempt, guidance: str | None
+    ) -> None:
+        if artifacts.wanted(self._task.artifacts, attempt):
+            files = artifacts.files(attempt, guidance, job.settings.control.max_attempts)
+            folder = artifacts.folder(self._task.logs, job)
+            await anyio.to_thread.run_sync(artifacts.write, folder, files)
+
+    async def _finish(self, job: ClaimedJob, end: JobEnd) -> None:
+        await self._store.call(queue.finish, job.id, end)
+        await self._tell_end(job, end)
+
+    async def _tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
+        """Count a job whose end is on disk, and show it."""
+        self.tally.count(end.status)
+        self.tally.batches.add(job.batch_id)
+        self._display.job_ended(job, end, self.tally, await self._count_waiting())
+
+    async def _count_waiting(self) -> int:
+        """Return how many jobs are not finished: queued, claimed ahead or already on the model.
+
+        Counted anew only every few seconds: it is a walk over the index of a queue that may hold
+        a million jobs, and others may have submitted meanwhile.
+        """
+        self._waiting = max(0, self._waiting - 1)
+        if not self._waiting or time.monotonic() >= self._count_again:
+            counts = await self._store.call(queue.queue_counts)
+            self._waiting = counts[Status.QUEUED] + counts[Status.RUNNING]
+            self._count_again = time.monotonic() + COUNT_SECONDS
+        return self._waiting
