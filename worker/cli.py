@@ -86,6 +86,13 @@ Artifacts = Annotated[
     ),
 ]
 BatchRef = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A number or a name.")]
+Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="BATCH|JOB...",
+        help="A batch's number or name, a job's number or custom_id, or BATCH/JOB.",
+    ),
+]
 
 DEFAULT_DB = Path("mh-batch.db")
 
@@ -175,17 +182,52 @@ def work(
     ] = None,
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
+    hang_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--hang-seconds",
+            min=1,
+            help="Kill a model process that gives no sign of life for so long [default: 300].",
+        ),
+    ] = None,
+    max_crashes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-crashes",
+            min=1,
+            help="Fail a job after so many deaths of the model on one attempt [default: 2].",
+        ),
+    ] = None,
+    max_jobs: Annotated[
+        int | None, typer.Option("--max-jobs", min=1, help="End after so many jobs.")
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="HH:MM", help="End when the clock next shows this."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and take up new work as it comes.")
+    ] = False,
 ) -> None:
     """Answer the queued conversations, one by one, until none is left."""
     from msgspec.structs import replace
 
     from mh_batch.store.connection import require_store
 
+    from .stop import parse_clock
+
     # a mistyped --db must not make a new, empty database
     require_store(db)
+    given = {
+        "recycle_bytes": recycle_bytes,
+        "hang_seconds": hang_seconds,
+        "max_crashes": max_crashes,
+        "max_jobs": max_jobs,
+        "until": parse_clock(until) if until else None,
+        "watch": watch,
+    }
     task = _task(db, model, artifacts)
-    if recycle_bytes is not None:
-        task = replace(task, recycle_bytes=recycle_bytes)
+    task = replace(task, **{name: value for name, value in given.items() if value is not None})
     if prefix_cache_bytes is not None:
         engine = replace(task.engine, prefix_cache_bytes=prefix_cache_bytes)
         task = replace(task, engine=engine)
@@ -315,6 +357,29 @@ def show(
 
     with _reader(db) as reader:
         print_job(reader, job, attempts)
+
+
+@app.command()
+def cancel(targets: Targets, db: Db = DEFAULT_DB) -> None:
+    """Cancel what is queued of batches or jobs, and stop what is running; its turns are kept."""
+    from . import steering
+
+    steering.cancel(db, targets, _say)
+
+
+@app.command()
+def retry(
+    targets: Targets,
+    db: Db = DEFAULT_DB,
+    statuses: Annotated[
+        str | None,
+        typer.Option("--status", help="Only jobs that ended so: failed,incomplete,cancelled."),
+    ] = None,
+) -> None:
+    """Queue failed, incomplete or cancelled jobs again; their complete turns are kept."""
+    from . import steering
+
+    steering.retry(db, targets, statuses, _say)
 
 
 @app.command()
@@ -560,6 +625,8 @@ def _task(db: Path, model: str | None, artifacts: str | None) -> "Work":
         engine=config.engine,
         recycle_bytes=config.recycle_bytes,
         artifacts=_checked_artifacts(artifacts or config.artifacts),
+        hang_seconds=config.hang_seconds,
+        max_crashes=config.max_crashes,
     )
 
 

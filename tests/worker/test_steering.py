@@ -1,0 +1,45 @@
+"""`cancel` and `retry` as a person sees them: what is said, and that a mistake changes nothing."""
+
+import pytest
+from drained import ONE, TWO, Site
+
+from mh_batch.jobs.errors import InputError, StoreUnusable, UnknownTarget
+from mh_batch.worker import steering
+
+pytestmark = pytest.mark.anyio
+
+STATUS = "select status from jobs order by id"
+
+
+async def test_each_batch_and_job_named_says_what_became_of_it(site: Site) -> None:
+    site.submit(ONE, TWO, ONE)
+    said: list[str] = []
+    steering.cancel(site.db_path, ["line-2", "b"], said.append)
+    steering.cancel(site.db_path, ["b"], said.append)
+    steering.retry(site.db_path, ["1/line-1"], None, said.append)
+    steering.retry(site.db_path, ["b"], "failed, incomplete", said.append)
+    assert said == [
+        "job 2 (b/line-2): 1 cancelled",
+        "batch 1 (b): 2 cancelled",
+        "batch 1 (b): nothing is queued or running",
+        "job 1 (b/line-1): 1 queued again",
+        "batch 1 (b): nothing is failed or incomplete",
+    ]
+    assert site.rows(STATUS) == [("queued",), ("cancelled",), ("cancelled",)]
+    assert (await site.drain()).exit_code == 0
+
+
+async def test_a_name_that_is_none_changes_nothing_at_all(site: Site) -> None:
+    site.submit(ONE, ONE)
+    with pytest.raises(UnknownTarget, match="'nobody'"):
+        steering.cancel(site.db_path, ["b", "nobody"], print)
+    with pytest.raises(InputError, match="--status done: there are cancelled, failed, incomplete"):
+        steering.retry(site.db_path, ["b"], "failed,done", print)
+    assert site.rows(STATUS) == [("queued",), ("queued",)]
+
+
+async def test_a_mistyped_database_is_not_made(site: Site) -> None:
+    for change in (steering.cancel, lambda db, refs, say: steering.retry(db, refs, None, say)):
+        with pytest.raises(StoreUnusable, match="no database"):
+            change(site.folder / "other.db", ["b"], print)
+    assert not (site.folder / "other.db").exists()
