@@ -169,7 +169,7 @@ class Fitter:
         limit. Once no earlier turn is left, `max_tokens` is lowered to what the context holds;
         raises `PromptTooLong` if that is not even one token. An `opening` has at most a quarter of
         the context, and half of what the prompt leaves: turns go for it first, then `max_tokens`.
-        Guidance is left out where the context has no room for it and one token of an answer.
+        Guidance is left out where it would take more of the context than it leaves to the answer.
         """
         budget = Budget(None if limit is None else prompt_budget(limit, max_tokens), history_tokens)
         begun = opening(None if limit is None else limit // _LARGEST_OPENING)
@@ -181,9 +181,13 @@ class Fitter:
             begun = opening(max(room // 2, 0))
         # so little room that nothing could follow: rather an answer from scratch than an error
         begun = begun if len(begun) < room else ()
-        if room < 1 and prompt.guidance is not None:
-            unguided = msgspec.structs.replace(prompt, guidance=None)
-            return self.fit(unguided, max_tokens, limit, history_tokens, opening)
+        if prompt.guidance is not None and room < max_tokens:
+            guidance = len(tokens) - len(
+                self._render(msgspec.structs.replace(prompt, guidance=None))
+            )
+            if room < guidance:
+                unguided = msgspec.structs.replace(prompt, guidance=None)
+                return self.fit(unguided, max_tokens, limit, history_tokens, opening)
         if room < 1:
             raise PromptTooLong(
                 f"the system messages and the last turn alone have {len(tokens)} tokens; with a "

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Tool
+from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, FunctionSpec, Tool
 from mh_batch.jobs.generation import Parse, StopReason
 
 from .control import CALL, END, RETURN, STOPS
@@ -34,6 +34,7 @@ PROBLEMS = {
     "bad_recipient": "a recipient that is not functions.NAME",
     "bad_content_type": "a call with arguments that are not said to be JSON",
     "bad_arguments": "a call whose arguments are not a JSON object",
+    "missing_argument": "a call without an argument that the function requires",
     "call_off_commentary": "a call on another channel than commentary",
     "call_not_ended": "a call that does not end on <|call|>",
     "control_in_content": "a control token or an unknown id inside a text",
@@ -88,13 +89,40 @@ def analysis_not_ended(sections: Sequence[Section], stop_reason: StopReason) -> 
 
 
 def with_tools(parse: Parse, tools: Sequence[Tool]) -> Parse:
-    """Return `parse` with `unknown_tool` among its problems if it calls none of `tools`."""
-    declared = {f"functions.{tool.function.name}" for tool in tools}
-    called = {call.recipient for call in parse.calls if _RECIPIENT.match(call.recipient or "")}
-    if called <= declared:
+    """Return `parse` with what is wrong with its calls of `tools` among its problems.
+
+    `unknown_tool` for a call of none of them, `missing_argument` for one without an argument that
+    the tool's schema requires. Types and values are the caller's to check.
+    """
+    declared = {f"functions.{tool.function.name}": tool.function for tool in tools}
+    found: list[str] = []
+    for call in parse.calls:
+        if not _RECIPIENT.match(call.recipient or ""):
+            continue
+        function = declared.get(call.recipient or "")
+        if function is None:
+            found.append("unknown_tool")
+        elif not _required(function) <= _argument_names(call.text):
+            found.append("missing_argument")
+    if not found:
         return parse
-    found = (*parse.problems, "unknown_tool")
-    return msgspec.structs.replace(parse, well_formed=False, problems=found)
+    problems = tuple(dict.fromkeys((*parse.problems, *found)))
+    return msgspec.structs.replace(parse, well_formed=False, problems=problems)
+
+
+def _required(function: FunctionSpec) -> frozenset[str]:
+    """Return the arguments that a function cannot do without."""
+    required = (function.parameters or {}).get("required")
+    return frozenset(required) if isinstance(required, list) else frozenset()
+
+
+def _argument_names(text: str) -> frozenset[str]:
+    """Return the names of a call's arguments; none if they are no JSON object."""
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        return frozenset()
+    return frozenset(arguments) if isinstance(arguments, dict) else frozenset()
 
 
 def _of_section(section: Section) -> Iterator[str]:

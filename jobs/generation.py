@@ -108,12 +108,12 @@ class Parse(msgspec.Struct, frozen=True):
 def finish_reason(stop_reason: StopReason, parse: Parse) -> FinishReason:
     """Return why the completion ended, in OpenAI's words."""
     match stop_reason:
-        case StopReason.MAX_TOKENS:
+        # a loop was cut off as well: nobody is to take it for an answer that came to its end
+        case StopReason.MAX_TOKENS | StopReason.LOOP_DETECTED:
             return FinishReason.LENGTH
         case StopReason.CANCELLED:
             return FinishReason.CANCELLED
-        # what to make of a loop is the controller's business
-        case StopReason.STOP_SEQUENCE | StopReason.LOOP_DETECTED:
+        case StopReason.STOP_SEQUENCE:
             return FinishReason.STOP
         case StopReason.STOP_TOKEN:
             called = parse.well_formed and parse.calls

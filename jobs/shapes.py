@@ -311,7 +311,8 @@ def _checked_settings(items: tuple[tuple[str, bytes], ...], prefix: str) -> dict
         if value is None:
             continue
         if values.get(name, value) != value:
-            raise BadField(f"{prefix}{key}: differs from {name}")
+            other = next(k for k in fields if k != key and ALIASES.get(k, k) == name)
+            raise BadField(f"{prefix}{key}: differs from {other}")
         values[name] = value
     if values:
         try:

@@ -21,11 +21,13 @@ ORDER BY b.id, jobs DESC;
 SELECT
     json_object(
         'batch', b.name, 'custom_id', j.custom_id, 'choice', t.choice, 'turn', t.turn,
-        'user', t.user, 'final', t.final
+        'user', coalesce(t.user, asked.user), 'final', t.final
     ) AS pair
 FROM turns AS t
 JOIN jobs AS j ON j.id = t.job_id
 JOIN batches AS b ON b.id = j.batch_id
+LEFT JOIN turns AS asked ON asked.job_id = t.job_id AND asked.choice = t.choice
+    AND asked.turn = t.turn AND asked.step = 0
 WHERE j.status = 'done' AND t.final IS NOT NULL
 ORDER BY j.batch_id, j.position, t.choice, t.turn, t.step;
 
@@ -64,7 +66,7 @@ FROM jobs AS j
 LEFT JOIN attempts AS last ON last.id = (
     SELECT a.id FROM attempts AS a
     WHERE a.job_id = j.id AND a.verdict != 'accept'
-    ORDER BY a.id DESC
+    ORDER BY a.verdict = 'give_up' DESC, a.id
     LIMIT 1
 )
 WHERE j.status IN ('failed', 'incomplete', 'cancelled')

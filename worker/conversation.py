@@ -41,6 +41,7 @@ from .policy import (
     decide,
     plan,
 )
+from .wording import count
 
 
 class Generate(msgspec.Struct, frozen=True):
@@ -191,7 +192,7 @@ class ConversationRun:
         self._history: list[Message] = list(self._job.request.messages)
         self._to_play: list[str] = list(self._job.request.turns)
         self._results_used = 0
-        self._complete = True
+        self._given_up: JobEnd | None = None
         self._turn = 0
         self._user: str | None = None
         if self._job.request.asks:
@@ -242,7 +243,8 @@ class ConversationRun:
     def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
         """Take a settled step into the history; go on with tool results, a turn or a choice."""
         kept = next(a for a in attempts if a.place.attempt == turn.place.attempt)
-        self._complete = self._complete and turn.complete
+        if not turn.complete:
+            self._given_up = self._given_up or _given_up(kept)
         reply = assistant_message(turn.place, turn.final, turn.analysis, kept.generation.parse)
         called = turn.finish_reason == FinishReason.TOOL_CALLS
         results = self._tool_messages(reply.tool_calls) if called else None
@@ -256,7 +258,7 @@ class ConversationRun:
         if self._to_play and (turn.final or "").strip() and not called:
             self._open_turn()
             return
-        self._trouble = self._trouble or self._shortfall(kept, called, results is not None)
+        self._trouble = self._trouble or self._shortfall(called, results is not None)
         if self._choice + 1 < self._job.request.n:
             self._open_choice(self._choice + 1)
         else:
@@ -268,25 +270,29 @@ class ConversationRun:
         results = self._job.request.tool_results
         return None if results is None else answers(calls, results, self._results_used)
 
-    def _shortfall(self, last: Attempt, called: bool, answered: bool) -> JobEnd | None:
+    def _shortfall(self, called: bool, answered: bool) -> JobEnd | None:
         """Return what a choice that is over lacks, `None` if it is all that was asked for."""
-        if not self._complete:
-            reason = last.retry_reason or "earlier_turn"
-            text = "the attempts of a turn ran out; its best is kept"
-            if self._to_play:
-                text += f", and {len(self._to_play)} more had no answer to follow"
-            return JobEnd(Status.INCOMPLETE, reason, text)
+        left = f"{count(len(self._to_play), 'turn')} left to play"
+        if self._given_up is not None:
+            if not self._to_play:
+                return self._given_up
+            return msgspec.structs.replace(self._given_up, error=f"{self._given_up.error}; {left}")
         if answered:
-            steps = self._job.settings.control.max_steps
-            text = f"a turn took {steps} calls of the model and asked for another; see max_steps"
+            steps = count(self._job.settings.control.max_steps, "call")
+            text = f"a turn took {steps} of the model and asked for another; see max_steps"
             return JobEnd(Status.INCOMPLETE, "too_many_steps", text)
         if called and self._job.request.tool_results is not None:
             text = "a tool was called that tool_results has no answer for"
             return JobEnd(Status.INCOMPLETE, "tool_call_unanswered", text)
         if called and self._to_play:
-            text = f"a tool was called with {len(self._to_play)} turns left to play"
-            return JobEnd(Status.INCOMPLETE, "tool_call_unanswered", text)
+            return JobEnd(Status.INCOMPLETE, "tool_call_unanswered", f"a tool was called; {left}")
         return None
+
+
+def _given_up(kept: Attempt) -> JobEnd:
+    """Return how a job ends in which the attempts of an answer ran out."""
+    text = f"the attempts of turn {kept.place.turn} ran out; the best one is kept"
+    return JobEnd(Status.INCOMPLETE, kept.retry_reason, text)
 
 
 def _used(sampling: Sampling, generation: Generation) -> Sampling:

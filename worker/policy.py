@@ -18,6 +18,7 @@ class RetryReason(StrEnum):
     LOOP_DETECTED = "loop_detected"
     LENGTH = "length"
     REPETITION = "repetition"
+    BAD_CALL = "bad_call"
     MALFORMED = "malformed"
     EMPTY_FINAL = "empty_final"
 
@@ -56,10 +57,17 @@ CHANGES: dict[RetryReason, Change] = {
         "The last attempt ran out of room. Think briefly, be brief, and end with a final answer.",
         budget=1.25,
     ),
+    RetryReason.BAD_CALL: Change(
+        "The last attempt called a function wrongly. Call only the functions that there are, with "
+        "all arguments that they require."
+    ),
     RetryReason.MALFORMED: _MALFORMED,
     RetryReason.EMPTY_FINAL: _MALFORMED,
 }
 """What becomes different, by what went wrong; every attempt has a seed of its own besides."""
+
+BAD_CALLS = frozenset({"unknown_tool", "missing_argument", "bad_arguments"})
+"""Problems of a completion whose only fault is what it calls, or with what."""
 
 STUCK = "analysis_not_ended"
 """The problem of a completion that was cut while it was thinking: such an analysis can be used."""
@@ -129,7 +137,8 @@ def fault(generation: Generation, *, repetition: bool = True) -> RetryReason | N
     if "empty_final" in generation.parse.problems:
         return RetryReason.EMPTY_FINAL
     if not generation.parse.well_formed:
-        return RetryReason.MALFORMED
+        bad_call = BAD_CALLS.issuperset(generation.parse.problems)
+        return RetryReason.BAD_CALL if bad_call else RetryReason.MALFORMED
     if repetition and repeats(_said(generation)):
         return RetryReason.REPETITION
     return None
@@ -186,16 +195,19 @@ def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
 def best(generations: Sequence[Generation]) -> int:
     """Return the index of the attempt to keep when none was good; the earliest of equals.
 
-    An answer that can be read beats a clean failure to answer, and a whole one beats a cut one.
+    An answer that can be read beats a clean failure to answer, a whole one beats a cut one, and of
+    those that ran out of room the longest is the furthest.
     """
 
-    def merit(index: int) -> tuple[bool, bool, int, int]:
+    def merit(index: int) -> tuple[bool, bool, int, int, int]:
         generation = generations[index]
-        parse = generation.parse
+        parse, stop = generation.parse, generation.stop_reason
+        final = (parse.text("final") or "").strip()
         return (
-            bool((parse.text("final") or "").strip()) or bool(parse.calls),
-            generation.stop_reason is StopReason.STOP_TOKEN,
+            bool(final) or bool(parse.calls),
+            stop is StopReason.STOP_TOKEN,
             -len(parse.problems),
+            len(final) if stop is StopReason.MAX_TOKENS else 0,
             -index,
         )
 

@@ -8,7 +8,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Channel
-from mh_batch.jobs.record import Attempt, FinishedJob, FinishedTurn, Step
+from mh_batch.jobs.record import Attempt, FinishedJob, FinishedTurn, Place, Step
 from mh_batch.jobs.transcript import Turns, choices, transcript
 from mh_batch.store.queue import recorded
 from mh_batch.store.reports import find_job
@@ -46,7 +46,7 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
     speed = f"{t.tokens_per_second:.1f} tok/s" if t.tokens_per_second else "no decode"
     reason = f" ({attempt.retry_reason})" if attempt.retry_reason else ""
     parts = [
-        f"attempt {attempt.place.attempt}: {attempt.verdict}{reason}",
+        f"{_step_name(attempt.place)}attempt {attempt.place.attempt}: {attempt.verdict}{reason}",
         *(["rescued"] if attempt.rescued else []),
         generation.stop_reason,
         f"{generation.parse.rung} parse",
@@ -59,6 +59,11 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
         speed,
     ]
     return "  " + ", ".join(parts)
+
+
+def _step_name(place: Place) -> str:
+    """Return which call of the model it was in its turn; nothing for the first."""
+    return f"step {place.step}, " if place.step else ""
 
 
 def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt, ...]) -> None:

@@ -22,7 +22,8 @@ class Night(msgspec.Struct, frozen=True):
     """How a drain went.
 
     `why` says why it ended, `ended` counts the jobs it finished, `batches` are those they belong
-    to. `tokens` were decoded in `decode_seconds`, and all of it took `seconds`. `options` is what
+    to. `tokens` were made at `speed` (a second; `None` if nothing was decoded), and all of it took
+    `seconds`. `options` is what
     the commands of the advice need to find the database, with a space in front.
     """
 
@@ -32,7 +33,7 @@ class Night(msgspec.Struct, frozen=True):
     batches: Sequence[int]
     reasons: Sequence[Reason]
     tokens: int
-    decode_seconds: float
+    speed: float | None
     seconds: float
     options: str = ""
 
@@ -43,9 +44,7 @@ def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
     idle = "no job was finished" if night.stopped else "nothing to do"
     yield f"{night.why}: {', '.join(counts) or idle}"
     if night.tokens:
-        speed = (
-            f" at {night.tokens / night.decode_seconds:.0f} tok/s" if night.decode_seconds else ""
-        )
+        speed = f" at {night.speed:.0f} tok/s" if night.speed else ""
         yield f"{count(night.tokens, 'token')}{speed}, {duration(night.seconds)} in all"
     yield from _what_failed(night)
     if results:
@@ -82,8 +81,8 @@ def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
         ended=tally.ended,
         batches=sorted(tally.batches),
         reasons=reasons(db, outcome.run_id),
-        tokens=tally.decoded_tokens,
-        decode_seconds=tally.decode_seconds,
+        tokens=tally.tokens,
+        speed=tally.decoded_tokens / tally.decode_seconds if tally.decode_seconds else None,
         seconds=outcome.seconds,
         options=options,
     )

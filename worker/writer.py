@@ -23,13 +23,17 @@ COUNT_SECONDS = 5.0
 
 
 class Tally(msgspec.Struct):
-    """What a drain has done so far; `decoded_tokens` took `decode_seconds`, over all attempts.
+    """What a drain has done so far, over all attempts.
+
+    Of the `tokens` all but the first of each attempt are `decoded_tokens`, which took
+    `decode_seconds`.
 
     `batches` are those of the finished jobs.
     """
 
     ended: dict[Status, int] = {}
     batches: set[int] = set()
+    tokens: int = 0
     decoded_tokens: int = 0
     decode_seconds: float = 0.0
 

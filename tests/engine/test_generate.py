@@ -284,7 +284,7 @@ def test_a_loop_ends_the_stream_and_keeps_its_tokens(generator: Generator) -> No
         done = run(generator, request(max_tokens=200, logit_bias={"5": 100}, loop_detection=mode))
         assert done.tokens == (5,) * 64
         assert done.stop_reason is StopReason.LOOP_DETECTED
-        assert done.finish_reason is FinishReason.STOP
+        assert done.finish_reason is FinishReason.LENGTH
         assert done.timings.loop_detection_mode == mode
 
 

@@ -188,7 +188,10 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
         ({"prompt": "x", "temperature": -1}, "temperature: "),
         ({"prompt": "x", "temprature": 1}, "temprature: unknown; did you mean temperature?"),
         ({"prompt": "x", "maxTokens": 1}, "maxTokens: unknown; did you mean max_tokens?"),
-        ({"prompt": "x", "max_tokens": 1, "max_completion_tokens": 2}, "differs from max_tokens"),
+        (
+            {"prompt": "x", "max_tokens": 1, "max_completion_tokens": 2},
+            "differs from max_completion_tokens",
+        ),
         ({"prompt": "x", "n": 0}, "n: Expected `int` >= 1"),
         ({"prompt": "x", "tool_results": {"f": "1"}}, "tool_results: there are no tools"),
         (

@@ -288,7 +288,7 @@ def test_an_answer_of_white_space_is_nothing_to_go_on_from() -> None:
         generation(" \n", problems=("empty_final",)),
     )
     assert written.end is not None
-    assert "1 more had no answer to follow" in str(written.end.error)
+    assert "1 turn left to play" in str(written.end.error)
 
 
 def test_what_is_said_before_a_call_is_in_the_history() -> None:

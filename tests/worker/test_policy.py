@@ -32,6 +32,9 @@ def test_a_well_formed_answer_is_accepted() -> None:
         (malformed(), RetryReason.MALFORMED),
         (generation("", problems=("empty_final",)), RetryReason.EMPTY_FINAL),
         (generation(stop=StopReason.LOOP_DETECTED), RetryReason.LOOP_DETECTED),
+        (generation(problems=("unknown_tool",), call="f"), RetryReason.BAD_CALL),
+        (generation(problems=("missing_argument",), call="f"), RetryReason.BAD_CALL),
+        (generation(problems=("bad_arguments", "two_finals"), call="f"), RetryReason.MALFORMED),
         (generation("the same again, " * 40), RetryReason.REPETITION),
         (generation("Fine.", analysis="so on and " * 40), RetryReason.REPETITION),
         # a cut answer may read as well formed: what ended the stream counts first
@@ -97,6 +100,12 @@ def test_the_attempt_kept_is_the_one_with_an_answer_then_the_whole_one_then_the_
     assert best([cut(), cut_with_answer]) == 1
     assert best([malformed(), malformed()]) == 0
     assert best([cut(), cut()]) == 0
+
+
+def test_of_answers_that_ran_out_of_room_the_longest_is_kept() -> None:
+    stop = StopReason.MAX_TOKENS
+    answers = [generation(text, problems=("x",), stop=stop) for text in ("1,", "1, 2,", "1, 2")]
+    assert best(answers) == 1
 
 
 STUCK = Failure(RetryReason.LENGTH, 125, stuck=True)

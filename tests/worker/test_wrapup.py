@@ -13,7 +13,7 @@ GOOD = Night(
     batches=(7,),
     reasons=(),
     tokens=1,
-    decode_seconds=0.5,
+    speed=2.0,
     seconds=75.0,
 )
 
@@ -66,7 +66,7 @@ def test_many_reasons_and_batches_do_not_fill_the_screen() -> None:
 
 
 def test_an_empty_queue_and_a_stop_before_the_first_job_say_so() -> None:
-    nothing = {"ended": {}, "batches": (), "tokens": 0, "decode_seconds": 0.0}
+    nothing = {"ended": {}, "batches": (), "tokens": 0, "speed": None}
     assert said(changed(**nothing)) == ["queue empty: nothing to do"]
     assert said(changed(why="stopped", stopped=True, **nothing)) == [
         "stopped: no job was finished",
