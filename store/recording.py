@@ -61,8 +61,7 @@ WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
 """
 _STATUS = "SELECT status FROM jobs WHERE id = ?"
 _END = """
-UPDATE jobs
-SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_requested = 0
+UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_requested = 0
 WHERE id = ?
 """
 _RELEASE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE id = ?"

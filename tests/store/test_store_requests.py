@@ -165,3 +165,29 @@ def test_jobs_put_back_through_no_fault_of_theirs_are_in_the_same_round(db: Data
     assert queue.crashes_on(db, failed.id, Place()) == 0
     with pytest.raises(IllegalMove):
         queue.requeue(db, (3,))
+
+
+def test_what_is_asked_of_a_long_queue_is_found_by_an_index(db: Database) -> None:
+    submit(db, lines(3))
+    run_id = start(db)
+    queue.finish(db, claim(db, run_id).id, FAILED)
+    claim(db, run_id)
+    seen: set[str] = set()
+    db.conn.set_trace_callback(seen.add)
+    queue.cancel_requests(db)
+    for ref in ("night", "line-1"):
+        with worker_lock(location(db)):
+            cancel(db, find_target(db, ref))
+        cancel(db, find_target(db, ref))
+        retry(db, find_target(db, ref))
+    db.conn.set_trace_callback(None)
+    steps = [
+        (row[3], sql)
+        for sql in seen
+        if sql.lstrip().startswith(("SELECT id FROM jobs", "UPDATE", "DELETE"))
+        for row in db.conn.execute(f"EXPLAIN QUERY PLAN {sql}")
+    ]
+    assert len(steps) > 10
+    for step, sql in steps:
+        # the index of what runs holds a row or two
+        assert not step.startswith("SCAN") or "jobs_running" in step, f"{step}\n{sql}"
