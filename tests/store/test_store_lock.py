@@ -35,7 +35,7 @@ def start_holder(path: Path) -> "subprocess.Popen[bytes]":
     return process
 
 
-def test_a_second_worker_is_refused_with_the_pid_of_the_first(path: Path) -> None:
+def test_one_worker_at_a_time_drains_a_database(path: Path) -> None:
     first = start_holder(path)
     with pytest.raises(WorkerRunning, match=f"pid {first.pid}"), worker_lock(path):
         pass

@@ -185,7 +185,7 @@ def test_an_attempt_is_recorded_once_only(db: Database) -> None:
     ],
     ids=["a turn of no attempt", "an end that is none"],
 )
-def test_whatever_fails_in_a_record_leaves_nothing_of_it(
+def test_an_attempt_with_all_that_hangs_on_it_is_recorded_as_a_whole_or_not_at_all(
     settled: Turn, end: JobEnd | None, error: type[Exception], db: Database
 ) -> None:
     submit(db, lines(1))

@@ -2,6 +2,7 @@
 
 import io
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from mh_batch.jobs.errors import (
     NoModel,
     StoreUnusable,
 )
+from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store import queue
+from mh_batch.store.connection import open_store
 from mh_batch.worker.drain import Drain, EndReason
 
 pytestmark = pytest.mark.anyio
@@ -219,6 +222,38 @@ async def test_after_the_second_request_the_attempt_is_dropped_and_the_job_queue
     assert site.rows("select count(*) from attempts") == [(0,)]
     assert site.rows("select status from jobs order by id") == [("queued",)]
     assert site.rows("select end_reason from runs") == [("stopped_now",)]
+
+
+async def test_what_is_told_as_done_is_on_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.submit(ONE, TWO, ONE)
+    seen: list[tuple[object, ...]] = []
+
+    def look(_: Notes, job: ClaimedJob, *__: object) -> None:
+        # another connection sees nothing but what is committed
+        seen.extend(site.rows(f"select status, finished_at > '2' from jobs where id = {job.id}"))
+
+    monkeypatch.setattr(Notes, "job_ended", look)
+    await site.drain()
+    assert seen == [("done", 1)] * 3
+    with closing(open_store(site.db_path)) as db:
+        full = 2  # every commit is synced
+        assert db.execute("pragma synchronous").fetchone()[0] == full
+
+
+async def test_a_finished_turn_is_never_generated_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.submit({"turns": ["a", "b", "c"]}, ONE)
+    drains: list[Drain] = []
+    keep_drain(monkeypatch, drains)
+    site.notes.on_tokens = lambda _: drains[0].stop.ask()
+    await site.drain()
+    site.notes.on_tokens = lambda _: None
+    await site.drain(["die", "answer", "die"])
+    lines = (site.folder / "script.log").read_text().splitlines()
+    asked = [json.loads(line)["seed"] for line in lines if '"generate"' in line]
+    finished = [seed for (seed,) in site.rows("select seed from attempts order by id")]
+    assert [asked.count(seed) for seed in finished] == [1, 2, 2, 1]
 
 
 async def test_a_job_left_running_by_a_dead_worker_is_taken_up_again(site: Site) -> None:

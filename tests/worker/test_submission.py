@@ -73,7 +73,9 @@ def counts(db: Database) -> tuple[int, int]:
     return db["batches"].count, db["jobs"].count
 
 
-def test_a_bad_line_in_the_middle_lands_nothing(db: Database, tmp_path: Path) -> None:
+def test_a_bad_line_in_the_middle_of_a_file_lands_nothing_of_it(
+    db: Database, tmp_path: Path
+) -> None:
     with pytest.raises(BadLines) as caught:
         submit(db, tmp_path / "in.jsonl", MIXED)
     assert [line.number for line in caught.value.lines] == [2, 3, 4]
