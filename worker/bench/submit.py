@@ -1,7 +1,6 @@
 """What it costs to put a file into the queue, beside a bare loop that checks nothing."""
 
 import json
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from .bench import Bench, Found
+from .peak import peak_memory
 from .report import Figure
 from .rounds import Sample, figure
 from .workload import long_lines
@@ -73,10 +73,7 @@ def child() -> None:
     begin = time.perf_counter()
     action(Path(file), Path(db))
     seconds = time.perf_counter() - begin
-    # Linux counts in KiB, macOS in bytes
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(msgspec.json.encode(Cost(seconds, peak)).decode())
+    print(msgspec.json.encode(Cost(seconds, peak_memory())).decode())
 
 
 def ours(file: Path, path: Path) -> None:
