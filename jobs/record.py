@@ -167,6 +167,11 @@ class FinishedJob(msgspec.Struct, frozen=True):
     finished_at: str | None
     turns: tuple[FinishedTurn, ...]
 
+    @property
+    def final(self) -> str | None:
+        """The last answer of the first choice; `None` if there is none."""
+        return next((t.final for t in reversed(self.turns) if t.place.choice == 0), None)
+
 
 class JobEnd(msgspec.Struct, frozen=True):
     """How a job ended; `error_code` and `error` are `None` where it went well."""

@@ -1,1 +1,20 @@
-"""Draining the queue: the command line, the drain loop, the model process, the controller."""
+"""Draining the queue: the command line, the drain loop, the model process, the controller.
+
+`submit`, `drain` and `results` are the program as a library. They are imported when they are
+first asked for, so that a command line that only prints its help loads nothing else.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import Options, Summary, drain, results, submit
+
+__all__ = ["Options", "Summary", "drain", "results", "submit"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import api
+
+    return getattr(api, name)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mh_batch.jobs.settings import Settings
 
     from .artifacts import Keep
-    from .results import Export
+    from .export import Export
     from .submission import Rules
     from .work import Outcome, Work
 
@@ -254,7 +254,7 @@ def run(
     """
     from mh_batch.jobs.record import NewBatch
 
-    from .results import Export, check_export
+    from .export import Export, check_export
     from .submission import Rules
 
     export = Export(output, form)
@@ -333,7 +333,7 @@ def results(
     from mh_batch.jobs.selection import Selection
     from mh_batch.jobs.split import Split
 
-    from .results import Export, check_export
+    from .export import Export, check_export
 
     if seed is not None and split is None:
         raise InputError("--seed: is for --split only")
@@ -658,7 +658,7 @@ def _options(db: Path) -> str:
 
 
 def _results(db: Path, batch: str | None, export: "Export") -> None:
-    from .results import write_results
+    from .export import write_results
 
     with _reader(db) as reader:
         for told in write_results(reader, batch, export):

@@ -21,7 +21,7 @@ from .screen import Screen
 from .wording import count, duration, printable
 
 if TYPE_CHECKING:
-    from .drain import Tally
+    from .drain_loop import Tally
 
 PLAIN_SECONDS = 10.0
 PAINT_SECONDS = 0.25

@@ -19,7 +19,7 @@ from mh_batch.store.lock import worker_lock
 
 from .artifacts import make_folder
 from .display import Display
-from .drain import Drain
+from .drain_loop import Drain
 from .model_client import COMMAND
 from .model_host import ModelHost
 from .stop import EndReason, next_showing, wait_for_clock
@@ -34,7 +34,8 @@ NOTICE_SECONDS = 0.5
 """How often it is looked whether somebody else wrote to the database; that costs no look-up."""
 
 Beside = Callable[[], Coroutine[Any, Any, None]]
-Signals = AsyncIterator[signal.Signals]
+Wishes = AsyncIterator[object]
+"""Wishes of a person that the work should stop, as they come: signals mostly."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -59,7 +60,18 @@ class Outcome(msgspec.Struct, frozen=True):
 async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND) -> Outcome:
     """Drain the queue of `task.db`; the first SIGINT or SIGTERM ends it after the current turn.
 
-    `command` starts the model process.
+    `command` starts the model process. Only the main thread can do this: elsewhere there are no
+    signals, and `work_until_asked` is what to call. Raises as that does.
+    """
+    # held to the very end: a signal while things are put away must not cut that short
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        return await work_until_asked(task, display, signals, command)
+
+
+async def work_until_asked(
+    task: Work, display: Display, wishes: Wishes, command: tuple[str, ...] = COMMAND
+) -> Outcome:
+    """Drain the queue of `task.db`; the first of `wishes` ends it after the turn, the next at once.
 
     Raises `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that
     keeps it from going on; the job in hand is back in the queue then.
@@ -68,16 +80,14 @@ async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND)
         make_folder(task.logs)
     except OSError as error:
         raise EnvironmentFault(f"{task.logs}: no folder for the log: {error.strerror}") from None
-    # held to the very end: a signal while things are put away must not cut that short
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with StoreThread(task.db) as store:
-            return await _work(task, store, signals, display, command)
+    async with StoreThread(task.db) as store:
+        return await _work(task, store, wishes, display, command)
 
 
 async def _work(
     task: Work,
     store: StoreThread,
-    signals: Signals,
+    wishes: Wishes,
     display: Display,
     command: tuple[str, ...],
 ) -> Outcome:
@@ -98,7 +108,7 @@ async def _work(
             with display:
                 async with host:
                     beside: tuple[Beside, ...] = (
-                        partial(_heed, signals, drain, display),
+                        partial(_heed, wishes, drain, display),
                         partial(_notice, store, drain),
                         partial(_heed_clock, task, drain, display),
                     )
@@ -140,8 +150,8 @@ async def _cancel_when_set(event: anyio.Event, scope: anyio.CancelScope) -> None
     scope.cancel()
 
 
-async def _heed(signals: Signals, drain: Drain, display: Display) -> None:
-    async for _ in signals:
+async def _heed(wishes: Wishes, drain: Drain, display: Display) -> None:
+    async for _ in wishes:
         if drain.stop.ask():
             display.note("stopping after this turn; once more to stop now")
 

@@ -18,7 +18,7 @@ from mh_batch.store import requests
 from mh_batch.store.connection import open_store
 from mh_batch.store.requests import Cancelled
 from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.drain import Drain, EndReason
+from mh_batch.worker.drain_loop import Drain, EndReason
 from mh_batch.worker.submission import submit_stream
 from mh_batch.worker.work import Outcome, Work, work
 

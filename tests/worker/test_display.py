@@ -16,7 +16,7 @@ from mh_batch.jobs.record import JobEnd, Place
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
 from mh_batch.worker.display import LiveDisplay, PlainDisplay, Summary
-from mh_batch.worker.drain import Tally
+from mh_batch.worker.drain_loop import Tally
 from mh_batch.worker.observer import Observer
 from mh_batch.worker.presence import worker_at
 from mh_batch.worker.screen import Screen

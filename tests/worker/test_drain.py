@@ -19,7 +19,7 @@ from mh_batch.jobs.errors import (
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
-from mh_batch.worker.drain import Drain, EndReason
+from mh_batch.worker.drain_loop import Drain, EndReason
 
 pytestmark = pytest.mark.anyio
 

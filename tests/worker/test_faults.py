@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import ModelNotLoaded, ModelProcessDied, NoModel, StoreUnusable
 from mh_batch.jobs.status import Status
-from mh_batch.worker.drain import Drain, EndReason
+from mh_batch.worker.drain_loop import Drain, EndReason
 
 pytestmark = pytest.mark.anyio
 
@@ -23,7 +23,7 @@ CRASHES = "select job_id, turn, attempt, phase, signal, exit_code from crashes o
 @pytest.fixture
 def quick_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a model that died again at once."""
-    monkeypatch.setattr("mh_batch.worker.drain.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.drain_loop.RELOAD_PAUSES", (0.0, 0.0))
 
 
 async def test_a_process_that_hangs_is_killed_and_its_attempt_made_again(site: Site) -> None:

@@ -22,9 +22,9 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.worker.cli import app
+from mh_batch.worker.export import Sheets
 from mh_batch.worker.output import open_output
 from mh_batch.worker.reading import distinct
-from mh_batch.worker.results import Sheets
 
 HOSTILE = 'a "quoted", text;\r\nwith\nlines\rand \x1b[31m red \u2028 ä'
 

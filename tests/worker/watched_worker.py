@@ -11,7 +11,7 @@ import anyio
 
 from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.drain import Tally
+from mh_batch.worker.drain_loop import Tally
 from mh_batch.worker.work import Work, work
 
 

@@ -1,0 +1,195 @@
+"""The program as a library: what a notebook or a script calls."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import msgspec
+import pytest
+
+import mh_batch.store
+import mh_batch.worker
+from mh_batch.jobs.errors import (
+    AlreadySubmitted,
+    BadLines,
+    InputError,
+    SettingsError,
+    StoreUnusable,
+    UnknownTarget,
+)
+from mh_batch.jobs.status import Status
+from mh_batch.store import open_reader, open_store
+from mh_batch.worker import Options, Summary, api, drain, results, submit
+from mh_batch.worker.display import PlainDisplay
+from mh_batch.worker.stop import EndReason
+from mh_batch.worker.work import Outcome, Work
+from mh_batch.worker.writer import Tally
+
+CONVERSATIONS: list[api.Conversation] = [
+    "What is 17 + 25?",
+    {"custom_id": "talk", "turns": ["What is 12 + 9?", "Now add 5."], "topic": "follow-up"},
+    {"custom_id": "long", "prompt": "word " * 600, "max_context_tokens": 256},
+]
+
+
+@pytest.fixture(scope="module")
+def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database in a folder of its own, with the conversations queued."""
+    path = tmp_path_factory.mktemp("api") / "night.db"
+    assert submit(path, CONVERSATIONS, settings={"temperature": 0}).jobs == 3
+    return path
+
+
+@pytest.fixture(scope="module")
+def summary(db: Path) -> Summary:
+    """A drain as a notebook does it: on a thread whose loop is running."""
+
+    async def cell() -> Summary:
+        return drain(str(db), model="demo", options=Options(artifacts="off", quiet=True))
+
+    return asyncio.run(cell())
+
+
+def test_a_drain_inside_a_running_loop_comes_back_with_how_it_went(summary: Summary) -> None:
+    assert summary.reason is EndReason.EMPTY
+    assert summary.ended == {Status.DONE: 2, Status.FAILED: 1}
+    assert summary.batches == (1,)
+    assert not summary.all_well
+    assert summary.tokens > 0
+    assert summary.tokens_per_second is not None
+    assert summary.seconds > 0
+
+
+@pytest.mark.usefixtures("summary")
+def test_results_are_structs_in_input_order(db: Path) -> None:
+    one, talk, long = results(db)
+    assert one.custom_id == "line-1"
+    assert one.final == "17 + 25 = 42"
+    assert [turn.final for turn in talk.turns] == ["12 + 9 = 21", "21 + 5 = 26"]
+    assert talk.final == "21 + 5 = 26"
+    assert talk.metadata is not None
+    assert msgspec.json.decode(talk.metadata) == {"topic": "follow-up"}
+    assert (long.status, long.error_code, long.final) == ("failed", "prompt_too_long", None)
+
+
+@pytest.mark.usefixtures("summary")
+def test_results_are_of_the_batch_and_the_statuses_that_are_asked_for(db: Path) -> None:
+    assert [job.custom_id for job in results(db, 1, ["failed"])] == ["long"]
+    assert [job.custom_id for job in results(db, "python", {Status.DONE})] == ["line-1", "talk"]
+
+
+@pytest.mark.usefixtures("summary")
+def test_what_results_cannot_give_is_told_before_the_first_of_them(db: Path) -> None:
+    with pytest.raises(UnknownTarget, match="no batch 'nowhere'"):
+        results(db, "nowhere")
+    with pytest.raises(InputError, match="queued"):
+        results(db, statuses=["queued"])
+
+
+@pytest.mark.usefixtures("summary")
+def test_a_reader_answers_sql_with_rows_by_name(db: Path) -> None:
+    reader = open_reader(db)
+    assert next(reader.query("select final from results")) == {"final": "17 + 25 = 42"}
+    reader.close()
+
+
+@pytest.mark.usefixtures("summary")
+def test_options_decide_about_the_files_beside_the_database(db: Path) -> None:
+    assert [path.name for path in (db.parent / "logs").iterdir()] == ["worker.log"]
+
+
+def test_a_drain_of_nothing_is_well_and_needs_no_model(tmp_path: Path) -> None:
+    open_store(tmp_path / "empty.db").close()
+    summary = drain(tmp_path / "empty.db", options=Options(quiet=True))
+    assert summary.all_well
+    assert (summary.ended, summary.tokens, summary.tokens_per_second) == ({}, 0, None)
+
+
+def test_a_drain_makes_no_database(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="no database"):
+        drain(tmp_path / "mistyped.db", model="demo")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_submitted_under_its_name_and_lines_under_the_name_given(tmp_path: Path) -> None:
+    (tmp_path / "convos.jsonl").write_text('{"prompt": "Hello"}\n')
+    db = tmp_path / "mh-batch.db"
+    submit(db, tmp_path / "convos.jsonl")
+    submit(db, iter(["Good morning"]), name="greetings", profile="steady")
+    reader = open_reader(db)
+    named = "select name, json_extract(settings, '$.sampling.max_tokens') as tokens from batches"
+    assert list(reader.query(named)) == [
+        {"name": "convos", "tokens": 4096},
+        {"name": "greetings", "tokens": 1024},
+    ]
+    reader.close()
+
+
+def test_one_mapping_is_one_conversation(tmp_path: Path) -> None:
+    assert submit(tmp_path / "one.db", {"prompt": "Hello", "topic": "greeting"}).jobs == 1
+
+
+def test_the_same_lines_are_a_second_batch_only_when_told_so(tmp_path: Path) -> None:
+    db = tmp_path / "mh-batch.db"
+    submit(db, ["Hello"])
+    with pytest.raises(AlreadySubmitted):
+        submit(db, ["Hello"])
+    assert submit(db, ["Hello"], again=True).batch_id == 2
+
+
+def test_what_cannot_be_a_job_is_named_and_nothing_lands(tmp_path: Path) -> None:
+    db = tmp_path / "mh-batch.db"
+    with pytest.raises(InputError, match="python:2: cannot be JSON"):
+        submit(db, ["Hello", {"prompt": object()}])
+    with pytest.raises(BadLines, match=r"python:1: temprature: .* temperature\?"):
+        submit(db, [{"prompt": "Hello", "temprature": 1}])
+    with pytest.raises(SettingsError, match="max_token"):
+        submit(db, ["Hello"], settings={"max_token": 5})
+    assert submit(db, ["Hello"]).batch_id == 1
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    async def stopped_twice(_: Work, __: PlainDisplay, wishes: AsyncIterator[object]) -> Outcome:
+        with anyio.fail_after(30):
+            for _wish in range(2):
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                heard.append(await anext(wishes))
+        return Outcome(EndReason.KILLED, Tally(), run_id=1, seconds=0.0)
+
+    monkeypatch.setattr(api, "work_until_asked", stopped_twice)
+    open_store(tmp_path / "mh-batch.db").close()
+    summary = drain(tmp_path / "mh-batch.db")
+    assert len(heard) == 2
+    assert summary.reason is EndReason.KILLED
+    assert not summary.all_well
+
+
+@pytest.mark.parametrize("package", [mh_batch.worker, mh_batch.store])
+def test_no_module_takes_the_name_of_a_function_of_the_library(package: object) -> None:
+    folder = Path(getattr(package, "__file__", "")).parent
+    names = getattr(package, "__all__", ())
+    assert names
+    for name in names:
+        # an imported submodule would replace what is exported under its name
+        assert not (folder / f"{name}.py").exists()
+        assert callable(getattr(package, name))
+    with pytest.raises(AttributeError, match="nothing_of_ours"):
+        _ = package.nothing_of_ours  # type: ignore[attr-defined]
+
+
+def test_the_packages_import_nothing_heavy_until_something_is_asked_for() -> None:
+    heavy = {"anyio", "sqlite_utils", "rich", "mlx", "mlx_lm", "openai_harmony"}
+    code = (
+        f"import sys, mh_batch.worker, mh_batch.store; sys.exit(bool({heavy!r} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,203 @@
+"""The program as a library: `submit`, `drain` and `results`, for notebooks and scripts.
+
+Nothing is read from `mh-batch.toml` or the environment: what a call does not say has its built-in
+value. Errors are those of `mh_batch.jobs.errors`.
+"""
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import anyio
+import msgspec
+from anyio.from_thread import start_blocking_portal
+
+from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.record import FinishedJob, NewBatch
+from mh_batch.jobs.selection import Selection
+from mh_batch.jobs.settings import EngineOptions, Settings, apply, profile_values
+from mh_batch.jobs.status import FINISHED, Status
+from mh_batch.store.connection import open_reader, open_store, require_store
+from mh_batch.store.reports import find_batch, latest_batch
+from mh_batch.store.results import finished_jobs
+
+from .artifacts import Keep
+from .config import named_model
+from .display import PlainDisplay
+from .stop import EndReason
+from .submission import Rules, Submitted, open_source, submit_stream
+from .work import Outcome, Work, work_until_asked
+
+StrPath = str | os.PathLike[str]
+Conversation = Mapping[str, Any] | str
+"""What a line of an input file holds, in any of its shapes; a text is `{"prompt": text}`."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How to drain.
+
+    It ends after `max_jobs` jobs; `None` goes on until the queue is empty. `artifacts` says whose
+    files are kept, in the folder `logs`; `None` is the one beside the database. `engine` is how
+    the model uses memory. `quiet` says nothing on the way, else there are lines on standard error.
+    """
+
+    max_jobs: int | None = None
+    artifacts: Keep = "all"
+    logs: Path | None = None
+    engine: EngineOptions = EngineOptions()
+    quiet: bool = False
+
+
+DEFAULT_OPTIONS = Options()
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """How a drain went.
+
+    `reason` says why it ended, `run_id` is its row in `runs`. `ended` counts the jobs it finished
+    by status, `batches` are those they belong to. `tokens` were generated, retries included, and
+    all of it took `seconds`; `tokens_per_second` is of decoding, `None` if nothing was.
+    """
+
+    reason: EndReason
+    run_id: int
+    ended: Mapping[Status, int]
+    batches: tuple[int, ...]
+    tokens: int
+    tokens_per_second: float | None
+    seconds: float
+    all_well: bool
+    """Whether the drain came to its end, and no job of it failed or is incomplete."""
+
+
+def submit(
+    db: StrPath,
+    conversations: StrPath | Iterable[Conversation],
+    *,
+    name: str | None = None,
+    model: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    profile: str | None = None,
+    priority: int = 0,
+    again: bool = False,
+) -> Submitted:
+    """Queue conversations as one batch, all or none; the database is made if there is none.
+
+    `conversations` is the path of a JSON-lines file, or the lines themselves as mappings or texts.
+    `name` `None` is the file's, or `python`. `model` is for lines that name none; `None` leaves it
+    to `drain`. `settings` by flat name, such as `max_tokens`, win over the `profile`.
+
+    Raises `BadLines` naming each line that cannot be a job, `SettingsError`, and
+    `AlreadySubmitted` where the same lines are a batch already and `again` does not say so.
+    """
+    values = {**(profile_values(profile) if profile else {}), **(settings or {})}
+    if isinstance(conversations, str | os.PathLike):
+        source = os.fspath(conversations)
+        name, stream = name or Path(source).stem, open_source(source)
+    else:
+        source = name = name or "python"
+        # a mapping alone would be taken for the list of its keys
+        alone = isinstance(conversations, Mapping)
+        stream = _as_lines([conversations] if alone else conversations, source)
+    batch = NewBatch(
+        name=name,
+        source=source,
+        settings=apply(Settings(), values),
+        model=named_model(model),
+        priority=priority,
+    )
+    with stream as lines, closing(open_store(Path(db))) as store:
+        return submit_stream(store, lines, batch, Rules(again=again))
+
+
+def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTIONS) -> Summary:
+    """Answer the queued conversations, one by one, until none is left; return how it went.
+
+    It blocks, also in a notebook, where a loop is running already. `model` is for jobs that name
+    none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it after the
+    current turn, a second one at once; what was finished is kept, and the next drain goes on.
+
+    Raises `StoreUnusable` if there is no database, `WorkerRunning` if another worker is at it,
+    and any other `EnvironmentFault` that keeps it from going on.
+    """
+    path = Path(db)
+    require_store(path)
+    task = Work(
+        db=path,
+        model=named_model(model),
+        logs=options.logs or path.resolve().parent / "logs",
+        engine=options.engine,
+        artifacts=options.artifacts,
+        max_jobs=options.max_jobs,
+    )
+    with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
+        return _summary(_interruptible(task, PlainDisplay(out)))
+
+
+def results(
+    db: StrPath, batch: int | str | None = None, statuses: Collection[str] = FINISHED
+) -> Iterator[FinishedJob]:
+    """Iterate over the finished jobs of a batch in input order, with flat memory.
+
+    `batch` is its number or name; `None` takes the latest. It is one state of the database,
+    whatever a worker adds meanwhile. Raises `UnknownTarget` if there is no such batch, and
+    `InputError` for a status that a finished job cannot have.
+    """
+    wanted = Selection.parse(",".join(statuses), None, ()).statuses or FINISHED
+    with closing(open_reader(Path(db))) as reader:
+        chosen = latest_batch(reader) if batch is None else find_batch(reader, str(batch))
+    return _finished(Path(db), chosen.id, wanted)
+
+
+@contextmanager
+def _as_lines(conversations: Iterable[Conversation], source: str) -> Iterator[BinaryIO]:
+    """Open conversations as a file of JSON lines; raises `InputError` for what cannot be JSON."""
+    with tempfile.TemporaryFile() as out:
+        for number, said in enumerate(conversations, start=1):
+            line = {"prompt": said} if isinstance(said, str) else said
+            try:
+                out.write(msgspec.json.encode(line) + b"\n")
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{source}:{number}: cannot be JSON: {error}") from None
+        out.seek(0)
+        yield out
+
+
+def _finished(db: Path, batch_id: int, statuses: Collection[Status]) -> Iterator[FinishedJob]:
+    with closing(open_reader(db)) as reader:
+        yield from finished_jobs(reader, batch_id, sorted(statuses))
+
+
+def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
+    """Drain on a thread of its own, and hand on each Ctrl-C that arrives here meanwhile.
+
+    A notebook runs a loop on this thread, and a library leaves the signals of a program alone.
+    """
+    wish, wishes = anyio.create_memory_object_stream[None](math.inf)
+    with wish, wishes, start_blocking_portal() as portal:
+        drained = portal.start_task_soon(work_until_asked, task, display, wishes)
+        while True:
+            try:
+                return drained.result()
+            except KeyboardInterrupt:
+                portal.call(wish.send_nowait, None)
+
+
+def _summary(outcome: Outcome) -> Summary:
+    tally = outcome.tally
+    seconds = tally.decode_seconds
+    return Summary(
+        reason=outcome.reason,
+        run_id=outcome.run_id,
+        ended=dict(tally.ended),
+        batches=tuple(sorted(tally.batches)),
+        tokens=tally.decoded_tokens,
+        tokens_per_second=tally.decoded_tokens / seconds if seconds else None,
+        seconds=outcome.seconds,
+        all_well=outcome.exit_code == 0,
+    )
