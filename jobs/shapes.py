@@ -1,7 +1,7 @@
 """The shapes a line may have, each decoded strictly and turned into one `Request`.
 
-OpenAI batch (`body`), chat (`messages`, `turns`), MT-Bench (`turns`), plain (`prompt`) and
-ShareGPT (`conversations`). An error names the field as the user wrote it.
+OpenAI batch (`body`), chat (`messages`, `turns`), MT-Bench (`turns`), plain (`prompt`), ShareGPT
+(`conversations`) and Alpaca (`instruction`). An error names the field as the user wrote it.
 """
 
 import re
@@ -27,6 +27,8 @@ ALIASES = {"max_completion_tokens": "max_tokens"}
 SETTING_KEYS = NAMES | frozenset(ALIASES)
 REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
 LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
+# only where no other shape is: beside one of them these are keys of the user's own
+ALPACA_KEYS = LINE_KEYS | {"instruction", "input", "history"}
 BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
 KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS
@@ -48,6 +50,7 @@ NEUTRAL: dict[str, tuple[bytes, ...]] = {
     "web_search_options": (),
 }
 
+TALK: tuple[Role, Role] = ("user", "assistant")
 SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system",
     "human": "user",
@@ -109,14 +112,16 @@ def shape(fields: Fields) -> Shaped:
     found = [name for name in SHAPES if name in fields]
     if found not in ([], ["messages", "turns"]) and len(found) > 1:
         raise BadField(f"{' and '.join(found)}: which one is the conversation?")
+    if not found and "instruction" in fields:
+        found = ["instruction"]
     if not found:
         raise BadField(
-            "no known shape: a line needs one of messages, turns, prompt, conversations or body"
-            + _meant(fields)
+            "no known shape: a line needs one of messages, turns, prompt, conversations, "
+            "instruction or body" + _meant(fields)
         )
     if found == ["body"]:
         return _openai_batch(fields)
-    extra = _unknown(fields, LINE_KEYS, "")
+    extra = _unknown(fields, ALPACA_KEYS if found == ["instruction"] else LINE_KEYS, "")
     messages = _context(fields, found[0])
     if "system" in fields:
         system = _decode(fields, "system", str)
@@ -162,7 +167,19 @@ def _context(fields: Fields, shape_name: str) -> tuple[Message, ...]:
         return (Message("user", _decode(fields, "prompt", str)),)
     if shape_name == "conversations":
         return _sharegpt_messages(_decode(fields, "conversations", list[ShareGptTurn]))
+    if shape_name == "instruction":
+        return _alpaca_messages(fields)
     return ()
+
+
+def _alpaca_messages(fields: Fields) -> tuple[Message, ...]:
+    """Join an instruction and its input, after the pairs of question and answer before them."""
+    history = _decode(fields, "history", list[tuple[str, str]] | None) or []
+    parts = (_decode(fields, "instruction", str), _decode(fields, "input", str | None))
+    earlier = [
+        Message(role, text) for pair in history for role, text in zip(TALK, pair, strict=True)
+    ]
+    return (*earlier, Message("user", "\n\n".join(part for part in parts if part)))
 
 
 def _chat_messages(fields: Fields, path: str) -> tuple[Message, ...]:

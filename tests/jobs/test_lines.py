@@ -108,6 +108,34 @@ def test_a_sharegpt_line_is_answered_anew_at_its_last_question() -> None:
     ]
 
 
+def test_an_alpaca_line_asks_its_instruction_with_its_input_and_keeps_the_old_answer() -> None:
+    read = job(
+        {"instruction": "Translate.", "input": "Hallo", "output": "Hello", "system": "Brief."}
+    )
+    assert read.request.messages == (
+        Message("system", "Brief."),
+        Message("user", "Translate.\n\nHallo"),
+    )
+    assert read.metadata is not None
+    assert json.loads(bytes(read.metadata)) == {"output": "Hello"}
+    for line in ({"instruction": "Hi", "input": ""}, {"instruction": "Hi", "input": None}):
+        assert job(line).request.messages == (Message("user", "Hi"),)
+
+
+def test_the_history_of_an_alpaca_line_comes_before_its_instruction() -> None:
+    read = job({"instruction": "And 2 + 2?", "history": [["1 + 1?", "2"]]})
+    assert [m.role for m in read.request.messages] == ["user", "assistant", "user"]
+    assert [m.content for m in read.request.messages] == ["1 + 1?", "2", "And 2 + 2?"]
+    assert "history" in refusal({"instruction": "x", "history": [["only a question"]]})
+
+
+def test_an_instruction_beside_another_shape_is_a_key_of_the_users_own() -> None:
+    read = job({"messages": HI, "instruction": "Hi", "input": "", "history": [1]})
+    assert read.request.messages == (Message("user", "Hi"),)
+    assert read.metadata is not None
+    assert json.loads(bytes(read.metadata)) == {"instruction": "Hi", "input": "", "history": [1]}
+
+
 def test_text_parts_are_joined_and_reasoning_is_kept_as_thinking() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     read = job(
