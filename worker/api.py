@@ -102,8 +102,8 @@ def submit(
     else:
         source = name = name or "python"
         # a mapping alone would be taken for the list of its keys
-        alone = isinstance(conversations, Mapping)
-        stream = _as_lines([conversations] if alone else conversations, source)
+        lines = [conversations] if isinstance(conversations, Mapping) else conversations
+        stream = _as_lines(lines, source)
     batch = NewBatch(
         name=name,
         source=source,
@@ -111,8 +111,8 @@ def submit(
         model=named_model(model),
         priority=priority,
     )
-    with stream as lines, closing(open_store(Path(db))) as store:
-        return submit_stream(store, lines, batch, Rules(again=again))
+    with stream as file, closing(open_store(Path(db))) as store:
+        return submit_stream(store, file, batch, Rules(again=again))
 
 
 def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTIONS) -> Summary:
@@ -179,13 +179,18 @@ def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
     A notebook runs a loop on this thread, and a library leaves the signals of a program alone.
     """
     wish, wishes = anyio.create_memory_object_stream[None](math.inf)
+    came = told = 0
     with wish, wishes, start_blocking_portal() as portal:
         drained = portal.start_task_soon(work_until_asked, task, display, wishes)
         while True:
             try:
+                while told < came:
+                    # told twice if the next Ctrl-C comes right here, which then means the same
+                    portal.call(wish.send_nowait, None)
+                    told += 1
                 return drained.result()
             except KeyboardInterrupt:
-                portal.call(wish.send_nowait, None)
+                came += 1
 
 
 def _summary(outcome: Outcome) -> Summary:
