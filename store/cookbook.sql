@@ -16,6 +16,22 @@ WHERE b.state = 'ready'
 GROUP BY b.id, j.status
 ORDER BY b.id, jobs DESC;
 
+-- name: categories
+-- How did the jobs of each category end, where the lines have a `category`?
+SELECT
+    b.id AS batch_id,
+    b.name AS batch,
+    json_extract(j.metadata, '$.category') AS category,
+    j.status,
+    count(*) AS jobs,
+    sum(r.tokens) AS tokens
+FROM batches AS b
+JOIN jobs AS j ON j.batch_id = b.id
+LEFT JOIN results AS r ON r.job_id = j.id
+WHERE b.state = 'ready' AND json_extract(j.metadata, '$.category') IS NOT NULL
+GROUP BY b.id, category, j.status
+ORDER BY b.id, category, jobs DESC;
+
 -- name: pairs
 -- Question and final answer of every turn of the jobs that are done, as JSON.
 SELECT

@@ -32,6 +32,13 @@ def test_outcomes(night: Path) -> None:
     ]
 
 
+def test_categories(night: Path) -> None:
+    (found,) = rows(night, "categories")
+    assert (found["batch"], found["category"], found["status"]) == ("example", "follow-up", "done")
+    assert found["jobs"] == 1
+    assert found["tokens"] > 0
+
+
 def test_pairs(night: Path) -> None:
     pairs = [json.loads(r["pair"]) for r in rows(night, "pairs")]
     assert pairs[0]["user"] == "What is 17 + 25?"
