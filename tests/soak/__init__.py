@@ -1,0 +1,1 @@
+"""The proof of crash equivalence: nights full of kills against one that nothing disturbed."""

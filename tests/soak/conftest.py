@@ -1,0 +1,60 @@
+"""What the tests of the soak share: a fork server, files of conversations, a night undisturbed."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from soak.conversations import conversations
+from soak.night import Night, Server, fork_server, run_night
+
+JOBS, FILES = 96, 4
+SHORT_JOBS = 16
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Server]:
+    """A fork server that lives as long as the tests do."""
+    # a socket's path may not be long, and pytest's folders are
+    with tempfile.TemporaryDirectory() as folder, fork_server(Path(folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of a long night."""
+    return write(tmp_path_factory.mktemp("sources"), JOBS, FILES)
+
+
+@pytest.fixture(scope="session")
+def short_sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of a short night."""
+    return write(tmp_path_factory.mktemp("short"), SHORT_JOBS, 2)
+
+
+@pytest.fixture(scope="session")
+def reference(
+    forks: Server, sources: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Night:
+    """The long night, with nothing killed."""
+    return run_night(forks, tmp_path_factory.mktemp("undisturbed"), sources)
+
+
+@pytest.fixture(scope="session")
+def short_reference(
+    forks: Server, short_sources: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> Night:
+    """The short night, with nothing killed."""
+    return run_night(forks, tmp_path_factory.mktemp("undisturbed"), short_sources)
+
+
+def write(folder: Path, jobs: int, files: int) -> list[Path]:
+    """Write conversations into some files, as many in each."""
+    lines = conversations(jobs)
+    paths = []
+    for number in range(files):
+        paths.append(folder / f"night-{number}.jsonl")
+        part = lines[number * jobs // files : (number + 1) * jobs // files]
+        paths[-1].write_text("".join(json.dumps(line) + "\n" for line in part))
+    return paths

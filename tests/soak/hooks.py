@@ -1,0 +1,178 @@
+"""Where the program is told that it passes a phase: its functions, wrapped from outside."""
+
+import dataclasses
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from mh_batch.engine import generate
+from mh_batch.engine.generate import Generator
+from mh_batch.jobs.generation import GenerationRequest
+from mh_batch.store import queue, recording, submit
+from mh_batch.worker import submission
+from mh_batch.worker.frames import Generated, ToParent
+from mh_batch.worker.model_host import ModelHost
+from mh_batch.worker.model_process import ModelServer
+
+from .strikes import Strikes
+
+AGAIN, ASKED = "again.log", "asked.log"
+CHUNK_ROWS = 2
+SUBMITTED_AT = "2026-01-02T03:04:05.678Z"
+"""The day of a batch is in its prompts: nights of two days are to be compared."""
+
+Call = Callable[..., Any]
+
+
+def wrap(owner: Any, name: str, make: Callable[[Call], Call]) -> None:
+    """Put what `make` makes of a function in its place."""
+    setattr(owner, name, make(getattr(owner, name)))
+
+
+def around(before: Call | None = None, after: Call | None = None) -> Callable[[Call], Call]:
+    """Return what wraps a function so that something is called before it, and after it."""
+
+    def make(function: Call) -> Call:
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            if before is not None:
+                before()
+            result = function(*arguments, **named)
+            if after is not None:
+                after()
+            return result
+
+        return wrapped
+
+    return make
+
+
+class Commit:
+    """Strikes right before the commit of the transactions that one function makes."""
+
+    def __init__(self, strikes: Strikes, module: Any) -> None:
+        self._strikes = strikes
+        self._phase: str | None = None
+        wrap(module, "immediate", self._transaction)
+
+    def of(self, phase: str) -> Callable[[Call], Call]:
+        """Return what wraps a function whose commits are a phase."""
+        return around(lambda: self._set(phase), lambda: self._set(None))
+
+    def _set(self, phase: str | None) -> None:
+        self._phase = phase
+
+    def _transaction(self, immediate: Call) -> Call:
+        @contextmanager
+        def wrapped(db: Any) -> Iterator[None]:
+            with immediate(db):
+                yield
+                if self._phase is not None:
+                    self._strikes.passing(self._phase)
+
+        return wrapped
+
+
+def in_worker(strikes: Strikes, folder: Path) -> None:
+    """Wrap what the worker does."""
+    passing = strikes.passing
+    wrap(queue, "recover", around(after=lambda: passing("recovered")))
+    wrap(queue, "record_crash", around(before=lambda: passing("crash noted")))
+    wrap(queue, "record", Commit(strikes, recording).of("before commit"))
+    wrap(queue, "record", around(after=lambda: passing("after commit")))
+    wrap(ModelHost, "generate", lambda generate: _asking(generate, folder))
+
+    def claim(function: Call) -> Call:
+        def wrapped(*arguments: Any) -> Any:
+            job = function(*arguments)
+            if job is not None:
+                passing("claimed")
+            return job
+
+        return wrapped
+
+    def replace(function: Call) -> Call:
+        def wrapped(path: Path, target: Path) -> Path:
+            passing("artifact written")
+            renamed = function(path, target)
+            passing("artifact renamed")
+            return renamed
+
+        return wrapped
+
+    wrap(queue, "claim", claim)
+    wrap(Path, "replace", replace)
+
+
+def _asking(generate: Call, folder: Path) -> Call:
+    """Note every attempt that is asked for, and those among them that are on record already."""
+
+    async def wrapped(host: ModelHost, request: GenerationRequest, on_progress: Call) -> Any:
+        with closing(sqlite3.connect(folder / "mh-batch.db")) as db:
+            known = db.execute("SELECT 1 FROM attempts WHERE seed = ?", (request.seed,)).fetchone()
+        for name in (ASKED, AGAIN) if known else (ASKED,):
+            with (folder / name).open("a") as log:
+                log.write(f"{request.seed}\n")
+        return await generate(host, request, on_progress)
+
+    return wrapped
+
+
+def in_model(strikes: Strikes) -> None:
+    """Wrap what the model process does."""
+    passing = strikes.passing
+    loading = around(lambda: passing("loading"), lambda: passing("loading"))
+    wrap(ModelServer, "_load", loading)
+    wrap(Generator, "_fit", around(after=lambda: passing("rendering")))
+    wrap(generate, "read", around(after=lambda: passing("parsed")))
+
+    def prefill(function: Call) -> Call:
+        def wrapped(*arguments: Any) -> Any:
+            *most, cancelled = arguments
+            return function(*most, around(before=lambda: passing("prefill"))(cancelled))
+
+        return wrapped
+
+    def decode(function: Call) -> Call:
+        def wrapped(*arguments: Any) -> Any:
+            *most, watch = arguments
+            progress = around(before=lambda: passing("token"))(watch.progress)
+            return function(*most, dataclasses.replace(watch, progress=progress))
+
+        return wrapped
+
+    def rescue(function: Call) -> Call:
+        def wrapped(generator: Generator, request: GenerationRequest, *rest: Any) -> Any:
+            if request.rescue:
+                passing("rescue")
+            return function(generator, request, *rest)
+
+        return wrapped
+
+    def server(function: Call) -> Call:
+        def wrapped(self: ModelServer, inbox: Any, send: Callable[[ToParent], None]) -> None:
+            def send_and_pass(frame: ToParent) -> None:
+                send(frame)
+                if isinstance(frame, Generated):
+                    passing("answered")
+
+            function(self, inbox, send_and_pass)
+
+        return wrapped
+
+    wrap(generate, "prefill", prefill)
+    wrap(generate, "decode", decode)
+    wrap(Generator, "generate", rescue)
+    wrap(ModelServer, "__init__", server)
+
+
+def in_submit(strikes: Strikes) -> None:
+    """Wrap what a submit does, in chunks of a few lines."""
+    submit.CHUNK_ROWS = submission.CHUNK_ROWS = CHUNK_ROWS
+    submit.now = lambda: SUBMITTED_AT
+    commit = Commit(strikes, submit)
+    wrap(submit.Submission, "add", commit.of("submit chunk"))
+    wrap(submit.Submission, "add", around(before=lambda: strikes.passing("submit begun")))
+    wrap(submit.Submission, "publish", commit.of("submit flip"))
+    wrap(submit.Submission, "publish", around(after=lambda: strikes.passing("submit flipped")))

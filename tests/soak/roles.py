@@ -1,0 +1,102 @@
+"""What a process of a night plays: the worker, the model process, or a submit.
+
+`play` gets what the fork server was sent. `sabotage` breaks a promise of the program on purpose.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+import mh_batch.engine.generate
+import mh_batch.engine.load  # noqa: F401  (what a model process would import at its first load)
+from mh_batch.engine.harmony import HarmonyAdapter
+from mh_batch.jobs.errors import AlreadySubmitted, EnvironmentFault
+from mh_batch.jobs.record import ClaimedJob, JobEnd, NewBatch
+from mh_batch.jobs.settings import Settings, apply
+from mh_batch.store.connection import open_store
+from mh_batch.worker import drain, model_process, submission
+from mh_batch.worker.display import PlainDisplay
+from mh_batch.worker.writer import Tally
+from mh_batch.worker.work import Work, work
+
+from . import hooks
+from .plan import plan
+from .sabotage import SABOTAGES
+from .strikes import Strikes
+
+DOORWAY = str(Path(__file__).parent / "doorway.py")
+TOLD = "told.log"
+EVERY_CRASH = 1_000_000
+
+
+class Telling(PlainDisplay):
+    """Writes down which jobs were told as ended: those must be so, whatever happens next."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(sys.stderr)
+        self._path = path
+
+    def job_ended(self, job: ClaimedJob, end: JobEnd, tally: Tally, waiting: int) -> None:
+        with self._path.open("a") as told:
+            told.write(f"{job.custom_id}\n")
+        super().job_ended(job, end, tally, waiting)
+
+
+def warm() -> None:
+    """Have in memory what every model process begins with, before any is forked."""
+    HarmonyAdapter()
+
+
+def play(role: dict[str, Any]) -> int:
+    """Play a role to its end; return the exit code."""
+    strikes = Strikes(Path(role["folder"]), plan(role["seed"], role["kills"]))
+    players = {"worker": _work, "model": _serve, "submitter": _submit}
+    strikes.sign_in(role["role"])
+    return players[role["role"]](role, strikes)
+
+
+def _work(role: dict[str, Any], strikes: Strikes) -> int:
+    folder = Path(role["folder"])
+    if role["sabotage"]:
+        SABOTAGES[role["sabotage"]]()
+    hooks.in_worker(strikes, folder)
+    # a model that dies at load is tried again at once, and again
+    drain.RELOAD_PAUSES = (0.0,) * 100
+    task = Work(folder / "mh-batch.db", "demo", folder / "logs", max_crashes=EVERY_CRASH)
+    child = json.dumps({**role, "role": "model"})
+    command = (sys.executable, "-I", "-S", DOORWAY, role["socket"], child)
+    try:
+        anyio.run(work, task, Telling(folder / TOLD), command)
+    except EnvironmentFault as fault:
+        print(f"{type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
+        return fault.exit_code
+    return 0
+
+
+def _serve(role: dict[str, Any], strikes: Strikes) -> int:
+    hooks.in_model(strikes)
+    model_process.main()
+    return 0
+
+
+def _submit(role: dict[str, Any], strikes: Strikes) -> int:
+    """Submit one file; a batch that landed before its submit was killed is there for good."""
+    hooks.in_submit(strikes)
+    source = Path(role["source"])
+    db = open_store(Path(role["folder"]) / "mh-batch.db")
+    settings = apply(Settings(), {"max_tokens": 64})
+    try:
+        with source.open("rb") as stream:
+            submission.submit_stream(db, stream, NewBatch(source.stem, source.name, settings))
+    except AlreadySubmitted:
+        pass
+    finally:
+        db.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(play(json.loads(sys.argv[1])))
