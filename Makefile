@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 EXAMPLE := engine/demo/example.jsonl
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check soak bench clean
 
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO) && mkdir $(DEMO)
@@ -25,6 +25,10 @@ check: $(VENV)/.installed-dev
 	@mkdir -p $(VENV)/typed/mh_batch
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
+
+# kills and long nights, some ten minutes; what it saw is printed
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow -s tests/soak tests/worker/test_wild_night.py
 
 bench: $(VENV)/.installed
 	@mkdir -p tests/bench

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from soak.conversations import conversations
 from soak.night import Night, Server, fork_server, run_night
 
-JOBS, FILES = 96, 4
-SHORT_JOBS = 16
+JOBS, FILES = 48, 12
+SHORT_JOBS = 8
 
 
 @pytest.fixture(scope="session")

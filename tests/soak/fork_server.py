@@ -12,6 +12,7 @@ import selectors
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 FORKS = sys.platform == "linux"
@@ -84,7 +85,7 @@ class ForkServer:
             from . import roles
 
             code = roles.play(role)
-        except BaseException:
+        except BaseException:  # noqa: BLE001  (nothing of the server's may run in a fork)
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)
@@ -103,10 +104,8 @@ class ForkServer:
             asker = self._children.pop(pid)
             if asker in self._selector.get_map():
                 self._selector.unregister(asker)
-            try:
+            with suppress(OSError):  # whoever asked was killed meanwhile
                 asker.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-            except OSError:
-                pass  # whoever asked was killed meanwhile
             asker.close()
 
     def _end(self) -> None:

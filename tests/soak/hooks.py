@@ -19,7 +19,7 @@ from mh_batch.worker.model_process import ModelServer
 from .strikes import Strikes
 
 AGAIN, ASKED = "again.log", "asked.log"
-CHUNK_ROWS = 2
+CHUNK_ROWS = 1
 SUBMITTED_AT = "2026-01-02T03:04:05.678Z"
 """The day of a batch is in its prompts: nights of two days are to be compared."""
 

@@ -29,6 +29,9 @@ class Kills(NamedTuple):
     sabotage: str | None = None
 
 
+NO_KILLS = Kills()
+
+
 class Night(NamedTuple):
     """What came of a night, and what was wrong on the way."""
 
@@ -82,7 +85,7 @@ def fork_server(folder: Path) -> Iterator[Server]:
 
 
 def run_night(
-    server: Server, folder: Path, sources: Sequence[Path], kills: Kills = Kills()
+    server: Server, folder: Path, sources: Sequence[Path], kills: Kills = NO_KILLS
 ) -> Night:
     """Submit files and drain them, each process started again as often as it is killed."""
     began = time.monotonic()

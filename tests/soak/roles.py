@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 
-import mh_batch.engine.generate
 import mh_batch.engine.load  # noqa: F401  (what a model process would import at its first load)
 from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.jobs.errors import AlreadySubmitted, EnvironmentFault
@@ -19,8 +18,8 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.worker import drain, model_process, submission
 from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.writer import Tally
 from mh_batch.worker.work import Work, work
+from mh_batch.worker.writer import Tally
 
 from . import hooks
 from .plan import plan
@@ -76,7 +75,7 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
     return 0
 
 
-def _serve(role: dict[str, Any], strikes: Strikes) -> int:
+def _serve(_: dict[str, Any], strikes: Strikes) -> int:
     hooks.in_model(strikes)
     model_process.main()
     return 0

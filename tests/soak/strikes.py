@@ -55,7 +55,8 @@ class Strikes:
         roles: tuple[Victim, ...] = ("worker", "model") if victim == "both" else (victim,)
         pids = {int((self._folder / PIDS / role).read_text()) for role in roles}
         me = os.getpid()
-        if any([_killed(pid) for pid in pids - {me}]) or me in pids:
+        others = [_killed(pid) for pid in pids - {me}]
+        if any(others) or me in pids:
             with (self._folder / KILLS).open("a") as log:
                 log.write(note)
         if me in pids:
