@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drained import Site
 
 from soak.conversations import conversations
 from soak.night import Night, Server, fork_server, run_night
@@ -48,6 +49,14 @@ def short_reference(
 ) -> Night:
     """The short night, with nothing killed."""
     return run_night(forks, tmp_path_factory.mktemp("undisturbed"), short_sources)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A folder with an empty queue and a scripted model."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    return Site(folder)
 
 
 def write(folder: Path, jobs: int, files: int) -> list[Path]:

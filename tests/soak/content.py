@@ -6,21 +6,24 @@ from contextlib import closing
 from pathlib import Path
 
 Row = tuple[object, ...]
-Content = dict[str, dict[Row, object]]
-"""By table, then by the job's `custom_id` and the place: the columns, or the bytes of a file."""
+Content = dict[str, dict[Row, list[object]]]
+"""By table, then by the job's `custom_id` and the place: the columns of each row that is there,
+or the bytes of a file."""
 
 PLACE = "j.custom_id, a.choice, a.turn, a.step, a.attempt"
 OF_ATTEMPT = "JOIN attempts AS a ON a.id = {} JOIN jobs AS j ON j.id = a.job_id"
 ASIDE = {
     *("id", "job_id", "run_id", "batch_id", "parse_id", "attempt_id", "accepted_attempt_id"),
-    *("started_at", "finished_at", "submitted_at", "decode_seconds"),
+    *("started_at", "finished_at", "submitted_at", "reused_tokens", "prefill_tokens"),
 }
+ASIDE_ENDINGS = ("_seconds", "_per_second", "_bytes")
 SOURCES = {
     "batches": "b.name FROM batches AS x JOIN batches AS b ON b.id = x.id",
     "jobs": "j.custom_id FROM jobs AS x JOIN jobs AS j ON j.id = x.id",
     "attempts": f"{PLACE} FROM attempts AS x {OF_ATTEMPT.format('x.id')}",
     "turns": f"{PLACE} FROM turns AS x {OF_ATTEMPT.format('x.accepted_attempt_id')}",
     "parses": f"{PLACE} FROM parses AS x {OF_ATTEMPT.format('x.attempt_id')}",
+    "timings": f"{PLACE} FROM timings AS x {OF_ATTEMPT.format('x.attempt_id')}",
     "channels": f"{PLACE}, x.position FROM channels AS x {OF_ATTEMPT.format('x.attempt_id')}",
 }
 """For each table the key of a row, and where it comes from."""
@@ -29,8 +32,8 @@ SOURCES = {
 def content(folder: Path) -> Content:
     """Return everything that a night is judged by."""
     with closing(sqlite3.connect(folder / "mh-batch.db")) as db:
-        made = {table: dict(_rows(db, table)) for table in SOURCES}
-        made["artifacts"] = dict(_files(db, folder / "logs"))
+        made = {table: _by_key(_rows(db, table)) for table in SOURCES}
+        made["artifacts"] = _by_key(_files(db, folder / "logs"))
     return made
 
 
@@ -65,9 +68,21 @@ def not_ended(folder: Path, told: set[str]) -> list[str]:
     return [f"told as ended, and lost: {custom_id}" for custom_id in sorted(told - on_disk)]
 
 
+def _by_key(found: Iterator[tuple[Row, object]]) -> dict[Row, list[object]]:
+    """Return all that there is of each key: what is there twice must show."""
+    kept: dict[Row, list[object]] = {}
+    for key, value in found:
+        kept.setdefault(key, []).append(value)
+    return kept
+
+
 def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[Row, Row]]:
     columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
-    kept = [f"x.{column}" for column in columns if column not in ASIDE]
+    kept = [
+        f"x.{column}"
+        for column in columns
+        if column not in ASIDE and not column.endswith(ASIDE_ENDINGS)
+    ]
     key, _, source = SOURCES[table].partition(" FROM ")
     width = key.count(",") + 1
     for row in db.execute(f"SELECT {key}, {', '.join(kept)} FROM {source}"):

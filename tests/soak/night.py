@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent.parent
 START_SECONDS = 120
 NIGHT_SECONDS = 1800
 ORPHAN_SECONDS = 20
+ENOUGH_FAULTS = 50
 
 
 class Kills(NamedTuple):
@@ -102,7 +103,7 @@ def run_night(
     waiting = list(sources)
     landed = False
     while waiting or not landed or _unfinished(folder):
-        if time.monotonic() - began > NIGHT_SECONDS:
+        if time.monotonic() - began > NIGHT_SECONDS or len(faults) >= ENOUGH_FAULTS:
             faults.append("the night did not come to an end")
             break
         submit = None

@@ -2,6 +2,7 @@
 
 import io
 import sqlite3
+import threading
 from collections.abc import Callable
 from datetime import time
 
@@ -292,6 +293,22 @@ def hold_the_lock(site: Site, held: list[sqlite3.Connection]) -> None:
     other = sqlite3.connect(site.db_path, isolation_level=None, check_same_thread=False)
     other.execute("begin immediate")
     held.append(other)
+
+
+async def test_a_lock_that_somebody_holds_for_a_while_only_delays_the_drain(site: Site) -> None:
+    held: list[sqlite3.Connection] = []
+
+    def hold_and_give_back(_: int) -> None:
+        if not held:
+            hold_the_lock(site, held)
+            threading.Timer(0.5, held[0].close).start()
+
+    site.submit(TWO, ONE)
+    site.notes.on_tokens = hold_and_give_back
+    assert (await site.drain()).exit_code == 0
+    assert len(held) == 1
+    assert site.rows("select count(*) from attempts") == [(3,)]
+    assert site.sound()
 
 
 def move_away(site: Site, _: list[sqlite3.Connection]) -> None:
