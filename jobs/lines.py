@@ -19,6 +19,7 @@ MAX_LINE_BYTES = 64 << 20
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
+_ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -74,8 +75,11 @@ class LineReader:
             raise InputError(f"{self.source}: a binary file, not JSON lines")
         if not first.lstrip().startswith(b"{") and not _is_utf8(first):
             raise InputError(f"{self.source}: not text, so not JSON lines")
-        if first.strip() in (b"[", b"[{"):
-            raise InputError(f"{self.source}: a JSON array; one object a line is needed")
+        if _ARRAY.match(first):
+            raise InputError(
+                f"{self.source}: a JSON array; one object a line is needed "
+                "(`jq -c '.[]' FILE` prints it so)"
+            )
 
 
 def _is_utf8(line: bytes) -> bool:

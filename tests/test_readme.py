@@ -280,6 +280,7 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     ),
     "body.response_format: not supported": submitting(FORMED),
     "no known shape": submitting('{"text": "x"}'),
+    "one object a line is needed": submitting('[{"prompt": "x"}]'),
     "unknown key modle; did you mean model?": misspelled,
     "is at this database; wait for it or stop it": held,
     "not an SQLite database": foreign,
