@@ -26,7 +26,7 @@ check: $(VENV)/.installed-dev
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
 
-# kills and long nights, some ten minutes; what it saw is printed
+# nights full of kills (some five minutes on two idle cores), then long and wild ones: it prints them
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -s tests/soak tests/worker/test_wild_night.py
 
