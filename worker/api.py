@@ -6,6 +6,7 @@ value. Errors are those of `mh_batch.jobs.errors`.
 
 import math
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,7 +31,7 @@ from .artifacts import Keep
 from .config import named_model
 from .display import PlainDisplay
 from .stop import EndReason
-from .submission import Rules, Submitted, open_source, submit_stream
+from .submission import Rules, Submitted, handling, open_source, submit_stream
 from .work import Outcome, Work, work_until_asked
 
 StrPath = str | os.PathLike[str]
@@ -174,23 +175,18 @@ def _finished(db: Path, batch_id: int, statuses: Collection[Status]) -> Iterator
 
 
 def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
-    """Drain on a thread of its own, and hand on each Ctrl-C that arrives here meanwhile.
+    """Drain on a thread of its own, which every Ctrl-C that arrives here is handed on to.
 
-    A notebook runs a loop on this thread, and a library leaves the signals of a program alone.
+    In a notebook a loop is running on this thread already.
     """
     wish, wishes = anyio.create_memory_object_stream[None](math.inf)
-    came = told = 0
     with wish, wishes, start_blocking_portal() as portal:
-        drained = portal.start_task_soon(work_until_asked, task, display, wishes)
-        while True:
-            try:
-                while told < came:
-                    # told twice if the next Ctrl-C comes right here, which then means the same
-                    portal.call(wish.send_nowait, None)
-                    told += 1
-                return drained.result()
-            except KeyboardInterrupt:
-                came += 1
+
+        def hand_on(*_: object) -> None:
+            portal.start_task_soon(wish.send_nowait, None)
+
+        with handling(hand_on, signal.SIGINT):
+            return portal.call(work_until_asked, task, display, wishes)
 
 
 def _summary(outcome: Outcome) -> Summary:

@@ -152,7 +152,7 @@ def _refuse_known_file(db: Database, stream: BinaryIO, batch: NewBatch) -> None:
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does: with a `KeyboardInterrupt` that cleans up."""
-    with _handling(signal.default_int_handler, signal.SIGTERM):
+    with handling(signal.default_int_handler, signal.SIGTERM):
         yield
 
 
@@ -160,14 +160,14 @@ def _terminable() -> Iterator[None]:
 def _undivided() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back until the block is over: it is short, and happens as a whole."""
     came: list[int] = []
-    with _handling(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
+    with handling(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
         yield
     if came:
         raise KeyboardInterrupt
 
 
 @contextmanager
-def _handling(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
+def handling(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
     """Let `handler` have `signals` for the block; in another thread than the main one, nothing."""
     mine = signals if current_thread() is main_thread() else ()
     before = {number: signal.signal(number, handler) for number in mine}
