@@ -65,6 +65,10 @@ UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_r
 WHERE id = ?
 """
 _RELEASE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE id = ?"
+_CANCEL_IF_ASKED = """
+UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
+WHERE id = ? AND status = 'running' AND cancel_requested = 1
+"""
 # A model that dies while it is loaded dies of no job.
 _DEATHS = """
 SELECT count(*) FROM crashes
@@ -103,11 +107,25 @@ def finish(db: Database, job_id: int, end: JobEnd) -> None:
         _end(db, job_id, end)
 
 
-def release(db: Database, job_id: int) -> None:
-    """Queue a running job again, as it stands; raises `IllegalMove` if it is not running."""
+def release(db: Database, job_id: int) -> Status:
+    """Queue a running job again, as it stands, or cancel it if somebody asked for that.
+
+    Returns its new status. Raises `IllegalMove` if it is not running.
+    """
     with immediate(db):
         check_move(_status(db, job_id), Status.QUEUED)
+        if cancel_if_asked(db, job_id):
+            return Status.CANCELLED
         db.conn.execute(_RELEASE, (job_id,))
+    return Status.QUEUED
+
+
+def cancel_if_asked(db: Database, job_id: int) -> bool:
+    """Cancel a running job that somebody wants ended; return whether it was one.
+
+    Part of the caller's transaction: a job that goes back to the queue would lose the request.
+    """
+    return bool(db.conn.execute(_CANCEL_IF_ASKED, (now(), job_id)).rowcount)
 
 
 def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:

@@ -1,6 +1,7 @@
 """What people ask of jobs that are there: to cancel them, or to try them again."""
 
 import sqlite3
+from array import array
 from collections.abc import Collection, Iterable
 
 import msgspec
@@ -12,6 +13,7 @@ from mh_batch.jobs.status import RETRYABLE, Status, check_move
 from .clock import now
 from .connection import immediate, location, snapshot
 from .lock import worker_lock
+from .recording import cancel_if_asked
 from .reports import find_batch, find_job
 
 CHUNK = 10_000
@@ -34,7 +36,8 @@ WHERE {target} = ?2 AND status = 'running'
 _ASK_RUNNING = "UPDATE jobs SET cancel_requested = 1 WHERE {target} = ? AND status = 'running'"
 _RUNNING = "SELECT count(*) FROM jobs WHERE {target} = ? AND status = 'running'"
 _REQUESTS = "SELECT id FROM jobs WHERE status = 'running' AND cancel_requested = 1"
-_CHOSEN = "SELECT id FROM jobs WHERE {target} = ? AND status = ? LIMIT ?"
+_CHOSEN = "SELECT id FROM jobs WHERE {target} = ? AND status = ?"
+_PUT_BACK = frozenset({Status.FAILED, Status.RUNNING})
 _FORGIVE = "UPDATE crashes SET forgiven = 1 WHERE job_id = ?"
 _STATUS = "SELECT status FROM jobs WHERE id = ?"
 _REQUEUE = """
@@ -132,32 +135,44 @@ def data_version(db: Database) -> int:
 def retry(db: Database, target: Target, statuses: Collection[Status] = RETRYABLE) -> int:
     """Queue the jobs of a target that ended in one of `statuses` again; return how many.
 
-    Their attempts stay and are counted on; answers that were complete stay too.
+    Their attempts stay and are counted on; answers that were complete stay too. Each is queued
+    once, also if a worker ends it badly again meanwhile.
+    """
+    for status in statuses:
+        check_move(status, Status.QUEUED)
+    chosen = _chosen(db, target, statuses)
+    return sum(
+        _retry(db, chosen[start : start + CHUNK], statuses)
+        for start in range(0, len(chosen), CHUNK)
+    )
+
+
+def requeue(db: Database, job_ids: Iterable[int]) -> int:
+    """Queue jobs again that run, or failed through no fault of their own, as they stand.
+
+    Nobody counts the deaths of the model against them any more. Returns how many were put back:
+    not those that somebody queued or cancelled meanwhile, nor one that runs and is to be
+    cancelled, which ends so.
     """
     count = 0
-    for status in sorted(statuses):
-        check_move(status, Status.QUEUED)
-        while chosen := _chosen(db, target, status):
-            with immediate(db):
-                # somebody else may have queued or claimed some of them meanwhile
-                again = [job for job in chosen if _status(db, job) is status]
-                for job_id in again:
-                    db.conn.execute(_FORGET_TURNS, (job_id,))
-                    _requeue(db, job_id, rounds=1)
-            count += len(again)
+    with immediate(db):
+        for job_id in set(job_ids):
+            if _status(db, job_id) not in _PUT_BACK or cancel_if_asked(db, job_id):
+                continue
+            _requeue(db, job_id, rounds=0)
+            count += 1
     return count
 
 
-def requeue(db: Database, job_ids: Iterable[int]) -> None:
-    """Queue jobs again that run, or failed through no fault of their own, as they stand.
-
-    Nobody counts the deaths of the model against them any more. Raises `IllegalMove` for a job
-    that may not go back.
-    """
+def _retry(db: Database, job_ids: Iterable[int], statuses: Collection[Status]) -> int:
+    """Queue those of the jobs again that still are in one of `statuses`; return how many."""
     with immediate(db):
-        for job_id in job_ids:
-            check_move(_status(db, job_id), Status.QUEUED)
-            _requeue(db, job_id, rounds=0)
+        # somebody else may have queued or claimed some of them meanwhile
+        again = [job_id for job_id in job_ids if _status(db, job_id) in statuses]
+        for job_id in again:
+            db.conn.execute(_FORGET_TURNS, (job_id,))
+            _requeue(db, job_id, rounds=1)
+    return len(again)
 
 
 def _requeue(db: Database, job_id: int, rounds: int) -> None:
@@ -169,9 +184,18 @@ def _status(db: Database, job_id: int) -> Status:
     return Status(db.conn.execute(_STATUS, (job_id,)).fetchone()[0])
 
 
-def _chosen(db: Database, target: Target, status: Status) -> list[int]:
-    rows = db.conn.execute(_sql(target, _CHOSEN), (_id(target), status.value, CHUNK))
-    return [row[0] for row in rows]
+def _chosen(db: Database, target: Target, statuses: Collection[Status]) -> "array[int]":
+    """Return the jobs of a target in one of `statuses`, packed: there may be a million."""
+    sql = _sql(target, _CHOSEN)
+    with snapshot(db):
+        return array(
+            "q",
+            (
+                row[0]
+                for status in sorted(statuses)
+                for row in db.conn.execute(sql, (_id(target), status.value))
+            ),
+        )
 
 
 def _change(db: Database, target: Target, sql: str, *values: object) -> int:

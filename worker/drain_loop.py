@@ -207,10 +207,16 @@ class Drain:
                     await anyio.sleep(pause)
             else:
                 return True
-        await self._writer.written()
-        await self._store.call(queue.release, job.id)
-        self._taken -= 1
+        await self._put_back(job)
         return False
+
+    async def _put_back(self, job: ClaimedJob) -> None:
+        """Queue a claimed job again; one that somebody wants ended is cancelled instead."""
+        await self._writer.written()
+        if await self._store.call(queue.release, job.id) is Status.CANCELLED:
+            await self._writer.tell_end(job, JobEnd(Status.CANCELLED))
+        else:
+            self._taken -= 1
 
     def _pass_over(self, fault: EnvironmentFault, **refused: Any) -> None:
         """Leave the jobs that a fault concerns in the queue and go on with the others."""
@@ -317,7 +323,7 @@ class Drain:
             return await self._bring_back(ready)
         self._unsurvived.append(job.id)
         if len(self._unsurvived) >= HOPELESS:
-            await self._give_up(death)
+            await self._give_up(job, death)
         told = f"the model process died {count(deaths, 'time')} in a row on turn {place.turn}"
         run.fail("model_crashed", f"{told}: {death.tell(LAST_LINES)}")
         return True
@@ -326,14 +332,17 @@ class Drain:
         crash = Crash(place, death.phase, death.signal, death.exit_code, death.stderr_tail)
         await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
-    async def _give_up(self, death: Death) -> None:
+    async def _give_up(self, job: ClaimedJob, death: Death) -> None:
         """Put back the jobs that the model did not survive, and end the drain.
 
-        All but the last of them are on record as failed; one by one the whole queue would follow.
+        All but the last of them, `job`, are on record as failed; one by one the whole queue would
+        follow. Somebody may have tried one of them again meanwhile: then it failed for good before.
         """
         await self._writer.written()
-        await self._store.call(queue.requeue, tuple(self._unsurvived))
-        self.tally.count(Status.FAILED, 1 - HOPELESS)
+        failed = frozenset(self._unsurvived) - {job.id}
+        self.tally.count(Status.FAILED, -await self._store.call(queue.requeue, failed))
+        if not await self._store.call(queue.requeue, (job.id,)):
+            await self._writer.tell_end(job, JobEnd(Status.CANCELLED))
         raise ModelProcessDied(
             f"the model process died on {HOPELESS} jobs in a row, so it is not the jobs: {death}; "
             f"they are back in the queue; see {self._task.logs / 'worker.log'}, free memory or try "

@@ -84,6 +84,12 @@ class Writer:
             await self._write.result()
             self._write = None
 
+    async def tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
+        """Count a job whose end is on disk, and show it."""
+        self.tally.count(end.status)
+        self.tally.batches.add(job.batch_id)
+        self._display.job_ended(job, end, self.tally, await self._count_waiting())
+
     async def _record(self, job: ClaimedJob, record: Record, guidance: str | None) -> None:
         """Write an attempt; its files first, so that what is committed has them.
 
@@ -95,7 +101,7 @@ class Writer:
             await self._write_artifacts(job, attempt, guidance)
             await self._store.call(queue.record, job.id, self._run_id, attempt, turn, end)
         if end is not None:
-            await self._tell_end(job, end)
+            await self.tell_end(job, end)
 
     async def _write_artifacts(
         self, job: ClaimedJob, attempt: Attempt, guidance: str | None
@@ -107,13 +113,7 @@ class Writer:
 
     async def _finish(self, job: ClaimedJob, end: JobEnd) -> None:
         await self._store.call(queue.finish, job.id, end)
-        await self._tell_end(job, end)
-
-    async def _tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
-        """Count a job whose end is on disk, and show it."""
-        self.tally.count(end.status)
-        self.tally.batches.add(job.batch_id)
-        self._display.job_ended(job, end, self.tally, await self._count_waiting())
+        await self.tell_end(job, end)
 
     async def _count_waiting(self) -> int:
         """Return how many jobs are not finished: queued, claimed ahead or already on the model.

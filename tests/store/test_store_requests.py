@@ -1,6 +1,8 @@
 """Cancel and retry: what they change, and what they leave alone."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -9,9 +11,9 @@ from store_samples import attempt, claim, finish_next, lines, start, submit, tur
 
 from mh_batch.jobs.errors import InputError, UnknownTarget
 from mh_batch.jobs.record import Crash, JobEnd, Place, Verdict
-from mh_batch.jobs.status import IllegalMove, Status
+from mh_batch.jobs.status import Status
 from mh_batch.store import queue, requests
-from mh_batch.store.connection import location
+from mh_batch.store.connection import immediate, location
 from mh_batch.store.lock import worker_lock
 from mh_batch.store.requests import Cancelled, cancel, find_target, retry
 
@@ -159,12 +161,66 @@ def test_jobs_put_back_through_no_fault_of_theirs_are_in_the_same_round(db: Data
     failed, running = claim(db, run_id), claim(db, run_id)
     queue.record_crash(db, failed.id, run_id, Crash(Place(), "decode", 9, None, ""))
     queue.finish(db, failed.id, FAILED)
-    queue.requeue(db, (failed.id, running.id))
+    assert queue.requeue(db, (failed.id, running.id)) == 2
     assert statuses(db) == ["queued"] * 3
     assert msgspec.structs.astuple(claim(db, run_id))[-1] == 0
     assert queue.crashes_on(db, failed.id, Place()) == 0
-    with pytest.raises(IllegalMove):
-        queue.requeue(db, (3,))
+
+
+def test_what_somebody_else_moved_is_not_put_back_and_not_counted(db: Database) -> None:
+    submit(db, lines(4))
+    run_id = start(db)
+    jobs = [claim(db, run_id) for _ in range(3)]
+    for job in jobs[:2]:
+        queue.finish(db, job.id, FAILED)
+    retry(db, find_target(db, "line-1"))
+    assert queue.requeue(db, (1, 2, 2, 4)) == 1
+    assert statuses(db) == ["queued", "queued", "running", "queued"]
+    assert [row[0] for row in db.conn.execute("select round from jobs order by id")] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("put_back", ["release", "requeue", "recover"])
+def test_a_job_that_goes_back_to_the_queue_does_not_lose_the_request_to_cancel_it(
+    db: Database, put_back: str
+) -> None:
+    submit(db, lines(3))
+    run_id = start(db)
+    wanted, other = claim(db, run_id), claim(db, run_id)
+    with worker_lock(location(db)):
+        assert cancel(db, find_target(db, "line-1")) == Cancelled(0, 1)
+    match put_back:
+        case "release":
+            assert queue.release(db, wanted.id) is Status.CANCELLED
+            assert queue.release(db, other.id) is Status.QUEUED
+        case "requeue":
+            assert queue.requeue(db, (wanted.id, other.id)) == 1
+        case "recover":
+            assert queue.recover(db) == 1
+    assert statuses(db) == ["cancelled", "queued", "queued"]
+    row = db.execute("select finished_at is not null, cancel_requested from jobs").fetchone()
+    assert tuple(row) == (1, 0)
+
+
+def test_a_retry_queues_each_job_once_while_a_worker_fails_them_again(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(db, lines(3))
+    run_id = start(db)
+    for _ in range(3):
+        queue.finish(db, claim(db, run_id).id, FAILED)
+    ends = iter([FAILED, INCOMPLETE, FAILED])
+
+    @contextmanager
+    def worker_in_between(db: Database) -> Iterator[None]:
+        with immediate(db):
+            yield
+        if (end := next(ends, None)) is not None:
+            queue.finish(db, claim(db, run_id).id, end)
+
+    monkeypatch.setattr(requests, "CHUNK", 1)
+    monkeypatch.setattr(requests, "immediate", worker_in_between)
+    assert retry(db, find_target(db, "night")) == 3
+    assert [row[0] for row in db.conn.execute("select round from jobs")] == [1, 1, 1]
 
 
 def test_what_is_asked_of_a_long_queue_is_found_by_an_index(db: Database) -> None:

@@ -105,6 +105,49 @@ async def test_a_model_that_survives_no_job_stops_the_worker_and_fails_none(site
     assert (await site.drain(["die"])).exit_code == 0
 
 
+async def test_a_worker_that_gives_up_leaves_alone_what_was_tried_again_meanwhile(
+    site: Site,
+) -> None:
+    site.submit(ONE, ONE, ONE)
+    again: list[int] = []
+
+    def retry_first(text: str) -> None:
+        if "died on line-3" in text and not again:
+            again.append(site.retry("b/line-1"))
+
+    site.notes.on_note = retry_first
+    with pytest.raises(ModelProcessDied, match="3 jobs in a row"):
+        await site.drain(["die"] * 6)
+    assert again == [1]
+    assert site.rows("select status, round from jobs order by id") == [
+        ("queued", 1),
+        ("queued", 0),
+        ("queued", 0),
+    ]
+    # the first did fail, and somebody took note of it
+    assert site.rows("select end_reason, jobs_done from runs") == [("error", 1)]
+
+
+@pytest.mark.usefixtures("quick_reloads")
+async def test_a_request_to_cancel_outlives_a_model_that_does_not_come_back(site: Site) -> None:
+    site.submit(ONE, ONE)
+    asked: list[object] = []
+
+    def cancel(text: str) -> None:
+        if "trying again" in text and not asked:
+            asked.append(site.cancel("b/line-1"))
+
+    site.notes.on_note = cancel
+    with pytest.raises(ModelNotLoaded):
+        await site.drain(["die_for_good"])
+    assert str(asked) == "[Cancelled(at_once=0, asked=1)]"
+    assert site.rows("select status, cancel_requested from jobs") == [
+        ("cancelled", 0),
+        ("queued", 0),
+    ]
+    assert site.rows("select jobs_done from runs") == [(1,)]
+
+
 async def test_an_answer_in_between_shows_that_it_is_the_jobs(site: Site) -> None:
     site.submit(ONE, ONE, ONE, ONE)
     await site.drain(["die", "die", "die", "die", "answer", "die", "die"])
