@@ -3,6 +3,7 @@
 It decides nothing about answers (the controller does) and knows no SQL (the store does).
 """
 
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -39,6 +40,9 @@ __all__ = ["Drain", "EndReason", "Tally"]
 
 RELOAD_PAUSES = (1.0, 5.0, 30.0)
 
+CURE_SECONDS = 60.0
+"""How long a worker that waits leaves a model alone that failed, before it tries it again."""
+
 HOPELESS = 3
 """After how many jobs in a row that the model did not survive it is the model's fault."""
 
@@ -74,6 +78,7 @@ class Drain:
         self._writer = Writer(task, run_id, store, display)
         self._refused = Refused()
         self._fault: EnvironmentFault | None = None
+        self._passed_over_at = 0.0
         self._ahead: Background[Ready | None] | None = None
         self._process_bytes = 0
         self._current: int | None = None
@@ -125,22 +130,37 @@ class Drain:
         return self._task.max_jobs is not None and self._taken >= self._task.max_jobs
 
     async def _new_work(self) -> bool:
-        """Wait until somebody has written to the database; return at once if that is not wanted.
+        """Wait until there may be something to do; return at once if that is not wanted.
 
-        Raises what kept jobs in the queue if nobody is to wait for its cure. Returns `False` when
-        the drain is to end, for it ends with an empty queue.
+        That is when somebody wrote to the database, and where jobs were passed over, after
+        `CURE_SECONDS`. Raises what kept jobs in the queue if nobody is to wait for its cure, or
+        not any longer. Returns `False` when the drain is to end, for it ends with an empty queue.
         """
         if not self._task.watch:
             if self._fault is not None:
                 raise self._fault
             return False
         if not self._idle:
-            self._display.note("the queue is empty: waiting for new work")
+            why = "the queue is empty" if self._fault is None else "what is left cannot be done now"
+            self._display.note(f"{why}: waiting for new work")
         self._idle = True
-        await self._bell.heard()
-        # what did not load may be there by now
-        self._refused, self._fault = Refused(), None
-        return not self.stop.soon or self.stop.reason is not EndReason.STOPPED
+        with anyio.move_on_after(self._cure_seconds):
+            await self._bell.heard()
+        if self.stop.soon:
+            if self._fault is not None:
+                raise self._fault
+            return self.stop.reason is not EndReason.STOPPED
+        if self._fault is not None and not self._cure_seconds:
+            # what did not load may be there by now
+            self._refused, self._fault = Refused(), None
+        return True
+
+    @property
+    def _cure_seconds(self) -> float:
+        """How long what was passed over is left alone still; without end if nothing was."""
+        if self._fault is None:
+            return math.inf
+        return max(0.0, self._passed_over_at + CURE_SECONDS - time.monotonic())
 
     async def _next(self) -> Ready | None:
         """Return the next job, its model in memory; `None` if there is none to be had."""
@@ -152,13 +172,7 @@ class Drain:
             model = await self._next_model()
             if model is None:
                 return None
-            try:
-                await self._load(model)
-            except ModelNotLoaded as fault:
-                self._pass_over(fault, models=self._refused.models | {model})
-                continue
-            ready = await self._claim()
-            if ready is not None:
+            if await self._have(model) and (ready := await self._claim()) is not None:
                 return ready
         return None
 
@@ -173,6 +187,33 @@ class Drain:
             self._display.note(str(fault))
             return None
 
+    async def _have(self, model: str, ready: Ready | None = None) -> bool:
+        """Have `model` in memory, for the claimed job in `ready` if there is one.
+
+        The moment after a fault of the device is the likeliest for another one, so one that took
+        the process along, or that a claimed job was promised, is tried a few times. Returns `False`
+        if a stop came before it loaded, or if it does not load or has other weights now: then its
+        jobs are passed over.
+        """
+        pauses = iter(RELOAD_PAUSES)
+        while True:
+            try:
+                await self._load(model)
+            except (ModelNotLoaded, ModelChanged) as fault:
+                if ready is not None and isinstance(fault, LoadDied):
+                    await self._record_load_death(ready, fault.death)
+                if self.stop.soon:
+                    return False
+                passing = isinstance(fault, LoadDied if ready is None else ModelNotLoaded)
+                pause = next(pauses, None) if passing else None
+                if pause is None:
+                    self._pass_over(fault, models=self._refused.models | {model})
+                    return False
+                self._display.note(f"{fault}; trying again in {pause:g} s")
+                await anyio.sleep(pause)
+            else:
+                return True
+
     async def _load(self, model: str) -> None:
         """Have `model` in memory; tell and record it if it was not."""
         if self._host.loaded == model:
@@ -185,28 +226,12 @@ class Drain:
     async def _bring_back(self, ready: Ready) -> bool:
         """Have the model of a claimed job in memory again, after a death or a fresh start.
 
-        The moment after a fault of the device is the likeliest for another one, so it is tried a
-        few times. If all of them fail the job goes back to the queue, with all others of that
-        model, and `False` is returned. Raises `ModelChanged` if other weights came back.
+        If it does not come the job goes back to the queue, with all others of that model, and
+        `False` is returned.
         """
         job = ready.job
-        pauses = iter(RELOAD_PAUSES)
-        while not self._refused.holds(job.batch_id, job.model):
-            try:
-                await self._load(job.model)
-            except ModelNotLoaded as fault:
-                if isinstance(fault, LoadDied) and isinstance(action := ready.run.next(), Generate):
-                    await self._record_crash(job, action.place, fault.death)
-                if self.stop.soon:
-                    break
-                pause = next(pauses, None)
-                if pause is None:
-                    self._pass_over(fault, models=self._refused.models | {job.model})
-                else:
-                    self._display.note(f"{fault}; trying again in {pause:g} s")
-                    await anyio.sleep(pause)
-            else:
-                return True
+        if not self._refused.holds(job.batch_id, job.model) and await self._have(job.model, ready):
+            return True
         await self._put_back(job)
         return False
 
@@ -222,6 +247,7 @@ class Drain:
         """Leave the jobs that a fault concerns in the queue and go on with the others."""
         self._refused = msgspec.structs.replace(self._refused, **refused)
         self._fault = self._fault or fault
+        self._passed_over_at = time.monotonic()
         self._display.note(f"{fault}; its jobs stay queued")
 
     async def _claim(self) -> Ready | None:
@@ -331,6 +357,11 @@ class Drain:
     async def _record_crash(self, job: ClaimedJob, place: Place, death: Death) -> None:
         crash = Crash(place, death.phase, death.signal, death.exit_code, death.stderr_tail)
         await self._store.call(queue.record_crash, job.id, self._run_id, crash)
+
+    async def _record_load_death(self, ready: Ready, death: Death) -> None:
+        """Write a death down at the attempt that waits for the model; it does not count there."""
+        if isinstance(action := ready.run.next(), Generate):
+            await self._record_crash(ready.job, action.place, death)
 
     async def _give_up(self, job: ClaimedJob, death: Death) -> None:
         """Put back the jobs that the model did not survive, and end the drain.

@@ -90,7 +90,10 @@ class ModelHost:
             await self._forget()
             raise LoadDied(model, error.death) from None
         if self._fingerprints.setdefault(model, info.fingerprint) != info.fingerprint:
-            raise ModelChanged(f"{model}: its weights changed while the worker was running")
+            raise ModelChanged(
+                f"{model}: its weights changed while the worker was running; bring the old ones "
+                "back, or start `mh-batch work` again for batches that have not begun"
+            )
         self._info = info
         return info
 

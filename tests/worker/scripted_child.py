@@ -75,6 +75,7 @@ class Child:
         """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
 
         `stuck` is never loaded, and `noisy` only after it has written to the log for a while.
+        `shaky` kills the first time.
         """
         dead = self.script.with_suffix(".dead")
         self.model = frame.model
@@ -88,12 +89,19 @@ class Child:
                 print(f"downloading: {portion}/4", file=sys.stderr, flush=True)
         if frame.model == "missing":
             self.send(frames.Failed(frame.id, "ModelNotLoaded", "missing: no such folder"))
-        elif frame.model == "deadly":
+        elif frame.model == "deadly" or (frame.model == "shaky" and self.first("shaky")):
             os.kill(os.getpid(), signal.SIGKILL)
         else:
             fingerprint = str(os.getpid()) if frame.model == "changing" else INFO.fingerprint
             info = msgspec.structs.replace(INFO, name=frame.model, fingerprint=fingerprint)
             self.send(frames.Loaded(frame.id, info))
+
+    def first(self, what: str) -> bool:
+        """Whether no process of this script did `what` before."""
+        mark = self.script.with_suffix(f".{what}")
+        known = mark.exists()
+        mark.touch()
+        return not known
 
     def note(self, kind: str, request: GenerationRequest) -> None:
         """Write down what was asked for."""

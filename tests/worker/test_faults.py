@@ -11,7 +11,13 @@ import pytest
 from drained import ONE, TWO, Notes, Site, keep_drain
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import ModelNotLoaded, ModelProcessDied, NoModel, StoreUnusable
+from mh_batch.jobs.errors import (
+    ModelChanged,
+    ModelNotLoaded,
+    ModelProcessDied,
+    NoModel,
+    StoreUnusable,
+)
 from mh_batch.jobs.status import Status
 from mh_batch.worker.drain_loop import Drain, EndReason
 
@@ -126,6 +132,29 @@ async def test_a_worker_that_gives_up_leaves_alone_what_was_tried_again_meanwhil
     ]
     # the first did fail, and somebody took note of it
     assert site.rows("select end_reason, jobs_done from runs") == [("error", 1)]
+
+
+@pytest.mark.usefixtures("quick_reloads")
+async def test_a_model_that_dies_at_its_first_load_is_tried_again(site: Site) -> None:
+    site.submit({"prompt": "x", "model": "shaky"})
+    assert (await site.drain()).exit_code == 0
+    assert "trying again in 0 s" in site.notes.said.getvalue()
+
+
+async def test_weights_that_changed_under_a_job_hold_up_no_others(site: Site) -> None:
+    site.submit({"prompt": "x", "model": "changing"}, ONE)
+    with pytest.raises(ModelChanged, match="changing: its weights changed"):
+        await site.drain(["die"])
+    assert site.rows(STATUS) == [("queued",), ("done",)]
+    assert "trying again" not in site.notes.said.getvalue()
+
+
+async def test_weights_that_changed_between_two_batches_hold_up_no_others(site: Site) -> None:
+    for number, model in enumerate(("changing", "demo", "changing", "demo")):
+        site.submit({"prompt": f"{number}", "model": model})
+    with pytest.raises(ModelChanged, match="changing: its weights changed"):
+        await site.drain(recycle_bytes=1)
+    assert site.rows(STATUS) == [("done",), ("done",), ("queued",), ("done",)]
 
 
 @pytest.mark.usefixtures("quick_reloads")
@@ -300,6 +329,51 @@ async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
     assert (outcome.reason, outcome.exit_code) == (EndReason.EMPTY, 0)
     assert len(idle) == 2
     assert site.rows(STATUS) == [("done",), ("done",)]
+
+
+@pytest.mark.usefixtures("quick_reloads")
+async def test_a_watching_worker_tries_a_model_again_that_nobody_writes_about(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.drain_loop.CURE_SECONDS", 0.1)
+    drains: list[Drain] = []
+    keep_drain(monkeypatch, drains)
+    site.submit(ONE)
+
+    def cure(text: str) -> None:
+        if "cannot be done now" in text:
+            (site.folder / "script.dead").unlink()
+        elif "queue is empty" in text:
+            drains[0].stop.ask()
+
+    site.notes.on_note = cure
+    outcome = await site.drain(["die_for_good"], watch=True)
+    assert (outcome.reason, outcome.exit_code) == (EndReason.EMPTY, 0)
+    assert site.rows(STATUS) == [("done",)]
+
+
+async def test_a_watching_worker_leaves_a_model_that_failed_alone_and_says_so_at_its_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drains: list[Drain] = []
+    keep_drain(monkeypatch, drains)
+    site.submit({"prompt": "x", "model": "missing"})
+    idle: list[str] = []
+
+    def when_idle(text: str) -> None:
+        if "waiting for new work" in text:
+            idle.append(text)
+            if len(idle) == 1:
+                site.submit(ONE)
+            else:
+                drains[0].stop.ask()
+
+    site.notes.on_note = when_idle
+    with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
+        await site.drain(watch=True)
+    assert site.notes.said.getvalue().count("loading missing") == 1
+    assert site.rows(STATUS) == [("queued",), ("done",)]
+    assert site.rows("select end_reason from runs") == [("error",)]
 
 
 async def test_a_watching_worker_outlives_a_job_without_a_model(
