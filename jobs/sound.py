@@ -15,7 +15,8 @@ MAX_DEPTH = 128
 
 _LONGEST_NAME = 80
 
-_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+# possessive, and whole without its end: no line makes the search go back
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _NESTING = re.compile(rf"{_STRING}|[\[{{]|[\]}}]", re.DOTALL)
 _MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -37,7 +37,14 @@ WHERE b.state = 'ready'
 ORDER BY b.id DESC
 LIMIT 1
 """
+_SOURCES = "SELECT DISTINCT source FROM batches"
 COUNTS = "SELECT status, count(*) FROM jobs WHERE batch_id = ? GROUP BY status"
+
+
+def sources(db: Database) -> tuple[str, ...]:
+    """Return the names of all submitted files, as they were given; `-` is standard input."""
+    with snapshot(db):
+        return tuple(row[0] for row in db.conn.execute(_SOURCES))
 
 
 class BatchRow(msgspec.Struct, frozen=True):

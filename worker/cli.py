@@ -1,6 +1,7 @@
 """The command line. Only typer is imported up here: `--help` must be quick."""
 
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import typer
 
 from mh_batch.jobs.errors import InputError, MhBatchError
 from mh_batch.jobs.settings import PROFILES
+
+from .visible import visible
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -690,7 +693,8 @@ def _writer(db: Path) -> "Iterator[Database]":
 
 
 def _say(text: str) -> None:
-    typer.echo(text, err=True)
+    # what a line or a model says in it is not to steer the terminal
+    typer.echo(visible(text), err=True)
 
 
 def _exit(code: int) -> None:
@@ -711,6 +715,10 @@ def main() -> None:
     except MhBatchError as error:
         _say(f"mh-batch: {error}")
         sys.exit(error.exit_code)
+    except sqlite3.Error as error:
+        # whatever a damaged file says where nobody expected it
+        _say(f"mh-batch: the database: {error}; `mh-batch doctor` says what is wrong with it")
+        sys.exit(3)
     except OSError as error:
         # a full disk behind standard output, no rights somewhere: not a fault of the program
         name = f"{error.filename}: " if error.filename else ""

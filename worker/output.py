@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
@@ -18,18 +18,33 @@ DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
 def check_output(path: str, db: Path, *inputs: str) -> None:
     """Raise `InputError` if results cannot go to `path`: before hours of work, not after them.
 
-    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`.
+    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`, nor a
+    file that was submitted to it.
     """
     if path == STDOUT:
         return
     target = Path(path).resolve()
     taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
-    if target in (*taken, *(Path(name).resolve() for name in inputs)):
-        raise InputError(f"{path}: the results would overwrite it")
+    read = [Path(name).resolve() for name in inputs]
+    if target in (*taken, *read) or (target.is_file() and target in _submitted(db)):
+        raise InputError(f"{path}: the results would overwrite it; name another file")
     if not target.parent.is_dir():
         raise InputError(f"{path}: there is no folder {target.parent}")
     if target.is_dir():
         raise InputError(f"{path}: a folder, not a file")
+
+
+def _submitted(db: Path) -> set[Path]:
+    """Return where the files of all batches may be: here, or beside the database."""
+    from mh_batch.store.connection import open_reader
+    from mh_batch.store.reports import sources
+
+    if not db.exists():
+        return set()
+    with closing(open_reader(db)) as reader:
+        names = [name for name in sources(reader) if name != STDOUT]
+    folders = (Path.cwd(), db.resolve().parent)
+    return {(folder / name).resolve() for name in names for folder in folders}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import base64
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -76,8 +76,13 @@ class Rejects:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._out is not None:
-            self._out.close()
+        if self._out is None:
+            return
+        try:
+            # a full disk is not told twice
+            with suppress(OSError):
+                self._out.close()
+        finally:
             self._partial.unlink(missing_ok=True)
 
     @property

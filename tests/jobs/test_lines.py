@@ -373,3 +373,9 @@ def test_a_file_that_holds_no_lines_of_jobs_is_refused_as_a_whole(
 def test_a_request_survives_its_way_through_the_database() -> None:
     request = job({"messages": HI, "turns": ["x"], "max_tokens": 3}).request
     assert msgspec.json.decode(msgspec.json.encode(request), type=type(request)) == request
+
+
+def test_a_line_that_was_cut_off_in_a_long_text_is_refused_at_once() -> None:
+    code = '{\\"a\\": [1]} ' * 60_000
+    cut = ('{"prompt": "' + "[" * 200 + code).encode()
+    assert "not JSON" in refusal(cut)
