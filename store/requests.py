@@ -19,7 +19,9 @@ from .reports import find_batch, find_job
 CHUNK = 10_000
 """How many jobs change in one transaction, so that a worker never waits long for its turn."""
 
-_IN_BATCH = "SELECT id FROM jobs WHERE batch_id = ? AND (id = ? OR custom_id = ?) ORDER BY id <> ?"
+_IN_BATCH = (
+    "SELECT id FROM jobs WHERE batch_id = ? AND (id = ? OR custom_id = ?) ORDER BY custom_id <> ?"
+)
 _NAMED = """
 SELECT j.id, j.batch_id, b.name, j.custom_id
 FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
@@ -236,7 +238,7 @@ def _job_in_batch(db: Database, ref: str) -> Target | None:
         return None
     number = int(job) if job.isascii() and job.isdigit() and len(job) < 19 else -1
     row: sqlite3.Row | None = db.conn.execute(
-        _IN_BATCH, (batch.batch_id, number, job, number)
+        _IN_BATCH, (batch.batch_id, number, job, job)
     ).fetchone()
     return None if row is None else _named(db, row[0])
 

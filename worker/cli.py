@@ -78,6 +78,10 @@ AllowSleep = Annotated[
 Format = Annotated[
     str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
 ]
+OverrideModel = Annotated[
+    bool,
+    typer.Option("--override-model", help="--model serves lines too that name one of their own."),
+]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
 ]
@@ -138,13 +142,14 @@ def submit(
         typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
     ] = False,
     again: Again = False,
+    override_model: OverrideModel = False,
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
 
     from .submission import Rules
 
-    rules = Rules(skip_bad, again)
+    rules = Rules(skip_bad, again, _overriding(override_model, model))
     settings = _settings(profile, assignments)
     all_fit = True
     for source in files:
@@ -250,6 +255,7 @@ def run(
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
     again: Again = False,
+    override_model: OverrideModel = False,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results.
 
@@ -265,7 +271,8 @@ def run(
     settings, task = _settings(profile, assignments), _task(db, model, artifacts)
     name = "stdin" if file == "-" else Path(file).stem
     batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
-    batch_id = _submit(db, batch, Rules(again=again), go_on=True)
+    rules = Rules(again=again, override_model=_overriding(override_model, batch.model))
+    batch_id = _submit(db, batch, rules, go_on=True)
     outcome = _work(task, allow_sleep=allow_sleep, results=False)
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
@@ -581,7 +588,20 @@ def _submit(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = False)
     _say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
     if landed.rejects is not None:
         _say(f"{count(landed.rejected, 'bad line')} left out: {landed.rejects}")
+    if landed.strangers:
+        names = ", ".join(landed.strangers)
+        _say(
+            f"lines name models that are no folder here and no hub name: {names}; they will wait. "
+            "To have another model answer them, cancel the batch and submit the file again with "
+            "--again --override-model --model NAME"
+        )
     return landed.batch_id
+
+
+def _overriding(override: bool, model: str | None) -> bool:
+    if override and model is None:
+        raise InputError("--override-model: by which? name it with --model")
+    return override
 
 
 def _unsuccessful(db: Path, batch_id: int) -> int:

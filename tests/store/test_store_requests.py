@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 from sqlite_utils import Database
-from store_samples import attempt, claim, finish_next, lines, start, submit, turn
+from store_samples import attempt, claim, finish_next, line, lines, start, submit, turn
 
 from mh_batch.jobs.errors import InputError, UnknownTarget
 from mh_batch.jobs.record import Crash, JobEnd, Place, Verdict
@@ -45,6 +45,15 @@ def test_a_batch_goes_by_number_or_name_and_a_job_by_number_custom_id_or_both(
     for unknown in ("third", "1/5", "third/line-1", "17", "", "/"):
         with pytest.raises(UnknownTarget, match="BATCH/JOB"):
             find_target(db, unknown)
+
+
+def test_within_a_batch_a_custom_id_that_is_a_number_goes_before_a_jobs_number(
+    db: Database,
+) -> None:
+    submit(db, [line(1, "2"), line(2, "1")], "numbers")
+    found = find_target(db, "numbers/2")
+    assert (found.job_id, found.label) == (1, "job 1 (numbers/2)")
+    assert find_target(db, found.label.removeprefix("job 1 (").rstrip(")")) == found
 
 
 def test_a_name_that_is_a_batch_and_a_job_is_refused(db: Database) -> None:

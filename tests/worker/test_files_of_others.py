@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import mh_batch
+from command_line import mh_batch, rows
 
 from mh_batch.jobs.conversation import Message, Request
 from mh_batch.store import open_reader
@@ -107,3 +107,17 @@ def test_a_json_array_is_refused_with_what_is_needed(tmp_path: Path, text: str) 
     (tmp_path / "in.jsonl").write_text(text)
     (line,) = mh_batch(tmp_path, "submit", "in.jsonl", code=2).stderr.splitlines()
     assert "one object a line is needed" in line
+
+
+def test_a_model_that_is_not_here_is_told_at_once_and_may_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(OPENAI)
+    said = mh_batch(tmp_path, "submit", "in.jsonl", "--model", "demo").stderr
+    assert "gpt-3.5-turbo-0125" in said
+    assert "--again --override-model" in said
+    override = ("--again", "--override-model", "--model", "demo")
+    said = mh_batch(tmp_path, "submit", "in.jsonl", *override).stderr
+    assert said == "batch 2 (in): 2 jobs queued\n"
+    sql = "select batch_id, model, count(*) from jobs group by 1, 2"
+    found = rows(tmp_path, sql)
+    assert found == [(1, "gpt-3.5-turbo-0125", 2), (2, None, 2)]
+    mh_batch(tmp_path, "submit", "in.jsonl", "--again", "--override-model", code=2)
