@@ -50,6 +50,16 @@ SHUTDOWN_SECONDS = 10.0
 LOAD_PATIENCE = 10
 STDERR_TAIL_BYTES = 4000
 
+TELL_DOWNLOADS = {
+    "TQDM_POSITION": "-1",
+    "TQDM_MININTERVAL": "5",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "0",
+}
+"""What makes huggingface_hub write its progress to a log too, every few seconds.
+
+Without it a download is silent where there is no terminal, and a long one would pass for hung.
+"""
+
 
 T = TypeVar("T", Loaded, Generated, Measured)
 R = TypeVar("R")
@@ -157,19 +167,16 @@ class ModelClient:
 
     async def prepare(self, request: GenerationRequest) -> None:
         """Hint that this comes next; a hint that does not arrive costs nothing but time."""
-        with suppress(ProcessDied):
-            await self._send(Prepare(request))
+        await self._hint(Prepare(request))
 
     async def settle(self) -> None:
         """Tell that a job is over, so that memory held beyond the limit is given back."""
-        with suppress(ProcessDied):
-            await self._send(Settle())
+        await self._hint(Settle())
 
     async def cancel(self) -> None:
         """End the running attempt within a token; its answer still comes. Does nothing without."""
         if self._current is not None:
-            with suppress(ProcessDied):
-                await self._send(Cancel(self._current))
+            await self._hint(Cancel(self._current))
 
     async def close(self) -> None:
         """Let the process end, and make sure that it does."""
@@ -219,6 +226,11 @@ class ModelClient:
             raise ProcessDied(await self._put_down(str(error))) from None
         finally:
             self._current = None
+
+    async def _hint(self, frame: Prepare | Settle | Cancel) -> None:
+        """Send what is never answered; whoever waits for an answer hears of a process that died."""
+        with suppress(ProcessDied, BadFrame):
+            await self._send(frame)
 
     async def _send(self, frame: ToChild) -> None:
         try:
@@ -293,7 +305,9 @@ async def start_model(
     with os.fdopen(os.open(log_path, flags, FILE_MODE), "a+b") as log:
         log.seek(0, 2)
         # a session of its own: the terminal's Ctrl-C and hang-up are the worker's to answer
-        process = await anyio.open_process(command, stderr=log, start_new_session=True)
+        process = await anyio.open_process(
+            command, stderr=log, start_new_session=True, env={**os.environ, **TELL_DOWNLOADS}
+        )
         client = ModelClient(process, log, hang_seconds)
         try:
             await client.greet()

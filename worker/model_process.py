@@ -149,6 +149,10 @@ class ModelServer:
                 continue
             try:
                 self._send(self._answer(frame))
+            except BadFrame as error:
+                # an answer too long to send is that job's trouble: the next one may be short
+                kind = JobError if isinstance(frame, Generate) else EnvironmentFault
+                self._send(Failed(frame.id, kind.__name__, str(error)))
             except (JobError, EnvironmentFault) as error:
                 self._send(Failed(frame.id, type(error).__name__, str(error)))
 

@@ -1,7 +1,10 @@
 """The model process from the worker's side: answers, cancellations, deaths."""
 
+import io
 import json
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +17,17 @@ from made import claimed, generation
 from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
 from mh_batch.jobs.generation import GenerationRequest, StopReason
 from mh_batch.jobs.settings import EngineOptions
+from mh_batch.worker import frames
 from mh_batch.worker.conversation import ConversationRun, Generate
 from mh_batch.worker.frames import Progress, ToParent
-from mh_batch.worker.model_client import SHUTDOWN_SECONDS, ProcessDied, start_model
+from mh_batch.worker.model_client import (
+    SHUTDOWN_SECONDS,
+    TELL_DOWNLOADS,
+    ProcessDied,
+    start_model,
+)
 from mh_batch.worker.model_host import LoadDied, ModelHost
-from mh_batch.worker.model_process import Pulse
+from mh_batch.worker.model_process import Inbox, ModelServer, Pulse
 
 pytestmark = pytest.mark.anyio
 
@@ -161,6 +170,60 @@ async def test_a_load_that_writes_to_the_log_is_left_alone_however_long_it_takes
         tmp_path / "log", EngineOptions(), 1.5, command=command(tmp_path, [])
     ) as host:
         assert (await host.ensure("noisy")).name == "noisy"
+
+
+BAR = """
+from huggingface_hub.utils.tqdm import _create_progress_bar, tqdm
+bar = _create_progress_bar(cls=tqdm, log_level=30, name="x", total=9, unit="B", desc="weights")
+bar.update(3)
+bar.close()
+"""
+
+
+@pytest.mark.parametrize("disabled", [None, "1"])
+def test_a_download_writes_to_the_log_how_far_it_is(tmp_path: Path, disabled: str | None) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in TELL_DOWNLOADS}
+    if disabled is not None:
+        env["HF_HUB_DISABLE_PROGRESS_BARS"] = disabled
+    said: list[str] = []
+    for told in ({}, TELL_DOWNLOADS):
+        with (tmp_path / "log").open("w") as log:
+            subprocess.run((sys.executable, "-c", BAR), check=True, stderr=log, env={**env, **told})
+        said.append((tmp_path / "log").read_text())
+    assert said[0] == ""
+    assert "weights" in said[1]
+
+
+async def test_a_hint_that_is_too_long_to_send_is_lost_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, [])) as client:
+        await client.load("demo", EngineOptions())
+        with monkeypatch.context() as patched:
+            patched.setattr(frames, "MAX_FRAME_BYTES", 10)
+            await client.prepare(request())
+        assert await client.generate(request(), nothing) == generation()
+
+
+def test_an_answer_that_is_too_long_to_send_is_an_error_of_its_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inbox = Inbox(io.BytesIO())
+    requests = iter([frames.Generate(1, request()), frames.Shutdown()])
+    sent: list[ToParent] = []
+
+    def send(frame: ToParent) -> None:
+        frames.encode(frame)
+        sent.append(frame)
+
+    monkeypatch.setattr(inbox, "get", lambda: next(requests))
+    monkeypatch.setattr(ModelServer, "_generate", lambda *_: generation("long " * 100))
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 400)
+    ModelServer(inbox, send).run()
+    (failed,) = sent
+    assert isinstance(failed, frames.Failed)
+    assert (failed.id, failed.kind) == (1, "JobError")
+    assert "too long to send" in failed.message
 
 
 def test_an_attempt_tells_each_of_its_phases_at_once_and_tokens_now_and_then(
