@@ -29,6 +29,9 @@ MOVES: dict[Status, frozenset[Status]] = {
 OPEN = frozenset({Status.QUEUED, Status.RUNNING})
 FINISHED = frozenset(Status) - OPEN
 UNSUCCESSFUL = FINISHED - {Status.DONE}
+NOT_WELL = UNSUCCESSFUL - {Status.CANCELLED}
+"""What went wrong: a job that somebody cancelled did not."""
+
 RETRYABLE = frozenset(s for s in FINISHED if Status.QUEUED in MOVES[s])
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import sqlite3
+from collections.abc import Collection
 
 import msgspec
 from sqlite_utils import Database
@@ -93,6 +94,10 @@ class BatchReport(msgspec.Struct, frozen=True):
     retries: int
     completion_tokens: int
     tokens_per_second: float | None
+
+    def count(self, statuses: Collection[Status]) -> int:
+        """Return how many jobs stand in one of `statuses`."""
+        return sum(self.counts.get(status, 0) for status in statuses)
 
 
 def find_batch(db: Database, ref: str) -> BatchRow:

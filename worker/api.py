@@ -191,14 +191,13 @@ def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
 
 def _summary(outcome: Outcome) -> Summary:
     tally = outcome.tally
-    seconds = tally.decode_seconds
     return Summary(
         reason=outcome.reason,
         run_id=outcome.run_id,
         ended=dict(tally.ended),
         batches=tuple(sorted(tally.batches)),
         tokens=tally.decoded_tokens,
-        tokens_per_second=tally.decoded_tokens / seconds if seconds else None,
+        tokens_per_second=tally.tokens_per_second,
         seconds=outcome.seconds,
         all_well=outcome.exit_code == 0,
     )

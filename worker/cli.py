@@ -606,12 +606,12 @@ def _overriding(override: bool, model: str | None) -> bool:
 
 def _unsuccessful(db: Path, batch_id: int) -> int:
     """Return 1 if a job of the batch did not go well, else 0."""
-    from mh_batch.jobs.status import UNSUCCESSFUL
+    from mh_batch.jobs.status import NOT_WELL
     from mh_batch.store.reports import batch_reports
 
     with _reader(db) as reader:
         (report,) = batch_reports(reader, batch_id)
-    return int(any(report.counts[status] for status in UNSUCCESSFUL))
+    return int(report.count(NOT_WELL) > 0)
 
 
 def _check(db: Path, batch: "NewBatch") -> bool:

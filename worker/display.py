@@ -13,7 +13,6 @@ from rich.console import Console
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
-from mh_batch.jobs.status import UNSUCCESSFUL
 
 from .observer import Observer
 from .panel import ENOUGH_JOBS, Attempting, Picture, lines
@@ -57,22 +56,21 @@ class Summary:
         self.jobs = 0
         self.waiting: int | None = None
         self.unsuccessful = 0
-        self.decoded_tokens = 0
-        self.decode_seconds = 0.0
+        self.tokens_per_second: float | None = None
 
     def take(self, tally: "Tally", waiting: int) -> None:
         """Bring the figures up to date."""
         self.jobs, self.waiting = tally.jobs, waiting
-        self.decoded_tokens, self.decode_seconds = tally.decoded_tokens, tally.decode_seconds
-        self.unsuccessful = sum(tally.ended.get(status, 0) for status in UNSUCCESSFUL)
+        self.tokens_per_second = tally.tokens_per_second
+        self.unsuccessful = tally.not_well
 
     def line(self) -> str:
         """Return the progress line."""
         if self.waiting is None or not self.jobs:
             return "0 done"
         parts = [f"{self.jobs}/{count(self.jobs + self.waiting, 'job')}"]
-        if self.decode_seconds:
-            parts.append(f"{self.decoded_tokens / self.decode_seconds:.0f} tok/s")
+        if self.tokens_per_second is not None:
+            parts.append(f"{self.tokens_per_second:.0f} tok/s")
         if self.jobs >= ENOUGH_JOBS or not self.waiting:
             left = (time.monotonic() - self.started) / self.jobs * self.waiting
             parts.append(f"{duration(left)} left")

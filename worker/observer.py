@@ -84,4 +84,4 @@ class Observer:
 
 
 def _open_jobs(reports: Iterable[BatchReport]) -> int:
-    return sum(report.counts.get(status, 0) for report in reports for status in OPEN)
+    return sum(report.count(OPEN) for report in reports)

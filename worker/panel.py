@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from mh_batch.jobs.record import Place
-from mh_batch.jobs.status import FINISHED, OPEN, UNSUCCESSFUL
+from mh_batch.jobs.status import FINISHED, NOT_WELL, OPEN
 from mh_batch.store.progress import LastAttempt, Pace
 from mh_batch.store.reports import BatchReport
 
@@ -48,22 +48,17 @@ class Picture(msgspec.Struct, frozen=True):
     @property
     def finished(self) -> int:
         """How many jobs of the batches shown are finished."""
-        return sum(b.counts.get(status, 0) for b in self.batches for status in FINISHED)
+        return sum(batch.count(FINISHED) for batch in self.batches)
 
     @property
     def unsuccessful(self) -> int:
-        """How many of them did not end well."""
-        return sum(unsuccessful(batch) for batch in self.batches)
+        """How many of them did not end well; those that somebody cancelled are none of these."""
+        return sum(batch.count(NOT_WELL) for batch in self.batches)
 
     @property
     def retries(self) -> int:
         """How many attempts of the batches shown were not the first."""
         return sum(batch.retries for batch in self.batches)
-
-
-def unsuccessful(batch: BatchReport) -> int:
-    """Return how many jobs of a batch are finished and not done."""
-    return sum(batch.counts.get(status, 0) for status in UNSUCCESSFUL)
 
 
 def seconds_left(picture: Picture) -> float | None:
@@ -185,8 +180,8 @@ def _end(seconds: float, now: datetime) -> str:
 
 def _bar(batch: BatchReport, label: int, width: int) -> Text:
     """Return a batch's name in `label` cells, a bar of its finished jobs, and their number."""
-    finished = batch.total - sum(batch.counts.get(status, 0) for status in OPEN)
-    bad = unsuccessful(batch)
+    finished = batch.total - batch.count(OPEN)
+    bad = batch.count(NOT_WELL)
     share = finished / batch.total if batch.total else 1.0
     # a last job does not show as all of them
     percent = f"{int(100 * share):3d}%"

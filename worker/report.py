@@ -78,7 +78,7 @@ def page(found: Night, written_at: str) -> str:
             charts=[(chart.title, Markup(svg(chart))) for chart in charts(found.timings)],
             refusals=refusal_rows(found.timings),
             refusal_columns=REFUSAL_COLUMNS,
-            not_done=sum(found.report.counts[status] for status in UNSUCCESSFUL),
+            not_done=found.report.count(UNSUCCESSFUL),
             samples=[(job, tuple(conversation(job))) for job in found.samples],
             settings=settings_rows(found.settings),
         )

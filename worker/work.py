@@ -3,17 +3,18 @@
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable
+from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable, WorkerRunning
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
 
@@ -32,6 +33,10 @@ __all__ = ["Outcome", "Work", "work"]
 
 NOTICE_SECONDS = 0.5
 """How often it is looked whether somebody else wrote to the database; that costs no look-up."""
+
+LOCK_STEPS = 10
+LOCK_STEP_SECONDS = 0.1
+"""How often, and after which pauses, the lock is tried again before a worker is refused."""
 
 Beside = Callable[[], Coroutine[Any, Any, None]]
 Wishes = AsyncIterator[object]
@@ -93,7 +98,7 @@ async def _work(
 ) -> Outcome:
     """Drain under the lock, between the beginning and the end of a `runs` row."""
     began = time.monotonic()
-    with worker_lock(task.db):
+    async with _patient_lock(task.db):
         recovered = await store.call(queue.recover)
         if recovered:
             display.note(
@@ -116,6 +121,24 @@ async def _work(
         finally:
             await store.call(_close_run, run_id, drain.tally.jobs, reason)
         return Outcome(reason, drain.tally, run_id, time.monotonic() - began)
+
+
+@asynccontextmanager
+async def _patient_lock(path: Path) -> AsyncGenerator[None, None]:
+    """Hold the lock of the database; one that is held for a moment only is waited for.
+
+    (`mh-batch cancel` does, to see whether there is a worker.) Raises `WorkerRunning`.
+    """
+    with ExitStack() as held:
+        for step in range(LOCK_STEPS + 1):
+            try:
+                held.enter_context(worker_lock(path))
+                break
+            except WorkerRunning:
+                if step == LOCK_STEPS:
+                    raise
+            await anyio.sleep(LOCK_STEP_SECONDS)
+        yield
 
 
 def _close_run(db: Database, run_id: int, jobs_done: int, reason: EndReason) -> None:

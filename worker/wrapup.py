@@ -82,7 +82,7 @@ def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
         batches=sorted(tally.batches),
         reasons=reasons(db, outcome.run_id),
         tokens=tally.tokens,
-        speed=tally.decoded_tokens / tally.decode_seconds if tally.decode_seconds else None,
+        speed=tally.tokens_per_second,
         seconds=outcome.seconds,
         options=options,
     )

@@ -9,7 +9,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd
-from mh_batch.jobs.status import Status
+from mh_batch.jobs.status import NOT_WELL, Status
 from mh_batch.store import queue
 
 from . import artifacts
@@ -45,8 +45,17 @@ class Tally(msgspec.Struct):
     @property
     def all_well(self) -> bool:
         """Whether every finished job is done, but for those that somebody cancelled."""
-        well = self.ended.get(Status.DONE, 0) + self.ended.get(Status.CANCELLED, 0)
-        return self.jobs == well
+        return not self.not_well
+
+    @property
+    def not_well(self) -> int:
+        """How many jobs failed or are incomplete."""
+        return sum(self.ended.get(status, 0) for status in NOT_WELL)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """How fast was decoded, `None` if nothing was."""
+        return self.decoded_tokens / self.decode_seconds if self.decode_seconds else None
 
     def count(self, status: Status, jobs: int = 1) -> None:
         """Add `jobs` that ended so; take them away if it is negative."""

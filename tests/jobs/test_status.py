@@ -7,6 +7,7 @@ import pytest
 from mh_batch.jobs.status import (
     FINISHED,
     MOVES,
+    NOT_WELL,
     OPEN,
     RETRYABLE,
     UNSUCCESSFUL,
@@ -32,4 +33,6 @@ def test_every_status_is_either_open_or_finished() -> None:
 
 def test_only_a_job_that_did_not_succeed_can_be_retried() -> None:
     assert RETRYABLE == UNSUCCESSFUL
+    assert NOT_WELL | {Status.CANCELLED} == UNSUCCESSFUL
+    assert Status.CANCELLED not in NOT_WELL
     assert Status.DONE not in RETRYABLE

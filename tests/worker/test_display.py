@@ -53,6 +53,14 @@ def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
     ]
 
 
+def test_plain_lines_count_no_cancelled_job_as_a_failure() -> None:
+    summary = Summary()
+    tally = Tally({Status.DONE: 1, Status.CANCELLED: 1})
+    summary.take(tally, 0)
+    assert summary.line() == "2/2 jobs, 0:00 left"
+    assert tally.all_well
+
+
 def test_plain_lines_name_no_time_before_enough_is_known() -> None:
     summary = Summary()
     summary.take(Tally({Status.DONE: 2}), 5)

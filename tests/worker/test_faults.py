@@ -1,10 +1,13 @@
 """Nothing is lost under faults: hangs, deaths, requests to cancel, a store that fails."""
 
 import io
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import time
+from pathlib import Path
 
 import anyio
 import pytest
@@ -17,8 +20,10 @@ from mh_batch.jobs.errors import (
     ModelProcessDied,
     NoModel,
     StoreUnusable,
+    WorkerRunning,
 )
 from mh_batch.jobs.status import Status
+from mh_batch.store.lock import worker_lock
 from mh_batch.worker.drain_loop import Drain, EndReason
 
 pytestmark = pytest.mark.anyio
@@ -279,6 +284,29 @@ async def test_a_request_that_no_worker_noticed_is_honoured_by_the_next(site: Si
     db.close()
     await site.drain()
     assert site.rows(STATUS) == [("cancelled",), ("done",)]
+
+
+async def test_a_worker_waits_for_a_lock_that_is_held_for_a_moment_and_no_longer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.work.LOCK_STEP_SECONDS", 0.01)
+    site.submit(ONE)
+    with worker_lock(site.db_path), pytest.raises(WorkerRunning, match=f"pid {os.getpid()}"):
+        await site.drain()
+    assert site.rows(STATUS) == [("queued",)]
+    momentary = ExitStack()
+    momentary.enter_context(worker_lock(site.db_path))
+    tries: list[Path] = []
+
+    def lock(path: Path) -> AbstractContextManager[None]:
+        tries.append(path)
+        if len(tries) == 2:
+            momentary.close()
+        return worker_lock(path)
+
+    monkeypatch.setattr("mh_batch.worker.work.worker_lock", lock)
+    assert (await site.drain()).exit_code == 0
+    assert len(tries) == 2
 
 
 async def test_a_drain_ends_after_as_many_jobs_as_it_was_told(site: Site) -> None:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from pictures import batch, picture
 
 from mh_batch.jobs.record import Place
+from mh_batch.jobs.status import Status
 from mh_batch.store.progress import Pace
 from mh_batch.worker.panel import (
     ENOUGH_JOBS,
@@ -38,6 +39,13 @@ def test_everything_a_person_asks_at_night_has_a_line() -> None:
         "so far   4 finished, 1 retry, 1 failed or incomplete",
         "left     about 3:00, done at 23:53 (pace of the last 4 jobs)",
     ]
+
+
+def test_a_job_that_somebody_cancelled_is_finished_and_no_failure() -> None:
+    counts = {Status.DONE: 2, Status.CANCELLED: 2, Status.QUEUED: 6}
+    drawn = replace(picture(replace(batch(), counts=counts)), waiting=6)
+    assert "so far   4 finished, 1 retry, 0 failed or incomplete" in shown(drawn)
+    assert "failed" not in summary_line(drawn, EVENING)
 
 
 def test_an_end_after_midnight_names_its_day() -> None:

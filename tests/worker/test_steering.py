@@ -1,6 +1,9 @@
 """`cancel` and `retry` as a person sees them: what is said, and that a mistake changes nothing."""
 
+from pathlib import Path
+
 import pytest
+from command_line import mh_batch, rows, write_lines
 from drained import ONE, TWO, Site
 
 from mh_batch.jobs.errors import InputError, StoreUnusable, UnknownTarget
@@ -43,3 +46,12 @@ async def test_a_mistyped_database_is_not_made(site: Site) -> None:
         with pytest.raises(StoreUnusable, match="no database"):
             change(site.folder / "other.db", ["b"], print)
     assert not (site.folder / "other.db").exists()
+
+
+def test_run_ends_well_on_a_file_of_which_somebody_cancelled_the_rest(tmp_path: Path) -> None:
+    write_lines(tmp_path, [{"prompt": "Hi"}])
+    mh_batch(tmp_path, "submit", "convos.jsonl", "--model", "demo")
+    mh_batch(tmp_path, "cancel", "convos")
+    done = mh_batch(tmp_path, "run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo")
+    assert "going on with it" in done.stderr
+    assert rows(tmp_path, "select status from jobs") == [("cancelled",)]
