@@ -1,6 +1,7 @@
 """From a model's name to a model in memory."""
 
 import platform
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from .folder import cause, check_weights, find_local, read_config
 from .harmony import HarmonyAdapter
 from .tokenizer import native_adapter
 
+# what mlx-lm takes from the hub, without the weights and the code
+_RENDERING_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.tiktoken", "*.model"]
 _REPORTED = ("mlx", "mlx-lm", "openai-harmony", "mh-batch")
 
 
@@ -71,11 +74,11 @@ def load(name: str) -> LoadedModel:
 
 
 def load_reader(name: str) -> Reader:
-    """Return what renders for a model; its weights may be missing, and are not read.
+    """Return what renders for a model; its weights are neither fetched nor read.
 
     Raises `ModelNotLoaded` with the name and the cause.
     """
-    folder = find(name)
+    folder = find(name, _fetch_rendering)
     config = read_config(name, folder)
     try:
         return Reader(_adapter(config["model_type"], folder, config), _context_tokens(config))
@@ -85,15 +88,25 @@ def load_reader(name: str) -> Reader:
         raise ModelNotLoaded(f"{name}: does not load: {cause(error)}") from error
 
 
-def find(name: str) -> Path:
-    """Return the folder of a model, fetched from the hub if it is not here.
+def _fetch_whole(name: str) -> Path:
+    return Path(mlx_lm._download(name))
+
+
+def _fetch_rendering(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # here, because most models need none
+
+    return Path(snapshot_download(name, allow_patterns=_RENDERING_FILES))
+
+
+def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
+    """Return the folder of a model; `fetch` takes it from the hub if it is not here.
 
     Raises `ModelNotLoaded`.
     """
     if (folder := find_local(name)) is not None:
         return folder
     try:
-        return Path(mlx_lm._download(name))
+        return fetch(name)
     except Exception as error:
         raise ModelNotLoaded(
             f"{name}: no such folder, and the hub did not give it: {cause(error)}"

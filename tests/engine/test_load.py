@@ -6,13 +6,15 @@ import shutil
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from mh_batch.engine import fingerprint as prints
 from mh_batch.engine.fingerprint import fingerprint
-from mh_batch.engine.load import load
+from mh_batch.engine.folder import TOKENIZER_FILES
+from mh_batch.engine.load import load, load_reader
 from mh_batch.jobs.errors import ModelNotLoaded
 
 
@@ -57,6 +59,27 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mlx_lm.utils.snapshot_download", refuse)
     text = line("someone/a-model")
     assert text.endswith("the hub did not give it: cannot reach the hub")
+
+
+def test_measuring_prompts_fetches_no_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def give(_: str, *, allow_patterns: list[str]) -> str:
+        asked.append(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", give)
+    assert load_reader("someone/a-model").adapter.name
+    (patterns,) = asked
+
+    def fetched(name: str) -> bool:
+        return any(fnmatch(name, pattern) for pattern in patterns)
+
+    assert all(map(fetched, ("config.json", *TOKENIZER_FILES, "chat_template.jinja")))
+    assert not fetched("model-00001-of-00003.safetensors")
+    assert not fetched("weights.npz")
 
 
 def test_a_folder_without_configuration(tmp_path: Path) -> None:
