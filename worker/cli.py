@@ -481,7 +481,8 @@ def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
 
     with _writer(db) as store:
         chosen = find_batch(store, batch) if batch else latest_batch(store)
-        typer.echo(f"batch {chosen.id} ({chosen.name}): {told(read_again(store, chosen.id))}")
+        name = visible(chosen.name)
+        typer.echo(f"batch {chosen.id} ({name}): {told(read_again(store, chosen.id))}")
 
 
 @app.command()
@@ -624,7 +625,7 @@ def _check(db: Path, batch: "NewBatch") -> bool:
     default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
     report = report_on(replace(batch, model=batch.model or _model_name(default)), db)
     for line in report.lines():
-        typer.echo(line)
+        typer.echo(visible(line))
     return report.all_fit
 
 
@@ -737,7 +738,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except sqlite3.Error as error:
         # whatever a damaged file says where nobody expected it
-        _say(f"mh-batch: the database: {error}; `mh-batch doctor` says what is wrong with it")
+        from mh_batch.store.faults import meaning
+
+        told = meaning(error, "the database") or f"the database: {error}"
+        _say(f"mh-batch: {told}; `mh-batch doctor` says more")
         sys.exit(3)
     except OSError as error:
         # a full disk behind standard output, no rights somewhere: not a fault of the program

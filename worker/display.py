@@ -17,6 +17,7 @@ from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from .observer import Observer
 from .panel import ENOUGH_JOBS, Attempting, Picture, lines
 from .screen import Screen
+from .visible import visible
 from .wording import count, duration, printable
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class PlainDisplay:
     def note(self, text: str) -> None:
         """Print it; a reader that went away must not end the night."""
         with suppress(OSError):
-            print(text, file=self._out, flush=True)
+            print(visible(text), file=self._out, flush=True)
 
     def attempt_started(self, job: ClaimedJob, place: Place) -> None:
         """Nothing: a line an attempt is too much."""

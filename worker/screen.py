@@ -10,6 +10,8 @@ from rich.live import Live
 from rich.segment import ControlType
 from rich.text import Text
 
+from .terminal import plain
+
 
 class Screen:
     """Any thread may use it; a terminal that went away must not end the night.
@@ -52,7 +54,7 @@ class Screen:
         """Print a line above."""
         with self._lock, suppress(OSError):
             self._take_back_folds()
-            self.console.print(Text(text))
+            self.console.print(plain(text))
 
     def _take_back_folds(self) -> None:
         """Clear the rows that the shown lines have taken more since the terminal is narrower."""

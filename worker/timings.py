@@ -14,6 +14,7 @@ from mh_batch.store.timings import TimingReport, timing_report
 from .charts import charts
 from .output import check_output, open_output
 from .terminal import print_table
+from .visible import visible
 from .wording import count, number, percent, seconds, size
 
 HOURS_SHOWN = 48
@@ -31,7 +32,7 @@ def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> 
     if as_json:
         print(msgspec.json.encode(report).decode())
     elif report.totals.attempts == 0:
-        print(f"{title(batch)}: no attempt yet; `mh-batch work` makes them")
+        print(f"{visible(title(batch))}: no attempt yet; `mh-batch work` makes them")
     else:
         _print(report, batch)
     if plot is not None:

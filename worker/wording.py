@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+from .visible import visible
+
 GIB = 2**30
 MIB = 2**20
 
@@ -30,8 +32,8 @@ def size(number: int) -> str:
 
 
 def printable(text: str) -> str:
-    """Return `text` on one line and without what would steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Return `text` as it can be shown, on one line."""
+    return visible(text).replace("\n", "\\x0a").replace("\t", "\\x09")
 
 
 def number(value: float | None) -> str:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,36 @@ def test_the_doctor_answers_people_and_programs(tmp_path: Path) -> None:
 
 def test_watching_cannot_be_json(tmp_path: Path) -> None:
     assert "choose one" in mh_batch(tmp_path, "status", "--watch", "--json", code=2).stderr
+
+
+def test_what_lines_and_names_hold_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    steers = "\x1b]0;x\x07"
+    bad = {"messages": [{"role": steers, "content": "x"}]}
+    (tmp_path / "bad.jsonl").write_text(json.dumps(bad))
+    (tmp_path / "ok.jsonl").write_text('{"prompt": "hi"}\n')
+    told = [
+        mh_batch(tmp_path, "submit", "bad.jsonl", code=2).stderr,
+        mh_batch(tmp_path, "submit", "ok.jsonl", "--name", steers).stderr,
+        mh_batch(tmp_path, "timings", steers).stdout,
+        mh_batch(tmp_path, "reparse", steers).stdout,
+        mh_batch(tmp_path, "cancel", steers).stderr,
+    ]
+    assert all("\x1b" not in text and r"\x1b" in text for text in told), told
+
+
+def test_a_damaged_page_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
+    (tmp_path / "more.jsonl").write_text('{"prompt": "more"}\n')
+    mh_batch(tmp_path, "submit", "in.jsonl")
+    path = tmp_path / "mh-batch.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'jobs'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    for arguments in (["submit", "more.jsonl"], ["cancel", "1"]):
+        told = mh_batch(tmp_path, *arguments, code=3).stderr
+        assert "damaged" in told
+        assert "Traceback" not in told

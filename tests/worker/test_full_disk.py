@@ -10,8 +10,9 @@ import pytest
 from drained import ONE, TWO, Notes, Site
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable
+from mh_batch.jobs.errors import BadLine, EnvironmentFault, StoreUnusable
 from mh_batch.store.connection import open_store
+from mh_batch.worker.rejects import Rejects
 
 pytestmark = pytest.mark.anyio
 
@@ -97,3 +98,17 @@ async def test_a_database_that_cannot_grow_keeps_what_was_recorded_and_nothing_h
     assert (await site.drain(artifacts="off")).exit_code == 0
     assert site.rows(attempts) == [(MANY,)]
     assert site.sound()
+
+
+def test_lines_left_out_that_no_disk_takes_are_one_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl.rejected.jsonl"
+
+    def leave_out() -> None:
+        with room_given_back(), Rejects(path) as rejects:
+            take_room()
+            rejects.add(BadLine(1, "why"), b"x" * 50)
+            rejects.keep()
+
+    with pytest.raises(EnvironmentFault, match="File too large"):
+        leave_out()
+    assert not [*tmp_path.iterdir()]
