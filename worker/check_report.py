@@ -63,6 +63,7 @@ class Report:
         self._past_of = past_of
         self._lengths: Counter[int] = Counter()
         self._sums: dict[str, Sum] = {}
+        self.left_out = 0
         self._refused = Some()
         self._dropping = Some()
         self._short = Some()
@@ -92,6 +93,8 @@ class Report:
         """Yield what to print."""
         total = self._lengths.total() + self._refused.total
         yield f"{self._source}: {count(total, 'line')} checked, nothing was queued"
+        if self.left_out:
+            yield f"{count(self.left_out, 'bad line')} would be left out"
         if self._lengths:
             low, middle, high, top = (_quantile(self._lengths, q) for q in (0.0, 0.5, 0.95, 1.0))
             yield (

@@ -33,13 +33,15 @@ Progress = Callable[[int, int], None]
 class Rules(msgspec.Struct, frozen=True):
     """What to do with lines that are bad, and with a file that is a batch already.
 
-    `skip_bad` lands the other lines. `again` makes another batch of the same file. With
-    `override_model` the batch's model serves all lines, also those that name one of their own.
+    `skip_bad` lands the other lines, and keeps the bad ones in a file if `rejects` says so. `again`
+    makes another batch of the same file. With `override_model` the batch's model serves all lines,
+    also those that name one of their own.
     """
 
     skip_bad: bool = False
     again: bool = False
     override_model: bool = False
+    rejects: bool = True
 
 
 DEFAULT_RULES = Rules()
@@ -86,7 +88,7 @@ def submit_stream(
             reader = LineReader(stream, batch.source)
             with (
                 Submission.begin(db, batch) as submission,
-                Rejects(rejects_path(batch.source) if rules.skip_bad else None) as rejects,
+                Rejects(_rejects_path(batch, rules)) as rejects,
             ):
                 bad = _load(reader, submission, rejects, progress, rules.override_model)
                 if rejects.count and not (rules.skip_bad and submission.count):
@@ -109,6 +111,10 @@ def submit_stream(
 def is_stranger(model: str) -> bool:
     """Whether a model's name can be none: files for other services name those services' models."""
     return model != DEMO and "/" not in model and not Path(model).expanduser().is_dir()
+
+
+def _rejects_path(batch: NewBatch, rules: Rules) -> Path | None:
+    return rejects_path(batch.source) if rules.skip_bad and rules.rejects else None
 
 
 def _load(

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ from made import claimed
 
 from mh_batch.engine.demo import DEMO_MODEL
 from mh_batch.engine.measure import Ruler
-from mh_batch.jobs.errors import BadLines, ModelNotLoaded, NoModel
+from mh_batch.jobs.errors import BadLines, ModelNotLoaded, ModelProcessDied, NoModel
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
@@ -73,6 +74,34 @@ async def test_bad_lines_are_those_of_a_submit() -> None:
     twice = {"custom_id": "a", "prompt": "x"}
     with pytest.raises(BadLines, match=r"f\.jsonl:2: "):
         await report(twice, twice)
+
+
+def test_bad_lines_are_left_out_if_asked_and_no_file_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"prompt": "a"}\nno json\n{"prompt": "b"}\n')
+    batch = NewBatch("in", str(path), Settings(), "demo")
+    found = report_on(batch, tmp_path / "nowhere.db", skip_bad=True)
+    lines = list(found.lines())
+    assert found.all_fit
+    assert lines[0].endswith("2 lines checked, nothing was queued")
+    assert lines[1] == "1 bad line would be left out"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+DIES = """
+import os
+from mh_batch.worker import frames
+os.write(1, frames.encode(frames.Hello(frames.PROTOCOL, "0", os.getpid())))
+os.read(0, 1)
+os._exit(7)
+"""
+
+
+async def test_a_line_that_takes_the_model_process_along_is_named() -> None:
+    batch = NewBatch("f", "f.jsonl", Settings(), "demo")
+    stream = io.BytesIO(b'{"prompt": "a"}\n')
+    with anyio.fail_after(60), pytest.raises(ModelProcessDied, match=r"f\.jsonl:1: .*code 7"):
+        await check(stream, batch, lambda _: None, command=(sys.executable, "-c", DIES))
 
 
 async def test_without_a_model_the_line_is_named() -> None:
