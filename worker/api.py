@@ -31,7 +31,7 @@ from .artifacts import Keep
 from .config import named_model
 from .display import PlainDisplay
 from .stop import EndReason
-from .submission import Rules, Submitted, handling, open_source, submit_stream
+from .submission import Rules, Submitted, batch_name, handling, open_source, submit_stream
 from .work import Outcome, Work, work_until_asked
 
 StrPath = str | os.PathLike[str]
@@ -99,7 +99,7 @@ def submit(
     values = {**(profile_values(profile) if profile else {}), **(settings or {})}
     if isinstance(conversations, str | os.PathLike):
         source = os.fspath(conversations)
-        name, stream = name or Path(source).stem, open_source(source)
+        name, stream = name or batch_name(source), open_source(source)
     else:
         source = name = name or "python"
         # a mapping alone would be taken for the list of its keys

@@ -147,14 +147,14 @@ def submit(
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
 
-    from .submission import Rules
+    from .submission import Rules, batch_name
 
     rules = Rules(skip_bad, again, _overriding(override_model, model))
     settings = _settings(profile, assignments)
     all_fit = True
     for source in files:
         batch = NewBatch(
-            name=name or ("stdin" if source == "-" else Path(source).stem),
+            name=name or batch_name(source),
             source=source,
             settings=settings,
             model=_model_name(model),
@@ -264,13 +264,14 @@ def run(
     from mh_batch.jobs.record import NewBatch
 
     from .export import Export, check_export
-    from .submission import Rules
+    from .submission import Rules, batch_name
 
     export = Export(output, form)
     check_export(export, db, *([] if file == "-" else [file]))
     settings, task = _settings(profile, assignments), _task(db, model, artifacts)
-    name = "stdin" if file == "-" else Path(file).stem
-    batch = NewBatch(name, file, settings, _model_name(model), order=_checked_order(order))
+    batch = NewBatch(
+        batch_name(file), file, settings, _model_name(model), order=_checked_order(order)
+    )
     rules = Rules(again=again, override_model=_overriding(override_model, batch.model))
     batch_id = _submit(db, batch, rules, go_on=True)
     outcome = _work(task, allow_sleep=allow_sleep, results=False)

@@ -207,6 +207,11 @@ def handling(handler: Callable[[int, FrameType | None], object], *signals: int) 
             signal.signal(number, former)
 
 
+def batch_name(source: str) -> str:
+    """Return what a batch without a name of its own is called: as its file, less the ending."""
+    return "stdin" if source == "-" else Path(source).stem
+
+
 @contextmanager
 def open_source(source: str) -> Iterator[BinaryIO]:
     """Open a file for reading, `-` for standard input; raises `InputError` in one clear line."""

@@ -36,6 +36,7 @@ from mh_batch.worker import submission
 from mh_batch.worker.submission import (
     Rules,
     Submitted,
+    batch_name,
     batch_to_go_on_with,
     chunks,
     open_source,
@@ -387,3 +388,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + (12 << 20)
     assert peaks[1] < 200 << 20
+
+
+@pytest.mark.parametrize(("source", "name"), [("-", "stdin"), ("in/a.b.jsonl", "a.b"), ("x", "x")])
+def test_a_batch_is_called_as_its_file(source: str, name: str) -> None:
+    assert batch_name(source) == name
