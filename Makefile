@@ -15,8 +15,9 @@ demo: $(VENV)/.installed
 	$(BIN)/mh-batch query --db $(DEMO)/mh-batch.db \
 	  "select custom_id, status, final, tokens, round(tokens_per_second) as tok_s from results"
 
+# two at a time: most tests wait for a process of their own
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
