@@ -31,7 +31,7 @@ from .check_report import Report, Weight
 from .conversation import ConversationRun, Generate
 from .frames import Measured
 from .model_client import COMMAND, ModelClient, start_model
-from .submission import Rules, open_source, submit_stream
+from .submission import DEFAULT_RULES, Rules, open_source, submit_stream
 from .wording import count
 
 TELL_SECONDS = 10.0
@@ -46,12 +46,13 @@ async def check(
     past_of: Callable[[str], Past | None],
     on_line: Callable[[int], None] = lambda _: None,
     command: tuple[str, ...] = COMMAND,
-    skip_bad: bool = False,
+    rules: Rules = DEFAULT_RULES,
 ) -> Report:
     """Measure every line of a stream and report; `past_of` tells what a model did so far.
 
-    `on_line` is told how many lines are done, `command` starts the model process. `skip_bad` leaves
-    bad lines out and counts them. Raises `BadLines` as a submit would, `NoModel` if neither a line
+    `on_line` is told how many lines are done, `command` starts the model process. Of `rules`,
+    `skip_bad` leaves bad lines out and counts them, `override_model` asks the batch's model of all.
+    Raises `BadLines` as a submit would, `NoModel` if neither a line
     nor the batch names a model, `ModelNotLoaded` if there is none of that name, and
     `ModelProcessDied` with the line that took the model process along.
     """
@@ -59,7 +60,7 @@ async def check(
     with tempfile.TemporaryDirectory(prefix="mh-batch-check-") as folder:
         db = open_store(Path(folder) / "check.db")
         try:
-            landed = submit_stream(db, stream, batch, Rules(skip_bad, rejects=False))
+            landed = submit_stream(db, stream, batch, replace(rules, rejects=False))
             report.left_out = landed.rejected
             async with start_model(Path(folder) / "model.log", command) as client:
                 for done, line in enumerate(landed_lines(db, landed.batch_id), start=1):
@@ -139,13 +140,13 @@ def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) ->
     return replace(request, prompt=replace(request.prompt, messages=messages))
 
 
-def report_on(batch: NewBatch, db: Path, skip_bad: bool = False) -> Report:
+def report_on(batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES) -> Report:
     """Measure the file of a batch, with the past that the database at `db` holds, if any.
 
     Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
     """
     with open_source(batch.source) as stream, past_in(db) as past_of:
-        return anyio.run(check, stream, batch, past_of, _teller(), COMMAND, skip_bad)
+        return anyio.run(check, stream, batch, past_of, _teller(), COMMAND, rules)
 
 
 def _teller() -> Callable[[int], None]:

@@ -162,7 +162,7 @@ def submit(
             order=_checked_order(order),
         )
         if check:
-            all_fit = _check(db, batch, skip_bad) and all_fit
+            all_fit = _check(db, batch, rules) and all_fit
         else:
             _submit(db, batch, rules)
     _exit(0 if all_fit else 1)
@@ -616,7 +616,7 @@ def _unsuccessful(db: Path, batch_id: int) -> int:
     return int(report.count(NOT_WELL) > 0)
 
 
-def _check(db: Path, batch: "NewBatch", skip_bad: bool) -> bool:
+def _check(db: Path, batch: "NewBatch", rules: "Rules") -> bool:
     """Print what the lines of a batch would be to the model; return whether all can be done."""
     from msgspec.structs import replace
 
@@ -624,7 +624,7 @@ def _check(db: Path, batch: "NewBatch", skip_bad: bool) -> bool:
     from .config import read_config
 
     default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
-    report = report_on(replace(batch, model=batch.model or _model_name(default)), db, skip_bad)
+    report = report_on(replace(batch, model=batch.model or _model_name(default)), db, rules)
     for line in report.lines():
         typer.echo(visible(line))
     return report.all_fit

@@ -80,7 +80,7 @@ def test_bad_lines_are_left_out_if_asked_and_no_file_is_written(tmp_path: Path) 
     path = tmp_path / "in.jsonl"
     path.write_text('{"prompt": "a"}\nno json\n{"prompt": "b"}\n')
     batch = NewBatch("in", str(path), Settings(), "demo")
-    found = report_on(batch, tmp_path / "nowhere.db", skip_bad=True)
+    found = report_on(batch, tmp_path / "nowhere.db", Rules(skip_bad=True))
     lines = list(found.lines())
     assert found.all_fit
     assert lines[0].endswith("2 lines checked, nothing was queued")
@@ -91,6 +91,7 @@ def test_bad_lines_are_left_out_if_asked_and_no_file_is_written(tmp_path: Path) 
 DIES = """
 import os
 from mh_batch.worker import frames
+from mh_batch.worker.submission import Rules
 os.write(1, frames.encode(frames.Hello(frames.PROTOCOL, "0", os.getpid())))
 os.read(0, 1)
 os._exit(7)
