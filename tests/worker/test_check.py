@@ -20,6 +20,7 @@ from mh_batch.store.past import Past
 from mh_batch.worker.check import check, past_in, report_on
 from mh_batch.worker.check_report import SHOWN_LINES, Report, Weight
 from mh_batch.worker.conversation import ConversationRun, Generate
+from mh_batch.worker.submission import Rules
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +92,6 @@ def test_bad_lines_are_left_out_if_asked_and_no_file_is_written(tmp_path: Path) 
 DIES = """
 import os
 from mh_batch.worker import frames
-from mh_batch.worker.submission import Rules
 os.write(1, frames.encode(frames.Hello(frames.PROTOCOL, "0", os.getpid())))
 os.read(0, 1)
 os._exit(7)

@@ -186,7 +186,9 @@ def test_a_night_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
 
 
 def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
-    write_lines(tmp_path, CONVERSATIONS[:1])
+    # longer than the second one waits for a lock that is held for a moment only
+    counting = {"prompt": "Count from 1 to 200.", "max_tokens": 200, "max_attempts": 1}
+    write_lines(tmp_path, [{"custom_id": f"count-{n}", **counting} for n in range(3)])
     mh_batch(tmp_path, "submit", "convos.jsonl")
     refused: list[str] = []
 
