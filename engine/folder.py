@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.near import nearest
 
 from .demo import DEMO_MODEL
 from .weights import flaw, missing_files, weight_files
@@ -38,8 +39,17 @@ def find_local(name: str) -> Path | None:
     if name.strip() and folder.exists():
         raise ModelNotLoaded(f"{name}: is a file; a model is a folder")
     if not _HUB_NAME.fullmatch(name):
-        raise ModelNotLoaded(f"{name or '(no name)'}: no such folder ({_LIKE})")
+        raise ModelNotLoaded(f"{name or '(no name)'}: no such folder ({_LIKE}); {_cure(name)}")
     return None
+
+
+def _cure(name: str) -> str:
+    if nearest(name, (DEMO,)):
+        return f"did you mean {DEMO}?"
+    return (
+        "name another; lines that name this one take --model instead if they are submitted with "
+        "--override-model"
+    )
 
 
 def downloaded(name: str) -> Path | None:

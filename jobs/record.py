@@ -223,7 +223,8 @@ class NewBatch(msgspec.Struct, frozen=True):
     `source` is the file's name as the user gave it, `-` for standard input. `model` is the model
     of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first. `order`
     `prefix` has jobs that begin alike claimed one after the other, so that the engine prefills
-    their common beginning once; the results are the same in any order.
+    their common beginning once; the results are the same in any order. `override_model` has the
+    models that lines name ignored, so that `model` is that of all.
     """
 
     name: str
@@ -232,3 +233,4 @@ class NewBatch(msgspec.Struct, frozen=True):
     model: str | None = None
     priority: int = 0
     order: Order = "submission"
+    override_model: bool = False

@@ -39,12 +39,6 @@ ORDER BY b.id DESC
 LIMIT 1
 """
 _SOURCES = "SELECT DISTINCT source FROM batches"
-_MODELS = """
-SELECT DISTINCT model FROM jobs
-WHERE status = 'queued' AND priority = (SELECT priority FROM batches WHERE id = ?1)
-    AND batch_id = ?1 AND model IS NOT NULL
-ORDER BY model
-"""
 COUNTS = "SELECT status, count(*) FROM jobs WHERE batch_id = ? GROUP BY status"
 
 
@@ -52,12 +46,6 @@ def sources(db: Database) -> tuple[str, ...]:
     """Return the names of all submitted files, as they were given; `-` is standard input."""
     with snapshot(db):
         return tuple(row[0] for row in db.conn.execute(_SOURCES))
-
-
-def named_models(db: Database, batch_id: int) -> tuple[str, ...]:
-    """Return the models that queued jobs of a batch name themselves."""
-    with snapshot(db):
-        return tuple(row[0] for row in db.conn.execute(_MODELS, (batch_id,)))
 
 
 class BatchRow(msgspec.Struct, frozen=True):

@@ -163,7 +163,8 @@ class Submission:
             metadata = None if line.metadata is None else bytes(line.metadata).decode()
             key = (self.batch_id, line.number, line.custom_id, self._batch.priority)
             order = prefix_key(line.request) if self._batch.order == "prefix" else 0
-            rows.append((*key, line.model or None, order, metadata, request))
+            model = None if self._batch.override_model else line.model or None
+            rows.append((*key, model, order, metadata, request))
             chunk.append(line)
             size += len(request) + len(metadata or "")
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
@@ -200,7 +201,8 @@ def refuse_known(db: Database, source_sha256: str, batch: NewBatch) -> None:
     settings = f" with other settings ({'; '.join(other)})" if other else ""
     raise AlreadySubmitted(
         f"{batch.source}: already submitted as batch {latest.id} ({latest.name}) at "
-        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more",
+        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more "
+        "(in Python: again=True)",
         source_sha256,
     )
 

@@ -91,7 +91,8 @@ def submit(
 
     `conversations` is the path of a JSON-lines file, or the lines themselves as mappings or texts.
     `name` `None` is the file's, or `python`. `model` is for lines that name none; `None` leaves it
-    to `drain`. `settings` by flat name, such as `max_tokens`, win over the `profile`.
+    to `drain`; `warning` of what is returned tells of lines that name one which is none here.
+    `settings` by flat name, such as `max_tokens`, win over the `profile`.
 
     Raises `BadLines` naming each line that cannot be a job, `SettingsError`, and
     `AlreadySubmitted` where the same lines are a batch already and `again` does not say so.

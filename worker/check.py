@@ -51,7 +51,7 @@ async def check(
     """Measure every line of a stream and report; `past_of` tells what a model did so far.
 
     `on_line` is told how many lines are done, `command` starts the model process. Of `rules`,
-    `skip_bad` leaves bad lines out and counts them, `override_model` asks the batch's model of all.
+    `skip_bad` leaves bad lines out and counts them.
     Raises `BadLines` as a submit would, `NoModel` if neither a line
     nor the batch names a model, `ModelNotLoaded` if there is none of that name, and
     `ModelProcessDied` with the line that took the model process along.

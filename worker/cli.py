@@ -52,6 +52,12 @@ BatchModel = Annotated[
     str | None,
     typer.Option("--model", help="For lines that name none; else whatever `work` brings."),
 ]
+OverrideModel = Annotated[
+    bool,
+    typer.Option(
+        "--override-model", help="Use --model for every line, also those that name their own."
+    ),
+]
 Name = Annotated[str | None, typer.Option("--name", help="The batch's name; else the file's.")]
 Profile = Annotated[
     str | None, typer.Option("--profile", help=f"Named settings: {', '.join(PROFILES)}.")
@@ -77,10 +83,6 @@ AllowSleep = Annotated[
 ]
 Format = Annotated[
     str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
-]
-OverrideModel = Annotated[
-    bool,
-    typer.Option("--override-model", help="--model serves lines too that name one of their own."),
 ]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
@@ -130,6 +132,7 @@ def submit(
     db: Db = DEFAULT_DB,
     name: Name = None,
     model: BatchModel = None,
+    override_model: OverrideModel = False,
     priority: Priority = 0,
     profile: Profile = None,
     assignments: Set = None,
@@ -142,14 +145,13 @@ def submit(
         typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
     ] = False,
     again: Again = False,
-    override_model: OverrideModel = False,
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
 
     from .submission import Rules, batch_name
 
-    rules = Rules(skip_bad, again, _overriding(override_model, model))
+    rules = Rules(skip_bad, again)
     settings = _settings(profile, assignments)
     all_fit = True
     for source in files:
@@ -160,6 +162,7 @@ def submit(
             model=_model_name(model),
             priority=priority,
             order=_checked_order(order),
+            override_model=override_model,
         )
         if check:
             all_fit = _check(db, batch, rules) and all_fit
@@ -248,6 +251,7 @@ def run(
     output: Output,
     db: Db = DEFAULT_DB,
     model: Model = None,
+    override_model: OverrideModel = False,
     profile: Profile = None,
     assignments: Set = None,
     form: Format = "openai",
@@ -255,7 +259,6 @@ def run(
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
     again: Again = False,
-    override_model: OverrideModel = False,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results.
 
@@ -270,10 +273,15 @@ def run(
     check_export(export, db, *([] if file == "-" else [file]))
     settings, task = _settings(profile, assignments), _task(db, model, artifacts)
     batch = NewBatch(
-        batch_name(file), file, settings, _model_name(model), order=_checked_order(order)
+        batch_name(file),
+        file,
+        settings,
+        # what the configuration names is for this batch only where it takes the place of others
+        task.model if override_model else _model_name(model),
+        order=_checked_order(order),
+        override_model=override_model,
     )
-    rules = Rules(again=again, override_model=_overriding(override_model, batch.model))
-    batch_id = _submit(db, batch, rules, go_on=True)
+    batch_id = _submit(db, batch, Rules(again=again), go_on=True)
     outcome = _work(task, allow_sleep=allow_sleep, results=False)
     if outcome.stopped:
         _say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
@@ -437,6 +445,8 @@ def timings(
 
     with _reader(db) as reader:
         timings(reader, batch, plot, json)
+    if plot is not None:
+        _say(f"the picture is in {plot}")
 
 
 @app.command()
@@ -590,20 +600,9 @@ def _submit(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = False)
     _say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
     if landed.rejects is not None:
         _say(f"{count(landed.rejected, 'bad line')} left out: {landed.rejects}")
-    if landed.strangers:
-        names = ", ".join(landed.strangers)
-        _say(
-            f"lines name models that are no folder here and no hub name: {names}; they will wait. "
-            "To have another model answer them, cancel the batch and submit the file again with "
-            "--again --override-model --model NAME"
-        )
+    if landed.warning is not None:
+        _say(landed.warning)
     return landed.batch_id
-
-
-def _overriding(override: bool, model: str | None) -> bool:
-    if override and model is None:
-        raise InputError("--override-model: by which? name it with --model")
-    return override
 
 
 def _unsuccessful(db: Path, batch_id: int) -> int:

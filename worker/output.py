@@ -26,7 +26,7 @@ def check_output(path: str, db: Path, *inputs: str) -> None:
     target = Path(path).resolve()
     taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
     read = [Path(name).resolve() for name in inputs]
-    if target in (*taken, *read) or (target.is_file() and target in _submitted(db)):
+    if target in (*taken, *read) or (target.is_file() and _was_submitted(target, db)):
         raise InputError(f"{path}: the results would overwrite it; name another file")
     if not target.parent.is_dir():
         raise InputError(f"{path}: there is no folder {target.parent}")
@@ -34,17 +34,26 @@ def check_output(path: str, db: Path, *inputs: str) -> None:
         raise InputError(f"{path}: a folder, not a file")
 
 
-def _submitted(db: Path) -> set[Path]:
-    """Return where the files of all batches may be: here, or beside the database."""
+def _was_submitted(target: Path, db: Path) -> bool:
+    """Tell whether a file is that of any batch: its source is looked for here and beside `db`."""
     from mh_batch.store.connection import open_reader
     from mh_batch.store.reports import sources
 
     if not db.exists():
-        return set()
+        return False
     with closing(open_reader(db)) as reader:
         names = [name for name in sources(reader) if name != STDOUT]
     folders = (Path.cwd(), db.resolve().parent)
-    return {(folder / name).resolve() for name in names for folder in folders}
+    places = {folder / name for name in names for folder in folders}
+    return any(_same(place, target) for place in places)
+
+
+def _same(place: Path, target: Path) -> bool:
+    """Tell whether both are one file, also under two names: in other case on a Mac, or a link."""
+    try:
+        return place.samefile(target)
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -13,14 +13,13 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.engine.folder import DEMO
 from mh_batch.jobs.errors import AlreadySubmitted, BadLine, BadLines, InputError, Interrupted
 from mh_batch.jobs.lines import LineReader
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.store.known import any_known, known_batches
-from mh_batch.store.reports import named_models
 from mh_batch.store.submit import CHUNK_BYTES, CHUNK_ROWS, Submission, refuse_known
 
+from .own_models import OwnModels
 from .rejects import Rejects, rejects_path
 
 SHOWN_BAD_LINES = 1000
@@ -34,13 +33,11 @@ class Rules(msgspec.Struct, frozen=True):
     """What to do with lines that are bad, and with a file that is a batch already.
 
     `skip_bad` lands the other lines, and keeps the bad ones in a file if `rejects` says so. `again`
-    makes another batch of the same file. With `override_model` the batch's model serves all lines,
-    also those that name one of their own.
+    makes another batch of the same file.
     """
 
     skip_bad: bool = False
     again: bool = False
-    override_model: bool = False
     rejects: bool = True
 
 
@@ -50,14 +47,14 @@ DEFAULT_RULES = Rules()
 class Submitted(msgspec.Struct, frozen=True):
     """A batch that landed; `rejects` has the lines that did not, `None` if all did.
 
-    `strangers` are models that lines name and that are no folder here and no name of the hub's.
+    `warning` tells of lines that name models which are none here, `None` if there are none.
     """
 
     batch_id: int
     jobs: int
     rejected: int = 0
     rejects: Path | None = None
-    strangers: tuple[str, ...] = ()
+    warning: str | None = None
 
 
 class Chunk(NamedTuple):
@@ -80,6 +77,8 @@ def submit_stream(
     Raises `BadLines` naming the lines that cannot become jobs, `AlreadySubmitted` for a file that
     is a batch, and `Interrupted` after SIGINT or SIGTERM; nothing landed then.
     """
+    _check_override(batch)
+    own_models = OwnModels(batch)
     landed: Submitted | None = None
     try:
         with _terminable():
@@ -90,7 +89,7 @@ def submit_stream(
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,
             ):
-                bad = _load(reader, submission, rejects, progress, rules.override_model)
+                bad = _load(reader, submission, rejects, own_models, progress)
                 if rejects.count and not (rules.skip_bad and submission.count):
                     raise BadLines(batch.source, bad, rejects.count)
                 with _undivided():
@@ -98,19 +97,19 @@ def submit_stream(
                     rejects.keep()
                     jobs = submission.publish(reader.sha256, only_new=not rules.again)
                     path = rejects.path if rejects.count else None
-                    landed = Submitted(submission.batch_id, jobs, rejects.count, path)
-            if not rules.override_model:
-                strangers = filter(is_stranger, named_models(db, submission.batch_id))
-                landed = msgspec.structs.replace(landed, strangers=tuple(strangers))
+                    landed = Submitted(
+                        submission.batch_id, jobs, rejects.count, path, own_models.warning
+                    )
     except KeyboardInterrupt:
         what = f"batch {landed.batch_id} has landed" if landed else "nothing of it landed"
         raise Interrupted(f"{batch.source}: stopped; {what}") from None
     return landed
 
 
-def is_stranger(model: str) -> bool:
-    """Whether a model's name can be none: files for other services name those services' models."""
-    return model != DEMO and "/" not in model and not Path(model).expanduser().is_dir()
+def _check_override(batch: NewBatch) -> None:
+    """Refuse to ignore the models of lines with none to put into their place."""
+    if batch.override_model and batch.model is None:
+        raise InputError("--override-model: name the model with --model")
 
 
 def _rejects_path(batch: NewBatch, rules: Rules) -> Path | None:
@@ -121,16 +120,14 @@ def _load(
     reader: LineReader,
     submission: Submission,
     rejects: Rejects,
+    own_models: OwnModels,
     progress: Progress | None,
-    override_model: bool,
 ) -> list[BadLine]:
     """Write the jobs of a file and its refused lines; return the first of those."""
     bad: list[BadLine] = []
     for chunk in chunks(reader):
-        jobs = chunk.jobs
-        if override_model:
-            jobs = [msgspec.structs.replace(job, model=None) for job in jobs]
-        refused = chunk.refused + submission.add(jobs)
+        refused = chunk.refused + submission.add(chunk.jobs)
+        own_models.take(chunk.jobs)
         refused.sort(key=lambda line: line.number)
         for line in refused:
             rejects.add(line, chunk.raw[line.number])

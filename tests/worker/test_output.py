@@ -26,10 +26,11 @@ def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "mh-batch.db"
 
 
-@pytest.mark.parametrize("name", ["in.jsonl", "./in.jsonl", "sub/../in.jsonl", "link"])
+@pytest.mark.parametrize("name", ["in.jsonl", "./in.jsonl", "sub/../in.jsonl", "link", "hard"])
 def test_a_file_that_was_submitted_is_never_overwritten(db: Path, name: str) -> None:
     (db.parent / "sub").mkdir()
     (db.parent / "link").symlink_to("in.jsonl")
+    (db.parent / "hard").hardlink_to(db.parent / "in.jsonl")
     with pytest.raises(InputError, match="would overwrite it"):
         check_output(name, db)
 

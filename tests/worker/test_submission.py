@@ -183,6 +183,56 @@ def test_one_goes_on_with_the_latest_batch_of_equal_settings(db: Database, tmp_p
         known(model="other")
 
 
+FOREIGN = (
+    b'{"prompt": "a", "model": "gpt-4o-mini"}\n{"prompt": "b", "model": "demo"}\n'
+    b'{"prompt": "c", "model": "some/hub-name"}\n{"prompt": "d"}\n'
+    b'{"prompt": "e", "model": "gpt-4o-mini"}\n'
+)
+
+
+def test_lines_that_name_a_model_that_is_none_here_are_told(db: Database, tmp_path: Path) -> None:
+    landed = submit(db, tmp_path / "in.jsonl", FOREIGN, model="demo")
+    assert landed.warning is not None
+    assert landed.warning.startswith(
+        "2 lines name a model that is no folder here: gpt-4o-mini; cancel"
+    )
+    assert "--again --override-model --model demo" in landed.warning
+    assert submit(db, tmp_path / "other.jsonl", GOOD).warning is None
+
+
+def test_of_many_such_models_the_first_are_named(db: Database, tmp_path: Path) -> None:
+    lines = b"".join(b'{"prompt": "a", "model": "none-%d"}\n' % n for n in range(9))
+    told = submit(db, tmp_path / "in.jsonl", lines).warning
+    assert told is not None
+    assert "none-0, none-1, none-2, none-3, none-4 and others;" in told
+
+
+def test_the_models_of_lines_can_be_overridden(db: Database, tmp_path: Path) -> None:
+    changes = {"model": "demo", "override_model": True}
+    landed = submit(db, tmp_path / "in.jsonl", FOREIGN, **changes)
+    assert landed.warning is None
+    assert tuple(db.execute("SELECT count(*), count(model) FROM jobs").fetchone()) == (5, 0)
+    with pytest.raises(AlreadySubmitted) as caught:
+        submit(db, tmp_path / "in.jsonl", FOREIGN, **changes)
+    again = batch_of(tmp_path / "in.jsonl", **changes)
+    assert batch_to_go_on_with(db, caught.value, again) == landed.batch_id
+    with pytest.raises(InputError, match="name the model"):
+        submit(db, tmp_path / "in.jsonl", FOREIGN, override_model=True)
+
+
+def test_a_batch_with_models_of_lines_is_not_gone_on_with_where_they_are_overridden(
+    db: Database, tmp_path: Path
+) -> None:
+    submit(db, tmp_path / "in.jsonl", FOREIGN, model="demo")
+    changes = {"model": "demo", "override_model": True}
+    with pytest.raises(
+        AlreadySubmitted, match="models that lines name, now demo for all"
+    ) as caught:
+        submit(db, tmp_path / "in.jsonl", FOREIGN, **changes)
+    with pytest.raises(AlreadySubmitted):
+        batch_to_go_on_with(db, caught.value, batch_of(tmp_path / "in.jsonl", **changes))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lands_nothing_and_gives_the_handlers_back(
     number: signal.Signals, db: Database

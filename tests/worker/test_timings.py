@@ -62,7 +62,8 @@ def test_a_batch_has_its_own_numbers_also_as_json(
 
 @needs_matplotlib
 def test_the_plot_is_a_png_of_a_readable_size(night: Path) -> None:
-    mh_batch(night, "timings", "--plot", "night.png")
+    told = mh_batch(night, "timings", "--plot", "night.png")
+    assert told.stderr == "the picture is in night.png\n"
     content = (night / "night.png").read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = (int.from_bytes(content[at : at + 4]) for at in (16, 20))
