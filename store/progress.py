@@ -28,6 +28,7 @@ SELECT id, model, device, started_at, finished_at, end_reason FROM runs ORDER BY
 _RUNNING = """
 SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT 1
 """
+_DEATHS = "SELECT count(*) FROM crashes WHERE run_id = ?"
 _LAST_OF_JOB = """
 SELECT choice, turn, step, attempt, verdict, finish_reason FROM attempts
 WHERE job_id = ? ORDER BY id DESC LIMIT 1
@@ -106,6 +107,11 @@ def reasons(db: Database, run_id: int) -> list[Reason]:
     """Return why jobs of a run are not done, the most frequent reason first."""
     rows = db.conn.execute(script("reasons.sql"), {"run_id": run_id})
     return [Reason(Status(status), *others) for status, *others in rows]
+
+
+def deaths(db: Database, run_id: int) -> int:
+    """Return how often the model process died in a run while a job was on it."""
+    return int(db.conn.execute(_DEATHS, (run_id,)).fetchone()[0])
 
 
 def _running(db: Database) -> RunningJob | None:

@@ -27,6 +27,11 @@ SELECT j.id, j.batch_id, b.name, j.custom_id
 FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
 WHERE j.id = ?
 """
+_ALIKE = """
+SELECT b.id FROM batches AS b CROSS JOIN jobs AS j ON j.batch_id = b.id AND j.custom_id = ?
+WHERE b.state = 'ready' AND j.id <> ?
+ORDER BY b.id DESC
+"""
 _CANCEL_QUEUED = """
 UPDATE jobs SET status = 'cancelled', finished_at = ?1
 WHERE id IN (SELECT id FROM jobs WHERE {target} = ?2 AND status = 'queued' LIMIT ?3)
@@ -95,6 +100,25 @@ def find_target(db: Database, ref: str) -> Target:
             "or custom_id, or as BATCH/JOB"
         )
     return found
+
+
+def find_one_job(db: Database, ref: str) -> Target:
+    """Return the job that `ref` names: by number, `custom_id` (the latest) or as `BATCH/JOB`.
+
+    Raises `UnknownTarget` if there is none.
+    """
+    found = _job(db, ref) or _job_in_batch(db, ref)
+    if found is None:
+        raise UnknownTarget(
+            f"no job {ref!r}: neither a number of one, nor a custom_id, nor BATCH/JOB"
+        )
+    return found
+
+
+def others_alike(db: Database, target: Target, ref: str) -> list[str]:
+    """Return as `BATCH/JOB` the jobs of other batches that have `ref` as `custom_id` too."""
+    rows = db.conn.execute(_ALIKE, (ref, target.job_id)).fetchall()
+    return [f"{batch_id}/{ref}" for (batch_id,) in rows]
 
 
 def cancel(db: Database, target: Target) -> Cancelled:

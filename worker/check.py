@@ -17,7 +17,13 @@ import anyio
 from msgspec.structs import replace
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.errors import JobError, ModelProcessDied, NoModel, SettingsError
+from mh_batch.jobs.errors import (
+    JobError,
+    ModelNotLoaded,
+    ModelProcessDied,
+    NoModel,
+    SettingsError,
+)
 from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.jobs.record import ClaimedJob, JobLine, NewBatch
 from mh_batch.jobs.seeds import job_seed
@@ -51,12 +57,12 @@ async def check(
     """Measure every line of a stream and report; `past_of` tells what a model did so far.
 
     `on_line` is told how many lines are done, `command` starts the model process. Of `rules`,
-    `skip_bad` leaves bad lines out and counts them.
-    Raises `BadLines` as a submit would, `NoModel` if neither a line
-    nor the batch names a model, `ModelNotLoaded` if there is none of that name, and
-    `ModelProcessDied` with the line that took the model process along.
+    `skip_bad` leaves bad lines out and counts them. Raises `BadLines` as a submit would, `NoModel`
+    if neither a line nor the batch names a model, `ModelNotLoaded` if there is none of the name
+    that the batch gives, and `ModelProcessDied` with the line that took the model process along.
     """
     report = Report(batch.source, past_of)
+    missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="mh-batch-check-") as folder:
         db = open_store(Path(folder) / "check.db")
         try:
@@ -64,21 +70,32 @@ async def check(
             report.left_out = landed.rejected
             async with start_model(Path(folder) / "model.log", command) as client:
                 for done, line in enumerate(landed_lines(db, landed.batch_id), start=1):
-                    await _check_line(client, batch, line, report)
+                    await _check_line(client, batch, line, report, missing)
                     on_line(done)
         finally:
             db.close()
     return report
 
 
-async def _check_line(client: ModelClient, batch: NewBatch, line: JobLine, report: Report) -> None:
+async def _check_line(
+    client: ModelClient, batch: NewBatch, line: JobLine, report: Report, missing: dict[str, str]
+) -> None:
+    """Measure one line; `missing` holds the models that are none, so that each is tried once."""
     try:
         job = _job(batch, line)
+        if job.model in missing:
+            report.refuse(line.number, missing[job.model])
+            return
         report.take(line.number, job.model, await _weigh(client, job))
     except (JobError, SettingsError) as error:
         report.refuse(line.number, str(error))
     except ModelProcessDied as error:
         raise ModelProcessDied(f"{batch.source}:{line.number}: {error}") from error
+    except ModelNotLoaded as error:
+        if line.model is None:
+            raise
+        missing[line.model] = str(error)
+        report.refuse(line.number, str(error))
 
 
 def _job(batch: NewBatch, line: JobLine) -> ClaimedJob:

@@ -365,16 +365,20 @@ def results(
 
 @app.command()
 def show(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="A job's number or custom_id.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="A job's number or custom_id, or BATCH/JOB.")
+    ],
     db: Db = DEFAULT_DB,
     attempts: Annotated[
         bool, typer.Option("--attempts", help="Every attempt, with text and times.")
     ] = False,
 ) -> None:
     """Print a conversation as a person reads it, channels told apart."""
-    from .show import print_job
+    from .show import doubt, print_job
 
     with _reader(db) as reader:
+        if (told := doubt(reader, job)) is not None:
+            _say(told)
         print_job(reader, job, attempts)
 
 
@@ -421,11 +425,12 @@ def query(
         raise InputError("--csv and --json: choose one")
     if [sql is not None, recipe is not None, list_recipes].count(True) != 1:
         raise InputError("query: give one of SQL, --recipe NAME, --list")
+    form = "csv" if csv else "json" if json else "table"
     if list_recipes:
-        reading.print_recipes()
+        reading.print_recipes(form)
     else:
         chosen = sql if sql is not None else reading.recipe_sql(recipe or "")
-        reading.print_query(db, chosen, "csv" if csv else "json" if json else "table")
+        reading.print_query(db, chosen, form)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,14 @@ def recipe_sql(name: str) -> str:
     return recipe(name).sql
 
 
-def print_recipes() -> None:
-    """Print the cookbook's recipes with the questions they answer."""
-    print_table(("recipe", "question"), [(entry.name, entry.about) for entry in recipes().values()])
+def print_recipes(form: str) -> None:
+    """Print the cookbook's recipes with the questions they answer; `form` as in `print_query`."""
+    columns = ("recipe", "question")
+    rows = [(entry.name, entry.about) for entry in recipes().values()]
+    if form == "table":
+        print_table(columns, rows)
+    else:
+        _stream(columns, rows, form)
 
 
 def print_query(path: Path, sql: str, form: str) -> None:
@@ -65,14 +70,19 @@ def print_query(path: Path, sql: str, form: str) -> None:
         if next(readable, None) is not None:
             print(f"... the first {TABLE_ROWS} rows; --csv and --json give all", file=sys.stderr)
         return
+    _stream(columns, readable, form)
+
+
+def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) -> None:
+    """Print rows as they come, as `csv` or `json`."""
     with open_output(STDOUT) as out:
         if form == "csv":
             writer = csv.writer(out)
             writer.writerow(columns)
-            writer.writerows(readable)
+            writer.writerows(rows)
             return
         keys = distinct(columns)
-        for row in readable:
+        for row in rows:
             out.write(msgspec.json.encode(dict(zip(keys, row, strict=True))).decode() + "\n")
 
 

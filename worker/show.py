@@ -11,18 +11,21 @@ from mh_batch.jobs.generation import Channel
 from mh_batch.jobs.record import Attempt, FinishedJob, FinishedTurn, Place, Step
 from mh_batch.jobs.transcript import Turns, choices, transcript
 from mh_batch.store.queue import recorded
-from mh_batch.store.reports import find_job
+from mh_batch.store.requests import find_one_job, others_alike
 from mh_batch.store.results import finished_job
 
 from .terminal import console, plain
 from .wording import count
 
+SHOWN_OTHERS = 5
 STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "tool": "yellow"}
 
 
 def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     """Print one conversation; `with_attempts` adds every attempt with its verdict and its text."""
-    job = finished_job(db, find_job(db, ref))
+    target = find_one_job(db, ref)
+    assert target.job_id is not None, "a job was looked for"
+    job = finished_job(db, target.job_id)
     attempts = recorded(db, job.id).attempts if with_attempts else ()
     out = console()
     title = f"job {job.id} · {job.custom_id} · batch {job.batch} · {job.status}"
@@ -35,6 +38,19 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     settled = {turn.place.whole for turn in job.turns}
     for tries in _steps(a for a in attempts if a.place.whole not in settled):
         _print_attempts(out, tries, kept=None)
+
+
+def doubt(db: Database, ref: str) -> str | None:
+    """Return what to tell where other batches have such a job too, `None` where none has."""
+    target = find_one_job(db, ref)
+    others = others_alike(db, target, ref)
+    if not others:
+        return None
+    more = f" and {len(others) - SHOWN_OTHERS} more" if len(others) > SHOWN_OTHERS else ""
+    return (
+        f"{ref}: this is {target.label} of batch {target.batch_id}; "
+        f"the others: {', '.join(others[:SHOWN_OTHERS])}{more}"
+    )
 
 
 def attempt_line(attempt: Attempt, first: Attempt) -> str:

@@ -7,7 +7,8 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
-from mh_batch.store.progress import Reason, reasons
+from mh_batch.store.progress import Reason, deaths, reasons
+from mh_batch.store.reports import queue_counts
 
 from .wording import count, duration, printable
 
@@ -23,8 +24,8 @@ class Night(msgspec.Struct, frozen=True):
 
     `why` says why it ended, `ended` counts the jobs it finished, `batches` are those they belong
     to. `tokens` were made at `speed` (a second; `None` if nothing was decoded), and all of it took
-    `seconds`. `options` is what
-    the commands of the advice need to find the database, with a space in front.
+    `seconds`. `options` is what the commands of the advice need to find the database, with a space
+    in front. The model process died so many times (`deaths`), and `left` jobs are queued.
     """
 
     why: str
@@ -36,17 +37,23 @@ class Night(msgspec.Struct, frozen=True):
     speed: float | None
     seconds: float
     options: str = ""
+    deaths: int = 0
+    left: int = 0
 
 
 def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
     """Yield the lines to print; `results` adds how to get at the answers."""
     counts = [f"{night.ended[status]:,} {status}" for status in Status if night.ended.get(status)]
     idle = "no job was finished" if night.stopped else "nothing to do"
-    yield f"{night.why}: {', '.join(counts) or idle}"
+    left = f"; {count(night.left, 'job')} left in the queue" if night.left else ""
+    yield f"{night.why}: {', '.join(counts) or idle}{left}"
     if night.tokens:
         speed = f" at {night.speed:.0f} tok/s" if night.speed else ""
         yield f"{count(night.tokens, 'token')}{speed}, {duration(night.seconds)} in all"
     yield from _what_failed(night)
+    if night.deaths:
+        recipe = f"`mh-batch query{night.options} --recipe crashes`"
+        yield f"the model died {count(night.deaths, 'time')}: {recipe}"
     if results:
         for batch in night.batches[:SHOWN_BATCHES]:
             yield f"the answers: `mh-batch results {batch}{night.options} -o FILE`"
@@ -85,4 +92,6 @@ def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
         speed=tally.tokens_per_second,
         seconds=outcome.seconds,
         options=options,
+        deaths=deaths(db, outcome.run_id),
+        left=queue_counts(db)[Status.QUEUED],
     )

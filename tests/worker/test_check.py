@@ -112,6 +112,15 @@ async def test_without_a_model_the_line_is_named() -> None:
         await report({"prompt": "x"}, model="./nowhere")
 
 
+async def test_a_model_that_one_line_names_and_is_none_is_told_with_the_line() -> None:
+    odd = {"prompt": "x", "model": "gpt-4o-mini"}
+    text = await report(odd, {"prompt": "x"}, odd)
+    assert "3 lines checked" in text
+    assert "2 lines cannot be done:\n  f.jsonl:1: gpt-4o-mini: no such folder" in text
+    assert "  f.jsonl:3: gpt-4o-mini: no such folder" in text
+    assert "demo: no estimate" in text
+
+
 def weight(prompt: int = 100, answers: int = 2, most: int = 4096) -> Weight:
     return Weight(prompt, most, most, 0, answers)
 

@@ -6,8 +6,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
-from store_samples import claim, lines, start, submit
+from store_samples import claim, line, lines, start, submit
 
 from mh_batch.engine.demo import DEMO_MODEL
 from mh_batch.engine.vocabulary import BASE_VARIABLE
@@ -22,6 +23,7 @@ from mh_batch.worker.doctor.examine import CHECKS, as_json, conclusion, examine,
 from mh_batch.worker.doctor.finding import Finding, Site, Verdict, failure, ok, warning
 from mh_batch.worker.doctor.machine import judge_device, judge_space, space, versions
 from mh_batch.worker.doctor.model import judge_memory, model, vocabulary
+from mh_batch.worker.doctor.queued import queued_models
 from mh_batch.worker.wording import GIB
 
 OK, WARNING, FAILURE = Verdict
@@ -223,6 +225,27 @@ def test_a_batch_that_is_not_whole_is_told(site: Site) -> None:
     batch = NewBatch("night", "night.jsonl", Settings())
     with closing(open_store(site.db)) as db, Submission.begin(db, batch):
         assert about("submit", list(database(site))).verdict is WARNING
+
+
+def test_the_models_of_queued_jobs_are_looked_for(site: Site) -> None:
+    named = [
+        line(1, model="gpt-4o-mini"),
+        line(2, model="gpt-4o-mini"),
+        line(3),
+        line(4, model="a/b"),
+    ]
+    with closing(open_store(site.db)) as db:
+        submit(db, named)
+        one, two, three = queued_models(site)
+        assert [one.verdict, two.verdict, three.verdict] == [FAILURE, OK, WARNING]
+        assert one.text.startswith("2 queued jobs of gpt-4o-mini: gpt-4o-mini: no such folder")
+        assert one.cure is not None
+        assert "--override-model" in one.cure
+        assert two.text == "1 queued job of demo"
+    (nameless,) = (
+        f for f in queued_models(msgspec.structs.replace(site, model=None)) if "no model" in f.text
+    )
+    assert nameless.verdict is WARNING
 
 
 def test_every_check_says_something(site: Site) -> None:

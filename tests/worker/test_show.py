@@ -85,6 +85,21 @@ def test_without_attempts_only_the_conversation_is_shown() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_job_of_several_batches_is_named_with_its_batch() -> None:
+    record(Request(), attempt())
+    assert CliRunner().invoke(app, ["show", "mine"]).stderr == ""
+    record(Request(), attempt())
+    both = CliRunner().invoke(app, ["show", "mine"])
+    assert "job 2 · mine" in both.stdout
+    assert "of batch 2; the others: 1/mine" in both.stderr
+    named = CliRunner().invoke(app, ["show", "1/mine"])
+    assert "job 1 · mine" in named.stdout
+    assert named.stderr == ""
+    none = CliRunner().invoke(app, ["show", "7/mine"])
+    assert "BATCH/JOB" in str(none.exception)
+
+
+@pytest.mark.usefixtures("folder")
 def test_one_attempt_is_no_plural() -> None:
     record(Request((Message("user", "x"),)), attempt())
     assert shown("mine", "--attempts").splitlines()[0].endswith(" · done · 1 attempt")

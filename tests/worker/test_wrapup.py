@@ -72,3 +72,9 @@ def test_an_empty_queue_and_a_stop_before_the_first_job_say_so() -> None:
         "stopped: no job was finished",
         "`mh-batch work` goes on where this stopped",
     ]
+
+
+def test_deaths_of_the_model_and_what_is_left_are_told() -> None:
+    lines = said(changed(why="stopped", stopped=True, deaths=2, left=1200, options=" --db a.db"))
+    assert lines[0] == "stopped: 1 done; 1,200 jobs left in the queue"
+    assert "the model died 2 times: `mh-batch query --db a.db --recipe crashes`" in lines

@@ -12,10 +12,11 @@ from .database import database
 from .finding import Finding, Site, Verdict
 from .machine import device, space, versions
 from .model import model, vocabulary
+from .queued import queued_models
 
 Check = Callable[[Site], Iterator[Finding]]
 
-CHECKS: tuple[Check, ...] = (versions, device, vocabulary, model, database, space)
+CHECKS: tuple[Check, ...] = (versions, device, vocabulary, model, database, queued_models, space)
 
 STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
 

@@ -1,0 +1,55 @@
+"""The models that queued jobs wait for: one that is none here leaves its jobs where they are."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+
+from mh_batch.engine.folder import find_here
+from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
+from mh_batch.store.connection import open_reader
+
+from ..wording import count
+from .finding import Finding, Site, failure, ok, refused, warning
+
+MOST_MODELS = 20
+
+_MODELS = """
+SELECT coalesce(j.model, b.model) AS wanted, count(*) AS jobs
+FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
+WHERE j.status = 'queued' AND b.state = 'ready'
+GROUP BY wanted
+ORDER BY jobs DESC, wanted
+LIMIT ?
+"""
+
+
+def queued_models(site: Site) -> Iterator[Finding]:
+    """Say of each model that queued jobs name whether it is here."""
+    wanted: list[tuple[str | None, int]] = []
+    try:
+        if site.db.exists():
+            with closing(open_reader(site.db)) as db:
+                wanted = db.execute(_MODELS, (MOST_MODELS,)).fetchall()
+    except (StoreUnusable, sqlite3.DatabaseError):
+        # the check of the database tells
+        return
+    if not wanted:
+        yield ok("queue", "no job is queued")
+    for name, jobs in wanted:
+        model = name or site.model
+        if model is not None:
+            yield _judge(model, f"{count(jobs, 'queued job')} of {model}")
+        else:
+            cure = "name one: `mh-batch work --model MODEL`"
+            yield warning("queue", f"{count(jobs, 'queued job')} with no model", cure)
+
+
+def _judge(model: str, jobs: str) -> Finding:
+    try:
+        if find_here(model) is not None:
+            return ok("queue", jobs)
+    except ModelNotLoaded as error:
+        found = refused("queue", error, "name another model")
+        return failure("queue", f"{jobs}: {found.text}", found.cure or "")
+    cure = "`mh-batch work` downloads it; do that while you are at the machine"
+    return warning("queue", f"{jobs}, which is not on this machine", cure)
