@@ -7,11 +7,11 @@ from store_samples import attempt, claim, finish_next, generation, line, lines, 
 
 from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.generation import FinishReason
-from mh_batch.jobs.record import Attempt, JobEnd, JobLine, Place, Turn, Verdict
+from mh_batch.jobs.record import Attempt, Crash, JobEnd, JobLine, Place, Turn, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.past import past
-from mh_batch.store.progress import WINDOW, Reason, latest, reasons
+from mh_batch.store.progress import WINDOW, Reason, deaths, latest, reasons
 from mh_batch.store.submit import landed_lines
 
 FAILED = JobEnd(Status.FAILED, "prompt_too_long", "too long")
@@ -134,3 +134,11 @@ def test_the_lines_of_a_batch_come_back_in_order(db: Database) -> None:
     given = [line(3, "c", "m"), line(7, "a")]
     batch = submit(db, given)
     assert list(landed_lines(db, batch)) == given
+
+
+def test_deaths_of_the_model_are_counted_by_run(db: Database) -> None:
+    submit(db, lines(1))
+    run = start(db)
+    job = claim(db, run)
+    queue.record_crash(db, job.id, run, Crash(Place(), "decode", 9, None, ""))
+    assert (deaths(db, run), deaths(db, run + 1)) == (1, 0)

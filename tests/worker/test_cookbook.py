@@ -142,6 +142,9 @@ def test_a_person_can_run_a_recipe_by_name(night: Path) -> None:
     for name, entry in recipes().items():
         assert name in listed
         assert entry.about in listed
+    as_json = mh_batch(night, "query", "--list", "--json").stdout.splitlines()
+    assert [json.loads(row)["recipe"] for row in as_json] == list(recipes())
+    assert mh_batch(night, "query", "--list", "--csv").stdout.startswith("recipe,question")
     out = mh_batch(night, "query", "--recipe", "tool_calls", "--json").stdout
     assert json.loads(out)["custom_id"] == "tool"
     assert "did you mean slowest?" in mh_batch(night, "query", "--recipe", "slow", code=2).stderr
