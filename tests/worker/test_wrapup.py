@@ -50,7 +50,7 @@ def test_what_went_wrong_is_counted_and_can_be_looked_at() -> None:
     assert said(night)[:1] + said(night)[2:] == [
         "queue empty: 1,200 done, 1 incomplete, 2 failed",
         "  2 jobs failed: prompt_too_long (the first is q-31)",
-        "  1 job incomplete: length (the first is q-\ufffd12)",
+        "  1 job incomplete: length (the first is q-\\x1b12)",
         "what became of one: `mh-batch show 31 --db other.db --attempts`",
         "all of them: `mh-batch results 7 --db other.db --status failed,incomplete`",
         "the answers: `mh-batch results 7 --db other.db -o FILE`",
