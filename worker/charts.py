@@ -14,19 +14,25 @@ MOST_TICKS = 7
 MOST_TIMES = 5
 _MEMORY = {
     "process": "process_memory_bytes",
-    "model, peak": "peak_memory_bytes",
     "model, active": "active_memory_bytes",
     "model, cache": "cache_memory_bytes",
+    "model, peak": "peak_memory_bytes",
 }
+# it often lies on another curve: dashed and drawn last, both are seen
+_DASHED = "model, peak"
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """One line; `None` in `y` breaks it. `low` and `high` are a band around it, or empty."""
+    """One line; `None` in `y` breaks it. `low` and `high` are a band around it, or empty.
+
+    One that is `dashed` lets another below it be seen.
+    """
 
     label: str
     y: tuple[float | None, ...]
     low: tuple[float | None, ...] = ()
     high: tuple[float | None, ...] = ()
+    dashed: bool = False
 
 
 class Lines(msgspec.Struct, frozen=True):
@@ -167,7 +173,11 @@ def _memory(report: TimingReport) -> Lines:
     most = max((max(getattr(b, n) for n in _MEMORY.values()) for b in report.by_time), default=0)
     unit, name = (GIB, "GiB") if most >= GIB else (MIB, "MiB")
     curves = tuple(
-        Curve(label, tuple(getattr(s.bin, column) / unit if s.bin else None for s in stretches))
+        Curve(
+            label,
+            tuple(getattr(s.bin, column) / unit if s.bin else None for s in stretches),
+            dashed=label == _DASHED,
+        )
         for label, column in _MEMORY.items()
     )
     return Lines(

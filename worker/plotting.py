@@ -79,6 +79,7 @@ def _lines(axis: Any, chart: Lines) -> None:
             marker=marker,
             markersize=3.5,
             linewidth=1.8,
+            linestyle="--" if curve.dashed else "-",
         )
         if curve.low:
             low, high = ([nan if v is None else v for v in b] for b in (curve.low, curve.high))

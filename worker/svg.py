@@ -62,7 +62,8 @@ def _lines(chart: Lines) -> list[str]:
                 )
             ]
         runs = _runs(chart.x, curve.y, x, y)
-        parts += [_shape("polyline", f"line c{number}", run) for run in runs]
+        dashes = ' stroke-dasharray="6 4"' if curve.dashed else ""
+        parts += [_shape("polyline", f"line c{number}", run, dashes) for run in runs]
         if len(chart.x) <= MARKERS_UP_TO:
             parts += [
                 f'<circle class="dot c{number}" cx="{a}" cy="{b}" r="2.6"/>'
@@ -144,8 +145,9 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
 
 
-def _shape(element: str, kind: str, points: Sequence[tuple[float, float]]) -> str:
-    return f'<{element} class="{kind}" points="{" ".join(f"{a},{b}" for a, b in points)}"/>'
+def _shape(element: str, kind: str, points: Sequence[tuple[float, float]], more: str = "") -> str:
+    places = " ".join(f"{a},{b}" for a, b in points)
+    return f'<{element} class="{kind}" points="{places}"{more}/>'
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

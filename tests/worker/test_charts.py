@@ -69,6 +69,9 @@ def test_memory_is_in_the_unit_that_suits_it() -> None:
     assert isinstance(small, Lines)
     assert (large.y_label, large.curves[0].y) == ("GiB", (3.0,))
     assert (small.y_label, small.curves[0].y) == ("MiB", (5.0,))
+    # what lies on another curve lets it be seen
+    assert [curve.dashed for curve in large.curves] == [False, False, False, True]
+    assert svg(large).count("stroke-dasharray") == 1
 
 
 def test_bars_show_what_came_of_each_refusal() -> None:
