@@ -2,19 +2,9 @@
 
 from typing import Any
 
+from weather import WEATHER
+
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo")
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
-    },
-}
 
 
 def conversations(count: int) -> list[dict[str, Any]]:

@@ -5,21 +5,10 @@ from pathlib import Path
 
 import pytest
 from command_line import mh_batch, rows, write_lines
+from weather import WEATHER
 
 from mh_batch.worker.policy import CHANGES, RetryReason
 
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
-    },
-}
 PARIS = {"prompt": "What is the weather in Paris?", "tools": [WEATHER]}
 CONVERSATIONS: list[dict[str, object]] = [
     {

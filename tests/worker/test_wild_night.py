@@ -6,22 +6,11 @@ from pathlib import Path
 
 import pytest
 from command_line import mh_batch, rows, write_lines
+from weather import WEATHER
 
 pytestmark = pytest.mark.slow
 
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo")
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "The weather in a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
-    },
-}
 TURNS = 200
 CONTEXT = 1024
 
