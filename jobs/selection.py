@@ -30,8 +30,8 @@ class Selection(msgspec.Struct, frozen=True):
     ) -> "Selection":
         """Return what the options say; raises `InputError` naming the values there are."""
         return cls(
-            _names("--status", statuses, Status, FINISHED),
-            _names("--finish-reason", finish_reasons, FinishReason, frozenset(FinishReason)),
+            names_in("--status", statuses, Status, FINISHED),
+            names_in("--finish-reason", finish_reasons, FinishReason, frozenset(FinishReason)),
             tuple(_pair(text) for text in where),
         )
 
@@ -57,10 +57,13 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def _names(
+def names_in(
     option: str, text: str | None, kind: type[Named], known: frozenset[Named]
 ) -> frozenset[Named] | None:
-    """Return the values in `done,failed`, or `None` without a text."""
+    """Return the values in `done,failed`, or `None` without a text.
+
+    Raises `InputError` for one that is not `known`, by the name of its command line `option`.
+    """
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]

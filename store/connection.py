@@ -72,6 +72,20 @@ def open_store(path: Path) -> Database:
         return _writer(real)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Database]:
+    """Open a database that is there already for changes to it, and close it after the block.
+
+    Raises `StoreUnusable` if there is none, and what `open_store` raises.
+    """
+    require_store(path)
+    store = open_store(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def open_reader(path: Path) -> Database:
     """Open the database at `path` for reading only, whether or not a worker is writing.
 

@@ -490,12 +490,13 @@ def explore(
 @app.command()
 def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
     """Read the stored tokens of a batch again with today's parser; no model is needed."""
+    from mh_batch.store.connection import writing
     from mh_batch.store.reports import find_batch, latest_batch
 
     from .reparse import reparse as read_again
     from .reparse import told
 
-    with _writer(db) as store:
+    with writing(db) as store:
         chosen = find_batch(store, batch) if batch else latest_batch(store)
         name = visible(chosen.name)
         typer.echo(f"batch {chosen.id} ({name}): {told(read_again(store, chosen.id))}")
@@ -703,19 +704,6 @@ def _reader(db: Path) -> "Iterator[Database]":
         yield reader
     finally:
         reader.close()
-
-
-@contextmanager
-def _writer(db: Path) -> "Iterator[Database]":
-    """Open a database that is there already for changes to it."""
-    from mh_batch.store.connection import open_store, require_store
-
-    require_store(db)
-    store = open_store(db)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _say(text: str) -> None:
