@@ -56,7 +56,8 @@ class Generator:
         self._context_tokens = loaded.info.context_tokens
         self._process = psutil.Process()
         self._options = options or EngineOptions()
-        self._prefixes = PrefixCache(self._options.prefix_cache_bytes)
+        machine_bytes = psutil.virtual_memory().total
+        self._prefixes = PrefixCache(memory.prefix_cache_bytes(self._options, machine_bytes))
         self._prepared: Prepared | None = None
         memory.wire(self._options)
 

@@ -4,10 +4,24 @@ import mlx.core as mx
 
 from mh_batch.jobs.settings import EngineOptions
 
+LEAST_PREFIX_CACHE = 256 << 20
+"""Bytes for the states of prompt beginnings on a machine with little memory."""
+
 
 def past_high_water(cached_bytes: int, options: EngineOptions) -> bool:
     """Whether MLX holds more freed memory than it may from job to job."""
     return cached_bytes > options.cache_high_water_bytes
+
+
+def prefix_cache_bytes(options: EngineOptions, machine_bytes: int) -> int:
+    """Return how much the states of prompt beginnings may take on a machine of that memory.
+
+    One of gpt-oss-20b behind 10,000 tokens has 250 MB: what suits the smallest Mac would leave a
+    larger one to read its long conversations anew at every turn.
+    """
+    if options.prefix_cache_bytes is not None:
+        return options.prefix_cache_bytes
+    return max(LEAST_PREFIX_CACHE, machine_bytes // 64)
 
 
 def wired_limit(options: EngineOptions, *, metal: bool) -> int | None:

@@ -48,14 +48,21 @@ class PrefixCache:
         return self._nbytes
 
     def deepest(self, cuts: Sequence[Cut]) -> tuple[int, list[Any]] | None:
-        """Return the index of the last cut whose state is here, and a copy of it; else `None`."""
-        for index in reversed(range(len(cuts))):
-            cut = cuts[index]
-            snapshot = self._snapshots.get(cut.digest)
-            if snapshot is not None and snapshot.ids == cut.ids:
-                self._snapshots.move_to_end(cut.digest)
-                return index, copy.deepcopy(snapshot.caches)
-        return None
+        """Return the index of the last cut whose state is here, and a copy of it; else `None`.
+
+        A prompt uses all of its beginnings, the shorter ones last: the instructions that jobs share
+        outlive the turns of one conversation, which build on each other and never name them again.
+        """
+        here = [index for index, cut in enumerate(cuts) if self._holds(cut)]
+        for index in reversed(here):
+            self._snapshots.move_to_end(cuts[index].digest)
+        if not here:
+            return None
+        return here[-1], copy.deepcopy(self._snapshots[cuts[here[-1]].digest].caches)
+
+    def _holds(self, cut: Cut) -> bool:
+        snapshot = self._snapshots.get(cut.digest)
+        return snapshot is not None and snapshot.ids == cut.ids
 
     def plan(self, cuts: Sequence[Cut], prefix_end: int) -> frozenset[bytes]:
         """Return the digests of the cuts to put in, and remember that the prompt came by."""

@@ -188,7 +188,7 @@ def work(
         typer.Option(
             "--prefix-cache-bytes",
             min=0,
-            help="Memory for beginnings that prompts share; 0 keeps none.",
+            help="Memory for beginnings that prompts share, else a 64th of all; 0 keeps none.",
         ),
     ] = None,
     artifacts: Artifacts = None,

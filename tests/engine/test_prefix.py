@@ -216,6 +216,19 @@ def test_the_bytes_stay_within_the_limit_and_the_oldest_go_first(model: Any) -> 
     assert (len(prefixes), prefixes.nbytes) == (0, 0)
 
 
+def test_instructions_outlive_the_turns_of_a_long_conversation(model: Any) -> None:
+    instructions, talk = ids(20, 1), ids(600, 2)
+    turns = [instructions + talk[: STEP * turn + 10] for turn in range(1, 9)]
+    last = PrefixCache(1 << 30)
+    read(model, turns[-1], last, end=20)
+    # room for what one prompt of the conversation keeps, not for two
+    prefixes = PrefixCache(last.nbytes * 3 // 2)
+    for turn in turns:
+        read(model, turn, prefixes, end=20)
+    assert read(model, turns[-1], prefixes, end=20)[1] >= 20 + 8 * STEP
+    assert read(model, instructions + ids(30, 3), prefixes, end=20)[1] == 20
+
+
 def test_what_exceeds_the_limit_alone_is_not_kept(model: Any) -> None:
     prefixes = PrefixCache(1000)
     for _ in range(3):
