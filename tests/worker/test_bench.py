@@ -1,5 +1,6 @@
 """The bench: its pure parts as values, and one small run of the real thing on the demo model."""
 
+import copy
 import importlib.util
 import io
 import json
@@ -18,7 +19,8 @@ from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import InputError, PromptTooLong, SettingsError
 from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import EngineOptions, Sampling
-from mh_batch.worker.bench import prefix, table
+from mh_batch.worker.bench import bench as bench_parts
+from mh_batch.worker.bench import prefix, random_model, reference, table
 from mh_batch.worker.bench import run as bench_run
 from mh_batch.worker.bench import settings as bench_settings
 from mh_batch.worker.bench.bench import Bench, Found
@@ -38,9 +40,18 @@ from mh_batch.worker.bench.report import (
     read_report,
     write_report,
 )
-from mh_batch.worker.bench.rounds import Sample, figure, interleave, not_measured, ratio
+from mh_batch.worker.bench.rounds import (
+    Sample,
+    Samples,
+    Variants,
+    figure,
+    interleave,
+    not_measured,
+    ratio,
+)
 from mh_batch.worker.bench.run import SCENARIOS, Request, chosen, measure
 from mh_batch.worker.bench.settings import make_request
+from mh_batch.worker.bench.subject import Subject
 from mh_batch.worker.bench.usage import Meter, Probes, probes, usage
 from mh_batch.worker.bench.workload import (
     COUNTING,
@@ -402,6 +413,52 @@ def test_each_mode_of_loop_detection_is_a_ratio_of_off(complete: Bench) -> None:
     assert found["mlx-lm, penalty, at 100"].ratios == {"of none": 1.0}
 
 
+def test_all_positions_are_measured_in_the_same_rounds(
+    complete: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds: list[list[str]] = []
+
+    def noted(variants: Variants, count: int, *, warm: bool) -> Samples:
+        rounds.append(list(variants))
+        return interleave(variants, count, warm=warm)
+
+    monkeypatch.setattr(bench_parts, "interleave", noted)
+    found_by(complete, "position")
+    assert len(rounds) == 1
+    assert {f"{name}, at {m}x32" for name in ("window 32", "no window") for m in (1, 2, 4)} <= set(
+        rounds[0]
+    )
+
+
+def test_each_way_to_keep_artifacts_is_a_ratio_of_none() -> None:
+    found, _ = found_by(Bench("demo", QUICK, 1), "artifacts")
+    assert list(found) == [f"2 short jobs, {keep}" for keep in ("off", "retries", "all")]
+    assert [set(figure.ratios) for figure in found.values()] == [set(), {"of off"}, {"of off"}]
+    assert all(figure.value is not None and figure.value > 0 for figure in found.values())
+
+
+def test_a_larger_model_stands_beside_the_same_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    # as large as in the bench it would take the test a minute
+    monkeypatch.setattr(random_model, "HIDDEN", 64)
+    monkeypatch.setattr(random_model, "LAYERS", 2)
+    found, _ = found_by(Bench("none", QUICK, 1), "larger")
+    assert list(found)[::3] == ["greedy", "temperature 1"]
+    assert set(found["greedy"].ratios) == {"of bare loop", "of mlx-lm"}
+
+
+def test_a_reference_goes_on_from_what_was_read_as_if_it_had_read_it() -> None:
+    subject = Subject("demo")
+    prompt = prompt_of(150, subject.length)
+    tokens = subject.tokens(prompt)
+    penalised = Sampling(max_tokens=12, temperature=0.0, repetition_penalty=1.5)
+    for loop in (reference.bare, reference.mlx_lm):
+        whole = list(loop(subject.model, reference.unread(subject.model, tokens), penalised))
+        for _ in range(2):
+            start = subject.start(prompt)
+            fresh = start._replace(caches=copy.deepcopy(start.caches))
+            assert list(loop(subject.model, fresh, penalised)) == whole
+
+
 def test_reuse_is_a_ratio_of_none_and_of_the_script(complete: Bench) -> None:
     found, _ = found_by(complete, "prefix")
     ratios = [f.ratios for f in found.values()]
@@ -477,8 +534,13 @@ def test_scenarios_run_in_their_own_order_and_a_wrong_name_has_a_hint() -> None:
     assert chosen(["prefix,decode", "drain"]) == ["drain", "decode", "prefix"]
     with pytest.raises(InputError, match=r"--only decod: .* did you mean decode\?"):
         chosen(["decod"])
-    with pytest.raises(InputError, match="there are: drain, submit"):
+    with pytest.raises(InputError, match="there are: drain, artifacts, submit"):
         chosen(["xyz"])
+
+
+def test_a_model_of_the_users_own_has_no_other_beside_it_unless_that_is_named() -> None:
+    assert chosen([], "/models/gpt-oss-20b") == [name for name in SCENARIOS if name != "larger"]
+    assert chosen(["larger"], "/models/gpt-oss-20b") == ["larger"]
 
 
 def bench(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,10 @@
 """What a scenario works with: the model, the references, the sizes and the rounds."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mh_batch.jobs.generation import Prompt
@@ -18,6 +21,7 @@ Found = Iterator[Figure | Series]
 
 BARE = "bare loop"
 MLX_LM = "mlx-lm"
+RANDOM = "random"
 
 
 class Bench:
@@ -48,5 +52,18 @@ class Bench:
         from . import reference
 
         loop = {BARE: reference.bare, MLX_LM: reference.mlx_lm}[name]
-        tokens, model = self.subject.tokens(prompt), self.subject.model
-        return lambda: reference.decode_speed(loop, model, tokens, Sampling(**sampling))
+        model, start = self.subject.model, self.subject.start(prompt)
+        return lambda: reference.decode_speed(loop, model, start, Sampling(**sampling))
+
+
+@contextmanager
+def model_folder(name: str) -> Iterator[str]:
+    """Give the name to load a model by: `random` becomes a folder that goes again."""
+    if name != RANDOM:
+        yield name
+        return
+    from .random_model import write_random_model
+
+    with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
+        write_random_model(Path(folder))
+        yield folder

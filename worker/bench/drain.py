@@ -1,20 +1,25 @@
-"""The worker as it is: a real drain of short jobs, and how much of it was not the model."""
+"""The worker as it is: real drains of short jobs, and how much of them was not the model."""
 
 import io
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mh_batch.jobs.settings import Settings, apply
 
 from .bench import Bench, Found
 from .report import Figure
+from .rounds import Sample, Variants, figure
 from .settings import SEED
 from .workload import short_jobs
+
+if TYPE_CHECKING:
+    from mh_batch.worker.artifacts import Keep
 
 ATTEMPTS = """
 select a.started_at, a.finished_at, m.render_seconds, m.first_token_seconds, m.decode_seconds,
@@ -22,6 +27,8 @@ select a.started_at, a.finished_at, m.render_seconds, m.first_token_seconds, m.d
 from attempts a join timings m on m.attempt_id = a.id
 order by a.id
 """
+
+KEPT: tuple["Keep", ...] = ("off", "retries", "all")
 
 
 class AttemptTimes(NamedTuple):
@@ -53,9 +60,23 @@ class Gaps(NamedTuple):
 def drain(bench: Bench) -> Found:
     """Run short jobs through `work` in a folder of its own."""
     jobs = bench.sizes.drain_jobs
-    with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
-        attempts = run_jobs(Path(folder), bench.model, jobs)
-    yield from figures(attempts, f"{jobs} short jobs")
+    yield from figures(run_jobs(bench.model, jobs), f"{jobs} short jobs")
+
+
+def artifacts(bench: Bench) -> Found:
+    """Measure what the files of every attempt cost a drain."""
+    jobs = bench.sizes.artifact_jobs
+    variants: Variants = {keep: partial(_pace, bench.model, jobs, keep) for keep in KEPT}
+    samples = bench.interleave(variants, warm=False)
+    for keep in KEPT:
+        over = {} if keep == "off" else {"of off": "off"}
+        yield figure(("artifacts", f"{jobs} short jobs, {keep}"), "jobs/s", samples, keep, over)
+
+
+def _pace(model: str, jobs: int, keep: "Keep") -> Sample:
+    """Return the jobs a second of a drain, from the start of its first to the end of its last."""
+    attempts = run_jobs(model, jobs, keep)
+    return Sample(len(attempts) / (attempts[-1].finished - attempts[0].started))
 
 
 def figures(attempts: Sequence[AttemptTimes], case: str) -> Iterator[Figure]:
@@ -94,8 +115,13 @@ def gaps(attempts: Sequence[AttemptTimes]) -> Gaps | None:
     )
 
 
-def run_jobs(folder: Path, model: str, jobs: int) -> list[AttemptTimes]:
-    """Submit and drain short jobs in `folder`; return the times of their attempts."""
+def run_jobs(model: str, jobs: int, keep: "Keep" = "all") -> list[AttemptTimes]:
+    """Submit and drain short jobs, an attempt each; return the times of those."""
+    with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
+        return _run_jobs(Path(folder), model, jobs, keep)
+
+
+def _run_jobs(folder: Path, model: str, jobs: int, keep: "Keep") -> list[AttemptTimes]:
     import anyio
 
     from mh_batch.jobs.record import NewBatch
@@ -112,7 +138,8 @@ def run_jobs(folder: Path, model: str, jobs: int) -> list[AttemptTimes]:
         submit_stream(store, lines, NewBatch("bench", "bench", settings, model, 0))
     finally:
         store.close()
-    anyio.run(work, Work(db=db, model=model, logs=folder / "logs"), PlainDisplay(io.StringIO()))
+    task = Work(db=db, model=model, logs=folder / "logs", artifacts=keep)
+    anyio.run(work, task, PlainDisplay(io.StringIO()))
     reader = open_reader(db)
     try:
         rows = reader.execute(ATTEMPTS).fetchall()

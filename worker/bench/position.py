@@ -9,7 +9,7 @@ from mh_batch.jobs.generation import Prompt
 
 from .bench import MLX_LM, Bench, Found
 from .report import Figure, Series
-from .rounds import Sample, Samples, figure, not_measured
+from .rounds import Sample, figure, not_measured
 from .settings import UNWATCHED
 from .workload import COUNTING
 
@@ -20,37 +20,38 @@ MEBI = 1 << 20
 def position(bench: Bench) -> Found:
     """Measure decode speed at multiples of the window; a prompt stands for what came before."""
     sizes = bench.sizes
-    names = {"window": f"window {sizes.window}", "plain": PLAIN, "mlx-lm": f"{MLX_LM}, {PLAIN}"}
-    columns: dict[str, Samples] = {name: {} for name in names.values()}
+    places: dict[str, list[str]] = {}
+    variants: dict[str, Callable[[], Sample]] = {}
     for multiple in sizes.multiples:
         prompt = bench.prompt_of(sizes.window * multiple - sizes.near)
-        variants = _variants(bench, prompt)
-        samples = bench.interleave({names[key]: variants[key] for key in names})
-        for name, column in columns.items():
-            column[str(multiple)] = samples[name]
-    first = str(sizes.multiples[0])
-    for name, column in columns.items():
-        for place in column:
-            case = f"{name}, at {place}x{sizes.window}"
-            over = {} if place == first else {f"of {first}x": first}
-            yield figure(("position", case), "tok/s", column, place, over)
+        for name, variant in _variants(bench, prompt).items():
+            place = f"{name}, at {multiple}x{sizes.window}"
+            places.setdefault(name, []).append(place)
+            variants[place] = variant
+    # all in one, so that the ratio of the last to the first is one of neighbours in time
+    samples = bench.interleave(variants)
+    for name, cases in places.items():
+        for case in cases:
+            over = {} if case == cases[0] else {f"of {sizes.multiples[0]}x": cases[0]}
+            yield figure(("position", case), "tok/s", samples, case, over)
         yield Series(
             "position",
             name,
             "position",
             "tok/s",
             x=tuple(float(multiple * sizes.window) for multiple in sizes.multiples),
-            y=tuple(median(s.value for s in samples) for samples in column.values()),
+            y=tuple(median(s.value for s in samples[case]) for case in cases),
         )
 
 
 def _variants(bench: Bench, prompt: Prompt) -> dict[str, Callable[[], Sample]]:
     values = {"max_tokens": bench.sizes.near, "temperature": 1.0}
     speed = partial(bench.subject.decode_speed, prompt)
+    window = bench.sizes.window
     return {
-        "window": partial(speed, {**UNWATCHED, **values, "max_kv_size": bench.sizes.window}),
-        "plain": partial(speed, {**UNWATCHED, **values}),
-        "mlx-lm": bench.reference(MLX_LM, prompt, **values),
+        f"window {window}": partial(speed, {**UNWATCHED, **values, "max_kv_size": window}),
+        PLAIN: partial(speed, {**UNWATCHED, **values}),
+        f"{MLX_LM}, {PLAIN}": bench.reference(MLX_LM, prompt, **values),
     }
 
 

@@ -5,15 +5,14 @@ from functools import partial
 from typing import Any
 
 from mh_batch.jobs.generation import Prompt
-from mh_batch.jobs.settings import EngineOptions, Sampling
+from mh_batch.jobs.settings import Sampling
 
 from .bench import Bench, Found
 from .rounds import Sample, figure
+from .settings import NOT_SHARED, SHARED
 from .workload import sharing
 
 REUSE, NO_REUSE, SCRIPT = "reuse", "no reuse", "mlx-lm script"
-SHARED = EngineOptions(prefix_cache_bytes=1 << 30)
-NOT_SHARED = EngineOptions(prefix_cache_bytes=0)
 
 
 def prefix(bench: Bench) -> Found:
@@ -39,9 +38,10 @@ def _script(bench: Bench, prompts: list[Prompt], sampling: Sampling) -> Sample:
     """Return the seconds a script takes that calls mlx-lm for one prompt after the other."""
     from . import reference
 
+    model = bench.subject.model
     start = time.perf_counter()
     for prompt in prompts:
-        tokens = bench.subject.tokens(prompt)
-        for _ in reference.mlx_lm(bench.subject.model, tokens, sampling):
+        begin = reference.unread(model, bench.subject.tokens(prompt))
+        for _ in reference.mlx_lm(model, begin, sampling):
             pass
     return Sample(time.perf_counter() - start)

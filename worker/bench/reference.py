@@ -4,6 +4,7 @@ mlx-lm's is `generate_step`, which `stream_generate` wraps with a detokenizer: a
 one that needs no tokenizer file (the demo model has none).
 """
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -24,7 +25,16 @@ CHUNK = 2048  # mlx-lm's prefill_step_size
 # mlx's stubs leave it untyped
 queue: Callable[..., None] = mx.async_eval
 
-Loop = Callable[[Any, Sequence[int], Sampling], Iterator[int]]
+
+class Start(NamedTuple):
+    """Where a loop begins: caches that hold all of `prompt` but its last `unread` tokens."""
+
+    caches: list[Any]
+    prompt: Any
+    unread: int
+
+
+Loop = Callable[[Any, Start, Sampling], Iterator[int]]
 
 
 class Timed(NamedTuple):
@@ -34,15 +44,24 @@ class Timed(NamedTuple):
     first_seconds: float
 
 
-def bare(model: Any, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+def unread(model: Any, prompt: Sequence[int]) -> Start:
+    """Return a start at the prompt's first token."""
+    return Start(make_prompt_cache(model), mx.array(list(prompt), dtype=mx.uint32), len(prompt))
+
+
+def read(model: Any, prompt: Sequence[int]) -> Start:
+    """Return a start at the prompt's last token, to be used as often as wanted."""
+    start = unread(model, prompt)
+    _read(model, start)
+    return start._replace(unread=1)
+
+
+def bare(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
     """Yield tokens of the shortest pipelined loop there is: call, sample, queue, read."""
-    cache = make_prompt_cache(model)
-    ids = mx.array(list(prompt), dtype=mx.uint32)
+    cache = start.caches
     sample = _sampler(sampling)
-    for start in range(0, len(prompt) - 1, CHUNK):
-        model(ids[start : min(start + CHUNK, len(prompt) - 1)][None], cache=cache)
-        mx.eval([entry.state for entry in cache])
-    token = sample(model(ids[-1:][None], cache=cache)[:, -1])
+    _read(model, start)
+    token = sample(model(start.prompt[-1:][None], cache=cache)[:, -1])
     queue(token)
     for _ in range(sampling.max_tokens):
         following = sample(model(token[None], cache=cache)[:, -1])
@@ -51,18 +70,21 @@ def bare(model: Any, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]
         token = following
 
 
-def mlx_lm(model: Any, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+def mlx_lm(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
     """Yield tokens of mlx-lm's loop, its penalty over `repetition_window` if one is set."""
+    before = start.prompt[: start.prompt.size - start.unread]
     penalty = sampling.repetition_penalty
+    processors = make_logits_processors(
+        repetition_penalty=None if penalty == 1 else penalty,
+        repetition_context_size=sampling.repetition_window,
+    )
     steps = generate_step(
-        mx.array(list(prompt), dtype=mx.uint32),
+        start.prompt[before.size :],
         model,
         max_tokens=sampling.max_tokens,
         sampler=_mlx_lm_sampler(sampling),
-        logits_processors=make_logits_processors(
-            repetition_penalty=None if penalty == 1 else penalty,
-            repetition_context_size=sampling.repetition_window,
-        ),
+        logits_processors=[_behind(before, each) for each in processors],
+        prompt_cache=start.caches,
     )
     # a suspended step keeps its stream the default
     with closing(steps):
@@ -70,11 +92,22 @@ def mlx_lm(model: Any, prompt: Sequence[int], sampling: Sampling) -> Iterator[in
             yield token
 
 
-def timed(loop: Loop, model: Any, prompt: Sequence[int], sampling: Sampling) -> Timed:
+def _behind(before: Any, processor: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return a processor that sees the tokens `before` too, which the loop never read.
+
+    mlx-lm joins all tokens so far at every step; here most of that is done once more outside, and
+    its own part is next to nothing, so a step costs what it costs behind the whole prompt.
+    """
+    if not before.size:
+        return processor
+    return lambda tokens, logits: processor(mx.concatenate([before, tokens]), logits)
+
+
+def timed(loop: Loop, model: Any, start: Start, sampling: Sampling) -> Timed:
     """Run a loop over `sampling.max_tokens` tokens and return its times."""
     mx.random.seed(SEED)
-    start = first = time.perf_counter()
-    tokens = loop(model, prompt, sampling)
+    begin = first = time.perf_counter()
+    tokens = loop(model, start, sampling)
     count = 0
     for _ in tokens:
         count += 1
@@ -83,18 +116,28 @@ def timed(loop: Loop, model: Any, prompt: Sequence[int], sampling: Sampling) -> 
     end = time.perf_counter()
     # the step queued ahead is not to run into the next measurement
     mx.synchronize()
-    return Timed((count - 1) / (end - first) if count > 1 else 0.0, first - start)
+    return Timed((count - 1) / (end - first) if count > 1 else 0.0, first - begin)
 
 
-def decode_speed(loop: Loop, model: Any, prompt: Sequence[int], sampling: Sampling) -> Sample:
-    """Return the tokens a second after the first token."""
-    return Sample(timed(loop, model, prompt, sampling).speed)
+def decode_speed(loop: Loop, model: Any, start: Start, sampling: Sampling) -> Sample:
+    """Return the tokens a second after the first token; `start` may be used again."""
+    fresh = start._replace(caches=copy.deepcopy(start.caches))
+    return Sample(timed(loop, model, fresh, sampling).speed)
 
 
 def prefill_speed(loop: Loop, model: Any, prompt: Sequence[int]) -> Sample:
     """Return the prompt's tokens a second, up to the first token in hand."""
     greedy = Sampling(max_tokens=1, temperature=0.0)
-    return Sample(len(prompt) / timed(loop, model, prompt, greedy).first_seconds)
+    seconds = timed(loop, model, unread(model, prompt), greedy).first_seconds
+    return Sample(len(prompt) / seconds)
+
+
+def _read(model: Any, start: Start) -> None:
+    """Read all of the prompt but its last token, in mlx-lm's portions."""
+    last = start.prompt.size - 1
+    for begin in range(start.prompt.size - start.unread, last, CHUNK):
+        model(start.prompt[begin : min(begin + CHUNK, last)][None], cache=start.caches)
+        mx.eval([entry.state for entry in start.caches])
 
 
 def _sampler(sampling: Sampling) -> Callable[[Any], Any]:

@@ -1,21 +1,20 @@
 """One bench run: check the request, measure scenario by scenario, hand the report out."""
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
+from mh_batch.engine.folder import DEMO
 from mh_batch.jobs.errors import InputError, JobError
 from mh_batch.jobs.near import nearest
 from mh_batch.worker.plotting import require_matplotlib
 
 from . import compare, options, plot, position, prefix, queue, speed, submit, table
-from .bench import Bench, Found
-from .drain import drain
+from .bench import Bench, Found, model_folder
+from .drain import artifacts, drain
 from .note import note
 from .report import (
     Figure,
@@ -35,9 +34,11 @@ from .workload import FULL, QUICK, Sizes
 SCENARIOS: dict[str, Callable[[Bench], Found]] = {
     # first, while the model is in no other process
     "drain": drain,
+    "artifacts": artifacts,
     "submit": submit.submit,
     "queue": queue.queue,
     "decode": speed.decode,
+    "larger": speed.larger,
     "prefill": speed.prefill,
     "position": position.position,
     "memory": position.memory,
@@ -47,10 +48,12 @@ SCENARIOS: dict[str, Callable[[Bench], Found]] = {
 }
 """In the order in which they run."""
 
-WITHOUT_MODEL = frozenset({"drain", "submit", "queue"})
-"""They need no model in this process."""
+WITHOUT_MODEL = frozenset({"drain", "artifacts", "submit", "queue", "larger"})
+"""They need no model in this process, or bring one."""
 
-RANDOM = "random"
+BESIDE_DEMO = frozenset({"larger"})
+"""They measure no model of the user's: with one they run only if they are named."""
+
 PACKAGES = ("mh-batch", "mlx", "mlx-lm")
 
 
@@ -76,7 +79,7 @@ class Request(msgspec.Struct, frozen=True):
 
 def run(request: Request, say: Callable[[str], None], console: Console) -> Report:
     """Measure, print and write; raises `InputError` before the first measurement if it can."""
-    names = chosen(request.only)
+    names = chosen(request.only, request.model)
     former = _check(request.outputs)
     with model_folder(request.model) as model:
         report = measure(request, Bench(model, sizes(request), request.rounds), names, say)
@@ -88,10 +91,10 @@ def run(request: Request, say: Callable[[str], None], console: Console) -> Repor
     return report
 
 
-def chosen(only: Sequence[str]) -> list[str]:
-    """Return the scenarios to run, in their order; `only` may hold lists with commas.
+def chosen(only: Sequence[str], model: str = DEMO) -> list[str]:
+    """Return the scenarios to run on `model`, in their order; `only` may hold lists with commas.
 
-    Raises `InputError` for an unknown name.
+    If it is empty, all that are about this model. Raises `InputError` for an unknown name.
     """
     wanted = {name.strip() for names in only for name in names.split(",")}
     for name in sorted(wanted):
@@ -99,25 +102,14 @@ def chosen(only: Sequence[str]) -> list[str]:
             hint = nearest(name, SCENARIOS)
             cure = f"did you mean {hint}?" if hint else f"there are: {', '.join(SCENARIOS)}"
             raise InputError(f"--only {name}: no such scenario; {cure}")
-    return [name for name in SCENARIOS if not wanted or name in wanted]
+    if not wanted:
+        wanted = SCENARIOS.keys() - (BESIDE_DEMO if model != DEMO else set())
+    return [name for name in SCENARIOS if name in wanted]
 
 
 def sizes(request: Request) -> Sizes:
     """Return how much to do."""
     return QUICK if request.quick else FULL
-
-
-@contextmanager
-def model_folder(name: str) -> Iterator[str]:
-    """Give the name to load a model by: `random` becomes a folder that goes again."""
-    if name != RANDOM:
-        yield name
-        return
-    from .random_model import write_random_model
-
-    with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
-        write_random_model(Path(folder))
-        yield folder
 
 
 def measure(

@@ -6,12 +6,16 @@ from typing import Any
 import msgspec
 
 from mh_batch.jobs.generation import GenerationRequest, Prompt
-from mh_batch.jobs.settings import Settings, apply
+from mh_batch.jobs.settings import EngineOptions, Settings, apply
 
 SEED = 20250101
 
 UNWATCHED: Mapping[str, Any] = {"loop_detection": "off"}
 """Keeps a detector from ending text that is long on purpose, where the figure is not about it."""
+
+
+SHARED = EngineOptions(prefix_cache_bytes=1 << 30)
+NOT_SHARED = EngineOptions(prefix_cache_bytes=0)
 
 
 def make_request(prompt: Prompt, values: Mapping[str, Any]) -> GenerationRequest:

@@ -1,9 +1,10 @@
 """Decode and prefill speed of a default job, beside a bare loop and mlx-lm's."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from .bench import BARE, MLX_LM, Bench, Found
+from .bench import BARE, MLX_LM, RANDOM, Bench, Found, model_folder
 from .rounds import Variants, figure
 from .workload import COUNTING
 
@@ -16,21 +17,34 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "top_p 0.9": {"temperature": 1.0, "top_p": 0.9},
     "top_k 40": {"temperature": 1.0, "top_k": 40},
 }
+PLAIN = ("greedy", "temperature 1")
+"""Those that leave most of the time to the model."""
 
 
 def decode(bench: Bench) -> Found:
     """Measure decoding with everything a default job uses, for each way to sample."""
-    for case, sampling in SAMPLERS.items():
-        values = {"max_tokens": bench.sizes.decode, **sampling}
+    yield from _decode(bench, "decode", bench.sizes.decode, SAMPLERS)
+
+
+def larger(bench: Bench) -> Found:
+    """Measure the same on a larger gpt-oss with random weights: a step of the demo's is short."""
+    with model_folder(RANDOM) as folder:
+        other = Bench(folder, bench.sizes, bench.rounds)
+        yield from _decode(other, "larger", bench.sizes.larger, PLAIN)
+
+
+def _decode(bench: Bench, scenario: str, tokens: int, cases: Iterable[str]) -> Found:
+    for case in cases:
+        values = {"max_tokens": tokens, **SAMPLERS[case]}
         variants: Variants = {
             OURS: partial(bench.subject.decode_speed, COUNTING, values),
             BARE: bench.reference(BARE, COUNTING, **values),
             MLX_LM: bench.reference(MLX_LM, COUNTING, **values),
         }
         samples = bench.interleave(variants)
-        yield figure(("decode", case), UNIT, samples, OURS, {f"of {n}": n for n in (BARE, MLX_LM)})
+        yield figure((scenario, case), UNIT, samples, OURS, {f"of {n}": n for n in (BARE, MLX_LM)})
         for name in (BARE, MLX_LM):
-            yield figure(("decode", f"{case}, {name}"), UNIT, samples, name)
+            yield figure((scenario, f"{case}, {name}"), UNIT, samples, name)
 
 
 def prefill(bench: Bench) -> Found:

@@ -12,8 +12,9 @@ from mh_batch.engine.load import load
 from mh_batch.jobs.generation import Generation, Prompt
 from mh_batch.jobs.settings import EngineOptions
 
+from . import reference
 from .rounds import Sample
-from .settings import UNWATCHED, make_request
+from .settings import NOT_SHARED, SHARED, UNWATCHED, make_request
 
 
 class Endless:
@@ -39,7 +40,9 @@ class Subject:
         self.info = loaded.info
         self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
         # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
-        self._generator = self.generator(EngineOptions(prefix_cache_bytes=0))
+        self._generator = self.generator(NOT_SHARED)
+        self._reusing = self.generator(SHARED)
+        self._start: tuple[Prompt, reference.Start] | None = None
 
     def generator(self, options: EngineOptions) -> Generator:
         """Return a generator of its own with these options."""
@@ -48,6 +51,12 @@ class Subject:
     def tokens(self, prompt: Prompt) -> list[int]:
         """Return the prompt as the engine renders it."""
         return list(self._loaded.adapter.render(prompt))
+
+    def start(self, prompt: Prompt) -> reference.Start:
+        """Return where a reference's decode begins; read once for all that follow each other."""
+        if self._start is None or self._start[0] != prompt:
+            self._start = (prompt, reference.read(self.model, self.tokens(prompt)))
+        return self._start[1]
 
     def length(self, prompt: Prompt) -> int:
         """Return how many tokens the prompt has."""
@@ -70,8 +79,8 @@ class Subject:
         return done
 
     def decode_speed(self, prompt: Prompt, values: Mapping[str, Any]) -> Sample:
-        """Return the tokens a second after the first token."""
-        done = self.generate(prompt, values)
+        """Return the tokens a second after the first token; the prompt is read at first only."""
+        done = self.generate(prompt, values, generator=self._reusing)
         count, asked = len(done.tokens), values["max_tokens"]
         note = ""
         if count < asked:

@@ -33,11 +33,13 @@ class Sizes(msgspec.Struct, frozen=True):
     """How much each scenario does; tokens unless the name says otherwise.
 
     `multiples` are positions in windows. `near` is how many tokens are decoded to learn the speed
-    at a position, where a prompt stands for what would have been generated before. `submit_lines`
-    are the sizes of two files, `queued` those of two queues, `claims` how many are measured.
+    at a position, where a prompt stands for what would have been generated before, `larger` how
+    many on the larger model. `submit_lines` are the sizes of two files, `queued` those of two
+    queues, `claims` how many are measured.
     """
 
     decode: int
+    larger: int
     prompts: tuple[int, ...]
     window: int
     multiples: tuple[int, ...]
@@ -49,6 +51,7 @@ class Sizes(msgspec.Struct, frozen=True):
     shared: int
     sharing_decode: int
     drain_jobs: int
+    artifact_jobs: int
     detector: int
     submit_lines: tuple[int, int]
     queued: tuple[int, int]
@@ -57,10 +60,11 @@ class Sizes(msgspec.Struct, frozen=True):
 
 FULL = Sizes(
     decode=96,
+    larger=48,
     prompts=(512, 2048),
     window=256,
     multiples=(1, 2, 4, 8, 16),
-    near=32,
+    near=64,
     lengths=(500, 8000),
     memory_window=128,
     memory_jobs=20,
@@ -68,6 +72,7 @@ FULL = Sizes(
     shared=1000,
     sharing_decode=32,
     drain_jobs=100,
+    artifact_jobs=25,
     detector=100_000,
     submit_lines=(20_000, 100_000),
     queued=(1_000, 1_000_000),
@@ -75,6 +80,7 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     decode=4,
+    larger=4,
     prompts=(96,),
     window=32,
     multiples=(1, 2, 4),
@@ -86,6 +92,7 @@ QUICK = Sizes(
     shared=100,
     sharing_decode=4,
     drain_jobs=3,
+    artifact_jobs=2,
     detector=2000,
     submit_lines=(50, 200),
     queued=(20, 200),
