@@ -1,0 +1,103 @@
+"""Before the night: conversations into the queue, and whether all is ready."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mh_batch.worker.visible import visible
+
+from .options import (
+    DEFAULT_DB,
+    Again,
+    BatchModel,
+    Db,
+    Model,
+    Name,
+    Order,
+    OverrideModel,
+    Priority,
+    Profile,
+    Set,
+)
+from .shared import checked_order, leave, model_name, settings_of, submit_file, task_of
+
+if TYPE_CHECKING:
+    from mh_batch.jobs.record import NewBatch
+    from mh_batch.worker.submission import Rules
+
+
+def submit(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="JSON lines; - is stdin.")],
+    db: Db = DEFAULT_DB,
+    name: Name = None,
+    model: BatchModel = None,
+    override_model: OverrideModel = False,
+    priority: Priority = 0,
+    profile: Profile = None,
+    assignments: Set = None,
+    order: Order = "submission",
+    check: Annotated[
+        bool, typer.Option("--check", help="Queue nothing; tell what would not fit, and how long.")
+    ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
+    ] = False,
+    again: Again = False,
+) -> None:
+    """Queue the conversations of each FILE: all lines of it, or none."""
+    from mh_batch.jobs.record import NewBatch
+    from mh_batch.worker.submission import Rules, batch_name
+
+    rules = Rules(skip_bad, again)
+    settings = settings_of(profile, assignments)
+    all_fit = True
+    for source in files:
+        batch = NewBatch(
+            name=name or batch_name(source),
+            source=source,
+            settings=settings,
+            model=model_name(model),
+            priority=priority,
+            order=checked_order(order),
+            override_model=override_model,
+        )
+        if check:
+            all_fit = _check(db, batch, rules) and all_fit
+        else:
+            submit_file(db, batch, rules)
+    leave(0 if all_fit else 1)
+
+
+def _check(db: Path, batch: "NewBatch", rules: "Rules") -> bool:
+    """Print what the lines of a batch would be to the model; return whether all can be done."""
+    from msgspec.structs import replace
+
+    from mh_batch.worker.check import report_on
+    from mh_batch.worker.config import read_config
+
+    default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
+    report = report_on(replace(batch, model=batch.model or model_name(default)), db, rules)
+    for line in report.lines():
+        typer.echo(visible(line))
+    return report.all_fit
+
+
+def doctor(
+    db: Db = DEFAULT_DB,
+    model: Model = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check that all a night needs is here and sound; say what to do."""
+    from mh_batch.worker.doctor.examine import as_json, examine, exit_code, print_findings
+    from mh_batch.worker.doctor.finding import Site
+
+    task = task_of(db, model, None)
+    findings = list(examine(Site(task.db, task.logs, task.model)))
+    if json:
+        typer.echo(as_json(findings))
+    else:
+        print_findings(findings)
+    leave(exit_code(findings))

@@ -1,0 +1,160 @@
+"""What several commands do."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from mh_batch.jobs.errors import InputError
+from mh_batch.worker.visible import visible
+
+from .options import DEFAULT_DB
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from mh_batch.jobs.record import NewBatch
+    from mh_batch.jobs.record import Order as OrderName
+    from mh_batch.jobs.settings import Settings
+    from mh_batch.worker.artifacts import Keep
+    from mh_batch.worker.export import Export
+    from mh_batch.worker.submission import Rules
+    from mh_batch.worker.work import Outcome, Work
+
+
+def settings_of(profile: str | None, assignments: list[str] | None) -> "Settings":
+    """Return the effective settings of what is submitted."""
+    from mh_batch.worker.config import effective_settings, read_config
+
+    return effective_settings(read_config(Path.cwd()), profile, assignments or [])
+
+
+def model_name(name: str | None) -> str | None:
+    """Return a model's name as the queue has it, a folder by its whole path; `None` for none."""
+    from mh_batch.worker.config import named_model
+
+    return named_model(name)
+
+
+def checked_order(order: str) -> "OrderName":
+    """Return what `--order` says; raises `InputError` if there is no such order."""
+    known: dict[str, OrderName] = {"submission": "submission", "prefix": "prefix"}
+    if order not in known:
+        raise InputError(f"--order {order}: there are {', '.join(known)}")
+    return known[order]
+
+
+def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = False) -> int:
+    """Submit a file and say so; `go_on` takes the batch that it is already, if it is one."""
+    from mh_batch.jobs.errors import AlreadySubmitted
+    from mh_batch.store.connection import open_store
+    from mh_batch.worker.submission import batch_to_go_on_with, open_source, submit_stream
+    from mh_batch.worker.submit_progress import submit_progress
+    from mh_batch.worker.wording import count, printable
+
+    with open_source(batch.source) as stream:
+        store = open_store(db)
+        try:
+            with submit_progress(stream, batch.source) as progress:
+                landed = submit_stream(store, stream, batch, rules, progress)
+        except AlreadySubmitted as known:
+            if not go_on:
+                raise
+            batch_id = batch_to_go_on_with(store, known, batch)
+            say(f"{batch.source} is batch {batch_id} already: going on with it")
+            return batch_id
+        finally:
+            store.close()
+    say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
+    if landed.rejects is not None:
+        say(f"{count(landed.rejected, 'bad line')} left out: {landed.rejects}")
+    if landed.warning is not None:
+        say(landed.warning)
+    return landed.batch_id
+
+
+def _checked_artifacts(keep: str) -> "Keep":
+    known: dict[str, Keep] = {"all": "all", "retries": "retries", "off": "off"}
+    if keep not in known:
+        raise InputError(f"--artifacts {keep}: there are {', '.join(known)}")
+    return known[keep]
+
+
+def task_of(db: Path, model: str | None, artifacts: str | None) -> "Work":
+    """Return what a worker is to do; `None` takes what the configuration says."""
+    from mh_batch.worker.config import read_config
+    from mh_batch.worker.work import Work
+
+    config = read_config(Path.cwd())
+    return Work(
+        db=db,
+        model=model_name(model or config.model),
+        logs=db.resolve().parent / "logs",
+        engine=config.engine,
+        recycle_bytes=config.recycle_bytes,
+        artifacts=_checked_artifacts(artifacts or config.artifacts),
+        hang_seconds=config.hang_seconds,
+        max_crashes=config.max_crashes,
+    )
+
+
+def drain(task: "Work", *, allow_sleep: bool, results: bool) -> "Outcome":
+    """Drain the queue and say how it went."""
+    import anyio
+
+    from mh_batch.worker.awake import keep_awake
+    from mh_batch.worker.display import open_display
+    from mh_batch.worker.work import work as drain_queue
+    from mh_batch.worker.wrapup import night_of, wrap_up
+
+    if not allow_sleep and (note := keep_awake()):
+        say(note)
+    outcome = anyio.run(drain_queue, task, open_display(task.db))
+    with reading_from(task.db) as reader:
+        night = night_of(outcome, reader, _options(task.db))
+    for line in wrap_up(night, results=results):
+        say(line)
+    return outcome
+
+
+def _options(db: Path) -> str:
+    """Return what a command needs to find this database from here, with a space in front."""
+    import shlex
+
+    found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
+    return "" if str(db) == found else f" --db {shlex.quote(str(db))}"
+
+
+def write_out(db: Path, batch: str | None, export: "Export") -> None:
+    """Write a batch's results and say where they are; `None` is the latest batch."""
+    from mh_batch.worker.export import write_results
+
+    with reading_from(db) as reader:
+        for told in write_results(reader, batch, export):
+            say(told)
+
+
+@contextmanager
+def reading_from(db: Path) -> "Iterator[Database]":
+    """Open the database to read, and close it on the way out."""
+    from mh_batch.store.connection import open_reader
+
+    reader = open_reader(db)
+    try:
+        yield reader
+    finally:
+        reader.close()
+
+
+def say(text: str) -> None:
+    """Print a line beside the output; what it quotes cannot steer the terminal."""
+    typer.echo(visible(text), err=True)
+
+
+def leave(code: int) -> None:
+    """End the command with this exit code, unless it is 0."""
+    if code:
+        raise typer.Exit(code)
