@@ -27,7 +27,7 @@ from mh_batch.worker.bench.bench import Bench, Found
 from mh_batch.worker.bench.compare import Change, changes, differences
 from mh_batch.worker.bench.drain import AttemptTimes, figures, gaps
 from mh_batch.worker.bench.ioreg import device_utilization
-from mh_batch.worker.bench.note import note
+from mh_batch.worker.bench.note import HEAD, note
 from mh_batch.worker.bench.plot import bars, draw, panels
 from mh_batch.worker.bench.position import grown
 from mh_batch.worker.bench.report import (
@@ -63,6 +63,7 @@ from mh_batch.worker.bench.workload import (
     words,
 )
 
+ROOT = Path(__file__).parent.parent.parent
 MAIN = "from mh_batch.worker.cli import main; main()"
 
 IOREG = """\
@@ -294,6 +295,7 @@ def test_what_makes_two_runs_unlike_is_said() -> None:
         (45.678, "tok/s", "45.7 tok/s"),
         (0.834, "%", "0.83 %"),
         (-0.834, "%", "-0.83 %"),
+        (-0.004, "%", "0.00 %"),
         (3 * 2**20, "bytes", "3 MiB"),
         (0, "ms", "0.00 ms"),
     ],
@@ -355,6 +357,9 @@ class FakeSubject:
 
     def wall(self, _: Any, __: Any, engine: EngineOptions) -> Sample:
         return Sample(1.0 if engine.prefix_cache_bytes else 4.0)
+
+    def forget(self) -> None:
+        self.active = 0
 
     def active_memory(self) -> int:
         return self.active
@@ -487,9 +492,16 @@ def test_the_note_has_what_travels_between_machines_and_no_speeds() -> None:
     text = note(NOW)
     assert text == note(NOW)
     assert "| decode | greedy | 0.99 of bare loop, 1.00 of mlx-lm |" in text
-    assert "| drain | gap share | 0.8 % |" in text
+    assert "| drain | gap share | 0.84 % |" in text
     assert "tok/s" not in text
     assert "| loops | full | n/a: the context of 256 tokens is too small |" in note(BEFORE)
+
+
+def test_the_note_that_comes_along_is_of_this_bench_and_whole() -> None:
+    text = (ROOT / "tests" / "bench" / "README.md").read_text("utf-8")
+    assert text.startswith(HEAD)
+    for scenario in SCENARIOS:
+        assert f"\n| {scenario} |" in text
 
 
 def test_curves_of_one_scenario_and_meaning_share_a_panel() -> None:

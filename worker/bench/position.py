@@ -58,6 +58,7 @@ def _variants(bench: Bench, prompt: Prompt) -> dict[str, Callable[[], Sample]]:
 def memory(bench: Bench) -> Found:
     """Follow the memory of one long completion with and without a window, and of many jobs."""
     window = bench.sizes.memory_window
+    bench.subject.forget()
     yield from _completion(bench, f"window {window}", {"max_kv_size": window})
     yield from _completion(bench, PLAIN, {})
     yield from _jobs(bench)

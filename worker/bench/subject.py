@@ -41,6 +41,10 @@ class Subject:
         self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
         # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
         self._generator = self.generator(NOT_SHARED)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the prompts that were read, so that memory is the model's again."""
         self._reusing = self.generator(SHARED)
         self._start: tuple[Prompt, reference.Start] | None = None
 

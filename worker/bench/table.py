@@ -18,7 +18,7 @@ def number(value: float | None, unit: str) -> str:
     if unit == "bytes":
         return f"{value / (1 << 20):,.0f} MiB"
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f} {unit}"
+    return f"{value:z,.{digits}f} {unit}"
 
 
 def ratios(figure: Figure) -> str:
