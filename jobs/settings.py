@@ -135,6 +135,11 @@ GROUPS: dict[str, str] = {
 
 NAMES = frozenset(GROUPS) | {"seed"}
 
+NOT_OFFERED = {
+    "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
+}
+"""Settings of mlx-lm that people look for, and why there is no such thing here."""
+
 PROFILES: dict[str, dict[str, Any]] = {
     "quality": {},
     "steady": {"max_tokens": 1024, "history_tokens": 4096, "max_kv_size": 8192},
@@ -155,6 +160,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
             seed = value
         elif name in GROUPS:
             changed.setdefault(GROUPS[name], {})[name] = value
+        elif name in NOT_OFFERED:
+            raise SettingsError(f"{name}: not supported: {NOT_OFFERED[name]}")
         else:
             hint = nearest(name, NAMES)
             cure = f"did you mean {hint}?" if hint else f"known: {', '.join(sorted(NAMES))}"

@@ -15,7 +15,7 @@ from msgspec import Meta
 from .conversation import TOOL_NAME_PATTERN, Message, Request, Role, Tool, ToolCall, ToolResults
 from .errors import SettingsError
 from .near import near_miss, nearest
-from .settings import NAMES, Settings, apply
+from .settings import NAMES, NOT_OFFERED, Settings, apply
 
 Fields = Mapping[str, msgspec.Raw]
 Choices = Annotated[int, Meta(ge=1, le=128)]
@@ -48,6 +48,7 @@ NEUTRAL: dict[str, tuple[bytes, ...]] = {
     "audio": (),
     "prediction": (),
     "web_search_options": (),
+    **dict.fromkeys(NOT_OFFERED, ()),
 }
 
 TALK: tuple[Role, Role] = ("user", "assistant")
@@ -346,7 +347,8 @@ def _unknown(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, ms
         if name in NEUTRAL:
             raw = bytes(fields[name]).replace(b" ", b"")
             if raw != b"null" and raw not in NEUTRAL[name]:
-                raise BadField(f"{prefix}{name}: not supported")
+                why = f": {NOT_OFFERED[name]}" if name in NOT_OFFERED else ""
+                raise BadField(f"{prefix}{name}: not supported{why}")
             continue
         meant = near_miss(name, known)
         if meant is not None:

@@ -228,6 +228,7 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
         ),
         ({"prompt": "x", "stop": [""]}, "stop: "),
         ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format: not"),
+        ({"prompt": "x", "kv_bits": 4}, "kv_bits: not supported: mlx-lm cannot quantise"),
         ({"prompt": "x", "custom_id": 5}, "custom_id: "),
         ({"prompt": "x", "custom_id": ""}, "custom_id: must have 1 to 512"),
         ({"prompt": "x", "custom_id": "a\nb"}, "custom_id: holds a control character"),

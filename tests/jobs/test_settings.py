@@ -40,6 +40,7 @@ def test_text_from_a_command_line_becomes_the_fields_type() -> None:
     [
         ({"temprature": 1}, "unknown setting temprature; did you mean temperature?"),
         ({"zzz": 1}, "unknown setting zzz; known: "),
+        ({"kv_bits": 4}, "kv_bits: not supported: mlx-lm cannot quantise .*; max_kv_size bounds"),
         ({"temperature": -1}, "temperature: .*>= 0.0, got -1"),
         ({"max_tokens": 0}, "max_tokens: .*>= 1, got 0"),
         ({"max_tokens": True}, "max_tokens: .*got True"),
