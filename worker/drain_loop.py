@@ -3,57 +3,35 @@
 It decides nothing about answers (the controller does) and knows no SQL (the store does).
 """
 
-import math
 import time
-from typing import Any, NamedTuple
 
-import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from mh_batch.jobs.errors import (
-    EnvironmentFault,
-    JobError,
-    ModelChanged,
-    ModelNotLoaded,
-    ModelProcessDied,
-    NoModel,
-)
+from mh_batch.jobs.errors import JobError, ModelProcessDied
 from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
-from mh_batch.jobs.record import ClaimedJob, Crash, JobEnd, Place, Refused
+from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
 
-from .background import Background
-from .conversation import ConversationRun, Finish, Generate, Record
+from .conversation import Finish, Generate, Record
 from .display import Display
 from .model_client import Death, ProcessDied
-from .model_host import LoadDied, ModelHost
+from .model_host import ModelHost
 from .stop import Bell, EndReason, Stop
 from .store_thread import StoreThread
+from .supply import Ready, Supply, shown
 from .task import Work
 from .wording import count
 from .writer import Tally, Writer
 
 __all__ = ["Drain", "EndReason", "Tally"]
 
-RELOAD_PAUSES = (1.0, 5.0, 30.0)
-
-CURE_SECONDS = 60.0
-"""How long a worker that waits leaves a model alone that failed, before it tries it again."""
-
 HOPELESS = 3
 """After how many jobs in a row that the model did not survive it is the model's fault."""
 
 LAST_LINES = 5
-
-
-class Ready(NamedTuple):
-    """A claimed job and the run that plays it."""
-
-    job: ClaimedJob
-    run: ConversationRun
 
 
 class Drain:
@@ -68,24 +46,18 @@ class Drain:
         self, task: Work, run_id: int, store: StoreThread, host: ModelHost, display: Display
     ) -> None:
         """Take what to do; `run_id` is the drain's row in `runs`."""
-        self._bell = Bell()
-        self.stop = Stop(self._bell)
+        self.stop = Stop(Bell())
         self._task = task
         self._run_id = run_id
         self._store = store
         self._host = host
         self._display = display
         self._writer = Writer(task, run_id, store, display)
-        self._refused = Refused()
-        self._fault: EnvironmentFault | None = None
-        self._passed_over_at = 0.0
-        self._ahead: Background[Ready | None] | None = None
+        self._supply = Supply(task, run_id, store, host, self._writer, self.stop, display)
         self._process_bytes = 0
         self._current: int | None = None
         self._cancelled: frozenset[int] = frozenset()
         self._unsurvived: list[int] = []
-        self._taken = 0
-        self._idle = False
 
     @property
     def tally(self) -> Tally:
@@ -100,15 +72,15 @@ class Drain:
         finished are still `running` then and after a stop: whoever ends the drain puts them back.
         """
         while not self.stop.soon:
-            ready = await self._next()
+            ready = await self._supply.next()
             if ready is not None:
                 await self._converse(ready, tasks)
                 await self._between_jobs()
                 continue
             await self._writer.written()
-            if self._spent and not self.stop.soon:
+            if self._supply.spent and not self.stop.soon:
                 return EndReason.MAX_JOBS
-            if not self.stop.soon and not await self._new_work():
+            if not self.stop.soon and not await self._supply.new_work():
                 return EndReason.EMPTY
         await self._writer.written()
         return self.stop.reason
@@ -122,177 +94,21 @@ class Drain:
 
     def wake(self) -> None:
         """Have a drain that waits for work look at the queue."""
-        self._bell.ring()
-
-    @property
-    def _spent(self) -> bool:
-        """Whether as many jobs were taken as were asked for."""
-        return self._task.max_jobs is not None and self._taken >= self._task.max_jobs
-
-    async def _new_work(self) -> bool:
-        """Wait until there may be something to do; return at once if that is not wanted.
-
-        That is when somebody wrote to the database, and where jobs were passed over, after
-        `CURE_SECONDS`. Raises what kept jobs in the queue if nobody is to wait for its cure, or
-        not any longer. Returns `False` when the drain is to end, for it ends with an empty queue.
-        """
-        if not self._task.watch:
-            if self._fault is not None:
-                raise self._fault
-            return False
-        if not self._idle:
-            why = "the queue is empty" if self._fault is None else "what is left cannot be done now"
-            self._display.note(f"{why}: waiting for new work")
-        self._idle = True
-        with anyio.move_on_after(self._cure_seconds):
-            await self._bell.heard()
-        if self.stop.soon:
-            if self._fault is not None:
-                raise self._fault
-            return self.stop.reason is not EndReason.STOPPED
-        if self._fault is not None and not self._cure_seconds:
-            # what did not load may be there by now
-            self._refused, self._fault = Refused(), None
-        return True
-
-    @property
-    def _cure_seconds(self) -> float:
-        """How long what was passed over is left alone still; without end if nothing was."""
-        if self._fault is None:
-            return math.inf
-        return max(0.0, self._passed_over_at + CURE_SECONDS - time.monotonic())
-
-    async def _next(self) -> Ready | None:
-        """Return the next job, its model in memory; `None` if there is none to be had."""
-        ahead, self._ahead = self._ahead, None
-        ready = await ahead.result() if ahead is not None else None
-        if ready is not None and await self._bring_back(ready):
-            return ready
-        while not self.stop.soon and not self._spent:
-            model = await self._next_model()
-            if model is None:
-                return None
-            if await self._have(model) and (ready := await self._claim()) is not None:
-                return ready
-        return None
-
-    async def _next_model(self) -> str | None:
-        """Return the model that the next claim needs; `None` when there is nothing to claim."""
-        default, loaded = self._task.model, self._host.loaded
-        try:
-            return await self._store.call(queue.next_model, default, loaded, self._refused)
-        except NoModel as fault:
-            if not self._task.watch:
-                raise
-            self._display.note(str(fault))
-            return None
-
-    async def _have(self, model: str, ready: Ready | None = None) -> bool:
-        """Have `model` in memory, for the claimed job in `ready` if there is one.
-
-        The moment after a fault of the device is the likeliest for another one, so one that took
-        the process along, or that a claimed job was promised, is tried a few times. Returns `False`
-        if a stop came before it loaded, or if it does not load or has other weights now: then its
-        jobs are passed over.
-        """
-        pauses = iter(RELOAD_PAUSES)
-        while True:
-            try:
-                await self._load(model)
-            except (ModelNotLoaded, ModelChanged) as fault:
-                if ready is not None and isinstance(fault, LoadDied):
-                    await self._record_load_death(ready, fault.death)
-                if self.stop.soon:
-                    return False
-                passing = isinstance(fault, LoadDied if ready is None else ModelNotLoaded)
-                pause = next(pauses, None) if passing else None
-                if pause is None:
-                    self._pass_over(fault, models=self._refused.models | {model})
-                    return False
-                self._display.note(f"{fault}; trying again in {pause:g} s")
-                await anyio.sleep(pause)
-            else:
-                return True
-
-    async def _load(self, model: str) -> None:
-        """Have `model` in memory; tell and record it if it was not."""
-        if self._host.loaded == model:
-            return
-        self._display.note(f"loading {model}")
-        info = await self._host.ensure(model)
-        await self._store.call(queue.set_run_model, self._run_id, info)
-        self._display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
-
-    async def _bring_back(self, ready: Ready) -> bool:
-        """Have the model of a claimed job in memory again, after a death or a fresh start.
-
-        If it does not come the job goes back to the queue, with all others of that model, and
-        `False` is returned.
-        """
-        job = ready.job
-        if not self._refused.holds(job.batch_id, job.model) and await self._have(job.model, ready):
-            return True
-        await self._put_back(job)
-        return False
-
-    async def _put_back(self, job: ClaimedJob) -> None:
-        """Queue a claimed job again; one that somebody wants ended is cancelled instead."""
-        await self._writer.written()
-        if await self._store.call(queue.release, job.id) is Status.CANCELLED:
-            await self._writer.tell_end(job, JobEnd(Status.CANCELLED))
-        else:
-            self._taken -= 1
-
-    def _pass_over(self, fault: EnvironmentFault, **refused: Any) -> None:
-        """Leave the jobs that a fault concerns in the queue and go on with the others."""
-        self._refused = msgspec.structs.replace(self._refused, **refused)
-        self._fault = self._fault or fault
-        self._passed_over_at = time.monotonic()
-        self._display.note(f"{fault}; its jobs stay queued")
-
-    async def _claim(self) -> Ready | None:
-        """Take the next job if it is one for the model in memory, and one more is wanted."""
-        info = self._host.info
-        if info is None or self._spent:
-            return None
-        try:
-            job = await self._store.call(
-                queue.claim, self._run_id, info, self._task.model, self._refused
-            )
-        except ModelChanged as fault:
-            changed = {(fault.batch_id, info.name)} if fault.batch_id is not None else set()
-            self._pass_over(fault, in_batches=self._refused.in_batches | changed)
-            return None
-        if job is None:
-            return None
-        self._taken += 1
-        recorded = await self._store.call(queue.recorded, job.id)
-        return Ready(job, ConversationRun.resume(job, recorded))
-
-    async def _claim_ahead(self) -> Ready | None:
-        """Claim the job after the running one and have its prompt rendered."""
-        ready = await self._claim()
-        if ready is not None and isinstance(action := ready.run.next(), Generate):
-            await self._host.prepare(self._shown(action.request))
-        return ready
-
-    def _shown(self, request: GenerationRequest) -> GenerationRequest:
-        """Return the request, asking for the rendered prompt where an artifact is made of it."""
-        return msgspec.structs.replace(request, render=self._task.artifacts != "off")
+        self.stop.bell.ring()
 
     async def _converse(self, ready: Ready, tasks: TaskGroup) -> None:
         """Play a job to its end, or to the end of a turn if a stop was asked for."""
         job, run = ready
         guidance = None
-        self._current, self._idle = job.id, False
-        self._ahead = Background(tasks, self._claim_ahead)
+        self._current = job.id
+        self._supply.claim_ahead(tasks)
         while not (self.stop.soon and run.between_turns):
             match run.next():
                 case Generate(place, request):
                     if await self._asked_to_cancel(job):
                         return await self._writer.finish(tasks, job, JobEnd(Status.CANCELLED))
                     guidance = request.prompt.guidance
-                    if not await self._attempt(ready, place, self._shown(request)):
+                    if not await self._attempt(ready, place, shown(request, self._task)):
                         return None
                 case Record() as record:
                     await self._writer.record(tasks, job, record, guidance)
@@ -342,26 +158,17 @@ class Drain:
         jobs in a row were given up: then it is not the jobs.
         """
         job, run = ready
-        await self._record_crash(job, place, death)
+        await self._writer.record_crash(job, place, death)
         deaths = await self._store.call(queue.crashes_on, job.id, place)
         self._display.note(f"the model process died on {job.custom_id}: {death}")
         if deaths < self._task.max_crashes:
-            return await self._bring_back(ready)
+            return await self._supply.bring_back(ready)
         self._unsurvived.append(job.id)
         if len(self._unsurvived) >= HOPELESS:
             await self._give_up(job, death)
         told = f"the model process died {count(deaths, 'time')} in a row on turn {place.turn}"
         run.fail("model_crashed", f"{told}: {death.tell(LAST_LINES)}")
         return True
-
-    async def _record_crash(self, job: ClaimedJob, place: Place, death: Death) -> None:
-        crash = Crash(place, death.phase, death.signal, death.exit_code, death.stderr_tail)
-        await self._store.call(queue.record_crash, job.id, self._run_id, crash)
-
-    async def _record_load_death(self, ready: Ready, death: Death) -> None:
-        """Write a death down at the attempt that waits for the model; it does not count there."""
-        if isinstance(action := ready.run.next(), Generate):
-            await self._record_crash(ready.job, action.place, death)
 
     async def _give_up(self, job: ClaimedJob, death: Death) -> None:
         """Put back the jobs that the model did not survive, and end the drain.

@@ -52,8 +52,8 @@ class Stop:
         self.soon = False
         self.now = anyio.Event()
         self.reason = EndReason.STOPPED
+        self.bell = bell
         self._asked = False
-        self._bell = bell
 
     def ask(self) -> bool:
         """Take one person's request to stop; return whether it is the first."""
@@ -68,7 +68,7 @@ class Stop:
     def end(self, reason: EndReason) -> None:
         """End after the current turn, as if somebody had asked, for `reason`."""
         self.soon, self.reason = True, reason
-        self._bell.ring()
+        self.bell.ring()
 
 
 class Zone(NamedTuple):

@@ -8,7 +8,7 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
-from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd
+from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place
 from mh_batch.jobs.status import NOT_WELL, Status
 from mh_batch.store import queue
 
@@ -16,6 +16,7 @@ from . import artifacts
 from .background import Background
 from .conversation import Record
 from .display import Display
+from .model_client import Death
 from .store_thread import StoreThread
 from .task import Work
 
@@ -92,6 +93,11 @@ class Writer:
         if self._write is not None:
             await self._write.result()
             self._write = None
+
+    async def record_crash(self, job: ClaimedJob, place: Place, death: Death) -> None:
+        """Write down a death of the model process at once."""
+        crash = Crash(place, death.phase, death.signal, death.exit_code, death.stderr_tail)
+        await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
     async def tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
         """Count a job whose end is on disk, and show it."""

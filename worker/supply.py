@@ -1,0 +1,236 @@
+"""Where the jobs of a drain come from: claimed one by one, with their model in memory."""
+
+import math
+import time
+from typing import Any, NamedTuple
+
+import anyio
+import msgspec
+from anyio.abc import TaskGroup
+
+from mh_batch.jobs.errors import EnvironmentFault, ModelChanged, ModelNotLoaded, NoModel
+from mh_batch.jobs.generation import GenerationRequest
+from mh_batch.jobs.record import ClaimedJob, JobEnd, Refused
+from mh_batch.jobs.status import Status
+from mh_batch.store import queue
+
+from .background import Background
+from .conversation import ConversationRun, Generate
+from .display import Display
+from .model_client import Death
+from .model_host import LoadDied, ModelHost
+from .stop import EndReason, Stop
+from .store_thread import StoreThread
+from .task import Work
+from .writer import Writer
+
+RELOAD_PAUSES = (1.0, 5.0, 30.0)
+
+CURE_SECONDS = 60.0
+"""How long a worker that waits leaves a model alone that failed, before it tries it again."""
+
+
+class Ready(NamedTuple):
+    """A claimed job and the run that plays it."""
+
+    job: ClaimedJob
+    run: ConversationRun
+
+
+class Supply:
+    """Hands out claimed jobs, and passes over those whose model is not to be had.
+
+    One job is claimed ahead, so that its prompt is rendered while the model works on another.
+    """
+
+    def __init__(
+        self,
+        task: Work,
+        run_id: int,
+        store: StoreThread,
+        host: ModelHost,
+        writer: Writer,
+        stop: Stop,
+        display: Display,
+    ) -> None:
+        """Take what the drain has; `stop` is asked whether it goes on."""
+        self._task = task
+        self._run_id = run_id
+        self._store = store
+        self._host = host
+        self._writer = writer
+        self._stop = stop
+        self._display = display
+        self._refused = Refused()
+        self._fault: EnvironmentFault | None = None
+        self._passed_over_at = 0.0
+        self._ahead: Background[Ready | None] | None = None
+        self._taken = 0
+        self._idle = False
+
+    @property
+    def spent(self) -> bool:
+        """Whether as many jobs were taken as were asked for."""
+        return self._task.max_jobs is not None and self._taken >= self._task.max_jobs
+
+    async def next(self) -> Ready | None:
+        """Return the next job, its model in memory; `None` if there is none to be had."""
+        ahead, self._ahead = self._ahead, None
+        ready = await ahead.result() if ahead is not None else None
+        if ready is not None and await self.bring_back(ready):
+            return ready
+        while not self._stop.soon and not self.spent:
+            model = await self._next_model()
+            if model is None:
+                return None
+            if await self._have(model) and (ready := await self._claim()) is not None:
+                return ready
+        return None
+
+    def claim_ahead(self, tasks: TaskGroup) -> None:
+        """Begin to claim the job after the one that is begun, and to have its prompt rendered."""
+        self._idle = False
+        self._ahead = Background(tasks, self._claim_ahead)
+
+    async def new_work(self) -> bool:
+        """Wait until there may be something to do; return at once if that is not wanted.
+
+        That is when somebody wrote to the database, and where jobs were passed over, after
+        `CURE_SECONDS`. Raises what kept jobs in the queue if nobody is to wait for its cure, or
+        not any longer. Returns `False` when the drain is to end, for it ends with an empty queue.
+        """
+        if not self._task.watch:
+            if self._fault is not None:
+                raise self._fault
+            return False
+        if not self._idle:
+            why = "the queue is empty" if self._fault is None else "what is left cannot be done now"
+            self._display.note(f"{why}: waiting for new work")
+        self._idle = True
+        with anyio.move_on_after(self._cure_seconds):
+            await self._stop.bell.heard()
+        if self._stop.soon:
+            if self._fault is not None:
+                raise self._fault
+            return self._stop.reason is not EndReason.STOPPED
+        if self._fault is not None and not self._cure_seconds:
+            # what did not load may be there by now
+            self._refused, self._fault = Refused(), None
+        return True
+
+    @property
+    def _cure_seconds(self) -> float:
+        """How long what was passed over is left alone still; without end if nothing was."""
+        if self._fault is None:
+            return math.inf
+        return max(0.0, self._passed_over_at + CURE_SECONDS - time.monotonic())
+
+    async def _next_model(self) -> str | None:
+        """Return the model that the next claim needs; `None` when there is nothing to claim."""
+        default, loaded = self._task.model, self._host.loaded
+        try:
+            return await self._store.call(queue.next_model, default, loaded, self._refused)
+        except NoModel as fault:
+            if not self._task.watch:
+                raise
+            self._display.note(str(fault))
+            return None
+
+    async def _have(self, model: str, ready: Ready | None = None) -> bool:
+        """Have `model` in memory, for the claimed job in `ready` if there is one.
+
+        The moment after a fault of the device is the likeliest for another one, so one that took
+        the process along, or that a claimed job was promised, is tried a few times. Returns `False`
+        if a stop came before it loaded, or if it does not load or has other weights now: then its
+        jobs are passed over.
+        """
+        pauses = iter(RELOAD_PAUSES)
+        while True:
+            try:
+                await self._load(model)
+            except (ModelNotLoaded, ModelChanged) as fault:
+                if ready is not None and isinstance(fault, LoadDied):
+                    await self._record_load_death(ready, fault.death)
+                if self._stop.soon:
+                    return False
+                passing = isinstance(fault, LoadDied if ready is None else ModelNotLoaded)
+                pause = next(pauses, None) if passing else None
+                if pause is None:
+                    self._pass_over(fault, models=self._refused.models | {model})
+                    return False
+                self._display.note(f"{fault}; trying again in {pause:g} s")
+                await anyio.sleep(pause)
+            else:
+                return True
+
+    async def _load(self, model: str) -> None:
+        """Have `model` in memory; tell and record it if it was not."""
+        if self._host.loaded == model:
+            return
+        self._display.note(f"loading {model}")
+        info = await self._host.ensure(model)
+        await self._store.call(queue.set_run_model, self._run_id, info)
+        self._display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
+
+    async def bring_back(self, ready: Ready) -> bool:
+        """Have the model of a claimed job in memory again, after a death or a fresh start.
+
+        If it does not come the job goes back to the queue, with all others of that model, and
+        `False` is returned.
+        """
+        job = ready.job
+        if not self._refused.holds(job.batch_id, job.model) and await self._have(job.model, ready):
+            return True
+        await self._put_back(job)
+        return False
+
+    async def _put_back(self, job: ClaimedJob) -> None:
+        """Queue a claimed job again; one that somebody wants ended is cancelled instead."""
+        await self._writer.written()
+        if await self._store.call(queue.release, job.id) is Status.CANCELLED:
+            await self._writer.tell_end(job, JobEnd(Status.CANCELLED))
+        else:
+            self._taken -= 1
+
+    def _pass_over(self, fault: EnvironmentFault, **refused: Any) -> None:
+        """Leave the jobs that a fault concerns in the queue and go on with the others."""
+        self._refused = msgspec.structs.replace(self._refused, **refused)
+        self._fault = self._fault or fault
+        self._passed_over_at = time.monotonic()
+        self._display.note(f"{fault}; its jobs stay queued")
+
+    async def _claim(self) -> Ready | None:
+        """Take the next job if it is one for the model in memory, and one more is wanted."""
+        info = self._host.info
+        if info is None or self.spent:
+            return None
+        try:
+            job = await self._store.call(
+                queue.claim, self._run_id, info, self._task.model, self._refused
+            )
+        except ModelChanged as fault:
+            changed = {(fault.batch_id, info.name)} if fault.batch_id is not None else set()
+            self._pass_over(fault, in_batches=self._refused.in_batches | changed)
+            return None
+        if job is None:
+            return None
+        self._taken += 1
+        recorded = await self._store.call(queue.recorded, job.id)
+        return Ready(job, ConversationRun.resume(job, recorded))
+
+    async def _claim_ahead(self) -> Ready | None:
+        """Claim the job after the running one and have its prompt rendered."""
+        ready = await self._claim()
+        if ready is not None and isinstance(action := ready.run.next(), Generate):
+            await self._host.prepare(shown(action.request, self._task))
+        return ready
+
+    async def _record_load_death(self, ready: Ready, death: Death) -> None:
+        """Write a death down at the attempt that waits for the model; it does not count there."""
+        if isinstance(action := ready.run.next(), Generate):
+            await self._writer.record_crash(ready.job, action.place, death)
+
+
+def shown(request: GenerationRequest, task: Work) -> GenerationRequest:
+    """Return the request, asking for the rendered prompt where an artifact is made of it."""
+    return msgspec.structs.replace(request, render=task.artifacts != "off")
