@@ -5,11 +5,11 @@ caches of full attention grow for ever. And its rotating cache masks the kept po
 prompt portions that come after the window has filled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache, RotatingKVCache, make_prompt_cache
+from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache, make_prompt_cache
 
 
 class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
@@ -59,16 +59,23 @@ class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
 def make_caches(model: Any, max_kv_size: int | None, keep: int) -> list[Any]:
     """Return empty caches for `model`, one a layer.
 
-    With `max_kv_size` exactly the layers of full attention get a window; sliding layers and
-    other kinds of state stay as the model makes them. `None` leaves all as they are.
+    With `max_kv_size` exactly the caches of full attention get a window; sliding layers and other
+    kinds of state stay as the model makes them. `None` leaves all as they are.
     """
-    caches = make_prompt_cache(model)
+    caches = list(make_prompt_cache(model))
     if max_kv_size is None:
-        return list(caches)
+        return caches
+    return [_narrowed(entry, max_kv_size, keep) for entry in caches]
+
+
+def _narrowed(entry: Any, max_size: int, keep: int) -> Any:
+    """Return a window in place of a cache of full attention, also inside a layer's list."""
     # no isinstance: a subclass holds more than a window would
-    return [
-        WindowKVCache(max_kv_size, keep) if type(entry) is KVCache else entry for entry in caches
-    ]
+    if type(entry) is KVCache:
+        return WindowKVCache(max_size, keep)
+    if type(entry) is CacheList:
+        return CacheList(*(_narrowed(part, max_size, keep) for part in entry.caches))
+    return entry
 
 
 def held(caches: Sequence[Any]) -> int:
@@ -77,11 +84,20 @@ def held(caches: Sequence[Any]) -> int:
 
 
 def layout(caches: Sequence[Any]) -> str:
-    """Return the kinds of caches and how many layers have each, joined by `+`."""
+    """Return the kinds of caches and how many there are of each, joined by `+`."""
     counts: dict[str, int] = {}
-    for entry in caches:
+    for entry in _parts(caches):
         size, keep = getattr(entry, "max_size", None), getattr(entry, "keep", 0)
         limits = f"({size}, keep {keep})" if keep else f"({size})" if size else ""
         name = type(entry).__name__ + limits
         counts[name] = counts.get(name, 0) + 1
     return "+".join(f"{name}\u00d7{count}" for name, count in sorted(counts.items()))
+
+
+def _parts(caches: Sequence[Any]) -> Iterator[Any]:
+    """Yield the caches, and in place of a layer's list of them what is in it."""
+    for entry in caches:
+        if isinstance(entry, CacheList):
+            yield from _parts(entry.caches)
+        else:
+            yield entry

@@ -4,7 +4,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_lm.models import gpt_oss, llama
+from mlx_lm.models import deepseek_v32, falcon_h1, gpt_oss, llama
 from mlx_lm.models.cache import KVCache, RotatingKVCache
 
 from mh_batch.engine.kv import WindowKVCache, held, layout, make_caches
@@ -14,13 +14,66 @@ from mh_batch.jobs.settings import Settings, apply
 from .conftest import GPT_OSS, LLAMA, random_model
 
 WINDOW = 32
+SMALL = {
+    "vocab_size": 300,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+MODELS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "gpt_oss": (gpt_oss, GPT_OSS | {"vocab_size": 300}),
+    "llama": (llama, LLAMA),
+    # attention and another kind of state, side by side in each layer
+    "falcon_h1": (
+        falcon_h1,
+        SMALL
+        | {
+            "head_dim": 8,
+            "mamba_d_head": 8,
+            "mamba_d_ssm": 16,
+            "mamba_d_state": 8,
+            "mamba_n_heads": 2,
+            "num_key_value_heads": 1,
+            "rope_theta": 10000.0,
+        },
+    ),
+    # two caches in each layer, the second to choose the positions of the first; with fewer index
+    # heads many positions are equally good, and which of them are chosen depends on their order
+    "deepseek_v32": (
+        deepseek_v32,
+        SMALL
+        | {
+            "index_head_dim": 8,
+            "index_n_heads": 16,
+            "index_topk": 16,
+            "moe_intermediate_size": 8,
+            "num_key_value_heads": 2,
+            "kv_lora_rank": 8,
+            "q_lora_rank": 8,
+            "qk_rope_head_dim": 4,
+            "qk_nope_head_dim": 4,
+            "v_head_dim": 8,
+            "first_k_dense_replace": 2,
+        },
+    ),
+}
 
 
-@pytest.fixture(scope="module", params=["gpt_oss", "llama"])
+EXACT = 1e-5
+ROUNDING = {"deepseek_v32": 2e-4}
+"""What single tokens and portions differ by without a window, where it is more than `EXACT`."""
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest) -> Any:
-    if request.param == "gpt_oss":
-        return random_model(gpt_oss, GPT_OSS | {"vocab_size": 300})
-    return random_model(llama, LLAMA)
+    return random_model(*MODELS[request.param])
+
+
+@pytest.fixture
+def exact(request: pytest.FixtureRequest) -> float:
+    """The largest difference that rounding makes on the model of this test."""
+    return ROUNDING.get(request.node.callspec.params["model"], EXACT)
 
 
 def prompt(length: int) -> Any:
@@ -50,21 +103,29 @@ def portions(total: int, size: int) -> list[int]:
 @pytest.mark.parametrize("keep", [0, 4, WINDOW - 1])
 @pytest.mark.parametrize("size", [2, 3, 7, 31, 32, 33, 50, 150])
 def test_portions_of_any_size_give_what_single_tokens_give(
-    model: Any, keep: int, size: int
+    model: Any, exact: float, keep: int, size: int
 ) -> None:
     tokens = prompt(150)
     single = feed(model, make_caches(model, WINDOW, keep), tokens, [1] * 150)
     together = feed(model, make_caches(model, WINDOW, keep), tokens, portions(150, size))
-    assert difference(single, together) < 1e-5
+    assert difference(single, together) < exact
 
 
-def test_portions_and_single_tokens_may_alternate(model: Any) -> None:
+def test_portions_and_single_tokens_may_alternate(model: Any, exact: float) -> None:
     tokens = prompt(150)
     single = feed(model, make_caches(model, WINDOW, 4), tokens, [1] * 150)
     mixed = feed(
         model, make_caches(model, WINDOW, 4), tokens, [1, 40, 1, 1, 5, 30, *[1] * 40, 20, 1, 11]
     )
-    assert difference(single, mixed) < 1e-5
+    assert difference(single, mixed) < exact
+
+
+def test_a_window_changes_what_the_model_sees(model: Any) -> None:
+    tokens = prompt(150)
+    plain = feed(model, make_caches(model, None, 0), tokens, [150])
+    narrow = feed(model, make_caches(model, WINDOW, 4), tokens, [150])
+    assert difference(plain[:WINDOW], narrow[:WINDOW]) < 1e-5
+    assert difference(plain, narrow) > 1e-2
 
 
 def attention(keys: Any, seen: Any) -> Any:
@@ -114,6 +175,12 @@ def test_only_full_attention_gets_a_window_and_the_caches_say_so() -> None:
     assert caches[0].max_size == GPT_OSS["sliding_window"]
     assert layout(caches) == "RotatingKVCache(16)×1+WindowKVCache(32, keep 4)×1"  # noqa: RUF001
     assert [type(entry) for entry in make_caches(model, None, 4)] == [RotatingKVCache, KVCache]
+
+
+def test_the_caches_in_a_list_get_a_window_too_and_are_told_one_by_one() -> None:
+    found = {name: layout(make_caches(random_model(*MODELS[name]), WINDOW, 4)) for name in MODELS}
+    assert found["falcon_h1"] == "ArraysCache×2+WindowKVCache(32, keep 4)×2"  # noqa: RUF001
+    assert found["deepseek_v32"] == "WindowKVCache(32, keep 4)×4"  # noqa: RUF001
 
 
 def test_the_positions_held_stop_at_the_window(model: Any) -> None:
