@@ -5,7 +5,8 @@ import mlx.core as mx
 from mh_batch.jobs.settings import EngineOptions
 
 LEAST_PREFIX_CACHE = 256 << 20
-"""Bytes for the states of prompt beginnings on a machine with little memory."""
+MOST_PREFIX_CACHE = 4 << 30
+"""Bytes for the states of prompt beginnings on a machine with little memory, and with most."""
 
 
 def past_high_water(cached_bytes: int, options: EngineOptions) -> bool:
@@ -17,11 +18,12 @@ def prefix_cache_bytes(options: EngineOptions, machine_bytes: int) -> int:
     """Return how much the states of prompt beginnings may take on a machine of that memory.
 
     One of gpt-oss-20b behind 10,000 tokens has 250 MB: what suits the smallest Mac would leave a
-    larger one to read its long conversations anew at every turn.
+    larger one to read its long conversations anew at every turn. There is a most as well, because
+    a machine may tell of memory that this process cannot have (in a container).
     """
     if options.prefix_cache_bytes is not None:
         return options.prefix_cache_bytes
-    return max(LEAST_PREFIX_CACHE, machine_bytes // 64)
+    return min(max(LEAST_PREFIX_CACHE, machine_bytes // 64), MOST_PREFIX_CACHE)
 
 
 def wired_limit(options: EngineOptions, *, metal: bool) -> int | None:

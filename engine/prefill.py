@@ -42,7 +42,7 @@ def prefill(
     caches = make_caches(model, context.max_kv_size, context.kv_keep)
     cut_ends = ends(len(prompt), prefix_end, context.prefill_step)
     cuts = make_cuts(prompt, cut_ends, layout(caches))
-    found = prefixes.deepest(cuts)
+    found = prefixes.deepest(cuts, prefix_end)
     wanted = prefixes.plan(cuts, prefix_end)
     done, first = 0, 0
     if found is not None:

@@ -47,18 +47,20 @@ class PrefixCache:
         """The bytes held: as if nothing were shared, so rather too many."""
         return self._nbytes
 
-    def deepest(self, cuts: Sequence[Cut]) -> tuple[int, list[Any]] | None:
+    def deepest(self, cuts: Sequence[Cut], prefix_end: int) -> tuple[int, list[Any]] | None:
         """Return the index of the last cut whose state is here, and a copy of it; else `None`.
 
-        A prompt uses all of its beginnings, the shorter ones last: the instructions that jobs share
-        outlive the turns of one conversation, which build on each other and never name them again.
+        That one counts as used, and the end of the instructions too, which the next job begins
+        with: turns that build on each other would push it out, for they never name it again.
         """
         here = [index for index, cut in enumerate(cuts) if self._holds(cut)]
-        for index in reversed(here):
-            self._snapshots.move_to_end(cuts[index].digest)
         if not here:
             return None
-        return here[-1], copy.deepcopy(self._snapshots[cuts[here[-1]].digest].caches)
+        last = here[-1]
+        used = [cuts[last], *(cuts[index] for index in here if cuts[index].end == prefix_end)]
+        for cut in used:
+            self._snapshots.move_to_end(cut.digest)
+        return last, copy.deepcopy(self._snapshots[cuts[last].digest].caches)
 
     def _holds(self, cut: Cut) -> bool:
         snapshot = self._snapshots.get(cut.digest)

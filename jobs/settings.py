@@ -114,8 +114,8 @@ class EngineOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the engine uses memory, in bytes; nothing here changes a result.
 
     `prefix_cache_bytes` bounds the states of prompt beginnings kept for later prompts; 0 keeps
-    none, `None` a 64th of the machine's memory and at least 256 MiB. `cache_high_water_bytes` is
-    how much freed memory MLX may hold on to from job to job. `wired_limit_bytes` is for
+    none, `None` a 64th of the machine's memory, 256 MiB to 4 GiB. `cache_high_water_bytes` is how
+    much freed memory MLX may hold on to from job to job. `wired_limit_bytes` is for
     `mx.set_wired_limit`, on Metal only; `None` never calls it, which is the safe choice: wired
     memory is tied to kernel panics under long load.
     """

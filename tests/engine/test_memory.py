@@ -21,8 +21,8 @@ def test_memory_is_released_only_past_the_high_water_mark(monkeypatch: pytest.Mo
 
 def test_a_larger_machine_keeps_more_beginnings_unless_told_how_much() -> None:
     gibi = 1 << 30
-    kept = [memory.prefix_cache_bytes(EngineOptions(), n * gibi) for n in (8, 16, 64, 128)]
-    assert kept == [gibi // 4, gibi // 4, gibi, 2 * gibi]
+    kept = [memory.prefix_cache_bytes(EngineOptions(), n * gibi) for n in (8, 16, 64, 512)]
+    assert kept == [gibi // 4, gibi // 4, gibi, 4 * gibi]
     assert memory.prefix_cache_bytes(EngineOptions(prefix_cache_bytes=0), 64 * gibi) == 0
     assert memory.prefix_cache_bytes(EngineOptions(prefix_cache_bytes=5), 64 * gibi) == 5
 

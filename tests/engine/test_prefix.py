@@ -181,8 +181,8 @@ def test_a_digest_alone_is_not_believed(model: Any) -> None:
     (cut,) = make_cuts(ids(40), [40], "x")
     (other,) = make_cuts(ids(40, 9), [40], "x")
     prefixes.put(cut, make_caches(model, None, 0))
-    assert prefixes.deepest([cut]) is not None
-    assert prefixes.deepest([dataclasses.replace(other, digest=cut.digest)]) is None
+    assert prefixes.deepest([cut], 0) is not None
+    assert prefixes.deepest([dataclasses.replace(other, digest=cut.digest)], 0) is None
 
 
 def test_the_next_turn_and_the_next_job_reuse_what_they_share(model: Any) -> None:
@@ -227,6 +227,20 @@ def test_instructions_outlive_the_turns_of_a_long_conversation(model: Any) -> No
         read(model, turn, prefixes, end=20)
     assert read(model, turns[-1], prefixes, end=20)[1] >= 20 + 8 * STEP
     assert read(model, instructions + ids(30, 3), prefixes, end=20)[1] == 20
+
+
+def test_a_retry_and_the_next_turn_find_their_own_beginning_when_room_is_short(model: Any) -> None:
+    instructions, talk = ids(20, 1), ids(600, 2)
+    turns = [instructions + talk[: STEP * turn + 10] for turn in range(1, 9)]
+    last = PrefixCache(1 << 30)
+    read(model, turns[-1], last, end=20)
+    # beside the instructions it holds two states of the longest prompts, and a short one
+    prefixes = PrefixCache(last.nbytes * 5 // 2)
+    for number, turn in enumerate(turns):
+        grid = 20 + STEP * number
+        first = read(model, turn, prefixes, end=20)[1]
+        again = read(model, turn, prefixes, end=20)[1]
+        assert (first, again) == (grid if number else 0, grid + STEP)
 
 
 def test_what_exceeds_the_limit_alone_is_not_kept(model: Any) -> None:
