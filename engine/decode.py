@@ -22,8 +22,9 @@ class Watch:
     """What the outside wants of a running decode.
 
     `cancelled` is asked at every token and every portion of the prompt; `progress` is told the
-    number of tokens at every token. `observe` is shown every token that ends nothing by itself;
-    once it says yes the completion is a loop and ends. `None` for nobody who looks.
+    number of tokens at every token that does not end the completion. `observe` is shown every token
+    that ends nothing by itself; once it says yes the completion is a loop and ends. `None` for
+    nobody who looks.
     """
 
     cancelled: Callable[[], bool]

@@ -13,7 +13,6 @@ import mlx.core as mx
 import msgspec
 import psutil
 
-from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
@@ -70,11 +69,11 @@ class Generator:
         """Run one attempt.
 
         `cancelled` is asked at every token; once it says yes the tokens so far come back with
-        `StopReason.CANCELLED`. `progress` is told the number of tokens after each. A loop, as
-        `loop_detection` finds it, ends them with `StopReason.LOOP_DETECTED`. Oldest turns go where
-        the context is too small. Raises `PromptTooLong` if the last one alone leaves no room for an
-        answer, and `JobError` if the model's format cannot express the conversation or a bias is
-        for no token of the model.
+        `StopReason.CANCELLED`. `progress` is told the number of tokens after each that ends
+        nothing. A loop, as `loop_detection` finds it, ends them with `StopReason.LOOP_DETECTED`.
+        Oldest turns go where the context is too small. Raises `PromptTooLong` if the last one alone
+        leaves no room for an answer, and `JobError` if the model's format cannot express the
+        conversation or a bias is for no token of the model.
         """
         mx.reset_peak_memory()
         start = time.perf_counter()
@@ -117,9 +116,10 @@ class Generator:
     def prepare(self, request: GenerationRequest) -> None:
         """Render a request that is likely to come next; on any thread, for it needs no MLX.
 
-        What is wrong with it shows when it comes.
+        What is wrong with it, of whatever kind, shows when it comes: here it would end the process
+        under the attempt that is running.
         """
-        with suppress(JobError):
+        with suppress(Exception):
             self._prepared = Prepared(request, self._fit(request))
 
     def _take_prepared(self, request: GenerationRequest) -> Fitted | None:

@@ -1,7 +1,7 @@
 """What the tokens so far do to the logits: penalties over the last of them, and fixed biases."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import mlx.core as mx
 
@@ -34,6 +34,30 @@ class Recent:
         self._count += 1
 
 
+class Bias(NamedTuple):
+    """What is added to the logits of some tokens: uint32 `ids`, float32 `values`, the last id."""
+
+    ids: Any
+    values: Any
+    highest: int
+
+    @classmethod
+    def of(cls, sampling: Sampling) -> Self | None:
+        """Return the bias that is asked for, `None` for none."""
+        if not sampling.logit_bias:
+            return None
+        tokens = [int(token) for token in sampling.logit_bias]
+        values = mx.array(list(sampling.logit_bias.values()), dtype=mx.float32)
+        return cls(mx.array(tokens, dtype=mx.uint32), values, max(tokens))
+
+    def check(self, vocabulary: int) -> None:
+        """Raise `JobError` if an id is behind the end of the logits: MLX would write there."""
+        if self.highest >= vocabulary:
+            raise JobError(
+                f"logit_bias: {self.highest} is no token of this model, which has {vocabulary}"
+            )
+
+
 class Penalties:
     """Repetition, presence and frequency penalty and logit bias of one attempt, as mlx-lm has them.
 
@@ -44,7 +68,7 @@ class Penalties:
         """Begin behind `prompt`, of at least one token."""
         self._sampling = sampling
         self._recent = Recent(prompt, sampling.repetition_window) if penalises(sampling) else None
-        self._bias = _bias(sampling)
+        self._bias = Bias.of(sampling)
 
     def push(self, token: Any) -> None:
         """Take the token, `[1]`, that was drawn last."""
@@ -57,9 +81,8 @@ class Penalties:
         Raises `JobError` if a bias is for a token that the vocabulary does not have.
         """
         if self._bias is not None:
-            ids, values = self._bias
-            _check(self._sampling, logits.shape[-1])
-            logits = logits.at[0, ids].add(values)
+            self._bias.check(logits.shape[-1])
+            logits = logits.at[0, self._bias.ids].add(self._bias.values)
         if self._recent is not None:
             logits = _penalised(logits, self._recent, self._sampling)
         return logits
@@ -93,18 +116,3 @@ def _penalised(logits: Any, recent: Recent, sampling: Sampling) -> Any:
         lower = recent.filled[0] * -sampling.frequency_penalty
         logits = logits.at[0, recent.ids[0]].add(lower)
     return logits
-
-
-def _bias(sampling: Sampling) -> tuple[Any, Any] | None:
-    """Return the ids and values of the logit bias, `None` without one."""
-    if not sampling.logit_bias:
-        return None
-    ids = mx.array([int(token) for token in sampling.logit_bias], dtype=mx.uint32)
-    return ids, mx.array(list(sampling.logit_bias.values()), dtype=mx.float32)
-
-
-def _check(sampling: Sampling, vocabulary: int) -> None:
-    """Refuse ids behind the end of the logits: MLX would write there."""
-    wrong = [token for token in sampling.logit_bias if int(token) >= vocabulary]
-    if wrong:
-        raise JobError(f"logit_bias: {wrong[0]} is no token of this model, which has {vocabulary}")

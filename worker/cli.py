@@ -1,6 +1,6 @@
 """The command line: every command, and how an error ends it.
 
-Only typer is imported up here: `--help` must be quick.
+Nothing slow is imported up here: `--help` must be quick.
 """
 
 import os

@@ -301,6 +301,22 @@ def test_a_prompt_rendered_ahead_gives_the_same_result(generator: Generator) -> 
     assert run(generator, request(max_tokens=5)).tokens == plain.tokens
 
 
+def test_what_is_wrong_with_a_prompt_rendered_ahead_shows_when_it_comes(
+    loaded: LoadedModel,
+) -> None:
+    class CannotRender:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(loaded.adapter, name)
+
+        def render(self, prompt: Prompt) -> list[int]:
+            raise ArithmeticError(prompt.messages[0].content)
+
+    generator = Generator(loaded._replace(adapter=CannotRender()))
+    generator.prepare(request("a template that divides by zero"))
+    with pytest.raises(ArithmeticError, match="divides by zero"):
+        run(generator, request("a template that divides by zero"))
+
+
 RESTARTED = """
 import json, sys
 from mh_batch.engine.generate import Generator
