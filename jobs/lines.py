@@ -10,8 +10,11 @@ import msgspec
 
 from .errors import BadLine, InputError
 from .record import JobLine
+from .settings import Context
 from .shapes import KNOWN_KEYS, BadField, shape
 from .sound import flaw
+
+BUILT_IN = Context()
 
 MAX_ID_CHARS = 512
 MAX_LINE_BYTES = 64 << 20
@@ -30,12 +33,14 @@ class LineReader:
     the whole file, `bytes_read` its size and `lines` the number of lines that were not blank.
     """
 
-    def __init__(self, stream: BinaryIO, source: str) -> None:
+    def __init__(self, stream: BinaryIO, source: str, inherited: Context = BUILT_IN) -> None:
+        """Take a file, what to call it, and what its lines inherit from the batch."""
         self.source = source
         self.bytes_read = 0
         self.lines = 0
         self.raw = b""
         self._stream = stream
+        self._inherited = inherited
         self._hash = hashlib.sha256()
 
     @property
@@ -65,7 +70,7 @@ class LineReader:
             if line.isspace() or not line:
                 continue
             self.lines += 1
-            yield read_line(number, line)
+            yield read_line(number, line, self._inherited)
         if not self.lines:
             raise InputError(f"{self.source}: empty, no line holds a job")
 
@@ -90,13 +95,16 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def read_line(number: int, line: bytes) -> JobLine | BadLine:
-    """Decode one line; what is wrong with it is a value, never an exception."""
+def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLine | BadLine:
+    """Decode one line; what is wrong with it is a value, never an exception.
+
+    Its settings are laid over what is `inherited` from its batch, and have to go together with it.
+    """
     try:
         if (reason := flaw(line.decode("utf-8"), KNOWN_KEYS)) is not None:
             return BadLine(number, reason)
         fields = _top_level.decode(line)
-        shaped = shape(fields)
+        shaped = shape(fields, inherited)
         custom_id = _custom_id(fields, number)
     except UnicodeDecodeError as error:
         byte = line[error.start]

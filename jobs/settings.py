@@ -4,7 +4,7 @@ Later wins: built-in, `mh-batch.toml`, `--profile`, flags and `--set`, the line 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -135,6 +135,11 @@ GROUPS: dict[str, str] = {
 
 NAMES = frozenset(GROUPS) | {"seed"}
 
+NULLABLE = frozenset(
+    field.name for field in msgspec.structs.fields(Context) if field.default is None
+)
+"""Settings for which `None` is a value, and not the lack of one: no limit."""
+
 NOT_OFFERED = {
     "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
 }
@@ -163,9 +168,7 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
         elif name in NOT_OFFERED:
             raise SettingsError(f"{name}: not supported: {NOT_OFFERED[name]}")
         else:
-            hint = nearest(name, NAMES)
-            cure = f"did you mean {hint}?" if hint else f"known: {', '.join(sorted(NAMES))}"
-            raise SettingsError(f"unknown setting {name}; {cure}")
+            raise SettingsError(f"unknown setting {name}; {_cure(name)}")
     built: dict[str, Any] = {}
     for group, fields in changed.items():
         current = getattr(settings, group)
@@ -175,6 +178,14 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
     applied = msgspec.structs.replace(settings, **built)
     _check_window(applied.context)
     return applied
+
+
+def _cure(name: str) -> str:
+    """Return what to do about a name that is no setting."""
+    if name in EngineOptions.__struct_fields__:
+        return f"it is the worker's: [engine] {name} in mh-batch.toml"
+    hint = nearest(name, NAMES)
+    return f"did you mean {hint}?" if hint else f"known: {', '.join(sorted(NAMES))}"
 
 
 def _check_window(context: Context) -> None:
@@ -192,9 +203,17 @@ def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
     try:
         checked = msgspec.convert({name: value}, type(struct), strict=not text)
     except msgspec.ValidationError as error:
+        choices = _choices(type(struct), name)
         reason = str(error).removesuffix(f" - at `$.{name}`")
+        reason = f"one of {', '.join(choices)}" if choices else reason
         raise SettingsError(f"{name}: {reason}, got {value!r}") from None
     return msgspec.structs.replace(struct, **{name: getattr(checked, name)})
+
+
+def _choices(group: type[msgspec.Struct], name: str) -> tuple[str, ...]:
+    """Return the words that a setting may be, none if it is no choice of words."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(group)}
+    return get_args(kinds[name]) if get_origin(kinds[name]) is Literal else ()
 
 
 def _from_text(value: Any) -> Any:

@@ -7,7 +7,7 @@ OpenAI batch (`body`), chat (`messages`, `turns`), MT-Bench (`turns`), plain (`p
 import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,7 @@ from msgspec import Meta
 from .conversation import TOOL_NAME_PATTERN, Message, Request, Role, Tool, ToolCall, ToolResults
 from .errors import SettingsError
 from .near import near_miss, nearest
-from .settings import NAMES, NOT_OFFERED, Settings, apply
+from .settings import NAMES, NOT_OFFERED, NULLABLE, Context, Settings, apply
 
 Fields = Mapping[str, msgspec.Raw]
 Choices = Annotated[int, Meta(ge=1, le=128)]
@@ -105,10 +105,18 @@ class Shaped(msgspec.Struct, frozen=True):
     extra: dict[str, msgspec.Raw]
 
 
-def shape(fields: Fields) -> Shaped:
+class _Place(NamedTuple):
+    """Where settings stand: what comes before their names, and what they are laid over."""
+
+    prefix: str
+    inherited: Context
+
+
+def shape(fields: Fields, inherited: Context) -> Shaped:
     """Turn the top-level fields of a line into a request.
 
-    Raises `BadField` naming the field and the reason.
+    What the line sets must go together with what it has `inherited` from its batch. Raises
+    `BadField` naming the field and the reason.
     """
     found = [name for name in SHAPES if name in fields]
     if found not in ([], ["messages", "turns"]) and len(found) > 1:
@@ -121,7 +129,7 @@ def shape(fields: Fields) -> Shaped:
             "instruction or body" + _meant(fields)
         )
     if found == ["body"]:
-        return _openai_batch(fields)
+        return _openai_batch(fields, inherited)
     extra = _unknown(fields, ALPACA_KEYS if found == ["instruction"] else LINE_KEYS, "")
     messages = _context(fields, found[0])
     if "system" in fields:
@@ -130,10 +138,10 @@ def shape(fields: Fields) -> Shaped:
             raise BadField("system: the messages already begin with one")
         messages = (Message("system", system), *messages)
     turns = _decode(fields, "turns", tuple[str, ...]) if "turns" in fields else ()
-    return _build(fields, messages, turns, extra, "")
+    return _build(fields, messages, turns, extra, _Place("", inherited))
 
 
-def _openai_batch(fields: Fields) -> Shaped:
+def _openai_batch(fields: Fields, inherited: Context) -> Shaped:
     """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
     extra = _unknown(fields, BATCH_KEYS, "")
     for name in extra.keys() & (LINE_KEYS - BATCH_KEYS):
@@ -157,7 +165,7 @@ def _openai_batch(fields: Fields) -> Shaped:
         if "tool_results" in body:
             raise BadField("tool_results: both in the line and in its body")
         body["tool_results"] = fields["tool_results"]
-    return _build(body, messages, (), extra | body_extra, "body.")
+    return _build(body, messages, (), extra | body_extra, _Place("body.", inherited))
 
 
 def _context(fields: Fields, shape_name: str) -> tuple[Message, ...]:
@@ -242,9 +250,10 @@ def _build(
     messages: tuple[Message, ...],
     turns: tuple[str, ...],
     extra: dict[str, msgspec.Raw],
-    prefix: str,
+    place: _Place,
 ) -> Shaped:
     """Check the conversation as a whole and add tools, model and settings."""
+    prefix = place.prefix
     _check_order(messages, turns, prefix)
     tools = _decode(fields, "tools", tuple[Tool, ...] | None, f"{prefix}tools") or ()
     for i, tool in enumerate(tools):
@@ -260,7 +269,7 @@ def _build(
         messages,
         turns,
         tools,
-        settings=_settings(fields, prefix),
+        settings=_settings(fields, place),
         n=_decode(fields, "n", Choices | None, f"{prefix}n") or 1,
         tool_results=_tool_results(fields, tools, f"{prefix}tool_results"),
     )
@@ -312,31 +321,31 @@ def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: 
         )
 
 
-def _settings(fields: Fields, prefix: str) -> dict[str, Any]:
-    """Return the settings a line sets itself, checked; null means unset."""
+def _settings(fields: Fields, place: _Place) -> dict[str, Any]:
+    """Return the settings a line sets itself, checked; null is unset where it is no value."""
     keys = fields.keys() & SETTING_KEYS
-    return dict(_checked_settings(tuple((key, bytes(fields[key])) for key in sorted(keys)), prefix))
+    return dict(_checked_settings(tuple((key, bytes(fields[key])) for key in sorted(keys)), place))
 
 
 # the lines of a file mostly set the same values, and checking them costs more than the rest
 @lru_cache(maxsize=256)
-def _checked_settings(items: tuple[tuple[str, bytes], ...], prefix: str) -> dict[str, Any]:
+def _checked_settings(items: tuple[tuple[str, bytes], ...], place: _Place) -> dict[str, Any]:
     fields = {key: msgspec.Raw(raw) for key, raw in items}
     values: dict[str, Any] = {}
     for key in fields:
         value = _decode(fields, key, Any)
         name = ALIASES.get(key, key)
-        if value is None:
+        if value is None and name not in NULLABLE:
             continue
         if values.get(name, value) != value:
             other = next(k for k in fields if k != key and ALIASES.get(k, k) == name)
-            raise BadField(f"{prefix}{key}: differs from {other}")
+            raise BadField(f"{place.prefix}{key}: differs from {other}")
         values[name] = value
     if values:
         try:
-            apply(Settings(), values)
+            apply(Settings(context=place.inherited), values)
         except SettingsError as error:
-            raise BadField(f"{prefix}{error}") from None
+            raise BadField(f"{place.prefix}{error}") from None
     return values
 
 

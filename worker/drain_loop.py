@@ -194,7 +194,7 @@ class Drain:
         limit = self._task.recycle_bytes
         if limit is not None and self._process_bytes > limit:
             used = f"{self._process_bytes / 2**30:.1f} GiB"
-            self._display.note(f"the model process holds {used}: starting a new one")
+            self._display.note(f"the model process holds {used}: the next job has a new one")
             self._process_bytes = 0
             await self._host.recycle()
 

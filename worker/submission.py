@@ -84,7 +84,7 @@ def submit_stream(
         with _terminable():
             if not rules.again:
                 _refuse_known_file(db, stream, batch)
-            reader = LineReader(stream, batch.source)
+            reader = LineReader(stream, batch.source, batch.settings.context)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,

@@ -3,16 +3,18 @@
 import hashlib
 import io
 import json
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.conversation import Message, Request
 from mh_batch.jobs.errors import BadLine, InputError
 from mh_batch.jobs.lines import LineReader, read_line
 from mh_batch.jobs.record import JobLine
+from mh_batch.jobs.settings import Context, Settings, apply
 
 HI = [{"role": "user", "content": "Hi"}]
 TOOL = {"type": "function", "function": {"name": "get_weather"}}
@@ -229,6 +231,7 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
         ({"prompt": "x", "stop": [""]}, "stop: "),
         ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format: not"),
         ({"prompt": "x", "kv_bits": 4}, "kv_bits: not supported: mlx-lm cannot quantise"),
+        ({"prompt": "x", "max_kv_size": 64, "kv_keep": 64}, "kv_keep: must be below max_kv_size"),
         ({"prompt": "x", "custom_id": 5}, "custom_id: "),
         ({"prompt": "x", "custom_id": ""}, "custom_id: must have 1 to 512"),
         ({"prompt": "x", "custom_id": "a\nb"}, "custom_id: holds a control character"),
@@ -380,3 +383,35 @@ def test_a_line_that_was_cut_off_in_a_long_text_is_refused_at_once() -> None:
     code = '{\\"a\\": [1]} ' * 60_000
     cut = ('{"prompt": "' + "[" * 200 + code).encode()
     assert "not JSON" in refusal(cut)
+
+
+@pytest.mark.parametrize(
+    ("inherited", "line", "reason"),
+    [
+        (Context(kv_keep=64), {"prompt": "x", "max_kv_size": 64}, "kv_keep: must be below"),
+        (Context(max_kv_size=32), {"prompt": "x", "kv_keep": 32}, "kv_keep: must be below"),
+        (
+            Context(kv_keep=64),
+            {"body": {"messages": HI, "max_kv_size": 64}},
+            "body.kv_keep: must be below max_kv_size (64), got 64",
+        ),
+    ],
+)
+def test_settings_of_a_line_that_clash_with_those_of_its_batch_are_refused(
+    inherited: Context, line: dict[str, Any], reason: str
+) -> None:
+    raw = json.dumps(line).encode()
+    read = read_line(3, raw, inherited)
+    assert isinstance(read, BadLine)
+    assert read.reason.startswith(reason)
+    assert isinstance(read_line(3, raw), JobLine)
+
+
+def test_null_takes_a_limit_of_the_batch_away_and_is_unset_where_it_is_no_value() -> None:
+    line = {"prompt": "x", "max_kv_size": None, "history_tokens": None, "temperature": None}
+    read = read_line(1, json.dumps(line).encode(), Context(max_kv_size=64, kv_keep=32))
+    assert isinstance(read, JobLine)
+    assert read.request.settings == {"max_kv_size": None, "history_tokens": None}
+    stored = msgspec.json.decode(msgspec.json.encode(read.request), type=Request)
+    batch = apply(Settings(), {"max_kv_size": 64, "history_tokens": 5, "max_context_tokens": 99})
+    assert apply(batch, stored.settings).context == Context(max_context_tokens=99)

@@ -44,7 +44,9 @@ def test_text_from_a_command_line_becomes_the_fields_type() -> None:
         ({"temperature": -1}, "temperature: .*>= 0.0, got -1"),
         ({"max_tokens": 0}, "max_tokens: .*>= 1, got 0"),
         ({"max_tokens": True}, "max_tokens: .*got True"),
-        ({"reasoning_effort": "huge"}, "reasoning_effort: .*got 'huge'"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort: one of low, medium, high, got 'huge'"),
+        ({"loop_detection": 1}, "loop_detection: one of off, cheap, full, got 1"),
+        ({"prefix_cache_bytes": 1}, "unknown setting prefix_cache_bytes; it is the worker's: "),
         ({"seed": -1}, "seed: "),
     ],
 )

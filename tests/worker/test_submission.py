@@ -83,6 +83,18 @@ def test_a_bad_line_in_the_middle_of_a_file_lands_nothing_of_it(
     assert counts(db) == (0, 0)
 
 
+def test_a_line_whose_settings_clash_with_those_of_the_batch_lands_nothing(
+    db: Database, tmp_path: Path
+) -> None:
+    lines = b'{"prompt": "x"}\n{"prompt": "y", "max_kv_size": 64}\n'
+    with pytest.raises(BadLines) as caught:
+        submit(db, tmp_path / "in.jsonl", lines, settings={"kv_keep": 64})
+    reasons = [(line.number, line.reason) for line in caught.value.lines]
+    assert reasons == [(2, "kv_keep: must be below max_kv_size (64), got 64")]
+    assert counts(db) == (0, 0)
+    assert submit(db, tmp_path / "in.jsonl", lines).jobs == 2
+
+
 def test_skipped_lines_are_beside_the_file_with_reason_and_text(
     db: Database, tmp_path: Path
 ) -> None:
