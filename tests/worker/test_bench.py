@@ -16,18 +16,20 @@ import pytest
 from rich.console import Console
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.errors import InputError, PromptTooLong, SettingsError
+from mh_batch.jobs.errors import InputError, ModelNotLoaded, PromptTooLong, SettingsError
 from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import EngineOptions, Sampling
+from mh_batch.worker.artifacts import Keep
 from mh_batch.worker.bench import bench as bench_parts
 from mh_batch.worker.bench import prefix, random_model, reference, table
-from mh_batch.worker.bench import run as bench_run
 from mh_batch.worker.bench import settings as bench_settings
 from mh_batch.worker.bench.bench import Bench, Found
 from mh_batch.worker.bench.compare import Change, changes, differences
-from mh_batch.worker.bench.drain import AttemptTimes, figures, gaps
+from mh_batch.worker.bench.drain import AttemptTimes, figures, gaps, run_jobs_in
+from mh_batch.worker.bench.goals import GOALS, Goal, held_to
 from mh_batch.worker.bench.ioreg import device_utilization
 from mh_batch.worker.bench.note import HEAD, note
+from mh_batch.worker.bench.outputs import Outputs
 from mh_batch.worker.bench.plot import bars, draw, panels
 from mh_batch.worker.bench.position import grown
 from mh_batch.worker.bench.report import (
@@ -49,13 +51,14 @@ from mh_batch.worker.bench.rounds import (
     not_measured,
     ratio,
 )
-from mh_batch.worker.bench.run import SCENARIOS, Request, chosen, measure
+from mh_batch.worker.bench.run import SCENARIOS, Request, chosen, measure, report_of, run
 from mh_batch.worker.bench.settings import make_request
 from mh_batch.worker.bench.subject import Subject
 from mh_batch.worker.bench.usage import Meter, Probes, probes, usage
 from mh_batch.worker.bench.workload import (
     COUNTING,
     DATE,
+    FULL,
     QUICK,
     prompt_of,
     sharing,
@@ -63,7 +66,7 @@ from mh_batch.worker.bench.workload import (
     words,
 )
 
-ROOT = Path(__file__).parent.parent.parent
+NOTE = Path(__file__).parent.parent / "bench" / "README.md"
 MAIN = "from mh_batch.worker.cli import main; main()"
 
 IOREG = """\
@@ -111,7 +114,7 @@ def test_without_the_figure_there_is_no_substitute_for_it(text: str) -> None:
     assert device_utilization(text) is None
 
 
-def test_variants_take_turns_at_being_first_and_the_warm_round_is_forgotten() -> None:
+def test_rounds_have_orders_of_their_own_and_the_warm_round_is_forgotten() -> None:
     order: list[str] = []
 
     def variant(name: str) -> Callable[[], Sample]:
@@ -122,8 +125,12 @@ def test_variants_take_turns_at_being_first_and_the_warm_round_is_forgotten() ->
         return measure
 
     samples = interleave({name: variant(name) for name in "abc"}, 3)
-    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
-    assert [sample.value for sample in samples["a"]] == [4, 9, 11]
+    rounds = ["".join(order[at : at + 3]) for at in range(0, 12, 3)]
+    assert {"".join(sorted(names)) for names in rounds} == {"abc"}
+    assert len(set(rounds[1:])) > 1
+    assert [sample.value for sample in samples["a"]] == [
+        1 + 3 * turn + names.index("a") for turn, names in enumerate(rounds) if turn
+    ]
     assert interleave({"a": variant("a")}, 1, warm=False)["a"] == [Sample(13.0)]
 
 
@@ -226,7 +233,7 @@ def test_a_meter_asks_at_the_beginning_and_at_the_end() -> None:
     assert all(probes("darwin"))
 
 
-SETUP = Setup("demo", "cpu: a processor", {"mlx": "1", "mh-batch": "2"}, quick=False, rounds=5)
+SETUP = Setup("demo", "cpu: a processor", {"mlx": "1", "mh-batch": "2"}, False, 5, FULL)
 BEFORE = Report(
     SETUP,
     figures=(
@@ -238,7 +245,12 @@ BEFORE = Report(
     usage=(Usage("decode", 1.0, 50.0, wired_bytes=100),),
 )
 NOW = Report(
-    msgspec.structs.replace(SETUP, device="gpu: another", versions={"mlx": "2", "mlx-lm": "1"}),
+    msgspec.structs.replace(
+        SETUP,
+        device="gpu: another",
+        versions={"mlx": "2", "mlx-lm": "1"},
+        sizes=msgspec.structs.replace(FULL, near=1),
+    ),
     figures=(
         Figure("decode", "greedy", 110.0, "tok/s", {"of bare loop": 0.99, "of mlx-lm": 1.0}, 5),
         Figure("decode", "new", 8.0, "tok/s", note="ended early"),
@@ -279,8 +291,13 @@ def test_changes_name_every_figure_of_this_run_and_what_it_lost() -> None:
 
 def test_what_makes_two_runs_unlike_is_said() -> None:
     assert differences(BEFORE, BEFORE) == []
+    others = msgspec.structs.replace(BEFORE, figures=BEFORE.figures[3:])
+    assert differences(others, msgspec.structs.replace(BEFORE, figures=BEFORE.figures[:1])) == [
+        "no scenario was measured in both"
+    ]
     assert differences(BEFORE, NOW) == [
         "device: cpu: a processor then, gpu: another now",
+        "size near: 64 then, 1 now",
         "mh-batch: 2 then, None now",
         "mlx: 1 then, 2 now",
         "mlx-lm: None then, 1 now",
@@ -325,41 +342,51 @@ def test_what_a_model_cannot_run_leaves_what_was_measured(monkeypatch: pytest.Mo
 
     said: list[str] = []
     monkeypatch.setitem(SCENARIOS, "decode", one_too_long)
-    monkeypatch.setattr(bench_run, "_setup", lambda *_: SETUP)
-    report = measure(Request("demo", 1), Loaded("demo", QUICK, 1), ["decode"], said.append)
+    parts = [measure("decode", Loaded("demo", QUICK, 1), said.append)]
+    report = report_of(Request("demo", 1), parts)
     assert [f.note for f in report.figures] == ["", "n/a: 8000 tokens are too many"]
     assert said[0] == "bench: decode"
     assert [u.scenario for u in report.usage] == ["decode"]
 
 
 class FakeSubject:
-    """An engine that has every setting and option, and is as fast as its settings are few."""
+    """An engine that takes what the real one takes, and is as fast as its settings are few."""
 
     def __init__(self) -> None:
-        self.active = 0
+        self.active = 1000
+        self.settled = 0
 
     def length(self, prompt: Prompt) -> int:
         return sum(len(message.content.split()) for message in prompt.messages)
 
-    def decode_speed(self, _: Prompt, values: dict[str, Any], **__: Any) -> Sample:
+    def decode_speed(self, prompt: Prompt, values: dict[str, Any], **__: Any) -> Sample:
+        make_request(prompt, values)
         return Sample(100.0 / len(values))
 
     def generate(
         self,
-        _: Prompt,
+        prompt: Prompt,
         values: dict[str, Any],
         progress: Callable[[int], None] = lambda _: None,
         **__: Any,
     ) -> None:
+        make_request(prompt, values)
         for count in range(1, values["max_tokens"] + 1):
-            self.active = 1000 + (0 if "max_kv_size" in values else 10 * count)
+            self.active = 1500 if "max_kv_size" in values else 1000 + 10 * count
             progress(count)
+        self.active = 1000
 
     def wall(self, _: Any, __: Any, engine: EngineOptions) -> Sample:
         return Sample(1.0 if engine.prefix_cache_bytes else 4.0)
 
     def forget(self) -> None:
-        self.active = 0
+        self.active = 1000
+
+    def generator(self, _: EngineOptions) -> "FakeSubject":
+        return self
+
+    def between_jobs(self) -> None:
+        self.settled += 1
 
     def active_memory(self) -> int:
         return self.active
@@ -400,13 +427,14 @@ def test_a_window_stands_beside_no_window(complete: Bench) -> None:
         ("position", "window 32"),
         ("position", "no window"),
         ("position", "mlx-lm, no window"),
-        ("memory", "window 8"),
+        ("memory", "window 32"),
         ("memory", "no window"),
         ("memory", "after each job"),
     ]
     assert curves[0].x == (32.0, 64.0, 128.0)
     growth = {case: f.value for case, f in found.items() if "active memory" in case}
-    assert list(growth.values()) == [0.0, pytest.approx(100 * 112 * 10 / 1160)]
+    # of what it holds beside the model's 1000
+    assert list(growth.values()) == [0.0, pytest.approx(100 * 14 * 32 * 10 / 640)]
 
 
 def test_each_mode_of_loop_detection_is_a_ratio_of_off(complete: Bench) -> None:
@@ -437,9 +465,17 @@ def test_all_positions_are_measured_in_the_same_rounds(
 
 def test_each_way_to_keep_artifacts_is_a_ratio_of_none() -> None:
     found, _ = found_by(Bench("demo", QUICK, 1), "artifacts")
-    assert list(found) == [f"2 short jobs, {keep}" for keep in ("off", "retries", "all")]
-    assert [set(figure.ratios) for figure in found.values()] == [set(), {"of off"}, {"of off"}]
+    assert list(found) == [f"2 short jobs, {keep}" for keep in ("off", "all")]
+    assert [set(figure.ratios) for figure in found.values()] == [set(), {"of off"}]
     assert all(figure.value is not None and figure.value > 0 for figure in found.values())
+
+
+@pytest.mark.parametrize(("keep", "files"), [("off", 0), ("all", 7)])
+def test_a_drain_keeps_the_files_that_its_measurement_is_named_for(
+    tmp_path: Path, keep: Keep, files: int
+) -> None:
+    assert len(run_jobs_in(tmp_path, "demo", 1, keep)) == 1
+    assert len(list((tmp_path / "logs").rglob("*.1.1.*"))) == files
 
 
 def test_a_larger_model_stands_beside_the_same_references(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -459,7 +495,7 @@ def test_a_reference_goes_on_from_what_was_read_as_if_it_had_read_it() -> None:
     for loop in (reference.bare, reference.mlx_lm):
         whole = list(loop(subject.model, reference.unread(subject.model, tokens), penalised))
         for _ in range(2):
-            start = subject.start(prompt)
+            start = reference.read(subject.model, tokens)
             fresh = start._replace(caches=copy.deepcopy(start.caches))
             assert list(loop(subject.model, fresh, penalised)) == whole
 
@@ -491,14 +527,40 @@ def test_the_tables_show_figures_usage_profile_and_changes() -> None:
 def test_the_note_has_what_travels_between_machines_and_no_speeds() -> None:
     text = note(NOW)
     assert text == note(NOW)
-    assert "| decode | greedy | 0.99 of bare loop, 1.00 of mlx-lm |" in text
-    assert "| drain | gap share | 0.84 % |" in text
+    asked = "at least 0.97 of bare loop, at least 1.00 of mlx-lm"
+    assert f"| decode | greedy | 0.99 of bare loop, 1.00 of mlx-lm | {asked} |" in text
+    assert "| drain | gap share | 0.84 % |  |" in text
     assert "tok/s" not in text
-    assert "| loops | full | n/a: the context of 256 tokens is too small |" in note(BEFORE)
+    assert "| loops | full | n/a: the context of 256 tokens is too small |  |" in note(BEFORE)
+
+
+def test_a_goal_that_is_missed_is_marked_and_so_is_one_that_was_not_measured() -> None:
+    slow = Figure("decode", "temperature 1", 1.0, "tok/s", {"of bare loop": 0.96, "of mlx-lm": 1.0})
+    missed = "at least 0.97 of bare loop (missed), at least 1.00 of mlx-lm"
+    assert held_to(slow) == missed
+    assert held_to(msgspec.structs.replace(slow, ratios={})).count("(missed)") == 2
+    assert held_to(msgspec.structs.replace(slow, case="top_p 0.9")) == ""
+    idle = Figure("drain", "100 short jobs, gap share of wall", 1.2, "%")
+    assert held_to(idle) == "at most 1.00 (missed)"
+    assert held_to(msgspec.structs.replace(idle, value=1.0)) == "at most 1.00"
+
+
+def test_every_goal_concerns_a_figure_of_the_note_that_comes_along() -> None:
+    rows = [row.split(" | ")[:2] for row in NOTE.read_text("utf-8").splitlines() if row[:2] == "| "]
+    figures = [Figure(scenario.removeprefix("| "), case, None, "") for scenario, case in rows]
+    for goal in GOALS:
+        assert any(goal.concerns(figure) for figure in figures), goal
+
+
+def test_a_goal_is_about_whole_cases() -> None:
+    goal = Goal("decode", "greedy", "of mlx-lm", least=1.0)
+    assert goal.concerns(Figure("decode", "greedy", 1.0, "tok/s"))
+    assert not goal.concerns(Figure("decode", "greedy, mlx-lm", 1.0, "tok/s"))
+    assert not goal.concerns(Figure("larger", "greedy", 1.0, "tok/s"))
 
 
 def test_the_note_that_comes_along_is_of_this_bench_and_whole() -> None:
-    text = (ROOT / "tests" / "bench" / "README.md").read_text("utf-8")
+    text = NOTE.read_text("utf-8")
     assert text.startswith(HEAD)
     for scenario in SCENARIOS:
         assert f"\n| {scenario} |" in text
@@ -593,6 +655,63 @@ def test_a_quick_run_measures_prints_writes_and_compares(tmp_path: Path) -> None
     assert "before" in second.stdout
     assert "Profile" in second.stdout
     assert "not alike" not in second.stdout
+
+
+def interrupted(_: Bench) -> Found:
+    """A scenario in which somebody loses patience."""
+    yield NOW.figures[1]
+    raise KeyboardInterrupt
+
+
+def test_what_was_measured_before_an_interrupt_is_printed_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCENARIOS, "submit", lambda _: iter(NOW.figures[:1]))
+    monkeypatch.setitem(SCENARIOS, "queue", interrupted)
+    outputs = Outputs(json=tmp_path / "a.json", note=tmp_path / "note.md")
+    out = io.StringIO()
+    request = Request("demo", 1, only=("submit,queue",), outputs=outputs)
+    with pytest.raises(KeyboardInterrupt):
+        run(request, lambda _: None, Console(file=out, width=120))
+    assert "greedy" in out.getvalue()
+    assert read_report(tmp_path / "a.json").figures == NOW.figures[:1]
+    # the note is of whole runs
+    assert not (tmp_path / "note.md").exists()
+
+
+def test_a_model_that_is_not_there_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Request(str(tmp_path / "nope"), 1, only=("drain",))
+    with pytest.raises(ModelNotLoaded, match="no such folder"):
+        run(asked, pytest.fail, Console(file=io.StringIO()))
+    monkeypatch.setitem(SCENARIOS, "queue", lambda _: iter(NOW.figures[:1]))
+    needless = msgspec.structs.replace(asked, only=("queue",))
+    assert run(needless, lambda _: None, Console(file=io.StringIO())).figures == NOW.figures[:1]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (Outputs(json=Path("a"), note=Path("a")), "--note a: is the file of --json already"),
+        (Outputs(json=Path("a"), compare=Path("a")), "--compare a: is the file of --json already"),
+        (Outputs(json=Path("folder")), "--json folder: is a folder"),
+        (Outputs(note=Path("-")), "--note -: name a file"),
+        (Outputs(json=Path("no/a")), "--json no/a: no such folder"),
+    ],
+)
+def test_outputs_that_spoil_each_other_or_cannot_be_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: Outputs, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=said):
+        outputs.check()
+
+
+def test_the_help_names_every_scenario(tmp_path: Path) -> None:
+    said = " ".join(bench(tmp_path, "--help").stdout.split())
+    assert f"Only these of {', '.join(SCENARIOS)}." in said
 
 
 def test_what_would_fail_at_the_end_is_refused_before_the_first_measurement(

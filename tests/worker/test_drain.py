@@ -146,7 +146,7 @@ async def test_a_model_process_that_has_grown_is_replaced_between_jobs(site: Sit
     site.submit(TWO, ONE)
     outcome = await site.drain(recycle_bytes=500)
     assert outcome.tally.all_well
-    assert site.notes.said.getvalue().count("starting a new one") == 2
+    assert site.notes.said.getvalue().count("the next job has a new one") == 2
     assert site.notes.said.getvalue().count("loading demo") == 2
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mh_batch.engine.folder import check_weights, find_local, read_config
 from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import Sampling
 
@@ -31,6 +32,7 @@ class Bench:
         self.model = model
         self.sizes = sizes
         self.rounds = rounds
+        self._read: tuple[Prompt, Any] | None = None
 
     @cached_property
     def subject(self) -> "Subject":
@@ -52,8 +54,43 @@ class Bench:
         from . import reference
 
         loop = {BARE: reference.bare, MLX_LM: reference.mlx_lm}[name]
-        model, start = self.subject.model, self.subject.start(prompt)
+        model, start = self.subject.model, self._start(prompt)
         return lambda: reference.decode_speed(loop, model, start, Sampling(**sampling))
+
+    def forget(self) -> None:
+        """Drop the prompts that were read, so that memory is the model's again."""
+        self._read = None
+        self.subject.forget()
+
+    def _start(self, prompt: Prompt) -> Any:
+        """Return where a reference's decode begins, read once for those that share a prompt."""
+        from . import reference
+
+        if self._read is None or self._read[0] != prompt:
+            read = reference.read(self.subject.model, self.subject.tokens(prompt))
+            self._read = (prompt, read)
+        return self._read[1]
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """Give a folder that goes again, on the disk of this one: what waits for it is measured.
+
+    (The system's own place for such folders is in memory on many machines.)
+    """
+    with tempfile.TemporaryDirectory(prefix=".mh-batch-bench-", dir=Path.cwd()) as folder:
+        yield Path(folder)
+
+
+def check_model(name: str) -> None:
+    """Raise `ModelNotLoaded` if a model cannot be loaded from here, before hours are measured.
+
+    What is not here yet is fetched when it is first needed.
+    """
+    folder = None if name == RANDOM else find_local(name)
+    if folder is not None:
+        read_config(name, folder)
+        check_weights(name, folder)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from .report import Report, Usage
+from .workload import Sizes
 
 
 class Change(NamedTuple):
@@ -79,8 +80,14 @@ def differences(before: Report, now: Report) -> list[str]:
         ("device", before.setup.device, now.setup.device),
         ("quick", before.setup.quick, now.setup.quick),
         ("rounds", before.setup.rounds, now.setup.rounds),
+        *(
+            (f"size {name}", getattr(before.setup.sizes, name), getattr(now.setup.sizes, name))
+            for name in Sizes.__struct_fields__
+        ),
     ]
     found = [f"{name}: {was} then, {is_now} now" for name, was, is_now in pairs if was != is_now]
+    if not {f.scenario for f in before.figures} & {f.scenario for f in now.figures}:
+        found.append("no scenario was measured in both")
     packages = sorted(before.setup.versions.keys() | now.setup.versions.keys())
     for package in packages:
         was = before.setup.versions.get(package)

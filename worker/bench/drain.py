@@ -1,7 +1,6 @@
 """The worker as it is: real drains of short jobs, and how much of them was not the model."""
 
 import io
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mh_batch.jobs.settings import Settings, apply
 
-from .bench import Bench, Found
+from .bench import Bench, Found, work_folder
 from .report import Figure
 from .rounds import Sample, Variants, figure
 from .settings import SEED
@@ -28,7 +27,7 @@ from attempts a join timings m on m.attempt_id = a.id
 order by a.id
 """
 
-KEPT: tuple["Keep", ...] = ("off", "retries", "all")
+KEPT: tuple["Keep", ...] = ("off", "all")
 
 
 class AttemptTimes(NamedTuple):
@@ -117,11 +116,12 @@ def gaps(attempts: Sequence[AttemptTimes]) -> Gaps | None:
 
 def run_jobs(model: str, jobs: int, keep: "Keep" = "all") -> list[AttemptTimes]:
     """Submit and drain short jobs, an attempt each; return the times of those."""
-    with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
-        return _run_jobs(Path(folder), model, jobs, keep)
+    with work_folder() as folder:
+        return run_jobs_in(folder, model, jobs, keep)
 
 
-def _run_jobs(folder: Path, model: str, jobs: int, keep: "Keep") -> list[AttemptTimes]:
+def run_jobs_in(folder: Path, model: str, jobs: int, keep: "Keep") -> list[AttemptTimes]:
+    """Do so in `folder`, and leave the database and the files of the attempts there."""
     import anyio
 
     from mh_batch.jobs.record import NewBatch

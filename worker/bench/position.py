@@ -6,12 +6,13 @@ from statistics import median
 from typing import Any
 
 from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.settings import EngineOptions
 
 from .bench import MLX_LM, Bench, Found
 from .report import Figure, Series
 from .rounds import Sample, figure, not_measured
 from .settings import UNWATCHED
-from .workload import COUNTING
+from .workload import COUNTING, various
 
 PLAIN = "no window"
 MEBI = 1 << 20
@@ -58,24 +59,28 @@ def _variants(bench: Bench, prompt: Prompt) -> dict[str, Callable[[], Sample]]:
 def memory(bench: Bench) -> Found:
     """Follow the memory of one long completion with and without a window, and of many jobs."""
     window = bench.sizes.memory_window
-    bench.subject.forget()
+    bench.forget()
     yield from _completion(bench, f"window {window}", {"max_kv_size": window})
     yield from _completion(bench, PLAIN, {})
     yield from _jobs(bench)
 
 
 def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
-    """Yield active memory against position, and its growth from 2 to 16 windows."""
+    """Yield active memory against position, and its growth from 2 to 16 windows.
+
+    Less what is active before: beside the weights of a real model no cache would be seen to grow.
+    """
     subject, window = bench.subject, bench.sizes.memory_window
     marks: list[tuple[int, int]] = []
+    before = subject.active_memory()
 
     def progress(count: int) -> None:
         if count >= window * (len(marks) + 1) // 2:
-            marks.append((count, subject.active_memory()))
+            marks.append((count, subject.active_memory() - before))
 
     values = {**UNWATCHED, "max_tokens": 16 * window + 1, "temperature": 2.0, **values}
     subject.generate(COUNTING, values, progress=progress)
-    place = ("memory", f"{case}, growth of active memory from 2x to 16x{window}")
+    place = ("memory", f"{case}, growth of its active memory from 2x to 16x{window}")
     growth = grown(marks, 2 * window)
     if growth is None or marks[-1][0] < 16 * window:
         yield not_measured(place, "%", f"progress was not told from 2x to 16x{window} tokens")
@@ -85,7 +90,7 @@ def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
         "memory",
         case,
         "position",
-        "active memory, MiB",
+        "its active memory, MiB",
         x=tuple(float(count) for count, _ in marks),
         y=tuple(held / MEBI for _, held in marks),
     )
@@ -101,10 +106,16 @@ def grown(marks: Sequence[tuple[int, int]], start: int) -> float | None:
 
 
 def _jobs(bench: Bench) -> Found:
-    """Yield the process's memory after each of many jobs, and the growth over the later half."""
+    """Yield the process's memory after each of many jobs, and the growth over the later half.
+
+    As in a drain: prompts that differ, their beginnings kept, and what is done between jobs.
+    """
     held = []
-    for _ in range(bench.sizes.memory_jobs):
-        bench.subject.generate(COUNTING, {"max_tokens": bench.sizes.decode, "temperature": 1.0})
+    values = {"max_tokens": bench.sizes.decode, "temperature": 1.0}
+    generator = bench.subject.generator(EngineOptions())
+    for prompt in various(bench.sizes.memory_jobs):
+        bench.subject.generate(prompt, values, generator=generator)
+        generator.between_jobs()
         held.append(bench.subject.process_memory())
     half = held[len(held) // 2]
     case = f"{len(held)} jobs, growth of process memory over the later half"

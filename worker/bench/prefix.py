@@ -9,10 +9,10 @@ from mh_batch.jobs.settings import Sampling
 
 from .bench import Bench, Found
 from .rounds import Sample, figure
-from .settings import NOT_SHARED, SHARED
+from .settings import NO_REUSE, REUSE
 from .workload import sharing
 
-REUSE, NO_REUSE, SCRIPT = "reuse", "no reuse", "mlx-lm script"
+WITH, WITHOUT, SCRIPT = "reuse", "no reuse", "mlx-lm script"
 
 
 def prefix(bench: Bench) -> Found:
@@ -21,21 +21,24 @@ def prefix(bench: Bench) -> Found:
     prompts = sharing(bench.prompt_of(sizes.shared, system=True), sizes.sharing_jobs)
     values: dict[str, Any] = {"max_tokens": sizes.sharing_decode, "temperature": 0.0}
     variants = {
-        NO_REUSE: partial(subject.wall, prompts, values, NOT_SHARED),
-        REUSE: partial(subject.wall, prompts, values, SHARED),
+        WITHOUT: partial(subject.wall, prompts, values, NO_REUSE),
+        WITH: partial(subject.wall, prompts, values, REUSE),
         SCRIPT: partial(_script, bench, prompts, Sampling(**values)),
     }
     case = f"{len(prompts)} jobs sharing {sizes.shared} tokens"
     references = {"of mlx-lm script": SCRIPT}
     samples = bench.interleave(variants, warm=False)
-    over = {"of no reuse": NO_REUSE, **references}
-    yield figure(("prefix", f"{case}, {REUSE}"), "s", samples, REUSE, over)
-    yield figure(("prefix", f"{case}, {NO_REUSE}"), "s", samples, NO_REUSE, references)
+    over = {"of no reuse": WITHOUT, **references}
+    yield figure(("prefix", f"{case}, {WITH}"), "s", samples, WITH, over)
+    yield figure(("prefix", f"{case}, {WITHOUT}"), "s", samples, WITHOUT, references)
     yield figure(("prefix", f"{case}, {SCRIPT}"), "s", samples, SCRIPT)
 
 
 def _script(bench: Bench, prompts: list[Prompt], sampling: Sampling) -> Sample:
-    """Return the seconds a script takes that calls mlx-lm for one prompt after the other."""
+    """Return the seconds a script takes that calls mlx-lm for one prompt after the other.
+
+    In our portions: which size suits a device has nothing to do with reuse.
+    """
     from . import reference
 
     model = bench.subject.model

@@ -1,6 +1,5 @@
 """What a claim and a record cost, with few and with a million jobs waiting."""
 
-import tempfile
 import time
 from pathlib import Path
 from statistics import median, quantiles
@@ -26,7 +25,7 @@ from mh_batch.store import queue as store
 from mh_batch.store.connection import open_store
 from mh_batch.store.submit import CHUNK_ROWS, Submission
 
-from .bench import Bench, Found
+from .bench import Bench, Found, work_folder
 from .report import Figure
 from .workload import words
 
@@ -54,8 +53,8 @@ def queue(bench: Bench) -> Found:
     """Measure claims and records on two queues; a commit waits for the disk, so both have that."""
     typical: dict[int, float] = {}
     for queued in bench.sizes.queued:
-        with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
-            steps = measure(Path(folder) / "mh-batch.db", queued, bench.sizes.claims)
+        with work_folder() as folder:
+            steps = measure(folder / "mh-batch.db", queued, bench.sizes.claims)
         both = [step.claim + step.record for step in steps]
         typical[queued] = median(both)
         case, first = f"{queued:,} queued", typical[bench.sizes.queued[0]]

@@ -11,27 +11,35 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import mlx.core as mx
-from mlx_lm.generate import generate_step
+from mlx_lm.generate import generate_step, generation_stream
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.sample_utils import make_logits_processors, make_sampler
 
-from mh_batch.jobs.settings import Sampling
+from mh_batch.jobs.settings import Context, Sampling
 
 from .rounds import Sample
 from .settings import SEED
 
-CHUNK = 2048  # mlx-lm's prefill_step_size
+PORTION = Context().prefill_step
+"""In how many tokens at a time a prompt is read here unless the case says otherwise: as we do."""
+
+MLX_LM_PORTION = 2048
+"""mlx-lm's own default."""
 
 # mlx's stubs leave it untyped
 queue: Callable[..., None] = mx.async_eval
 
 
 class Start(NamedTuple):
-    """Where a loop begins: caches that hold all of `prompt` but its last `unread` tokens."""
+    """Where a loop begins: caches that hold all of `prompt` but its last `unread` tokens.
+
+    Those are read in portions of `portion` tokens.
+    """
 
     caches: list[Any]
     prompt: Any
     unread: int
+    portion: int = PORTION
 
 
 Loop = Callable[[Any, Start, Sampling], Iterator[int]]
@@ -44,9 +52,10 @@ class Timed(NamedTuple):
     first_seconds: float
 
 
-def unread(model: Any, prompt: Sequence[int]) -> Start:
+def unread(model: Any, prompt: Sequence[int], portion: int = PORTION) -> Start:
     """Return a start at the prompt's first token."""
-    return Start(make_prompt_cache(model), mx.array(list(prompt), dtype=mx.uint32), len(prompt))
+    ids = mx.array(list(prompt), dtype=mx.uint32)
+    return Start(make_prompt_cache(model), ids, len(prompt), portion)
 
 
 def read(model: Any, prompt: Sequence[int]) -> Start:
@@ -63,15 +72,19 @@ def bare(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
     _read(model, start)
     token = sample(model(start.prompt[-1:][None], cache=cache)[:, -1])
     queue(token)
-    for _ in range(sampling.max_tokens):
-        following = sample(model(token[None], cache=cache)[:, -1])
-        queue(following)
-        yield token.item()
-        token = following
+    for left in range(sampling.max_tokens - 1, -1, -1):
+        ready = token
+        if left:
+            token = sample(model(ready[None], cache=cache)[:, -1])
+            queue(token)
+        yield ready.item()
 
 
 def mlx_lm(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
-    """Yield tokens of mlx-lm's loop, its penalty over `repetition_window` if one is set."""
+    """Yield tokens of mlx-lm's loop, its penalty over `repetition_window` if one is set.
+
+    It queues one step more than it yields tokens of, and so one more than the others.
+    """
     before = start.prompt[: start.prompt.size - start.unread]
     penalty = sampling.repetition_penalty
     processors = make_logits_processors(
@@ -85,6 +98,7 @@ def mlx_lm(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
         sampler=_mlx_lm_sampler(sampling),
         logits_processors=[_behind(before, each) for each in processors],
         prompt_cache=start.caches,
+        prefill_step_size=start.portion,
     )
     # a suspended step keeps its stream the default
     with closing(steps):
@@ -114,8 +128,9 @@ def timed(loop: Loop, model: Any, start: Start, sampling: Sampling) -> Timed:
         if count == 1:
             first = time.perf_counter()
     end = time.perf_counter()
-    # the step queued ahead is not to run into the next measurement
+    # the step queued ahead is not to run into the next measurement; mlx-lm's has its own stream
     mx.synchronize()
+    mx.synchronize(generation_stream)
     return Timed((count - 1) / (end - first) if count > 1 else 0.0, first - begin)
 
 
@@ -125,18 +140,18 @@ def decode_speed(loop: Loop, model: Any, start: Start, sampling: Sampling) -> Sa
     return Sample(timed(loop, model, fresh, sampling).speed)
 
 
-def prefill_speed(loop: Loop, model: Any, prompt: Sequence[int]) -> Sample:
+def prefill_speed(loop: Loop, model: Any, prompt: Sequence[int], portion: int = PORTION) -> Sample:
     """Return the prompt's tokens a second, up to the first token in hand."""
     greedy = Sampling(max_tokens=1, temperature=0.0)
-    seconds = timed(loop, model, unread(model, prompt), greedy).first_seconds
+    seconds = timed(loop, model, unread(model, prompt, portion), greedy).first_seconds
     return Sample(len(prompt) / seconds)
 
 
 def _read(model: Any, start: Start) -> None:
-    """Read all of the prompt but its last token, in mlx-lm's portions."""
+    """Read all of the prompt but its last token."""
     last = start.prompt.size - 1
-    for begin in range(start.prompt.size - start.unread, last, CHUNK):
-        model(start.prompt[begin : min(begin + CHUNK, last)][None], cache=start.caches)
+    for begin in range(start.prompt.size - start.unread, last, start.portion):
+        model(start.prompt[begin : min(begin + start.portion, last)][None], cache=start.caches)
         mx.eval([entry.state for entry in start.caches])
 
 

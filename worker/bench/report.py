@@ -6,14 +6,17 @@ import msgspec
 
 from mh_batch.jobs.errors import InputError
 
-FORMAT = 1
+from .workload import Sizes
+
+FORMAT = 2
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measured number: the median of `n` rounds, `None` where it was not measured.
+    """One measured number, `None` where it was not measured; `n` counts what it is made of.
 
-    `ratios` is this figure over that of a reference, by the reference's name, each the median of
-    the ratios of the rounds. `note` says why there is no number, or what to know about it.
+    It is a median unless its case says otherwise. `ratios` is this figure over that of a reference,
+    by the reference's name: where variants took turns, the median of the ratios of the rounds.
+    `note` says why there is no number, or what to know about it.
     """
 
     scenario: str
@@ -61,13 +64,14 @@ class ProfileLine(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What was measured, on what and how; only runs of the same setup compare well."""
+    """What was measured, on what and how much; only runs of the same setup compare well."""
 
     model: str
     device: str
     versions: dict[str, str]
     quick: bool
     rounds: int
+    sizes: Sizes
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """Fair comparisons: all variants in every round, so that a slow minute slows them all."""
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
@@ -21,8 +22,8 @@ Variants = Mapping[str, Callable[[], Sample]]
 def interleave(variants: Variants, rounds: int, *, warm: bool = True) -> Samples:
     """Measure every variant once a round and return the samples of each.
 
-    Each round begins with another variant, so none is always the one after the heaviest. `warm`
-    runs each once before that and forgets it.
+    Each round has an order of its own, the same in every run, so that none is always the one after
+    the heaviest. `warm` runs each once before that and forgets it.
     """
     names = list(variants)
     if warm:
@@ -30,8 +31,7 @@ def interleave(variants: Variants, rounds: int, *, warm: bool = True) -> Samples
             variants[name]()
     samples: Samples = {name: [] for name in names}
     for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for name in random.Random(turn).sample(names, len(names)):
             samples[name].append(variants[name]())
     return samples
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -10,23 +11,12 @@ from rich.console import Console
 from mh_batch.engine.folder import DEMO
 from mh_batch.jobs.errors import InputError, JobError
 from mh_batch.jobs.near import nearest
-from mh_batch.worker.plotting import require_matplotlib
 
-from . import compare, options, plot, position, prefix, queue, speed, submit, table
-from .bench import Bench, Found, model_folder
+from . import compare, options, position, prefix, queue, speed, submit, table
+from .bench import Bench, Found, check_model, model_folder
 from .drain import artifacts, drain
-from .note import note
-from .report import (
-    Figure,
-    ProfileLine,
-    Report,
-    Series,
-    Setup,
-    Usage,
-    read_report,
-    write_bytes,
-    write_report,
-)
+from .outputs import Outputs
+from .report import Figure, ProfileLine, Report, Series, Setup, Usage
 from .rounds import not_measured
 from .usage import Meter, probes
 from .workload import FULL, QUICK, Sizes
@@ -48,8 +38,11 @@ SCENARIOS: dict[str, Callable[[Bench], Found]] = {
 }
 """In the order in which they run."""
 
-WITHOUT_MODEL = frozenset({"drain", "artifacts", "submit", "queue", "larger"})
-"""They need no model in this process, or bring one."""
+NO_MODEL = frozenset({"submit", "queue", "larger"})
+"""They need none, or bring one, and what it takes to load that is in the usage."""
+
+ELSEWHERE = frozenset({"drain", "artifacts"}) | NO_MODEL
+"""They need no model in this process that is loaded beforehand."""
 
 BESIDE_DEMO = frozenset({"larger"})
 """They measure no model of the user's: with one they run only if they are named."""
@@ -57,13 +50,11 @@ BESIDE_DEMO = frozenset({"larger"})
 PACKAGES = ("mh-batch", "mlx", "mlx-lm")
 
 
-class Outputs(msgspec.Struct, frozen=True):
-    """Where a report goes besides the terminal, and which former one to compare it with."""
+class Part(NamedTuple):
+    """What one scenario found, and what it took of the machine."""
 
-    json: Path | None = None
-    plot: Path | None = None
-    note: Path | None = None
-    compare: Path | None = None
+    found: list[Figure | Series]
+    usage: Usage
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -78,16 +69,36 @@ class Request(msgspec.Struct, frozen=True):
 
 
 def run(request: Request, say: Callable[[str], None], console: Console) -> Report:
-    """Measure, print and write; raises `InputError` before the first measurement if it can."""
+    """Measure, print and write; raises `InputError` before the first measurement if it can.
+
+    A run that is broken off prints what it has measured, and writes it as JSON if that was asked.
+    """
     names = chosen(request.only, request.model)
-    former = _check(request.outputs)
-    with model_folder(request.model) as model:
-        report = measure(request, Bench(model, sizes(request), request.rounds), names, say)
+    former = request.outputs.check()
+    if not set(names) <= NO_MODEL:
+        check_model(request.model)
+    parts: list[Part] = []
+    profile: tuple[ProfileLine, ...] = ()
+    try:
+        with model_folder(request.model) as model:
+            bench = Bench(model, sizes(request), request.rounds)
+            for name in names:
+                parts.append(measure(name, bench, say))
+            if request.profile:
+                profile = _profile(bench, say)
+    except BaseException:
+        # hours may have been measured before somebody or something put an end to it
+        if parts:
+            report = report_of(request, parts)
+            table.print_report(report, console)
+            request.outputs.write_figures(report)
+        raise
+    report = report_of(request, parts, profile)
     table.print_report(report, console)
     if former is not None:
         found = compare.changes(former, report)
         table.print_changes(found, compare.differences(former, report), console)
-    _write(report, request.outputs)
+    request.outputs.write(report)
     return report
 
 
@@ -112,33 +123,33 @@ def sizes(request: Request) -> Sizes:
     return QUICK if request.quick else FULL
 
 
-def measure(
-    request: Request, bench: Bench, names: Sequence[str], say: Callable[[str], None]
-) -> Report:
-    """Run scenarios one after the other and return what they found."""
-    figures: list[Figure] = []
-    series: list[Series] = []
-    usage: list[Usage] = []
-    for name in names:
-        say(f"bench: {name}")
-        if name not in WITHOUT_MODEL:
-            _ = bench.subject  # loaded before the meter runs
-        with Meter(name, probes()) as meter:
-            found = _scenario(name, bench, say)
-        figures += [item for item in found if isinstance(item, Figure)]
-        series += [item for item in found if isinstance(item, Series)]
-        usage.append(meter.usage())
-    profile: tuple[ProfileLine, ...] = ()
-    if request.profile:
-        from .profile import profile as profile_decode
+def measure(name: str, bench: Bench, say: Callable[[str], None]) -> Part:
+    """Run one scenario."""
+    say(f"bench: {name}")
+    if name not in ELSEWHERE:
+        _ = bench.subject  # loaded before the meter runs
+    with Meter(name, probes()) as meter:
+        found = _scenario(name, bench, say)
+    return Part(found, meter.usage())
 
-        say("bench: profile")
-        profile = profile_decode(bench)
+
+def _profile(bench: Bench, say: Callable[[str], None]) -> tuple[ProfileLine, ...]:
+    from .profile import profile
+
+    say("bench: profile")
+    return profile(bench)
+
+
+def report_of(
+    request: Request, parts: Sequence[Part], profile: tuple[ProfileLine, ...] = ()
+) -> Report:
+    """Return what scenarios found as one report."""
+    found = [item for part in parts for item in part.found]
     return Report(
-        setup=_setup(bench, request),
-        figures=tuple(figures),
-        series=tuple(series),
-        usage=tuple(usage),
+        setup=_setup(request),
+        figures=tuple(item for item in found if isinstance(item, Figure)),
+        series=tuple(item for item in found if isinstance(item, Series)),
+        usage=tuple(part.usage for part in parts),
         profile=profile,
     )
 
@@ -156,31 +167,14 @@ def _scenario(name: str, bench: Bench, say: Callable[[str], None]) -> list[Figur
     return found
 
 
-def _setup(bench: Bench, request: Request) -> Setup:
-    info = bench.subject.info
+def _setup(request: Request) -> Setup:
+    from mh_batch.engine.device import device
+
     return Setup(
         model=Path(request.model).name,
-        device=info.device,
+        device=device(),
         versions={package: version(package) for package in PACKAGES},
         quick=request.quick,
         rounds=request.rounds,
+        sizes=sizes(request),
     )
-
-
-def _check(outputs: Outputs) -> Report | None:
-    """Return the former report to compare with, if any; refuse now what would fail at the end."""
-    if outputs.plot is not None:
-        require_matplotlib()
-    for path in (outputs.json, outputs.plot, outputs.note):
-        if path is not None and not path.resolve().parent.is_dir():
-            raise InputError(f"{path}: no such folder")
-    return read_report(outputs.compare) if outputs.compare else None
-
-
-def _write(report: Report, outputs: Outputs) -> None:
-    if outputs.json is not None:
-        write_report(report, outputs.json)
-    if outputs.note is not None:
-        write_bytes(outputs.note, note(report).encode())
-    if outputs.plot is not None:
-        write_bytes(outputs.plot, plot.draw(report))

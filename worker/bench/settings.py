@@ -14,8 +14,10 @@ UNWATCHED: Mapping[str, Any] = {"loop_detection": "off"}
 """Keeps a detector from ending text that is long on purpose, where the figure is not about it."""
 
 
-SHARED = EngineOptions(prefix_cache_bytes=1 << 30)
-NOT_SHARED = EngineOptions(prefix_cache_bytes=0)
+REUSE = EngineOptions(prefix_cache_bytes=1 << 30)
+"""Keeps the beginnings of prompts, and whole ones that come again, whatever the machine has."""
+
+NO_REUSE = EngineOptions(prefix_cache_bytes=0)
 
 
 def make_request(prompt: Prompt, values: Mapping[str, Any]) -> GenerationRequest:

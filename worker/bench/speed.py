@@ -22,7 +22,7 @@ PLAIN = ("greedy", "temperature 1")
 
 
 def decode(bench: Bench) -> Found:
-    """Measure decoding with everything a default job uses, for each way to sample."""
+    """Measure decoding with the engine's defaults but for stop tokens, for each way to sample."""
     yield from _decode(bench, "decode", bench.sizes.decode, SAMPLERS)
 
 
@@ -52,6 +52,7 @@ def prefill(bench: Bench) -> Found:
     from . import reference
 
     subject = bench.subject
+    default = f"{MLX_LM} in portions of {reference.MLX_LM_PORTION:,}"
     for asked in bench.sizes.prompts:
         prompt = bench.prompt_of(asked)
         tokens, model = subject.tokens(prompt), subject.model
@@ -59,9 +60,17 @@ def prefill(bench: Bench) -> Found:
             OURS: partial(subject.prefill_speed, prompt),
             BARE: partial(reference.prefill_speed, reference.bare, model, tokens),
             MLX_LM: partial(reference.prefill_speed, reference.mlx_lm, model, tokens),
+            default: partial(
+                reference.prefill_speed,
+                reference.mlx_lm,
+                model,
+                tokens,
+                reference.MLX_LM_PORTION,
+            ),
         }
         samples = bench.interleave(variants)
         case = f"{asked} tokens"
-        yield figure(("prefill", case), UNIT, samples, OURS, {f"of {n}": n for n in (BARE, MLX_LM)})
-        for name in (BARE, MLX_LM):
+        others = (BARE, MLX_LM, default)
+        yield figure(("prefill", case), UNIT, samples, OURS, {f"of {n}": n for n in others})
+        for name in others:
             yield figure(("prefill", f"{case}, {name}"), UNIT, samples, name)

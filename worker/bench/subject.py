@@ -12,9 +12,8 @@ from mh_batch.engine.load import load
 from mh_batch.jobs.generation import Generation, Prompt
 from mh_batch.jobs.settings import EngineOptions
 
-from . import reference
 from .rounds import Sample
-from .settings import NOT_SHARED, SHARED, UNWATCHED, make_request
+from .settings import NO_REUSE, REUSE, UNWATCHED, make_request
 
 
 class Endless:
@@ -40,13 +39,12 @@ class Subject:
         self.info = loaded.info
         self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
         # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
-        self._generator = self.generator(NOT_SHARED)
-        self.forget()
+        self._generator = self.generator(NO_REUSE)
+        self._reusing = self.generator(REUSE)
 
     def forget(self) -> None:
         """Drop the prompts that were read, so that memory is the model's again."""
-        self._reusing = self.generator(SHARED)
-        self._start: tuple[Prompt, reference.Start] | None = None
+        self._reusing = self.generator(REUSE)
 
     def generator(self, options: EngineOptions) -> Generator:
         """Return a generator of its own with these options."""
@@ -55,12 +53,6 @@ class Subject:
     def tokens(self, prompt: Prompt) -> list[int]:
         """Return the prompt as the engine renders it."""
         return list(self._loaded.adapter.render(prompt))
-
-    def start(self, prompt: Prompt) -> reference.Start:
-        """Return where a reference's decode begins; read once for all that follow each other."""
-        if self._start is None or self._start[0] != prompt:
-            self._start = (prompt, reference.read(self.model, self.tokens(prompt)))
-        return self._start[1]
 
     def length(self, prompt: Prompt) -> int:
         """Return how many tokens the prompt has."""
@@ -83,7 +75,7 @@ class Subject:
         return done
 
     def decode_speed(self, prompt: Prompt, values: Mapping[str, Any]) -> Sample:
-        """Return the tokens a second after the first token; the prompt is read at first only."""
+        """Return the tokens a second after the first token; a prompt that comes again is reused."""
         done = self.generate(prompt, values, generator=self._reusing)
         count, asked = len(done.tokens), values["max_tokens"]
         note = ""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from .bench import Bench, Found
+from .bench import Bench, Found, work_folder
 from .peak import peak_memory
 from .report import Figure
 from .rounds import Sample, figure
@@ -32,7 +32,7 @@ class Cost(msgspec.Struct, frozen=True):
 
 def submit(bench: Bench) -> Found:
     """Submit files of two sizes, each by a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="mh-batch-bench-") as folder:
+    with work_folder() as folder:
         for lines in bench.sizes.submit_lines:
             yield from _of_size(bench, Path(folder), lines)
 

@@ -86,7 +86,7 @@ QUICK = Sizes(
     multiples=(1, 2, 4),
     near=4,
     lengths=(100,),
-    memory_window=8,
+    memory_window=32,
     memory_jobs=3,
     sharing_jobs=2,
     shared=100,
@@ -136,6 +136,12 @@ def sharing(prompt: Prompt, jobs: int) -> list[Prompt]:
     system = prompt.messages[0]
     questions = [f"What is {n} + {n + 7}?" for n in range(11, 11 + jobs)]
     return [Prompt((system, Message("user", question)), prompt.date) for question in questions]
+
+
+def various(jobs: int) -> list[Prompt]:
+    """Return `jobs` prompts that differ, each of some hundred tokens."""
+    questions = [f"{n}: {words(100 + n)}" for n in range(jobs)]
+    return [Prompt((Message("user", question),), DATE) for question in questions]
 
 
 def short_jobs(jobs: int) -> Iterator[bytes]:

@@ -14,9 +14,16 @@ def bench(
     ] = "demo",
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="Only these scenarios: decode,prefix."),
+        typer.Option(
+            "--only",
+            metavar="NAME,...",
+            help="Only these of drain, artifacts, submit, queue, decode, larger, prefill, "
+            "position, memory, loops, penalties, prefix.",
+        ),
     ] = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of each figure.")] = 5,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Rounds of what is compared by turns.")
+    ] = 5,
     quick: Annotated[
         bool, typer.Option("--quick", help="Small sizes: seconds a scenario.")
     ] = False,
@@ -37,7 +44,8 @@ def bench(
     """Measure the engine and the worker beside plain references."""
     from rich.console import Console
 
-    from mh_batch.worker.bench.run import Outputs, Request
+    from mh_batch.worker.bench.outputs import Outputs
+    from mh_batch.worker.bench.run import Request
     from mh_batch.worker.bench.run import run as run_bench
 
     outputs = Outputs(json=json, plot=plot, note=note, compare=compare)
