@@ -216,26 +216,33 @@ def test_the_bytes_stay_within_the_limit_and_the_oldest_go_first(model: Any) -> 
     assert (len(prefixes), prefixes.nbytes) == (0, 0)
 
 
-def test_instructions_outlive_the_turns_of_a_long_conversation(model: Any) -> None:
+def conversation() -> list[list[int]]:
+    """The prompts of eight turns, each a portion longer than the one before."""
     instructions, talk = ids(20, 1), ids(600, 2)
-    turns = [instructions + talk[: STEP * turn + 10] for turn in range(1, 9)]
-    last = PrefixCache(1 << 30)
-    read(model, turns[-1], last, end=20)
+    return [instructions + talk[: STEP * turn + 10] for turn in range(1, 9)]
+
+
+def bytes_kept_of(model: Any, prompt: list[int]) -> int:
+    """What a prompt alone leaves in a cache without a limit."""
+    prefixes = PrefixCache(1 << 30)
+    read(model, prompt, prefixes, end=20)
+    return prefixes.nbytes
+
+
+def test_instructions_outlive_the_turns_of_a_long_conversation(model: Any) -> None:
+    turns = conversation()
     # room for what one prompt of the conversation keeps, not for two
-    prefixes = PrefixCache(last.nbytes * 3 // 2)
+    prefixes = PrefixCache(bytes_kept_of(model, turns[-1]) * 3 // 2)
     for turn in turns:
         read(model, turn, prefixes, end=20)
     assert read(model, turns[-1], prefixes, end=20)[1] >= 20 + 8 * STEP
-    assert read(model, instructions + ids(30, 3), prefixes, end=20)[1] == 20
+    assert read(model, turns[0][:20] + ids(30, 3), prefixes, end=20)[1] == 20
 
 
 def test_a_retry_and_the_next_turn_find_their_own_beginning_when_room_is_short(model: Any) -> None:
-    instructions, talk = ids(20, 1), ids(600, 2)
-    turns = [instructions + talk[: STEP * turn + 10] for turn in range(1, 9)]
-    last = PrefixCache(1 << 30)
-    read(model, turns[-1], last, end=20)
+    turns = conversation()
     # beside the instructions it holds two states of the longest prompts, and a short one
-    prefixes = PrefixCache(last.nbytes * 5 // 2)
+    prefixes = PrefixCache(bytes_kept_of(model, turns[-1]) * 5 // 2)
     for number, turn in enumerate(turns):
         grid = 20 + STEP * number
         first = read(model, turn, prefixes, end=20)[1]
