@@ -11,6 +11,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache, make_prompt_cache
 
+# They choose blocks of columns by where these stand in the cache, which a ring changes.
+_BY_PLACE = frozenset({"minimax_m3_vl"})
+
 
 class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
     """Keeps the first `keep` positions and the latest, `max_size` together, at any portion size."""
@@ -60,10 +63,11 @@ def make_caches(model: Any, max_kv_size: int | None, keep: int) -> list[Any]:
     """Return empty caches for `model`, one a layer.
 
     With `max_kv_size` exactly the caches of full attention get a window; sliding layers and other
-    kinds of state stay as the model makes them. `None` leaves all as they are.
+    kinds of state stay as the model makes them, and so do all where a window would be wrong
+    (MiniMax-M3): `layout` says what there is. `None` leaves all as they are.
     """
     caches = list(make_prompt_cache(model))
-    if max_kv_size is None:
+    if max_kv_size is None or getattr(model, "model_type", None) in _BY_PLACE:
         return caches
     return [_narrowed(entry, max_kv_size, keep) for entry in caches]
 

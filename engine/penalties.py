@@ -35,7 +35,10 @@ class Recent:
 
 
 class Bias(NamedTuple):
-    """What is added to the logits of some tokens: uint32 `ids`, float32 `values`, the last id."""
+    """What is added to the logits of some tokens.
+
+    `ids` are uint32, `values` float32; `highest` is the largest id.
+    """
 
     ids: Any
     values: Any

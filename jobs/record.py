@@ -102,7 +102,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     `model` is the name it must run on. `settings` are effective: the batch's with the line's own
     laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
     `round` counts how often the job was put back into the queue: attempts of earlier rounds are
-    counted on, and nothing else is made of them.
+    counted on, and nothing else is made of them. `fault` says why it cannot be done at all, `None`
+    if nothing is known: then `settings` are those of the batch.
     """
 
     id: int
@@ -115,6 +116,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     seed: int
     date: str
     round: int = 0
+    fault: str | None = None
 
 
 class Crash(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 Later wins: built-in, `mh-batch.toml`, `--profile`, flags and `--set`, the line itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -136,7 +136,11 @@ GROUPS: dict[str, str] = {
 NAMES = frozenset(GROUPS) | {"seed"}
 
 NULLABLE = frozenset(
-    field.name for field in msgspec.structs.fields(Context) if field.default is None
+    name
+    for group in msgspec.structs.fields(Settings)
+    if group.name in GROUPS.values()
+    for name, value in msgspec.structs.asdict(group.default).items()
+    if value is None
 )
 """Settings for which `None` is a value, and not the lack of one: no limit."""
 
@@ -176,7 +180,7 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
             built[group] = current = _replace(current, name, value, text)
     built["seed"] = _replace(Settings(), "seed", seed, text).seed
     applied = msgspec.structs.replace(settings, **built)
-    _check_window(applied.context)
+    _check_window(applied.context, values)
     return applied
 
 
@@ -188,12 +192,17 @@ def _cure(name: str) -> str:
     return f"did you mean {hint}?" if hint else f"known: {', '.join(sorted(NAMES))}"
 
 
-def _check_window(context: Context) -> None:
-    """Refuse a window that its kept positions fill: nothing would be left to slide."""
-    if context.max_kv_size is not None and context.kv_keep >= context.max_kv_size:
-        raise SettingsError(
-            f"kv_keep: must be below max_kv_size ({context.max_kv_size}), got {context.kv_keep}"
-        )
+def _check_window(context: Context, given: Collection[str]) -> None:
+    """Refuse a window that its kept positions fill: nothing would be left to slide.
+
+    Of the two settings the one that is `given` is named, for the other may stand elsewhere.
+    """
+    size, keep = context.max_kv_size, context.kv_keep
+    if size is None or keep < size:
+        return
+    if "kv_keep" in given or "max_kv_size" not in given:
+        raise SettingsError(f"kv_keep: must be below max_kv_size ({size}), got {keep}")
+    raise SettingsError(f"max_kv_size: must be above kv_keep ({keep}), got {size}")
 
 
 def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:

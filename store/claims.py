@@ -16,7 +16,7 @@ from mh_batch.jobs.errors import ModelChanged, NoModel, SettingsError, StoreUnus
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.record import ClaimedJob, Refused
 from mh_batch.jobs.seeds import job_seed
-from mh_batch.jobs.settings import Settings, apply
+from mh_batch.jobs.settings import NAMES, Settings, apply
 
 from .clock import now
 from .connection import immediate, snapshot
@@ -111,7 +111,7 @@ def claim(
         try:
             request = msgspec.json.decode(row["request"], type=Request)
             settings = msgspec.json.decode(batch["settings"], type=Settings)
-            settings = apply(settings, request.settings)
+            settings, fault = _effective(settings, request)
         except (msgspec.DecodeError, SettingsError) as error:
             raise StoreUnusable(
                 f"batch {job.batch_id} ({job.batch}) was written by another version of the "
@@ -128,7 +128,22 @@ def claim(
         seed=job_seed(settings.seed, row["custom_id"]),
         date=batch["submitted_at"][:10],
         round=row["round"],
+        fault=fault,
     )
+
+
+def _effective(batch: Settings, request: Request) -> tuple[Settings, str | None]:
+    """Return a job's settings, or the batch's and why the job's own do not go with them.
+
+    (`submit` took such lines once, and they may still be queued.) Raises `SettingsError` for a
+    setting that there is not.
+    """
+    try:
+        return apply(batch, request.settings), None
+    except SettingsError as error:
+        if not request.settings.keys() <= NAMES:
+            raise
+        return batch, str(error)
 
 
 def _candidates(

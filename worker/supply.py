@@ -8,7 +8,13 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from mh_batch.jobs.errors import EnvironmentFault, ModelChanged, ModelNotLoaded, NoModel
+from mh_batch.jobs.errors import (
+    EnvironmentFault,
+    JobError,
+    ModelChanged,
+    ModelNotLoaded,
+    NoModel,
+)
 from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.jobs.record import ClaimedJob, JobEnd, Refused
 from mh_batch.jobs.status import Status
@@ -216,7 +222,10 @@ class Supply:
             return None
         self._taken += 1
         recorded = await self._store.call(queue.recorded, job.id)
-        return Ready(job, ConversationRun.resume(job, recorded))
+        run = ConversationRun.resume(job, recorded)
+        if job.fault is not None:
+            run.fail(JobError.code, job.fault)
+        return Ready(job, run)
 
     async def _claim_ahead(self) -> Ready | None:
         """Claim the job after the running one and have its prompt rendered."""

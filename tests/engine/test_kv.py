@@ -5,7 +5,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx_lm.models import deepseek_v32, falcon_h1, gpt_oss, llama
-from mlx_lm.models.cache import KVCache, RotatingKVCache
+from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from mh_batch.engine.kv import WindowKVCache, held, layout, make_caches
 from mh_batch.jobs.errors import SettingsError
@@ -183,6 +183,16 @@ def test_the_caches_in_a_list_get_a_window_too_and_are_told_one_by_one() -> None
     assert found["deepseek_v32"] == "WindowKVCache(32, keep 4)×4"  # noqa: RUF001
 
 
+def test_a_model_that_chooses_by_place_in_the_cache_keeps_its_own() -> None:
+    class ByPlace:
+        model_type = "minimax_m3_vl"
+
+        def make_cache(self) -> list[Any]:
+            return [CacheList(KVCache(), KVCache())]
+
+    assert layout(make_caches(ByPlace(), WINDOW, 4)) == "KVCache×2"  # noqa: RUF001
+
+
 def test_the_positions_held_stop_at_the_window(model: Any) -> None:
     caches = make_caches(model, WINDOW, 4)
     plain = make_caches(model, None, 4)
@@ -211,8 +221,12 @@ def test_a_window_that_could_not_slide_is_refused(keep: int) -> None:
 def test_settings_refuse_a_window_that_its_kept_positions_fill() -> None:
     fine = apply(Settings(), {"kv_keep": 300, "max_kv_size": 1024})
     assert (fine.context.kv_keep, fine.context.max_kv_size) == (300, 1024)
-    with pytest.raises(SettingsError, match=r"kv_keep: must be below max_kv_size \(300\), got 300"):
+    with pytest.raises(SettingsError, match=r"max_kv_size: must be above kv_keep \(300\), got 300"):
         apply(fine, {"max_kv_size": 300})
+    with pytest.raises(
+        SettingsError, match=r"kv_keep: must be below max_kv_size \(1024\), got 2000"
+    ):
+        apply(fine, {"kv_keep": 2000})
     with pytest.raises(SettingsError, match="max_kv_size"):
         apply(Settings(), {"max_kv_size": 8})
     assert apply(fine, {"max_kv_size": "none"}, text=True).context.max_kv_size is None

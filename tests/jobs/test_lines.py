@@ -388,12 +388,12 @@ def test_a_line_that_was_cut_off_in_a_long_text_is_refused_at_once() -> None:
 @pytest.mark.parametrize(
     ("inherited", "line", "reason"),
     [
-        (Context(kv_keep=64), {"prompt": "x", "max_kv_size": 64}, "kv_keep: must be below"),
+        (Context(kv_keep=64), {"prompt": "x", "max_kv_size": 64}, "max_kv_size: must be above"),
         (Context(max_kv_size=32), {"prompt": "x", "kv_keep": 32}, "kv_keep: must be below"),
         (
             Context(kv_keep=64),
             {"body": {"messages": HI, "max_kv_size": 64}},
-            "body.kv_keep: must be below max_kv_size (64), got 64",
+            "body.max_kv_size: must be above kv_keep (64), got 64",
         ),
     ],
 )

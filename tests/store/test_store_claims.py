@@ -10,10 +10,10 @@ from sqlite_utils import Database
 from store_samples import claim, line, lines, model, start, submit
 
 from mh_batch.jobs.conversation import Message, Request
-from mh_batch.jobs.errors import ModelChanged, NoModel
+from mh_batch.jobs.errors import ModelChanged, NoModel, StoreUnusable
 from mh_batch.jobs.record import JobEnd, JobLine, NewBatch
 from mh_batch.jobs.seeds import job_seed
-from mh_batch.jobs.settings import Sampling, Settings
+from mh_batch.jobs.settings import Context, Sampling, Settings
 from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store import queue
 from mh_batch.store.claims import FIRST_OF_MODEL
@@ -55,6 +55,27 @@ def test_a_seed_of_the_line_wins_over_that_of_the_batch(db: Database) -> None:
     own = JobLine(1, "mine", None, Request(turns=("x",), settings={"seed": 77}))
     submit(db, [own], settings=Settings(seed=9))
     assert claim(db, start(db)).seed == job_seed(77, "mine")
+
+
+def test_a_job_whose_settings_clash_with_its_batch_comes_with_the_reason(db: Database) -> None:
+    own = [
+        JobLine(n, f"job-{n}", None, Request(turns=("x",), settings={"max_kv_size": size}))
+        for n, size in ((1, 64), (2, 65))
+    ]
+    batch = Settings(context=Context(kv_keep=64))
+    submit(db, own, settings=batch)
+    first, second = claim(db, start(db)), claim(db, start(db))
+    assert (first.fault, first.settings) == (
+        "max_kv_size: must be above kv_keep (64), got 64",
+        batch,
+    )
+    assert (second.fault, second.settings.context.max_kv_size) == (None, 65)
+
+
+def test_a_setting_that_this_version_does_not_know_stops_the_claim(db: Database) -> None:
+    submit(db, [JobLine(1, "a", None, Request(turns=("x",), settings={"new_one": 1}))])
+    with pytest.raises(StoreUnusable, match="unknown setting new_one"):
+        claim(db, start(db))
 
 
 def test_nothing_queued_is_no_model_and_no_job(db: Database) -> None:

@@ -337,3 +337,20 @@ async def test_an_attempt_is_not_committed_before_its_files_are_there(
     site.submit(TWO)
     await site.drain()
     assert seen == [7, 14]
+
+
+async def test_a_job_that_clashes_with_its_batch_is_failed_and_the_queue_goes_on(
+    site: Site,
+) -> None:
+    site.submit({"prompt": "a"}, {"prompt": "b", "max_kv_size": 64}, {"prompt": "c"})
+    db = Database(site.db_path)
+    with db.conn:
+        db.conn.execute("UPDATE batches SET settings = json_set(settings, '$.context.kv_keep', 64)")
+    db.close()
+    outcome = await site.drain()
+    assert outcome.exit_code == 1
+    assert site.rows("SELECT status, error_code, error FROM jobs ORDER BY position") == [
+        ("done", None, None),
+        ("failed", "job_error", "max_kv_size: must be above kv_keep (64), got 64"),
+        ("done", None, None),
+    ]

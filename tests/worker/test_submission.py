@@ -90,7 +90,7 @@ def test_a_line_whose_settings_clash_with_those_of_the_batch_lands_nothing(
     with pytest.raises(BadLines) as caught:
         submit(db, tmp_path / "in.jsonl", lines, settings={"kv_keep": 64})
     reasons = [(line.number, line.reason) for line in caught.value.lines]
-    assert reasons == [(2, "kv_keep: must be below max_kv_size (64), got 64")]
+    assert reasons == [(2, "max_kv_size: must be above kv_keep (64), got 64")]
     assert counts(db) == (0, 0)
     assert submit(db, tmp_path / "in.jsonl", lines).jobs == 2
 
