@@ -1,5 +1,6 @@
 """What a scenario works with: the model, the references, the sizes and the rounds."""
 
+import gc
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ class Bench:
         """Drop the prompts that were read, so that memory is the model's again."""
         self._read = None
         self.subject.forget()
+        gc.collect()
 
     def _start(self, prompt: Prompt) -> Any:
         """Return where a reference's decode begins, read once for those that share a prompt."""
@@ -83,7 +85,7 @@ def work_folder() -> Iterator[Path]:
 
 
 def check_model(name: str) -> None:
-    """Raise `ModelNotLoaded` if a model cannot be loaded from here, before hours are measured.
+    """Raise `ModelNotLoaded` if a model's config or weights are amiss, before hours are measured.
 
     What is not here yet is fetched when it is first needed.
     """

@@ -86,6 +86,8 @@ def differences(before: Report, now: Report) -> list[str]:
         ),
     ]
     found = [f"{name}: {was} then, {is_now} now" for name, was, is_now in pairs if was != is_now]
+    if not before.setup.complete:
+        found.append("the former run was broken off")
     if not {f.scenario for f in before.figures} & {f.scenario for f in now.figures}:
         found.append("no scenario was measured in both")
     packages = sorted(before.setup.versions.keys() | now.setup.versions.keys())

@@ -54,6 +54,13 @@ GOALS = (
 
 
 def held_to(figure: Figure) -> str:
-    """Return the goals of a figure and which of them it misses; empty if it has none."""
-    goals = [goal for goal in GOALS if goal.concerns(figure)]
+    """Return the goals of a figure and which of them it misses; empty if it has none.
+
+    What a scenario could not measure stands for all that it is held to.
+    """
+    goals = [
+        goal
+        for goal in GOALS
+        if goal.concerns(figure) or (figure.value is None and goal.scenario == figure.scenario)
+    ]
     return ", ".join(f"{goal}{' (missed)' if goal.missed(figure) else ''}" for goal in goals)

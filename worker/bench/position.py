@@ -83,7 +83,7 @@ def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
     place = ("memory", f"{case}, growth of its active memory from 2x to 16x{window}")
     growth = grown(marks, 2 * window)
     if growth is None or marks[-1][0] < 16 * window:
-        yield not_measured(place, "%", f"progress was not told from 2x to 16x{window} tokens")
+        yield not_measured(place, "%", f"nothing was told of it from 2x to 16x{window} tokens")
     else:
         yield Figure(*place, growth, "%", n=1)
     yield Series(
@@ -99,10 +99,11 @@ def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
 def grown(marks: Sequence[tuple[int, int]], start: int) -> float | None:
     """Return by how many percent memory grew from token `start` to the last mark.
 
-    A mark is a count of tokens and the bytes held then; `None` if none is at `start` or later.
+    A mark is a count of tokens and the bytes held then; `None` if none is at `start` or later, or
+    nothing was held there.
     """
-    settled = next((held for count, held in marks if count >= start), None)
-    return 100 * (marks[-1][1] - settled) / settled if settled else None
+    settled = next((held for count, held in marks if count >= start), 0)
+    return 100 * (marks[-1][1] - settled) / settled if settled > 0 else None
 
 
 def _jobs(bench: Bench) -> Found:

@@ -64,7 +64,10 @@ class ProfileLine(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What was measured, on what and how much; only runs of the same setup compare well."""
+    """What was measured, on what and how much; only runs of the same setup compare well.
+
+    One that was broken off is not `complete`.
+    """
 
     model: str
     device: str
@@ -72,6 +75,7 @@ class Setup(msgspec.Struct, frozen=True):
     quick: bool
     rounds: int
     sizes: Sizes
+    complete: bool = True
 
 
 class Report(msgspec.Struct, frozen=True):

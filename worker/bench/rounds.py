@@ -22,16 +22,20 @@ Variants = Mapping[str, Callable[[], Sample]]
 def interleave(variants: Variants, rounds: int, *, warm: bool = True) -> Samples:
     """Measure every variant once a round and return the samples of each.
 
-    Each round has an order of its own, the same in every run, so that none is always the one after
-    the heaviest. `warm` runs each once before that and forgets it.
+    Every other round goes back the way of the one before, and the others by chance (the same in
+    every run), so that of two variants neither is always the one after the other. `warm` runs each
+    once before that and forgets it.
     """
     names = list(variants)
     if warm:
         for name in names:
             variants[name]()
     samples: Samples = {name: [] for name in names}
+    chance = random.Random(0)
+    order = names
     for turn in range(rounds):
-        for name in random.Random(turn).sample(names, len(names)):
+        order = order[::-1] if turn % 2 else chance.sample(names, len(names))
+        for name in order:
             samples[name].append(variants[name]())
     return samples
 

@@ -1,9 +1,9 @@
 """One bench run: check the request, measure scenario by scenario, hand the report out."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -50,11 +50,13 @@ BESIDE_DEMO = frozenset({"larger"})
 PACKAGES = ("mh-batch", "mlx", "mlx-lm")
 
 
-class Part(NamedTuple):
-    """What one scenario found, and what it took of the machine."""
+@dataclass
+class Part:
+    """What one scenario found so far, and what it took of the machine once it is through."""
 
-    found: list[Figure | Series]
-    usage: Usage
+    name: str
+    found: list[Figure | Series] = field(default_factory=list)
+    usage: Usage | None = None
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -75,7 +77,7 @@ def run(request: Request, say: Callable[[str], None], console: Console) -> Repor
     """
     names = chosen(request.only, request.model)
     former = request.outputs.check()
-    if not set(names) <= NO_MODEL:
+    if request.profile or not set(names) <= NO_MODEL:
         check_model(request.model)
     parts: list[Part] = []
     profile: tuple[ProfileLine, ...] = ()
@@ -83,22 +85,24 @@ def run(request: Request, say: Callable[[str], None], console: Console) -> Repor
         with model_folder(request.model) as model:
             bench = Bench(model, sizes(request), request.rounds)
             for name in names:
-                parts.append(measure(name, bench, say))
+                parts.append(Part(name))
+                measure(parts[-1], bench, say)
             if request.profile:
                 profile = _profile(bench, say)
     except BaseException:
         # hours may have been measured before somebody or something put an end to it
-        if parts:
-            report = report_of(request, parts)
-            table.print_report(report, console)
+        if any(part.found for part in parts):
+            report = report_of(request, parts, complete=False)
             request.outputs.write_figures(report)
+            table.print_report(report, console)
         raise
     report = report_of(request, parts, profile)
+    # first, because nobody may be there to be told any more
+    request.outputs.write(report)
     table.print_report(report, console)
     if former is not None:
         found = compare.changes(former, report)
         table.print_changes(found, compare.differences(former, report), console)
-    request.outputs.write(report)
     return report
 
 
@@ -123,14 +127,23 @@ def sizes(request: Request) -> Sizes:
     return QUICK if request.quick else FULL
 
 
-def measure(name: str, bench: Bench, say: Callable[[str], None]) -> Part:
-    """Run one scenario."""
-    say(f"bench: {name}")
-    if name not in ELSEWHERE:
+def measure(part: Part, bench: Bench, say: Callable[[str], None]) -> None:
+    """Run a part's scenario; what it finds is told, and in the part, as it comes.
+
+    What this model cannot run is `n/a`.
+    """
+    say(f"bench: {part.name}")
+    if part.name not in ELSEWHERE:
         _ = bench.subject  # loaded before the meter runs
-    with Meter(name, probes()) as meter:
-        found = _scenario(name, bench, say)
-    return Part(found, meter.usage())
+    with Meter(part.name, probes()) as meter:
+        try:
+            for item in SCENARIOS[part.name](bench):
+                part.found.append(item)
+                if isinstance(item, Figure):
+                    say(f"  {table.line(item)}")
+        except JobError as error:
+            part.found.append(not_measured((part.name, "what remains"), "", str(error)))
+    part.usage = meter.usage()
 
 
 def _profile(bench: Bench, say: Callable[[str], None]) -> tuple[ProfileLine, ...]:
@@ -141,33 +154,24 @@ def _profile(bench: Bench, say: Callable[[str], None]) -> tuple[ProfileLine, ...
 
 
 def report_of(
-    request: Request, parts: Sequence[Part], profile: tuple[ProfileLine, ...] = ()
+    request: Request,
+    parts: Sequence[Part],
+    profile: tuple[ProfileLine, ...] = (),
+    *,
+    complete: bool = True,
 ) -> Report:
     """Return what scenarios found as one report."""
     found = [item for part in parts for item in part.found]
     return Report(
-        setup=_setup(request),
+        setup=_setup(request, complete),
         figures=tuple(item for item in found if isinstance(item, Figure)),
         series=tuple(item for item in found if isinstance(item, Series)),
-        usage=tuple(part.usage for part in parts),
+        usage=tuple(part.usage for part in parts if part.usage is not None),
         profile=profile,
     )
 
 
-def _scenario(name: str, bench: Bench, say: Callable[[str], None]) -> list[Figure | Series]:
-    """Return what a scenario finds, told as it comes; what this model cannot run is `n/a`."""
-    found: list[Figure | Series] = []
-    try:
-        for item in SCENARIOS[name](bench):
-            found.append(item)
-            if isinstance(item, Figure):
-                say(f"  {table.line(item)}")
-    except JobError as error:
-        found.append(not_measured((name, "what remains"), "", str(error)))
-    return found
-
-
-def _setup(request: Request) -> Setup:
+def _setup(request: Request, complete: bool) -> Setup:
     from mh_batch.engine.device import device
 
     return Setup(
@@ -177,4 +181,5 @@ def _setup(request: Request) -> Setup:
         quick=request.quick,
         rounds=request.rounds,
         sizes=sizes(request),
+        complete=complete,
     )

@@ -34,7 +34,7 @@ def submit(bench: Bench) -> Found:
     """Submit files of two sizes, each by a process of its own."""
     with work_folder() as folder:
         for lines in bench.sizes.submit_lines:
-            yield from _of_size(bench, Path(folder), lines)
+            yield from _of_size(bench, folder, lines)
 
 
 def _of_size(bench: Bench, folder: Path, lines: int) -> Iterator[Figure]:
