@@ -48,7 +48,6 @@ class Drain:
         """Take what to do; `run_id` is the drain's row in `runs`."""
         self.stop = Stop(Bell())
         self._task = task
-        self._run_id = run_id
         self._store = store
         self._host = host
         self._display = display

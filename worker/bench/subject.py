@@ -36,7 +36,6 @@ class Subject:
     def __init__(self, name: str) -> None:
         loaded = load(name)
         self.model = loaded.model
-        self.info = loaded.info
         self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
         # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
         self._generator = self.generator(NO_REUSE)

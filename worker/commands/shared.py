@@ -1,8 +1,7 @@
 """What several commands do."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,16 +136,11 @@ def write_out(db: Path, batch: str | None, export: "Export") -> None:
             say(told)
 
 
-@contextmanager
-def reading_from(db: Path) -> "Iterator[Database]":
-    """Open the database to read, and close it on the way out."""
+def reading_from(db: Path) -> "closing[Database]":
+    """Open the database to read, to be closed on the way out."""
     from mh_batch.store.connection import open_reader
 
-    reader = open_reader(db)
-    try:
-        yield reader
-    finally:
-        reader.close()
+    return closing(open_reader(db))
 
 
 def say(text: str) -> None:
