@@ -17,10 +17,14 @@
     │   └── WorkerRunning           another worker holds the lock
     ├── Interrupted (1)             somebody stopped the command; nothing was changed
     └── JobError                    one job cannot be done; the queue goes on
-        └── PromptTooLong           its last message does not fit the context
+        ├── PromptTooLong           its last message does not fit the context
+        ├── ModelCrashed            the model process died on it again and again
+        └── InternalError           the program failed at it in a way that was not foreseen
 """
 
+import traceback
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -102,7 +106,7 @@ class ModelChanged(EnvironmentFault):
 
 
 class ModelProcessDied(EnvironmentFault):
-    """The process that holds the model ended without being asked to."""
+    """The process that holds the model died, or fails at whatever it is asked."""
 
 
 class StoreUnusable(EnvironmentFault):
@@ -127,3 +131,51 @@ class PromptTooLong(JobError):
     """The system message and the last message alone exceed the context."""
 
     code = "prompt_too_long"
+
+
+class ModelCrashed(JobError):
+    """The model process died too often in a row on one attempt."""
+
+    code = "model_crashed"
+
+
+Stage = Literal[
+    "row", "resume", "next", "render", "encode", "generate", "decision", "artifacts", "record"
+]
+"""The stages of a job, in order: read its row and its history, ask the controller what to do,
+render the prompt, send the request; generate and parse, decide, write artifacts, record."""
+
+BEFORE_MODEL: frozenset[Stage] = frozenset({"row", "resume", "next", "render", "encode"})
+"""Stages that the model has no part in: what fails there says nothing about it."""
+
+
+class InternalError(JobError):
+    """The program failed at one job in a way that was not foreseen; `stage` says where.
+
+    The traceback is in the worker's log.
+    """
+
+    code = "internal_error"
+
+    def __init__(self, message: str, stage: Stage) -> None:
+        self.stage = stage
+        super().__init__(message)
+
+    @property
+    def before_model(self) -> bool:
+        """Whether the model had no part in it."""
+        return self.stage in BEFORE_MODEL
+
+
+LONGEST_DESCRIPTION = 2000  # characters
+
+
+def storable(text: str) -> str:
+    """Return `text` with lone surrogates spelled out, for SQLite and files take none."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the kind and message of an error in one storable line of bounded length."""
+    text = " ".join(storable(traceback.format_exception_only(error)[-1]).split())
+    return text if len(text) <= LONGEST_DESCRIPTION else f"{text[:LONGEST_DESCRIPTION]}…"

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from .conversation import FunctionCall, Message, Request, ToolCall
+from .errors import JobError
 from .generation import Generation, Parse
 from .settings import Sampling, Settings
 from .status import Status
@@ -102,8 +103,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     `model` is the name it must run on. `settings` are effective: the batch's with the line's own
     laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
     `round` counts how often the job was put back into the queue: attempts of earlier rounds are
-    counted on, and nothing else is made of them. `fault` says why it cannot be done at all, `None`
-    if nothing is known: then `settings` are those of the batch.
+    counted on, and nothing else is made of them. `fault` says why it cannot be played at all: then
+    `settings` are those of the batch, and `request` may be empty. `None` if it can be played.
     """
 
     id: int
@@ -116,7 +117,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     seed: int
     date: str
     round: int = 0
-    fault: str | None = None
+    fault: JobError | None = None
 
 
 class Crash(msgspec.Struct, frozen=True):

@@ -1,4 +1,5 @@
-"""What JSON allows and a line must not have: keys twice, half characters, bottomless nesting.
+"""What JSON allows and a line must not have: keys twice, half characters, bottomless nesting,
+numbers that no 64 bits hold.
 
 A decoder takes the last of two equal keys, or stops somewhere with a message of its own; here each
 is told with its field.
@@ -8,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from math import isinf
 from typing import Any
 
 MAX_DEPTH = 128
@@ -24,8 +26,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 Path = tuple[str | int, ...]
 
 
-class _Twice(Exception):
-    """Some object of the line has a key twice."""
+SMALLEST, LARGEST = -(2**63), 2**64 - 1
+"""The integers that 64 bits hold, with a sign or without: MessagePack and SQLite take no others."""
+
+_LONGEST_INTEGER = 20  # characters of SMALLEST and of LARGEST
+
+
+class _Unsound(Exception):
+    """Something in the line needs a closer look: a key twice, a number out of range."""
+
+
+class _Number(str):
+    """A number as it stands in the line, told from a text."""
+
+    __slots__ = ()
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -35,12 +49,32 @@ class _Pairs(list[tuple[str, Any]]):
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
     # a dictionary made from pairs costs less than any other way to count different keys
     if len(dict(pairs)) != len(pairs):
-        raise _Twice
+        raise _Unsound
 
 
-# numbers stay text: one of 10,000 digits is data, and no work
-_scan = json.JSONDecoder(object_pairs_hook=_refuse_twice, parse_int=str, parse_float=str).raw_decode
-_read = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str, parse_float=str).raw_decode
+def _refuse_large(text: str) -> None:
+    if _out_of_range(text):
+        raise _Unsound
+
+
+def _out_of_range(number: str) -> bool:
+    """Whether a number is an integer beyond 64 bits, or beyond what a float can be.
+
+    (JSON has no leading zeros, so a long integer is a large one, and is not computed.)
+    """
+    if number.lstrip("-").isdigit():
+        if len(number) < _LONGEST_INTEGER - 1:
+            return False
+        return len(number) > _LONGEST_INTEGER or not SMALLEST <= int(number) <= LARGEST
+    return isinf(float(number))
+
+
+_scan = json.JSONDecoder(
+    object_pairs_hook=_refuse_twice, parse_int=_refuse_large, parse_float=_refuse_large
+).raw_decode
+_read = json.JSONDecoder(
+    object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number
+).raw_decode
 
 
 def flaw(text: str, known: frozenset[str]) -> str | None:
@@ -60,7 +94,7 @@ def flaw(text: str, known: frozenset[str]) -> str | None:
 
 def _first_flaw(text: str, known: frozenset[str]) -> str | None:
     begin = len(text) - len(text.lstrip())
-    with suppress(_Twice):
+    with suppress(_Unsound):
         _scan(text, begin)
         if not _MAYBE_SURROGATE.search(text):
             return None
@@ -69,11 +103,14 @@ def _first_flaw(text: str, known: frozenset[str]) -> str | None:
 
 
 def _flaws(tree: Any, known: frozenset[str]) -> Iterator[str]:
-    """Yield keys that come twice and texts with half a character, in the order of the line."""
+    """Yield keys that come twice, half characters and large numbers, in the order of the line."""
     waiting: list[tuple[Path, Any, bool]] = [((), tree, True)]
     while waiting:
         path, value, strict = waiting.pop()
-        if isinstance(value, str):
+        if isinstance(value, _Number):
+            if _out_of_range(value):
+                yield f"{name(path)}: a number beyond 64 bits; write it as a text"
+        elif isinstance(value, str):
             if _SURROGATE.search(value):
                 yield f"{name(path)}: half of a character (a lone surrogate such as \\ud800)"
         elif isinstance(value, _Pairs):

@@ -12,7 +12,15 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Request
-from mh_batch.jobs.errors import ModelChanged, NoModel, SettingsError, StoreUnusable
+from mh_batch.jobs.errors import (
+    InternalError,
+    JobError,
+    ModelChanged,
+    NoModel,
+    SettingsError,
+    StoreUnusable,
+    describe_error,
+)
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.record import ClaimedJob, Refused
 from mh_batch.jobs.seeds import job_seed
@@ -97,7 +105,8 @@ def claim(
     `default` is for jobs and batches that name no model; jobs of what is `refused` are passed
     over. The first claim of a batch freezes the model and its fingerprint. Raises `ModelChanged`,
     with the job still queued, if the batch began with other weights under that name, and
-    `StoreUnusable` if another version of the program wrote what this one cannot read.
+    `StoreUnusable` if another version of the program wrote settings of a batch that this one
+    cannot read. A job whose own row cannot be read has a `fault`.
     """
     with immediate(db):
         candidates = _candidates(db, default, model.name, refused)
@@ -109,14 +118,13 @@ def claim(
         row = db.conn.execute(_TAKE, values).fetchone()
         batch = db.conn.execute(_BATCH, (job.batch_id,)).fetchone()
         try:
-            request = msgspec.json.decode(row["request"], type=Request)
             settings = msgspec.json.decode(batch["settings"], type=Settings)
-            settings, fault = _effective(settings, request)
-        except (msgspec.DecodeError, SettingsError) as error:
+        except msgspec.DecodeError as error:
             raise StoreUnusable(
                 f"batch {job.batch_id} ({job.batch}) was written by another version of the "
                 f"program: {error}; upgrade, or submit its file again"
             ) from None
+    request, settings, fault = _read_row(row["request"], settings)
     return ClaimedJob(
         id=job.id,
         batch_id=job.batch_id,
@@ -132,18 +140,29 @@ def claim(
     )
 
 
-def _effective(batch: Settings, request: Request) -> tuple[Settings, str | None]:
-    """Return a job's settings, or the batch's and why the job's own do not go with them.
+def _read_row(encoded: str, batch: Settings) -> tuple[Request, Settings, JobError | None]:
+    """Return a job's request and effective settings, and why it cannot be played, if so.
 
-    (`submit` took such lines once, and they may still be queued.) Raises `SettingsError` for a
-    setting that there is not.
+    Settings that do not go with the batch's are a `JobError` (`submit` took such lines once, and
+    they may still be queued). A row that cannot be read at all is an `InternalError`: another
+    version of the program may have written it.
     """
+    request = Request()
     try:
-        return apply(batch, request.settings), None
+        request = msgspec.json.decode(encoded, type=Request)
+        return request, apply(batch, request.settings), None
     except SettingsError as error:
-        if not request.settings.keys() <= NAMES:
-            raise
-        return batch, str(error)
+        if request.settings.keys() <= NAMES:
+            return request, batch, JobError(str(error))
+        return request, batch, _unreadable(error)
+    except Exception as error:  # noqa: BLE001  # whatever a row holds is the matter of its job
+        return request, batch, _unreadable(error)
+
+
+def _unreadable(error: Exception) -> InternalError:
+    fault = InternalError(describe_error(error), "row")
+    fault.__cause__ = error
+    return fault
 
 
 def _candidates(

@@ -5,6 +5,7 @@ import sqlite3
 import msgspec
 from sqlite_utils import Database
 
+from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.generation import (
     Channel,
     FinishReason,
@@ -49,6 +50,14 @@ def recorded(db: Database, job_id: int) -> Recorded:
             attempts=tuple(_attempt(db, row) for row in attempts),
             turns=tuple(_turn(row) for row in turns),
         )
+
+
+def request_of(encoded: str) -> Request:
+    """Return a stored request; an empty one where nobody can read it, which fails its job."""
+    try:
+        return msgspec.json.decode(encoded, type=Request)
+    except msgspec.DecodeError:
+        return Request()
 
 
 def place_of(row: sqlite3.Row) -> Place:

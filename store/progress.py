@@ -16,6 +16,7 @@ from mh_batch.jobs.record import Place, Verdict
 from mh_batch.jobs.status import FINISHED, Status
 
 from .connection import snapshot
+from .history import request_of
 from .sql import script
 
 WINDOW = 200
@@ -124,7 +125,7 @@ def _running(db: Database) -> RunningJob | None:
     place = Place(*(last[name] for name in Place.__struct_fields__))
     if last["verdict"] == Verdict.RETRY:
         return RunningJob(row["custom_id"], replace(place, attempt=place.attempt + 1))
-    request = msgspec.json.decode(row["request"], type=Request)
+    request = request_of(row["request"])
     called = last["finish_reason"] == FinishReason.TOOL_CALLS
     return RunningJob(row["custom_id"], _next(place, request, called=called))
 

@@ -2,7 +2,7 @@
 
 from .claims import claim, next_model
 from .history import recorded
-from .recording import crashes_on, finish, record, record_crash, release
+from .recording import crashes_on, finish, record, record_crash, rehearse, release
 from .reports import queue_counts
 from .requests import cancel_requests, data_version, requeue
 from .runs import finish_run, recover, set_run_model, start_run
@@ -20,6 +20,7 @@ __all__ = [
     "record_crash",
     "recorded",
     "recover",
+    "rehearse",
     "release",
     "requeue",
     "set_run_model",

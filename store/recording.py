@@ -3,6 +3,7 @@
 import sys
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from sqlite_utils import Database
@@ -59,6 +60,14 @@ SET attempts = attempts + 1, retries = retries + ?,
     completion_tokens = completion_tokens + ?, decode_seconds = decode_seconds + ?
 WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
 """
+_REHEARSAL_BATCH = """
+INSERT INTO batches (name, source, state, submitted_at, seed, settings)
+VALUES ('', '', 'loading', ?, 0, '{}') RETURNING id
+"""
+_REHEARSAL_JOB = """
+INSERT INTO jobs (batch_id, position, custom_id, status, request)
+VALUES (?, 0, '', 'running', '{}') RETURNING id
+"""
 _STATUS = "SELECT status FROM jobs WHERE id = ?"
 _END = """
 UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_requested = 0
@@ -87,17 +96,36 @@ def record(
     job may not end so, `sqlite3.IntegrityError` if the attempt is already there.
     """
     with immediate(db):
-        attempt_id = _record_attempt(db, job_id, run_id, attempt)
-        add_parse(db, attempt_id, attempt.generation.parse)
-        timings = attempt.generation.timings
-        db.conn.execute(_TIMING, (attempt_id, *msgspec.structs.astuple(timings)))
-        retry = attempt.place.attempt > 1
-        tokens = len(attempt.generation.tokens)
-        db.conn.execute(_TOTALS, (retry, tokens, timings.decode_seconds, job_id))
-        if turn is not None:
-            _record_turn(db, job_id, turn)
+        attempt_id = _record(db, job_id, run_id, attempt, turn)
         if end is not None:
             _end(db, job_id, end)
+    return attempt_id
+
+
+def rehearse(db: Database, run_id: int, attempt: Attempt, turn: Turn | None) -> None:
+    """Record an attempt of a job made for it, and undo all of that; raises what `record` raises."""
+    with suppress(_Undo), immediate(db):
+        batch_id = db.conn.execute(_REHEARSAL_BATCH, (now(),)).fetchone()[0]
+        job_id = db.conn.execute(_REHEARSAL_JOB, (batch_id,)).fetchone()[0]
+        _record(db, job_id, run_id, attempt, turn)
+        raise _Undo
+
+
+class _Undo(Exception):
+    """Has the transaction of a rehearsal rolled back."""
+
+
+def _record(db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn | None) -> int:
+    """Insert an attempt and all that hangs on it; part of the caller's transaction."""
+    attempt_id = _record_attempt(db, job_id, run_id, attempt)
+    add_parse(db, attempt_id, attempt.generation.parse)
+    timings = attempt.generation.timings
+    db.conn.execute(_TIMING, (attempt_id, *msgspec.structs.astuple(timings)))
+    retry = attempt.place.attempt > 1
+    tokens = len(attempt.generation.tokens)
+    db.conn.execute(_TOTALS, (retry, tokens, timings.decode_seconds, job_id))
+    if turn is not None:
+        _record_turn(db, job_id, turn)
     return attempt_id
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.conversation import Request, Tool
+from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.generation import Parse, StopReason, finish_reason
 from mh_batch.jobs.record import Attempt, Place
 from mh_batch.jobs.status import FINISHED
 
 from .connection import immediate
-from .history import parse_of, recorded
+from .history import parse_of, recorded, request_of
 from .recording import add_parse
 
 _PAGE = 500
@@ -92,7 +92,7 @@ def readable_jobs(db: Database, batch_id: int) -> Iterator[Readable]:
     last = 0
     while rows := db.conn.execute(_JOBS, (batch_id, last)).fetchall():
         for row in rows:
-            request = msgspec.json.decode(row["request"], type=Request)
+            request = request_of(row["request"])
             attempts = recorded(db, row["id"]).attempts
             yield Readable(row["id"], row["model"], row["adapter"], request.tools, attempts)
         last = rows[-1]["id"]

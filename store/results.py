@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.errors import UnknownTarget
 from mh_batch.jobs.record import FinishedJob, FinishedTurn
 from mh_batch.jobs.status import Status
 
 from .connection import snapshot
-from .history import parse_of, place_of
+from .history import parse_of, place_of, request_of
 
 _READY = "SELECT id FROM batches WHERE state = 'ready' AND (?1 IS NULL OR id = ?1) ORDER BY id"
 _OF_STATUS = "SELECT position, id FROM jobs WHERE batch_id = ? AND status = ?"
@@ -99,7 +98,7 @@ def _finished(db: Database, job_id: int) -> FinishedJob:
         custom_id=job["custom_id"],
         status=Status(job["status"]),
         model=job["model"],
-        request=msgspec.json.decode(job["request"], type=Request),
+        request=request_of(job["request"]),
         metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
         error_code=job["error_code"],
         error=job["error"],

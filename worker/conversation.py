@@ -74,9 +74,9 @@ NOTHING = Recorded()
 class ConversationRun:
     """The course of one job, from any point at which it was left.
 
-    `next()` says what to do; after a `Generate` comes `feed()` (or `fail()`), after a `Record`
-    the caller has written it and asks again. The completions of a prompt (choices) are played one
-    after the other, each from the beginning.
+    `next()` says what to do; after a `Generate` comes `feed()`, after a `Record` the caller has
+    written it and asks again. A generation that cannot be done ends the job without its run. The
+    completions of a prompt (choices) are played one after the other, each from the beginning.
     """
 
     def __init__(self, job: ClaimedJob, recorded: Recorded = NOTHING) -> None:
@@ -148,10 +148,6 @@ class ConversationRun:
             self._close_step(turn, [*self._earlier, *self._tries])
             self._skip_kept()
         self._unwritten = Record(attempt, turn, self._end)
-
-    def fail(self, code: str, message: str) -> None:
-        """Take that the last `Generate` cannot be done: the job fails, settled turns stay."""
-        self._end = JobEnd(Status.FAILED, code, message)
 
     @property
     def _max_attempts(self) -> int:

@@ -8,17 +8,19 @@ import time
 import msgspec
 from anyio.abc import TaskGroup
 
-from mh_batch.jobs.errors import JobError, ModelProcessDied
+from mh_batch.jobs.errors import JobError, ModelCrashed, ModelProcessDied
 from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
 from mh_batch.jobs.record import ClaimedJob, JobEnd, Place
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
 
-from .conversation import Finish, Generate, Record
+from .conversation import ConversationRun, Finish, Generate, Record
 from .display import Display
+from .job_faults import at_stage
 from .model_client import Death, ProcessDied
 from .model_host import ModelHost
+from .probe import Probe
 from .stop import Bell, EndReason, Stop
 from .store_thread import StoreThread
 from .supply import Ready, Supply, shown
@@ -27,9 +29,6 @@ from .wording import count
 from .writer import Tally, Writer
 
 __all__ = ["Drain", "EndReason", "Tally"]
-
-HOPELESS = 3
-"""After how many jobs in a row that the model did not survive it is the model's fault."""
 
 LAST_LINES = 5
 
@@ -48,6 +47,7 @@ class Drain:
         """Take what to do; `run_id` is the drain's row in `runs`."""
         self.stop = Stop(Bell())
         self._task = task
+        self._run_id = run_id
         self._store = store
         self._host = host
         self._display = display
@@ -56,7 +56,6 @@ class Drain:
         self._process_bytes = 0
         self._current: int | None = None
         self._cancelled: frozenset[int] = frozenset()
-        self._unsurvived: list[int] = []
 
     @property
     def tally(self) -> Tally:
@@ -71,12 +70,16 @@ class Drain:
         finished are still `running` then and after a stop: whoever ends the drain puts them back.
         """
         while not self.stop.soon:
+            if self._writer.failed_in_a_row:
+                await self._tell_jobs_from_model()
             ready = await self._supply.next()
             if ready is not None:
                 await self._converse(ready, tasks)
                 await self._between_jobs()
                 continue
             await self._writer.written()
+            if self._writer.failed_in_a_row:
+                continue
             if self._supply.spent and not self.stop.soon:
                 return EndReason.MAX_JOBS
             if not self.stop.soon and not await self._supply.new_work():
@@ -96,18 +99,33 @@ class Drain:
         self.stop.bell.ring()
 
     async def _converse(self, ready: Ready, tasks: TaskGroup) -> None:
-        """Play a job to its end, or to the end of a turn if a stop was asked for."""
+        """Play a job to its end, or to the end of a turn if a stop was asked for.
+
+        Whatever goes wrong because of it ends it, and nothing else.
+        """
         job, run = ready
-        guidance = None
         self._current = job.id
+        self._writer.begin(job)
         self._supply.claim_ahead(tasks)
-        while not (self.stop.soon and run.between_turns):
-            match run.next():
+        try:
+            if isinstance(run, JobError):
+                raise run
+            await self._play(job, run, tasks)
+        except JobError as error:
+            await self._writer.fail(job, error)
+
+    async def _play(self, job: ClaimedJob, run: ConversationRun, tasks: TaskGroup) -> None:
+        """Do what the run says; raises `JobError` if the job cannot be gone on with."""
+        guidance = None
+        while not (self.stop.soon and run.between_turns) and not self._writer.has_failed(job):
+            with at_stage("next"):
+                action = run.next()
+            match action:
                 case Generate(place, request):
                     if await self._asked_to_cancel(job):
                         return await self._writer.finish(tasks, job, JobEnd(Status.CANCELLED))
                     guidance = request.prompt.guidance
-                    if not await self._attempt(ready, place, shown(request, self._task)):
+                    if not await self._attempt(job, run, place, shown(request, self._task)):
                         return None
                 case Record() as record:
                     await self._writer.record(tasks, job, record, guidance)
@@ -126,19 +144,17 @@ class Drain:
             self._cancelled = await self._store.call(queue.cancel_requests)
         return job.id in self._cancelled
 
-    async def _attempt(self, ready: Ready, place: Place, request: GenerationRequest) -> bool:
+    async def _attempt(
+        self, job: ClaimedJob, run: ConversationRun, place: Place, request: GenerationRequest
+    ) -> bool:
         """Run one attempt and feed the job's run; `False` if the job went back to the queue."""
-        job, run = ready
         started_at, began = now(), time.perf_counter()
-        self._display.attempt_started(job, place)
         try:
-            generation = await self._host.generate(request, self._display.tokens)
-        except JobError as error:
-            run.fail(error.code, str(error))
-            return True
+            with at_stage("generate"):
+                self._display.attempt_started(job, place)
+                generation = await self._host.generate(request, self._display.tokens)
         except ProcessDied as error:
-            return await self._survive(ready, place, error.death)
-        self._unsurvived.clear()
+            return await self._survive(Ready(job, run), place, error.death)
         generation = with_queue_seconds(generation, time.perf_counter() - began)
         self._process_bytes = generation.timings.process_memory_bytes
         self.tally.tokens += len(generation.tokens)
@@ -147,43 +163,47 @@ class Drain:
         self.tally.decode_seconds += generation.timings.decode_seconds
         # one that was cut on request is no attempt
         if generation.stop_reason is not StopReason.CANCELLED:
-            run.feed(generation, started_at, now())
+            with at_stage("decision"):
+                run.feed(generation, started_at, now())
         return True
 
     async def _survive(self, ready: Ready, place: Place, death: Death) -> bool:
-        """Write down a death of the model process and bring it back, or give the job up.
+        """Write down a death of the model process and bring it back.
 
-        Returns `False` if the job went back to the queue. Raises `ModelProcessDied` once too many
-        jobs in a row were given up: then it is not the jobs.
+        Returns `False` if the job went back to the queue. Raises `JobError` after too many deaths
+        on one attempt.
         """
-        job, run = ready
+        job = ready.job
         await self._writer.record_crash(job, place, death)
         deaths = await self._store.call(queue.crashes_on, job.id, place)
         self._display.note(f"the model process died on {job.custom_id}: {death}")
         if deaths < self._task.max_crashes:
             return await self._supply.bring_back(ready)
-        self._unsurvived.append(job.id)
-        if len(self._unsurvived) >= HOPELESS:
-            await self._give_up(job, death)
         told = f"the model process died {count(deaths, 'time')} in a row on turn {place.turn}"
-        run.fail("model_crashed", f"{told}: {death.tell(LAST_LINES)}")
-        return True
+        raise ModelCrashed(f"{told}: {death.tell(LAST_LINES)}")
 
-    async def _give_up(self, job: ClaimedJob, death: Death) -> None:
-        """Put back the jobs that the model did not survive, and end the drain.
+    async def _tell_jobs_from_model(self) -> None:
+        """Play a built-in conversation: if it is answered it was the jobs, and the drain goes on.
 
-        All but the last of them, `job`, are on record as failed; one by one the whole queue would
-        follow. Somebody may have tried one of them again meanwhile: then it failed for good before.
+        If it is not, the jobs are put back; one by one the whole queue would follow. Raises
+        `ModelProcessDied` then. Somebody may have tried one of them again meanwhile: then it
+        failed for good before.
         """
         await self._writer.written()
-        failed = frozenset(self._unsurvived) - {job.id}
-        self.tally.count(Status.FAILED, -await self._store.call(queue.requeue, failed))
-        if not await self._store.call(queue.requeue, (job.id,)):
-            await self._writer.tell_end(job, JobEnd(Status.CANCELLED))
+        failed = self._writer.failed_in_a_row
+        told = f"{count(len(failed.jobs), 'job')} in a row"
+        self._display.note(f"{told} failed at the model: asking it something simple")
+        probe = Probe(self._host, self._store, self._task, self._run_id)
+        fault = await probe.fault(failed.model)
+        if fault is None:
+            self._display.note("it answers, so it was the jobs: going on")
+            failed.clear()
+            return
+        self.tally.count(Status.FAILED, -await self._store.call(queue.requeue, failed.jobs))
         raise ModelProcessDied(
-            f"the model process died on {HOPELESS} jobs in a row, so it is not the jobs: {death}; "
-            f"they are back in the queue; see {self._task.logs / 'worker.log'}, free memory or try "
-            "another model, then run `mh-batch work` again"
+            f"the model failed on {told}, and on a built-in conversation after them: {fault}; "
+            f"the jobs are back in the queue; see {self._task.logs / 'worker.log'}, free memory or "
+            "try another model, then run `mh-batch work` again"
         )
 
     async def _between_jobs(self) -> None:

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.errors import EnvironmentFault, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 5
+PROTOCOL = 6
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
@@ -105,11 +105,15 @@ class Cancel(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The request cannot be done. `kind` is the name of an error class, `message` for people."""
+    """The request cannot be done. `kind` is the name of an error class, `message` for people.
+
+    `stage` says where an `InternalError` happened, `None` for every other kind.
+    """
 
     id: Id
     kind: str
     message: str
+    stage: Stage | None = None
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
@@ -122,6 +126,16 @@ ToParent = Hello | Loaded | Progress | Generated | Measured | Failed
 _encoder = msgspec.msgpack.Encoder()
 _to_child = msgspec.msgpack.Decoder(ToChild)
 _to_parent = msgspec.msgpack.Decoder(ToParent)
+
+
+class _Head(msgspec.Struct):
+    """What can be told of a frame of a known kind whose other fields are not as they should be."""
+
+    type: str
+    id: int
+
+
+_head = msgspec.msgpack.Decoder(_Head)
 
 
 class BadFrame(EnvironmentFault):
@@ -156,6 +170,17 @@ def decode_to_parent(body: bytes) -> ToParent:
     with _bad_frames():
         frame: ToParent = _to_parent.decode(body)
         return frame
+
+
+def request_id(body: bytes) -> int | None:
+    """Return the id of a request that `decode_to_child` refused; `None` if there is none to see.
+
+    A frame that has one was written whole: what is wrong with it is the matter of its job.
+    """
+    try:
+        return _head.decode(body).id
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from mh_batch.jobs import errors
+from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
@@ -43,6 +44,7 @@ from .frames import (
     decode_to_parent,
     encode,
 )
+from .job_faults import at_stage
 from .task import HANG_SECONDS
 
 COMMAND = (sys.executable, "-m", "mh_batch.worker.model_process")
@@ -206,9 +208,10 @@ class ModelClient:
         expected: type[T],
         on_progress: Callable[[int], None] | None = None,
     ) -> T:
+        request = _encode_request(frame)
         self._current = frame.id
         try:
-            await self._in_time(partial(self._send, frame))
+            await self._in_time(partial(self._write, request))
             while True:
                 answer = await self._hear()
                 if isinstance(answer, Hello) or answer.id != frame.id:
@@ -228,13 +231,16 @@ class ModelClient:
             self._current = None
 
     async def _hint(self, frame: Prepare | Settle | Cancel) -> None:
-        """Send what is never answered; whoever waits for an answer hears of a process that died."""
-        with suppress(ProcessDied, BadFrame):
-            await self._send(frame)
+        """Send what is never answered; whoever waits for an answer hears of a process that died.
 
-    async def _send(self, frame: ToChild) -> None:
+        A frame that cannot be encoded is left out: its job is told when it is asked for.
+        """
+        with suppress(ProcessDied, JobError):
+            await self._write(_encode_request(frame))
+
+    async def _write(self, request: bytes) -> None:
         try:
-            await self._to_child.send(encode(frame))
+            await self._to_child.send(request)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             raise ProcessDied(await self._death()) from None
 
@@ -288,8 +294,19 @@ class ModelClient:
         return self._log.seek(0, 2)
 
 
+def _encode_request(frame: ToChild) -> bytes:
+    """Return an encoded request; raises `JobError` if it is too long or cannot be encoded."""
+    with at_stage("encode"):
+        try:
+            return encode(frame)
+        except BadFrame as error:
+            raise JobError(str(error)) from None
+
+
 def _error(failed: Failed) -> errors.MhBatchError:
     """Turn a `Failed` back into the error it was in the child."""
+    if failed.stage is not None:
+        return errors.InternalError(failed.message, failed.stage)
     kind = getattr(errors, failed.kind, None)
     if isinstance(kind, type) and issubclass(kind, errors.MhBatchError):
         return kind(failed.message)

@@ -10,11 +10,14 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, BinaryIO
 
-from mh_batch.jobs.errors import EnvironmentFault, JobError
+import msgspec
+
+from mh_batch.jobs.errors import EnvironmentFault, InternalError, JobError, Stage, describe_error
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.settings import EngineOptions
 
@@ -40,6 +43,7 @@ from .frames import (
     body_length,
     decode_to_child,
     encode,
+    request_id,
 )
 
 if TYPE_CHECKING:
@@ -48,7 +52,15 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS = 0.3
 
-Request = Load | Generate | Measure | Settle | Shutdown
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """A request that could be written and not be read: `reason` says what is wrong with it."""
+
+    id: int
+    reason: str
+
+
+Request = Load | Generate | Measure | Settle | Shutdown | Unreadable
 
 
 class Inbox:
@@ -87,19 +99,30 @@ class Inbox:
         code = 1
         try:
             while header := self._stream.read(HEADER_BYTES):
-                frame = decode_to_child(self._stream.read(body_length(header)))
-                if isinstance(frame, Cancel):
-                    self._cancelled.add(frame.id)
-                elif isinstance(frame, Prepare):
-                    if self._prepare is not None:
-                        self._prepare(frame.request)
-                else:
-                    self._requests.put(frame)
+                self._take(self._stream.read(body_length(header)))
             code = 0
         except BadFrame as error:
             print(f"mh-batch model process: {error}", file=sys.stderr, flush=True)
         finally:
             os._exit(code)
+
+    def _take(self, body: bytes) -> None:
+        """Sort one frame; raises `BadFrame` for one that cannot be answered as a request."""
+        try:
+            frame = decode_to_child(body)
+        except BadFrame as error:
+            unreadable = request_id(body)
+            if unreadable is None:
+                raise
+            self._requests.put(Unreadable(unreadable, str(error)))
+            return
+        if isinstance(frame, Cancel):
+            self._cancelled.add(frame.id)
+        elif isinstance(frame, Prepare):
+            if self._prepare is not None:
+                self._prepare(frame.request)
+        else:
+            self._requests.put(frame)
 
 
 class Pulse:
@@ -114,6 +137,11 @@ class Pulse:
         self._phase: Phase = "render"
         self._tokens = 0
         self._last = time.monotonic()
+
+    @property
+    def stage(self) -> Stage:
+        """The stage of the job that the attempt is at."""
+        return "render" if self._phase == "render" else "generate"
 
     def portion(self) -> None:
         """Take that the next portion of the prompt, or the next token, is about to be read."""
@@ -134,10 +162,12 @@ class Pulse:
 class ModelServer:
     """Answers requests one after the other, on the thread that owns MLX."""
 
-    def __init__(self, inbox: Inbox, send: Callable[[ToParent], None]) -> None:
+    def __init__(self, inbox: Inbox, write: Callable[[bytes], None]) -> None:
+        """Take where requests come from, and what writes an encoded frame."""
         self._inbox = inbox
-        self._send = send
+        self._write = write
         self._generator: Generator | None = None
+        self._pulse: Pulse | None = None
         self._rulers: dict[str, Ruler] = {}
 
     def run(self) -> None:
@@ -147,17 +177,39 @@ class ModelServer:
                 if self._generator is not None:
                     self._generator.between_jobs()
                 continue
-            try:
-                self._send(self._answer(frame))
-            except BadFrame as error:
-                # an answer too long to send is that job's trouble: the next one may be short
-                kind = JobError if isinstance(frame, Generate) else EnvironmentFault
-                self._send(Failed(frame.id, kind.__name__, str(error)))
-            except (JobError, EnvironmentFault) as error:
-                self._send(Failed(frame.id, type(error).__name__, str(error)))
+            self._write(self._reply(frame))
 
-    def _answer(self, frame: Load | Generate | Measure) -> ToParent:
+    def _reply(self, frame: Load | Generate | Measure | Unreadable) -> bytes:
+        """Return the encoded answer to a request, which is `Failed` if it cannot be done."""
+        try:
+            return encode(self._answer(frame))
+        except BadFrame as error:
+            # an answer too long to send is that job's trouble: the next one may be short
+            kind = JobError if isinstance(frame, Generate) else EnvironmentFault
+            return encode(Failed(frame.id, kind.__name__, str(error)))
+        except (JobError, EnvironmentFault) as error:
+            return encode(Failed(frame.id, type(error).__name__, str(error)))
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            # a model that does not load is no job's: the process ends, and the worker sees why
+            if isinstance(frame, Load):
+                raise
+            traceback.print_exc()
+            return encode(
+                Failed(frame.id, InternalError.__name__, describe_error(error), self._stage(frame))
+            )
+
+    def _stage(self, frame: Generate | Measure | Unreadable) -> Stage:
+        """Return at which stage a request was when it failed."""
+        if isinstance(frame, Generate) and self._pulse is not None:
+            return self._pulse.stage
+        return "render"
+
+    def _answer(self, frame: Load | Generate | Measure | Unreadable) -> ToParent:
         match frame:
+            case Unreadable(request_id, reason):
+                return Failed(request_id, InternalError.__name__, reason, "encode")
             case Load(request_id, model, options):
                 return self._load(request_id, model, options)
             case Generate(request_id, request):
@@ -188,7 +240,7 @@ class ModelServer:
     def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
         if self._generator is None:
             raise EnvironmentFault("a generation was asked for before a model was loaded")
-        pulse = Pulse(request_id, self._send)
+        self._pulse = pulse = Pulse(request_id, lambda frame: self._write(encode(frame)))
 
         def cancelled() -> bool:
             pulse.portion()
@@ -206,15 +258,15 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
 
-    def send(frame: ToParent) -> None:
-        pipe_out.write(encode(frame))
+    def write(frame: bytes) -> None:
+        pipe_out.write(frame)
         pipe_out.flush()
 
     inbox = Inbox(pipe_in)
-    send(Hello(PROTOCOL, version("mh-batch"), os.getpid()))
+    write(encode(Hello(PROTOCOL, version("mh-batch"), os.getpid())))
     inbox.start()
     try:
-        ModelServer(inbox, send).run()
+        ModelServer(inbox, write).run()
     except BrokenPipeError:
         sys.exit(0)
 

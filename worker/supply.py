@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import anyio
@@ -23,6 +24,7 @@ from mh_batch.store import queue
 from .background import Background
 from .conversation import ConversationRun, Generate
 from .display import Display
+from .job_faults import at_stage
 from .model_client import Death
 from .model_host import LoadDied, ModelHost
 from .stop import EndReason, Stop
@@ -37,10 +39,22 @@ CURE_SECONDS = 60.0
 
 
 class Ready(NamedTuple):
-    """A claimed job and the run that plays it."""
+    """A claimed job and the run that plays it, or why it cannot be played."""
 
     job: ClaimedJob
-    run: ConversationRun
+    run: ConversationRun | JobError
+
+    def first_request(self) -> Generate | None:
+        """Return the generation that the run begins with; `None` if there is none.
+
+        What goes wrong here is told when the job's turn comes.
+        """
+        if isinstance(self.run, JobError):
+            return None
+        with suppress(JobError), at_stage("next"):
+            action = self.run.next()
+            return action if isinstance(action, Generate) else None
+        return None
 
 
 class Supply:
@@ -221,23 +235,30 @@ class Supply:
         if job is None:
             return None
         self._taken += 1
-        recorded = await self._store.call(queue.recorded, job.id)
-        run = ConversationRun.resume(job, recorded)
+        return Ready(job, await self._resume(job))
+
+    async def _resume(self, job: ClaimedJob) -> ConversationRun | JobError:
+        """Return the run of a job as its history leaves it, or why it cannot be played."""
         if job.fault is not None:
-            run.fail(JobError.code, job.fault)
-        return Ready(job, run)
+            return job.fault
+        try:
+            with at_stage("resume"):
+                recorded = await self._store.call(queue.recorded, job.id)
+                return ConversationRun.resume(job, recorded)
+        except JobError as error:
+            return error
 
     async def _claim_ahead(self) -> Ready | None:
         """Claim the job after the running one and have its prompt rendered."""
         ready = await self._claim()
-        if ready is not None and isinstance(action := ready.run.next(), Generate):
-            await self._host.prepare(shown(action.request, self._task))
+        if ready is not None and (first := ready.first_request()) is not None:
+            await self._host.prepare(shown(first.request, self._task))
         return ready
 
     async def _record_load_death(self, ready: Ready, death: Death) -> None:
         """Write a death down at the attempt that waits for the model; it does not count there."""
-        if isinstance(action := ready.run.next(), Generate):
-            await self._writer.record_crash(ready.job, action.place, death)
+        if (first := ready.first_request()) is not None:
+            await self._writer.record_crash(ready.job, first.place, death)
 
 
 def shown(request: GenerationRequest, task: Work) -> GenerationRequest:

@@ -8,19 +8,24 @@ import anyio.to_thread
 import msgspec
 from anyio.abc import TaskGroup
 
+from mh_batch.jobs.errors import InternalError, JobError, ModelCrashed, UnknownTarget
 from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place
-from mh_batch.jobs.status import NOT_WELL, Status
+from mh_batch.jobs.status import NOT_WELL, IllegalMove, Status
 from mh_batch.store import queue
 
 from . import artifacts
 from .background import Background
 from .conversation import Record
 from .display import Display
+from .job_faults import at_stage, format_error, log_fault
 from .model_client import Death
 from .store_thread import StoreThread
 from .task import Work
 
 COUNT_SECONDS = 5.0
+
+SUSPICIOUS = 3
+"""After how many jobs in a row that failed at the model it may be the model, and not they."""
 
 
 class Tally(msgspec.Struct):
@@ -63,11 +68,42 @@ class Tally(msgspec.Struct):
         self.ended[status] = self.ended.get(status, 0) + jobs
 
 
+class FailedInARow:
+    """The latest jobs that failed at the model or behind it, with nothing good between them.
+
+    Three of them may be a file of one kind, or the end of the model: `model` is the one they had.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: list[int] = []
+        self.model = ""
+
+    def __bool__(self) -> bool:
+        """Whether it is time to find out."""
+        return len(self.jobs) >= SUSPICIOUS
+
+    def add(self, job: ClaimedJob) -> None:
+        """Take that a job failed."""
+        self.jobs.append(job.id)
+        self.model = job.model
+
+    def clear(self) -> None:
+        """Take that the model and all behind it work."""
+        self.jobs.clear()
+
+
 class Writer:
-    """Puts attempts and ends of jobs on disk while the model works, and tells of them after."""
+    """Puts attempts and ends of jobs on disk while the model works, and tells of them after.
+
+    A job whose attempt cannot be written because of what it holds is failed, and nothing more of
+    it is taken.
+    """
 
     def __init__(self, task: Work, run_id: int, store: StoreThread, display: Display) -> None:
         self.tally = Tally()
+        self.failed_in_a_row = FailedInARow()
+        self._log_path = task.logs / "worker.log"
+        self._failed: set[int] = set()
         self._task = task
         self._run_id = run_id
         self._store = store
@@ -76,17 +112,33 @@ class Writer:
         self._waiting = 0
         self._count_again = 0.0
 
+    def begin(self, job: ClaimedJob) -> None:
+        """Take that a job is played from here on, whatever became of it before."""
+        self._failed.discard(job.id)
+
+    def has_failed(self, job: ClaimedJob) -> bool:
+        """Whether the job was failed because of what could not be written of it."""
+        return job.id in self._failed
+
     async def record(
         self, tasks: TaskGroup, job: ClaimedJob, record: Record, guidance: str | None
     ) -> None:
         """Begin to write an attempt, once what was written before is on disk."""
         await self.written()
-        self._write = Background(tasks, partial(self._record, job, record, guidance))
+        if not self.has_failed(job):
+            self._write = Background(tasks, partial(self._record, job, record, guidance))
 
     async def finish(self, tasks: TaskGroup, job: ClaimedJob, end: JobEnd) -> None:
         """Begin to write the end of a job, once what was written before is on disk."""
         await self.written()
-        self._write = Background(tasks, partial(self._finish, job, end))
+        if not self.has_failed(job):
+            self._write = Background(tasks, partial(self._finish, job, end))
+
+    async def fail(self, job: ClaimedJob, error: JobError) -> None:
+        """End a job because of `error`, once what was written before is on disk."""
+        await self.written()
+        if not self.has_failed(job):
+            await self._fail(job, error)
 
     async def written(self) -> None:
         """Wait until the last write is on disk; raises what kept it from getting there."""
@@ -103,7 +155,13 @@ class Writer:
         """Count a job whose end is on disk, and show it."""
         self.tally.count(end.status)
         self.tally.batches.add(job.batch_id)
-        self._display.job_ended(job, end, self.tally, await self._count_waiting())
+        waiting = await self._count_waiting()
+        try:
+            with at_stage("record"):
+                self._display.job_ended(job, end, self.tally, waiting)
+        except InternalError as error:
+            # the job is over, however badly it shows
+            log_fault(self._log_path, job, error)
 
     async def _record(self, job: ClaimedJob, record: Record, guidance: str | None) -> None:
         """Write an attempt; its files first, so that what is committed has them.
@@ -113,8 +171,15 @@ class Writer:
         attempt, turn, end = record.attempt, record.turn, record.end
         # also when told to stop now: the attempt is whole, and generating it cost far more
         with anyio.CancelScope(shield=True):
-            await self._write_artifacts(job, attempt, guidance)
-            await self._store.call(queue.record, job.id, self._run_id, attempt, turn, end)
+            try:
+                with at_stage("artifacts"):
+                    await self._write_artifacts(job, attempt, guidance)
+                with at_stage("record"):
+                    await self._store.call(queue.record, job.id, self._run_id, attempt, turn, end)
+            except InternalError as error:
+                await self._fail(job, error)
+                return
+        self.failed_in_a_row.clear()
         if end is not None:
             await self.tell_end(job, end)
 
@@ -127,8 +192,28 @@ class Writer:
             await anyio.to_thread.run_sync(artifacts.write, folder, files)
 
     async def _finish(self, job: ClaimedJob, end: JobEnd) -> None:
-        await self._store.call(queue.finish, job.id, end)
-        await self.tell_end(job, end)
+        try:
+            with at_stage("record"):
+                await self._store.call(queue.finish, job.id, end)
+        except InternalError as error:
+            await self._fail(job, error)
+        else:
+            await self.tell_end(job, end)
+
+    async def _fail(self, job: ClaimedJob, error: JobError) -> None:
+        """Put the end of a job on disk that `error` put an end to, and its traceback in the log."""
+        self._failed.add(job.id)
+        if isinstance(error, InternalError):
+            log_fault(self._log_path, job, error)
+        if _is_suspicious(error):
+            self.failed_in_a_row.add(job)
+        end = JobEnd(Status.FAILED, error.code, format_error(error))
+        try:
+            await self._store.call(queue.finish, job.id, end)
+        except (IllegalMove, UnknownTarget):
+            self._display.note(f"{job.custom_id}: ended by somebody else meanwhile")
+        else:
+            await self.tell_end(job, end)
 
     async def _count_waiting(self) -> int:
         """Return how many jobs are not finished: queued, claimed ahead or already on the model.
@@ -142,3 +227,10 @@ class Writer:
             self._waiting = counts[Status.QUEUED] + counts[Status.RUNNING]
             self._count_again = time.monotonic() + COUNT_SECONDS
         return self._waiting
+
+
+def _is_suspicious(error: JobError) -> bool:
+    """Whether it may be the model that failed, and not the job."""
+    if isinstance(error, InternalError):
+        return not error.before_model
+    return isinstance(error, ModelCrashed)

@@ -186,6 +186,18 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
             b'{"messages": [{"role": "user", "content": "a", "content": "b"}]}',
             "messages[0].content: the key is there twice",
         ),
+        (
+            b'{"prompt": "x", "tools": [{"type": "function", "function": {"name": "f", '
+            b'"parameters": {"maximum": 100000000000000000000}}}]}',
+            "tools[0].function.parameters.maximum: a number beyond 64 bits",
+        ),
+        (
+            b'{"prompt": "x", "tool_results": {"f": -9223372036854775809}}',
+            "tool_results.f: a number",
+        ),
+        (b'{"prompt": "x", "seed": 18446744073709551616}', "seed: a number beyond 64 bits"),
+        (b'{"prompt": "x", "my": [1, {"n": ' + b"9" * 10_000 + b"}]}", "my[1].n: a number beyond"),
+        (b'{"body": {"messages": [], "my": 1e999}}', "body.my: a number beyond 64 bits"),
         (b'{"prompt": "\\ud800"}', "prompt: half of a character"),
         (b'{"messages": [{"role": "user", "content": "\\udfff"}]}', "messages[0].content: half"),
         (b'{"prompt": "x", "m": {"k": ["\\ud83d"]}}', "m.k[0]: half of a character"),
@@ -262,9 +274,9 @@ def test_a_key_of_the_users_own_is_no_near_miss(key: str) -> None:
 
 
 def test_metadata_keeps_numbers_as_they_were_written() -> None:
-    read = read_line(1, b'{"prompt": "x", "big": 123456789012345678901234567890, "f": 1.10}')
+    read = read_line(1, b'{"prompt": "x", "big": 18446744073709551615, "f": 1.10}')
     assert isinstance(read, JobLine)
-    expected = b'{"big":123456789012345678901234567890,"f":1.10}'
+    expected = b'{"big":18446744073709551615,"f":1.10}'
     assert sorted(bytes(read.metadata or b"")) == sorted(expected)
 
 

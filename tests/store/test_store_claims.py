@@ -6,11 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec import DecodeError
 from sqlite_utils import Database
 from store_samples import claim, line, lines, model, start, submit
 
 from mh_batch.jobs.conversation import Message, Request
-from mh_batch.jobs.errors import ModelChanged, NoModel, StoreUnusable
+from mh_batch.jobs.errors import InternalError, ModelChanged, NoModel, StoreUnusable
 from mh_batch.jobs.record import JobEnd, JobLine, NewBatch
 from mh_batch.jobs.seeds import job_seed
 from mh_batch.jobs.settings import Context, Sampling, Settings
@@ -65,17 +66,34 @@ def test_a_job_whose_settings_clash_with_its_batch_comes_with_the_reason(db: Dat
     batch = Settings(context=Context(kv_keep=64))
     submit(db, own, settings=batch)
     first, second = claim(db, start(db)), claim(db, start(db))
-    assert (first.fault, first.settings) == (
+    assert (str(first.fault), first.settings) == (
         "max_kv_size: must be above kv_keep (64), got 64",
         batch,
     )
     assert (second.fault, second.settings.context.max_kv_size) == (None, 65)
 
 
-def test_a_setting_that_this_version_does_not_know_stops_the_claim(db: Database) -> None:
+def test_a_row_that_this_version_cannot_read_is_claimed_with_the_fault(db: Database) -> None:
     submit(db, [JobLine(1, "a", None, Request(turns=("x",), settings={"new_one": 1}))])
-    with pytest.raises(StoreUnusable, match="unknown setting new_one"):
+    submit(db, lines(1))
+    db.conn.execute("update jobs set request = '[' where batch_id = 2")
+    db.conn.commit()
+    run_id = start(db)
+    unknown, broken = claim(db, run_id), claim(db, run_id)
+    assert isinstance(unknown.fault, InternalError)
+    assert "unknown setting new_one" in str(unknown.fault)
+    assert isinstance(broken.fault, InternalError)
+    assert "msgspec.ValidationError" in str(broken.fault)
+    assert isinstance(broken.fault.__cause__, DecodeError)
+
+
+def test_a_batch_of_another_version_stops_the_claim(db: Database) -> None:
+    submit(db, lines(1))
+    db.conn.execute("""update batches set settings = '{"sampling": 1}'""")
+    db.conn.commit()
+    with pytest.raises(StoreUnusable, match="written by another version"):
         claim(db, start(db))
+    assert db.table("jobs").get(1)["status"] == "queued"
 
 
 def test_nothing_queued_is_no_model_and_no_job(db: Database) -> None:

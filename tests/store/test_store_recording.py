@@ -279,3 +279,15 @@ def test_a_mixed_run_leaves_a_sound_file(db: Database) -> None:
     for table in ("timings", "channels"):
         orphans = f"SELECT count(*) FROM {table} WHERE attempt_id NOT IN (SELECT id FROM attempts)"
         assert db.execute(orphans).fetchone()[0] == 0
+
+
+def test_a_rehearsal_raises_what_recording_would_and_leaves_nothing(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    before = "\n".join(db.conn.iterdump())
+    queue.rehearse(db, run_id, attempt(), turn())
+    with pytest.raises(sqlite3.IntegrityError):
+        queue.rehearse(db, run_id + 1, attempt(), turn())
+    assert "\n".join(db.conn.iterdump()) == before
+    queue.record(db, job.id, run_id, attempt(), turn(), None)

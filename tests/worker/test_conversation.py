@@ -134,13 +134,6 @@ def test_a_tool_call_ends_the_conversation() -> None:
     assert early.end.error_code == "tool_call_unanswered"
 
 
-def test_an_attempt_that_cannot_be_done_fails_the_job() -> None:
-    run = ConversationRun(claimed())
-    generate(run)
-    run.fail("prompt_too_long", "too long")
-    assert run.next() == Finish(JobEnd(Status.FAILED, "prompt_too_long", "too long"))
-
-
 def test_a_good_place_to_stop_is_between_turns_only() -> None:
     run = ConversationRun(claimed((), ("a", "b")))
     assert run.between_turns
@@ -334,13 +327,6 @@ def test_resume_takes_the_turn_that_was_recorded_whatever_would_be_kept_today() 
     recorded = Recorded(tuple(r.attempt for r in records), (other,))
     messages = generate(ConversationRun.resume(job, recorded)).request.prompt.messages
     assert [m.content for m in messages] == ["a", "kept then", "b"]
-
-
-def test_a_job_that_failed_is_not_left_at_a_stop() -> None:
-    run = ConversationRun(claimed())
-    generate(run)
-    run.fail("model_crashed", "it died")
-    assert not run.between_turns
 
 
 def test_the_sampling_on_record_is_what_the_context_left_of_it() -> None:

@@ -107,7 +107,7 @@ async def test_after_a_retry_earlier_deaths_count_no_more(site: Site) -> None:
 async def test_a_model_that_survives_no_job_stops_the_worker_and_fails_none(site: Site) -> None:
     site.submit(ONE, ONE, ONE, ONE)
     with pytest.raises(ModelProcessDied, match=r"3 jobs in a row, .*back in the queue") as caught:
-        await site.drain(["die"] * 6)
+        await site.drain(["die"] * 7)
     assert caught.value.exit_code == 3
     assert site.rows("select status, error_code, error from jobs") == [("queued", None, None)] * 4
     assert site.rows("select end_reason, jobs_done from runs") == [("error", 0)]
@@ -128,7 +128,7 @@ async def test_a_worker_that_gives_up_leaves_alone_what_was_tried_again_meanwhil
 
     site.notes.on_note = retry_first
     with pytest.raises(ModelProcessDied, match="3 jobs in a row"):
-        await site.drain(["die"] * 6)
+        await site.drain(["die"] * 7)
     assert again == [1]
     assert site.rows("select status, round from jobs order by id") == [
         ("queued", 1),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
+import msgspec
 import psutil
 import pytest
 from made import claimed, generation
@@ -205,22 +206,30 @@ async def test_a_hint_that_is_too_long_to_send_is_lost_and_nothing_else(
         assert await client.generate(request(), nothing) == generation()
 
 
+async def test_a_request_that_the_process_cannot_read_is_an_error_of_its_job(
+    tmp_path: Path,
+) -> None:
+    async with start_model(tmp_path / "log") as client:
+        body = msgspec.msgpack.encode({"type": "Generate", "id": 1, "request": {"seed": -1}})
+        await client._write(len(body).to_bytes(frames.HEADER_BYTES, "big") + body)
+        failed = await client._hear()
+        assert isinstance(failed, frames.Failed)
+        assert (failed.id, failed.kind, failed.stage) == (1, "InternalError", "encode")
+        # and it is there for the next one
+        assert (await client.load("demo", EngineOptions())).name == "demo"
+
+
 def test_an_answer_that_is_too_long_to_send_is_an_error_of_its_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inbox = Inbox(io.BytesIO())
     requests = iter([frames.Generate(1, request()), frames.Shutdown()])
-    sent: list[ToParent] = []
-
-    def send(frame: ToParent) -> None:
-        frames.encode(frame)
-        sent.append(frame)
-
+    sent: list[bytes] = []
     monkeypatch.setattr(inbox, "get", lambda: next(requests))
     monkeypatch.setattr(ModelServer, "_generate", lambda *_: generation("long " * 100))
     monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 400)
-    ModelServer(inbox, send).run()
-    (failed,) = sent
+    ModelServer(inbox, sent.append).run()
+    failed = frames.decode_to_parent(b"".join(sent)[frames.HEADER_BYTES :])
     assert isinstance(failed, frames.Failed)
     assert (failed.id, failed.kind) == (1, "JobError")
     assert "too long to send" in failed.message
