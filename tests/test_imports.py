@@ -68,13 +68,15 @@ def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     (tmp_path / "in.jsonl").write_text('{"prompt": "Hello"}\n')
     main = "from mh_batch.worker.cli import main; main()"
     if arguments[0] not in ("--help", "submit"):
-        subprocess.run([sys.executable, "-c", main, "submit", "in.jsonl"], cwd=tmp_path, check=True)
+        submit = [sys.executable, "-c", main, "submit", "in.jsonl"]
+        subprocess.run(submit, cwd=tmp_path, check=True, timeout=60)
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", main, *arguments],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mh_batch.worker.cli" in imported
@@ -88,6 +90,7 @@ def test_help_imports_only_what_it_prints() -> None:
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "typer" in imported

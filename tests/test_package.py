@@ -22,7 +22,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
     done = subprocess.run(
-        [sys.executable, "-c", build], cwd=copy, capture_output=True, text=True, check=True
+        [sys.executable, "-c", build],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
     )
     return zipfile.ZipFile(copy / done.stdout.splitlines()[-1])
 

@@ -184,9 +184,14 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _undivided() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is over: it is short, and happens as a whole."""
+    """Hold SIGINT and SIGTERM back until the block is over: it is short, and happens as a whole.
+
+    SIGINT stays ignored where it is: so a shell starts what a script runs in the background.
+    """
     came: list[int] = []
-    with handling(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    held = (signal.SIGTERM,) if ignored else (signal.SIGINT, signal.SIGTERM)
+    with handling(lambda number, _: came.append(number), *held):
         yield
     if came:
         raise KeyboardInterrupt

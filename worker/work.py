@@ -65,6 +65,9 @@ class Outcome(msgspec.Struct, frozen=True):
 async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND) -> Outcome:
     """Drain the queue of `task.db`; the first SIGINT or SIGTERM ends it after the current turn.
 
+    SIGINT is heard also where the process was started to ignore it, as `&` in a script does:
+    nothing is lost, and a person who sends it means it.
+
     `command` starts the model process. Only the main thread can do this: elsewhere there are no
     signals, and `work_until_asked` is what to call. Raises as that does.
     """

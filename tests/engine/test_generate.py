@@ -95,7 +95,7 @@ def test_another_thread_gives_the_same_tokens(gpt_oss_folder: Path, generator: G
 
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    thread.join(60)
     assert found[0].tokens == run(generator, wanted).tokens
 
 
@@ -347,8 +347,8 @@ def test_the_same_seed_gives_the_same_tokens_ten_times_in_any_order_and_after_a_
     for index in (0, 2):
         encoded = msgspec.json.encode(wanted[index]).decode()
         command = [sys.executable, "-c", RESTARTED, str(gpt_oss_folder), encoded]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        assert found[index] == {tuple(json.loads(printed))}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        assert found[index] == {tuple(json.loads(done.stdout))}
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,11 @@ print(harmony_encoding().encode("hello there"), harmony_encoding() is harmony_en
 def run(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("TIKTOKEN", "XDG"))}
     return subprocess.run(
-        [sys.executable, "-c", ENCODE], env=kept | environment, capture_output=True, text=True
+        [sys.executable, "-c", ENCODE],
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
@@ -45,7 +49,7 @@ def test_several_processes_may_unpack_at_once(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    assert {process.communicate()[0].strip() for process in running} == {
+    assert {process.communicate(timeout=60)[0].strip() for process in running} == {
         str(tmp_path / "mh-batch" / "vocabulary")
     }
     (file,) = (p for p in tmp_path.rglob("*") if p.is_file())
@@ -97,5 +101,7 @@ def test_a_cache_that_cannot_be_written_falls_back_to_a_temporary_folder(
 
 def test_importing_the_package_loads_no_library() -> None:
     code = "import sys, mh_batch.engine; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
     assert not {"mlx", "mlx_lm", "transformers", "openai_harmony"} & set(done.stdout.split())

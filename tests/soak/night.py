@@ -63,6 +63,7 @@ class Server:
     def alive(self) -> int:
         """Return how many processes it has started that have not ended."""
         with socket.socket(socket.AF_UNIX) as asker:
+            asker.settimeout(START_SECONDS)
             asker.connect(self._path)
             asker.sendall(b'{"role": "alive"}')
             return int(asker.recv(16))
@@ -82,7 +83,20 @@ def fork_server(folder: Path) -> Iterator[Server]:
             assert process.poll() is None, "the fork server did not start"
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        yield Server(str(path))
+        try:
+            yield Server(str(path))
+        finally:
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Have the fork server end itself and all it started, by the end of its input."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(timeout=ORPHAN_SECONDS)
+    finally:
+        process.kill()
 
 
 def run_night(

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from soak.content import differences
-from soak.night import Kills, Night, Server, run_night
+from soak.night import NIGHT_SECONDS, Kills, Night, Server, run_night
 from soak.plan import PHASES
 from soak.report import report
 from soak.sabotage import SABOTAGES
 
-pytestmark = pytest.mark.slow
+# a night, and the one it is held against; each ends itself after so long
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * NIGHT_SECONDS + 300)]
 
 SEED = 20
 PLANNED = 234

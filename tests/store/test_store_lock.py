@@ -39,7 +39,7 @@ def test_one_worker_at_a_time_drains_a_database(path: Path) -> None:
     first = start_holder(path)
     with pytest.raises(WorkerRunning, match=f"pid {first.pid}"), worker_lock(path):
         pass
-    first.communicate(b"\n")
+    first.communicate(b"\n", timeout=60)
     with worker_lock(path):
         assert holder(path) == os.getpid()
 
@@ -47,7 +47,7 @@ def test_one_worker_at_a_time_drains_a_database(path: Path) -> None:
 def test_the_lock_of_a_killed_worker_is_free_at_once(path: Path) -> None:
     first = start_holder(path)
     first.kill()
-    first.communicate()
+    first.communicate(timeout=60)
     with worker_lock(path):
         assert held_here(path)
     assert not held_here(path)

@@ -223,7 +223,7 @@ def test_an_older_database_with_a_worker_at_it_is_not_migrated_under_it(
     holder.stdout.readline()
     with pytest.raises(WorkerRunning, match=f"pid {holder.pid}"):
         open_store(path)
-    holder.communicate(b"\n")
+    holder.communicate(b"\n", timeout=60)
     open_store(path).close()
 
 

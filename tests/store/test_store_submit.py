@@ -154,7 +154,7 @@ def test_of_any_custom_ids_exactly_the_first_of_each_lands(tmp_path: Path, ids: 
 def test_a_killed_submitter_is_purged_by_the_next_one(path: Path, db: Database) -> None:
     submitter = start_submitter(path)
     submitter.kill()
-    submitter.communicate()
+    submitter.communicate(timeout=60)
     assert rows(db) == (1, 6000)
     submit_all(db, lines(3))
     assert rows(db) == (1, 3)
@@ -163,7 +163,7 @@ def test_a_killed_submitter_is_purged_by_the_next_one(path: Path, db: Database) 
 def test_a_killed_submitter_is_purged_when_a_worker_starts(path: Path, db: Database) -> None:
     submitter = start_submitter(path)
     submitter.kill()
-    submitter.communicate()
+    submitter.communicate(timeout=60)
     assert queue.recover(db) == 0
     assert rows(db) == (0, 0)
 

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-MAIN = "from mh_batch.worker.cli import main; main()"
+MAIN = (
+    # a shell that starts the tests in the background of a script has every child ignore Ctrl-C
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from mh_batch.worker.cli import main; main()"
+)
 
 
 def mh_batch(

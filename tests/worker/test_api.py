@@ -192,4 +192,4 @@ def test_the_packages_import_nothing_heavy_until_something_is_asked_for() -> Non
     code = (
         f"import sys, mh_batch.worker, mh_batch.store; sys.exit(bool({heavy!r} & set(sys.modules)))"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

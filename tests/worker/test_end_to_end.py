@@ -115,12 +115,13 @@ def test_show_prints_the_conversation_with_its_channels_and_attempts(uninterrupt
 class Watched:
     """A worker in a process of its own, followed event by event."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, interrupts: signal.Handlers) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(WATCHED), str(folder / "mh-batch.db")],
             cwd=folder,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, interrupts),
         )
 
     def events(self) -> Iterator[list[str]]:
@@ -135,10 +136,16 @@ class Watched:
 
 
 def strike(
-    folder: Path, at: Callable[[list[str]], bool], blow: Callable[[Watched], object]
+    folder: Path,
+    at: Callable[[list[str]], bool],
+    blow: Callable[[Watched], object],
+    interrupts: signal.Handlers = signal.SIG_DFL,
 ) -> None:
-    """Run a worker until the first event for which `at` is true, deal the blow, see it end."""
-    watched = Watched(folder)
+    """Run a worker until the first event for which `at` is true, deal the blow, see it end.
+
+    It is started with SIGINT as `interrupts` says, whatever these tests were started with.
+    """
+    watched = Watched(folder, interrupts)
     children: list[psutil.Process] = []
     struck = False
     for event in watched.events():
@@ -183,6 +190,17 @@ def test_a_night_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
     assert rows(tmp_path, TURNS) == rows(uninterrupted, TURNS)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
     assert rows(tmp_path, "pragma foreign_key_check") == []
+
+
+def test_a_worker_in_the_background_of_a_script_hears_an_interrupt_all_the_same(
+    tmp_path: Path,
+) -> None:
+    write_lines(tmp_path, [{"custom_id": "talk", "turns": ["What is 12 + 9?", "Now add 5."]}])
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    first = lambda event: event[0] == "attempt"  # noqa: E731
+    strike(tmp_path, first, lambda w: w.process.send_signal(signal.SIGINT), signal.SIG_IGN)
+    assert rows(tmp_path, "select end_reason from runs") == [("stopped",)]
+    assert rows(tmp_path, "select status from jobs") == [("queued",)]
 
 
 def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:

@@ -73,12 +73,13 @@ def test_datasette_answers_a_recipe_and_refuses_to_write_or_to_give_the_file_awa
         line = next(line for line in process.stderr if "running on" in line)
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found is not None
-        with urllib.request.urlopen(f"{found[0]}/mh-batch/crashes.json?_shape=array") as answer:
+        crashes = f"{found[0]}/mh-batch/crashes.json?_shape=array"
+        with urllib.request.urlopen(crashes, timeout=60) as answer:
             (crash,) = json.load(answer)
         assert crash["custom_id"] == "count"
         for path in ("mh-batch.db", "mh-batch.json?sql=delete+from+jobs"):
             with pytest.raises(urllib.error.HTTPError):
-                urllib.request.urlopen(f"{found[0]}/{path}")
+                urllib.request.urlopen(f"{found[0]}/{path}", timeout=60)
     finally:
         process.terminate()
         process.wait(timeout=60)

@@ -189,7 +189,8 @@ def test_a_download_writes_to_the_log_how_far_it_is(tmp_path: Path, disabled: st
     said: list[str] = []
     for told in ({}, TELL_DOWNLOADS):
         with (tmp_path / "log").open("w") as log:
-            subprocess.run((sys.executable, "-c", BAR), check=True, stderr=log, env={**env, **told})
+            command = (sys.executable, "-c", BAR)
+            subprocess.run(command, check=True, stderr=log, env={**env, **told}, timeout=60)
         said.append((tmp_path / "log").read_text())
     assert said[0] == ""
     assert "weights" in said[1]

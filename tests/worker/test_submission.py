@@ -9,9 +9,11 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from command_line import MAIN
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -43,7 +45,6 @@ from mh_batch.worker.submission import (
     submit_stream,
 )
 
-MAIN = "from mh_batch.worker.cli import main; main()"
 GOOD = b'{"custom_id": "a", "prompt": "x"}\n{"custom_id": "b", "prompt": "y"}\n'
 MIXED = (
     b'{"custom_id": "a", "prompt": "x"}\r\n{"prompt": 1}\n{"custom_id": "a", "prompt": "y"}\n\xff\n'
@@ -245,7 +246,18 @@ def test_a_batch_with_models_of_lines_is_not_gone_on_with_where_they_are_overrid
         batch_to_go_on_with(db, caught.value, batch_of(tmp_path / "in.jsonl", **changes))
 
 
+@pytest.fixture(params=["heard", "ignored"])
+def interrupts(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whether this process was started to ignore Ctrl-C."""
+    ignored = request.param == "ignored"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    yield request.param
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("interrupts", ["heard"], indirect=True)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("interrupts")
 def test_a_signal_lands_nothing_and_gives_the_handlers_back(
     number: signal.Signals, db: Database
 ) -> None:
@@ -273,6 +285,22 @@ def test_a_signal_while_the_batch_becomes_visible_waits_until_it_is(
         submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
     assert counts(db) == (1, 2)
     assert [row["state"] for row in db["batches"].rows] == ["ready"]
+
+
+def test_an_interrupt_while_the_batch_becomes_visible_is_told_unless_it_is_ignored(
+    interrupts: str, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = submission.Submission.publish
+
+    def interrupted(self: submission.Submission, sha256: str, *, only_new: bool = False) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return publish(self, sha256, only_new=only_new)
+
+    monkeypatch.setattr(submission.Submission, "publish", interrupted)
+    told = pytest.raises(Interrupted, match="batch 1 has landed")
+    with nullcontext() if interrupts == "ignored" else told:
+        submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
+    assert counts(db) == (1, 2)
 
 
 def test_lines_come_in_portions_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,25 +381,36 @@ def many_lines(path: Path, count: int) -> Path:
     return path
 
 
+@contextmanager
+def half_way(folder: Path, main: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a submit of standard input, which has a chunk in the database and waits for more."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", main, "submit", "-"],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdin is not None
+        # more than a pipe and a chunk hold: once it is written, a chunk is in the database
+        for n in range(3 * submission.CHUNK_ROWS):
+            process.stdin.write(b'{"custom_id": "j%d", "prompt": "%s"}\n' % (n, b"x" * 2000))
+        process.stdin.flush()
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_submit_that_is_ended_half_way_leaves_nothing_visible(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    pipe, lines = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-c", MAIN, "submit", "-"],
-        cwd=tmp_path,
-        stdin=pipe,
-        stderr=subprocess.PIPE,
-    )
-    os.close(pipe)
-    with os.fdopen(lines, "wb") as out:
-        # more than a pipe and a chunk hold: once it is written, a chunk is in the database
-        for n in range(3 * submission.CHUNK_ROWS):
-            out.write(b'{"custom_id": "j%d", "prompt": "%s"}\n' % (n, b"x" * 2000))
-        out.flush()
+    with half_way(tmp_path, MAIN) as process:
         process.send_signal(number)
-        error = process.communicate()[1].decode()
+        # its input is still open: only the signal can end it
+        process.wait(timeout=60)
+        error = process.stderr.read().decode() if process.stderr else ""
     db = open_store(tmp_path / "mh-batch.db")
     if number == signal.SIGKILL:
         assert db["jobs"].count > 0
@@ -381,6 +420,20 @@ def test_a_submit_that_is_ended_half_way_leaves_nothing_visible(
         assert error == "mh-batch: -: stopped; nothing of it landed\n"
     assert counts(db) == (0, 0)
     db.close()
+
+
+IGNORING = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "from mh_batch.worker.cli import main; main()"
+)
+"""As `&` in a script starts a command: Ctrl-C is for what stands in front."""
+
+
+def test_a_submit_in_the_background_of_a_script_goes_on_at_an_interrupt(tmp_path: Path) -> None:
+    with half_way(tmp_path, IGNORING) as process:
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert error.decode() == f"batch 1 (stdin): {3 * submission.CHUNK_ROWS:,} jobs queued\n"
 
 
 def test_rejects_of_standard_input_go_to_the_current_folder(tmp_path: Path) -> None:
@@ -408,7 +461,7 @@ def test_a_submit_on_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
     os.close(other)
     shown = b"".join(iter(lambda: _read(terminal), b""))
     os.close(terminal)
-    assert process.wait() == 0
+    assert process.wait(timeout=60) == 0
     assert b"5,000 lines" in shown
     assert b"batch 1 (in): 5,000 jobs queued" in shown
 
@@ -445,7 +498,12 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             "from mh_batch.worker.bench.peak import peak_memory; print(peak_memory())"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=100,
         )
         peaks.append(int(done.stdout))
     assert peaks[1] < peaks[0] + (12 << 20)

@@ -90,6 +90,7 @@ def test_without_matplotlib_the_cure_is_named_before_anything_is_printed(
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")

@@ -8,7 +8,8 @@ import pytest
 from command_line import mh_batch, rows, write_lines
 from weather import WEATHER
 
-pytestmark = pytest.mark.slow
+NIGHT_SECONDS = 3600
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(NIGHT_SECONDS + 300)]
 
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo")
 TURNS = 200
@@ -43,7 +44,8 @@ def test_five_hundred_conversations_at_temperature_1_2_end_well_or_say_how_not(
     write_lines(tmp_path, conversations(500))
     settings = ("--set", "temperature=1.2", "--set", "max_tokens=64")
     mh_batch(tmp_path, "submit", "convos.jsonl", *settings)
-    mh_batch(tmp_path, "work", "--model", "demo", "--artifacts", "off", code=1, timeout=3600)
+    drained = ("work", "--model", "demo", "--artifacts", "off")
+    mh_batch(tmp_path, *drained, code=1, timeout=NIGHT_SECONDS)
     report("status", rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
     rungs = "SELECT rung || iif(well_formed, ', well formed', ''), count(*) FROM parses GROUP BY 1"
     report("rung", rows(tmp_path, rungs))
@@ -80,7 +82,7 @@ def test_a_conversation_of_200_turns_stays_within_its_context_and_drops_oldest_t
     write_lines(tmp_path, [{"custom_id": "long", "system": "You add numbers.", "turns": turns}])
     settings = ("--set", f"max_context_tokens={CONTEXT}", "--set", "max_tokens=128")
     mh_batch(tmp_path, "submit", "convos.jsonl", *settings, "--set", "temperature=0")
-    mh_batch(tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=3600)
+    mh_batch(tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=NIGHT_SECONDS)
     found = rows(
         tmp_path,
         "SELECT a.turn, a.prompt_tokens, a.dropped_turns, m.reused_tokens, a.sampling"
