@@ -86,7 +86,9 @@ class NativeAdapter:
             sections += [first, *calls[1:]]
         elif answer is not None:
             sections.append(_section("final", answer, closed_by, damage))
-        return make_parse(Rung.STRICT, sections, stop_reason)
+        swallowed = self._has_swallowed(content, [s.text for s in sections if not s.damage])
+        further = ("control_in_content",) if swallowed and not damage else ()
+        return make_parse(Rung.STRICT, sections, stop_reason, further)
 
     def opening(
         self,
@@ -139,6 +141,12 @@ class NativeAdapter:
             self._special.isdisjoint(content[:begin])
             and (self._turns | self.stop_tokens).isdisjoint(content[begin:])
         )
+
+    def _has_swallowed(self, content: Sequence[int], texts: Sequence[str]) -> bool:
+        """Whether a control token was read as text: texts spell one more often than text ids do."""
+        written = self.decode([token for token in content if token not in self._special])
+        names = (self.decode([token]) for token in self._special.intersection(content))
+        return any(sum(text.count(name) for text in texts) > written.count(name) for name in names)
 
     def _render(self, values: Variables, day: str) -> str:
         """Return the prompt's text."""

@@ -8,7 +8,7 @@ from . import strict, tolerant
 from .control import spell, texts
 from .well_formed import Section, analysis_not_ended, problems
 
-PARSER_VERSION = 2
+PARSER_VERSION = 3
 """Goes up with every change that reads some completion differently; stored with each parse."""
 
 

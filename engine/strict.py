@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from openai_harmony import HarmonyError, Message, Role, TextContent
 
-from .control import CLOSERS, MESSAGE, START, is_text, is_utf8
+from .control import CHANNEL, CLOSERS, MESSAGE, START, is_text, is_utf8, spell
 from .vocabulary import harmony_encoding
 from .well_formed import Section
 
@@ -62,22 +62,41 @@ def read(tokens: Sequence[int], *, strict: bool) -> tuple[Section, ...] | None:
 
 def _section(message: Message, place: Extent, tokens: Sequence[int]) -> Section:
     content = tokens[place.start : place.end]
-    damage: list[str] = []
-    if not place.has_message_token:
-        # in an analysis a header word more or less does no harm to the data
-        if message.channel != "analysis":
-            damage.append("no_message_token")
-    elif not all(map(is_text, content)):
-        damage.append("control_in_content")
-    elif place.closed_by is not None and not is_utf8(content):
-        damage.append("invalid_utf8")
+    text = "".join(part.text for part in message.content if isinstance(part, TextContent))
+    if place.has_message_token:
+        damage = _damage_of_text(content, closed=place.closed_by is not None)
+    else:
+        damage = _damage_in_header(message.channel, text, content)
     kind = message.content_type
     return Section(
         role=message.author.role.value,
         channel=message.channel,
         recipient=message.recipient,
         content_type=kind.removeprefix(_JSON_TYPE).strip() if kind else None,
-        text="".join(part.text for part in message.content if isinstance(part, TextContent)),
+        text=text,
         closed_by=place.closed_by,
-        damage=tuple(damage),
+        damage=damage,
     )
+
+
+def _damage_of_text(content: Sequence[int], *, closed: bool) -> tuple[str, ...]:
+    """Return what is wrong with the ids of a text; one that was cut may end inside a character."""
+    if not all(map(is_text, content)):
+        return ("control_in_content",)
+    return ("invalid_utf8",) if closed and not is_utf8(content) else ()
+
+
+def _damage_in_header(channel: str | None, text: str, header: Sequence[int]) -> tuple[str, ...]:
+    """Return what is wrong with a `text` that openai-harmony found in a header without MESSAGE.
+
+    It spells all but the first CHANNEL into the text, joins the words by single spaces, and finds
+    the channel by how the header looks. So the ids behind that token have to spell the text.
+    """
+    controls = [token for token in header if not is_text(token)]
+    if controls not in ([], [CHANNEL]):
+        return ("control_in_content",)
+    # in an analysis a header word more or less does no harm to the data
+    if not controls or channel != "analysis":
+        return ("no_message_token",)
+    behind = spell(header[header.index(CHANNEL) + 1 :])
+    return () if text in behind else ("no_message_token",)

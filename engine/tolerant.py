@@ -75,14 +75,9 @@ class _Reader:
         """Read a message whose text is marked: whatever the header holds, it ends there."""
         words = self._tokens[piece.begin : piece.text - 1]
         header = self._interpret(piece, words)
-        damage = list(header.damage)
+        damage = self._take_header(piece, header, words)
         if not piece.started:
             damage.append("no_start")
-        if len(header.junk) > MAX_JUNK:
-            damage.append("header_junk")
-            self._add_bare(piece._replace(closed_by=None), texts(words), ())
-        else:
-            self._mark_header(piece.begin, piece.text)
         if piece.cut:
             damage.append("control_in_content")
         if header.channel is None:
@@ -100,10 +95,9 @@ class _Reader:
             return
         begin = _behind_recipient(words, marker + 1 + name)
         header = self._interpret(piece, words[:begin])
-        self._mark_header(piece.begin, piece.begin + begin)
+        damage = self._take_header(piece, header, words[:begin])
         if piece.closed_by is None and not texts(words[begin:]):
             return  # the stream ended in this header, or the model began it anew
-        damage = list(header.damage)
         if header.channel != "analysis":
             damage.append("no_message_token")
         self._add(header, piece, words[begin:], damage)
@@ -121,6 +115,14 @@ class _Reader:
         speaker = spell(words[:role]).strip() or "assistant"
         if texts(words[role:]) or piece.closed_by is not None:
             self._add_bare(piece, words[role:], ("no_header",), speaker)
+
+    def _take_header(self, piece: Piece, header: Header, words: Sequence[int]) -> list[str]:
+        """Take `words` for a header and return its damage; one full of text is a text as well."""
+        if len(header.junk) > MAX_JUNK:
+            self._add_bare(piece._replace(closed_by=None), texts(words), ("header_junk",))
+        else:
+            self._mark_header(piece.begin, piece.begin + len(words))
+        return list(header.damage)
 
     def _interpret(self, piece: Piece, words: Sequence[int]) -> Header:
         return interpret(spell(words), role=None if piece.has_role else "assistant")

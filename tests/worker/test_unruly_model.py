@@ -14,10 +14,14 @@ import anyio
 import pytest
 from sqlite_utils import Database
 
+from mh_batch.engine.vocabulary import harmony_encoding
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings
+from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
+from mh_batch.store.recording import pack_tokens
+from mh_batch.store.results import finished_jobs
 from mh_batch.worker.display import PlainDisplay
 from mh_batch.worker.reparse import reparse, told
 from mh_batch.worker.submission import submit_stream
@@ -26,6 +30,10 @@ from mh_batch.worker.work import Work, work
 THOUGHT = "<|channel|>analysis<|message|>thought<|end|><|start|>assistant"
 TOOL = {"type": "function", "function": {"name": "f"}}
 FINAL = f"{THOUGHT}<|channel|>final<|message|>"
+SWALLOWED = (
+    "<|channel|>analysis<|channel|>hm<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>x<|return|>"
+)
 
 # what openai-harmony reads without complaint, also in strict mode
 TRIED_AGAIN = {
@@ -35,6 +43,7 @@ TRIED_AGAIN = {
     "<|start|>user<|message|>And now?<|end|>"
     "<|start|>assistant<|channel|>final<|message|>x<|return|>",
     "a control token in a text": f"{FINAL}half<|constrain|>other half<|return|>",
+    "a control token that openai-harmony spells into a text": SWALLOWED,
     "two finals": f"{FINAL}one<|end|><|start|>assistant<|channel|>final<|message|>two<|return|>",
     "an unknown channel": f"{THOUGHT}<|channel|>reflection<|message|>x<|return|>",
     "arguments that are no JSON": f"{THOUGHT} to=functions.f<|channel|>commentary "
@@ -170,6 +179,25 @@ def test_an_old_night_is_read_again_as_if_it_were_today(db: Database, tmp_path: 
         assert next(old.query(counts))["n"] == found.different == found.attempts
         assert reparse(old, 1).added == 0
         assert "read differently" in told(found)
+
+
+def test_an_answer_that_an_older_version_took_for_good_stays_and_says_what_is_wrong_with_it(
+    db: Database, tmp_path: Path
+) -> None:
+    path = tmp_path / "older.db"
+    db.conn.execute("VACUUM INTO ?", [str(path)])
+    (kept,) = attempts(db, "junk in a header")
+    tokens = harmony_encoding().encode(SWALLOWED, allowed_special="all")
+    with closing(open_store(path)) as old:
+        old.execute(
+            "UPDATE attempts SET tokens = ?, completion_tokens = ?, raw = ? WHERE id = ?",
+            (pack_tokens(tokens), len(tokens), SWALLOWED, kept["id"]),
+        )
+        old.execute("UPDATE parses SET parser_version = 2 WHERE attempt_id = ?", [kept["id"]])
+        found = reparse(old, 1)
+        assert (found.different, found.broken, found.answers) == (1, 1, 0)
+        (job,) = [j for j in finished_jobs(old, 1, [Status.DONE]) if j.final == "The answer."]
+        assert job.turns[0].parse.problems == ("control_in_content",)
 
 
 def test_an_adapter_that_was_not_noted_is_not_guessed(db: Database, tmp_path: Path) -> None:
