@@ -35,6 +35,12 @@ def error_line(job: FinishedJob) -> Line:
     return _line(job, None, error)
 
 
+def left_out_line(job: FinishedJob) -> Line:
+    """Return the line of a job whose answers were left out because they were rescued."""
+    message = "its answers were forced from thoughts that had not ended; --rescued keep takes them"
+    return _line(job, None, {"code": "rescued", "message": message})
+
+
 def one_line(json: msgspec.Raw | str) -> msgspec.Raw:
     """Return JSON as it was written, but without line breaks between its tokens.
 
@@ -64,6 +70,7 @@ def _line(job: FinishedJob, response: Line | None, error: Line | None) -> Line:
             "batch": job.batch,
             "status": job.status,
             "error_code": job.error_code,
+            "rescued": job.rescued,
             "turns": [_turn(turn) for turn in job.turns],
         },
     }

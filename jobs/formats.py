@@ -8,6 +8,7 @@ import msgspec
 from .batch_output import Line, marks, one_line, openai_line
 from .conversation import Message, ToolCall
 from .record import FinishedJob
+from .selection import Rescued
 from .status import FINISHED, Status
 from .transcript import Said, Turns, choices, transcript
 
@@ -22,7 +23,7 @@ SHAREGPT_SPEAKERS = {
 CSV_COLUMNS = (
     *("batch", "batch_id", "job_id", "position", "custom_id", "status", "model", "final"),
     *("analysis", "finish_reason", "turns", "tokens", "tokens_per_second", "error_code", "error"),
-    *("finished_at", "metadata"),
+    *("finished_at", "metadata", "rescued"),
 )
 """The columns of the view `results`."""
 
@@ -31,13 +32,15 @@ class Format(msgspec.Struct, frozen=True):
     """How one format turns a job into rows, and which jobs it gives unless told otherwise.
 
     `columns` are those of a CSV file, `None` for JSON lines. `omits` says which answers have no
-    row in the format, `None` if all have one.
+    row in the format, `None` if all have one. `rescued` is what becomes of conversations with
+    rescued answers unless told otherwise.
     """
 
     rows: Callable[[FinishedJob], Iterator[Line]]
     statuses: frozenset[Status]
     columns: tuple[str, ...] | None = None
     omits: str | None = None
+    rescued: Rescued = "keep"
 
 
 def openai_rows(job: FinishedJob) -> Iterator[Line]:
@@ -84,7 +87,8 @@ def sharegpt_rows(job: FinishedJob) -> Iterator[Line]:
     for turns in choices(job):
         said = transcript(job.request, turns)
         row = {"conversations": [e for s in said for e in _entries(s.message)], **_tools(job)}
-        yield row | _about(job, turns)
+        marked: Line = {"rescued": True} if any(turn.rescued for turn in turns) else {}
+        yield row | marked | _about(job, turns)
 
 
 def csv_rows(job: FinishedJob) -> Iterator[Line]:
@@ -109,6 +113,7 @@ def csv_rows(job: FinishedJob) -> Iterator[Line]:
             "error": job.error,
             "finished_at": job.finished_at,
             "metadata": None if job.metadata is None else bytes(job.metadata).decode(),
+            "rescued": int(any(turn.rescued for turn in turns)),
         }
         yield row | _choice(job, turns)
 
@@ -116,13 +121,14 @@ def csv_rows(job: FinishedJob) -> Iterator[Line]:
 FORMATS: dict[str, Format] = {
     "openai": Format(openai_rows, FINISHED),
     # data sets to train on: only what went well, unless asked for
-    "messages": Format(messages_rows, frozenset({Status.DONE})),
+    "messages": Format(messages_rows, frozenset({Status.DONE}), rescued="drop"),
     "completion": Format(
         completion_rows,
         frozenset({Status.DONE}),
         omits="a pair holds one question without a history; --format messages has them",
+        rescued="drop",
     ),
-    "sharegpt": Format(sharegpt_rows, frozenset({Status.DONE})),
+    "sharegpt": Format(sharegpt_rows, frozenset({Status.DONE}), rescued="drop"),
     "csv": Format(csv_rows, FINISHED, CSV_COLUMNS),
 }
 

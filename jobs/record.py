@@ -175,6 +175,11 @@ class FinishedJob(msgspec.Struct, frozen=True):
         """The last answer of the first choice; `None` if there is none."""
         return next((t.final for t in reversed(self.turns) if t.place.choice == 0), None)
 
+    @property
+    def rescued(self) -> bool:
+        """Whether any of its answers was forced from thoughts that had not ended."""
+        return any(turn.rescued for turn in self.turns)
+
 
 class JobEnd(msgspec.Struct, frozen=True):
     """How a job ended; `error_code` and `error` are `None` where it went well."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -10,29 +10,39 @@ from .errors import InputError
 from .generation import FinishReason
 from .record import FinishedJob
 from .status import FINISHED, Status
+from .transcript import choices
 
 Named = TypeVar("Named", bound=StrEnum)
+Rescued = Literal["keep", "drop", "only"]
+"""What becomes of conversations with an answer that was forced from thoughts that had not ended."""
 
 
 class Selection(msgspec.Struct, frozen=True):
     """Filters that all have to agree; `None` and an empty `where` let everything through.
 
-    `where` are pairs of a key of the metadata and the text its value must have.
+    `where` are pairs of a key of the metadata and the text its value must have. `rescued` says
+    what becomes of conversations with rescued answers, `None` leaves that to the format.
     """
 
     statuses: frozenset[Status] | None = None
     finish_reasons: frozenset[FinishReason] | None = None
     where: tuple[tuple[str, str], ...] = ()
+    rescued: Rescued | None = None
 
     @classmethod
     def parse(
-        cls, statuses: str | None, finish_reasons: str | None, where: Sequence[str]
+        cls,
+        statuses: str | None,
+        finish_reasons: str | None,
+        where: Sequence[str],
+        rescued: str | None = None,
     ) -> "Selection":
         """Return what the options say; raises `InputError` naming the values there are."""
         return cls(
             names_in("--status", statuses, Status, FINISHED),
             names_in("--finish-reason", finish_reasons, FinishReason, frozenset(FinishReason)),
             tuple(_pair(text) for text in where),
+            None if rescued is None else rescued_in(rescued),
         )
 
     def wants(self, job: FinishedJob) -> bool:
@@ -51,6 +61,29 @@ class Selection(msgspec.Struct, frozen=True):
         ends = {turn.place.choice: turn.finish_reason for turn in job.turns}
         kept = tuple(t for t in job.turns if ends[t.place.choice] in self.finish_reasons)
         return msgspec.structs.replace(job, turns=kept)
+
+
+def choose(job: FinishedJob, rescued: Rescued) -> FinishedJob | None:
+    """Return the job with those conversations that `rescued` lets through, `None` if none is left.
+
+    A choice is one conversation, and counts as rescued if any answer in it is. A job without
+    answers has none that is.
+    """
+    if rescued == "keep":
+        return job
+    wanted = rescued == "only"
+    kept = [turns for turns in choices(job) if any(t.rescued for t in turns) is wanted]
+    if not kept and (wanted or job.turns):
+        return None
+    return msgspec.structs.replace(job, turns=tuple(turn for turns in kept for turn in turns))
+
+
+def rescued_in(text: str) -> Rescued:
+    """Return what `--rescued` says; raises `InputError` naming the values there are."""
+    known: dict[str, Rescued] = {"keep": "keep", "drop": "drop", "only": "only"}
+    if text not in known:
+        raise InputError(f"--rescued {text}: there are {', '.join(known)}")
+    return known[text]
 
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])

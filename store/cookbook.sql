@@ -3,13 +3,14 @@
 -- belongs to the prefill.
 
 -- name: outcomes
--- How did the jobs of each batch end?
+-- How did the jobs of each batch end, and how many have a rescued answer?
 SELECT
     b.id AS batch_id,
     b.name AS batch,
     j.status,
     count(*) AS jobs,
-    round(100.0 * count(*) / sum(count(*)) OVER (PARTITION BY b.id), 1) AS percent
+    round(100.0 * count(*) / sum(count(*)) OVER (PARTITION BY b.id), 1) AS percent,
+    sum(EXISTS (SELECT 1 FROM turns AS t WHERE t.job_id = j.id AND t.rescued = 1)) AS rescued
 FROM batches AS b
 JOIN jobs AS j ON j.batch_id = b.id
 WHERE b.state = 'ready'
@@ -24,7 +25,8 @@ SELECT
     json_extract(j.metadata, '$.category') AS category,
     j.status,
     count(*) AS jobs,
-    sum(r.tokens) AS tokens
+    sum(r.tokens) AS tokens,
+    coalesce(sum(r.rescued), 0) AS rescued
 FROM batches AS b
 JOIN jobs AS j ON j.batch_id = b.id
 LEFT JOIN results AS r ON r.job_id = j.id
@@ -37,7 +39,8 @@ ORDER BY b.id, category, jobs DESC;
 SELECT
     json_object(
         'batch', b.name, 'custom_id', j.custom_id, 'choice', t.choice, 'turn', t.turn,
-        'user', coalesce(t.user, asked.user), 'final', t.final
+        'user', coalesce(t.user, asked.user), 'final', t.final,
+        'rescued', json(iif(t.rescued, 'true', 'false'))
     ) AS pair
 FROM turns AS t
 JOIN jobs AS j ON j.id = t.job_id

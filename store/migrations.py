@@ -32,6 +32,12 @@ def m004_forgiven(db: Database) -> None:
     db.executescript(script("forgiven.sql"))
 
 
+@migrations()
+def m005_rescued(db: Database) -> None:
+    """Count jobs that are done with a rescued answer, and have the results say which they are."""
+    db.executescript(script("rescued.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all steps that this version of the program knows, in order."""
     blank = Database(memory=True, execute_plugins=False)

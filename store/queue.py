@@ -2,7 +2,15 @@
 
 from .claims import claim, next_model
 from .history import recorded
-from .recording import crashes_on, finish, record, record_crash, rehearse, release
+from .recording import (
+    crashes_on,
+    finish,
+    is_rescued,
+    record,
+    record_crash,
+    rehearse,
+    release,
+)
 from .reports import queue_counts
 from .requests import cancel_requests, data_version, requeue
 from .runs import finish_run, recover, set_run_model, start_run
@@ -14,6 +22,7 @@ __all__ = [
     "data_version",
     "finish",
     "finish_run",
+    "is_rescued",
     "next_model",
     "queue_counts",
     "record",

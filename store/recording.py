@@ -73,6 +73,10 @@ _END = """
 UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_requested = 0
 WHERE id = ?
 """
+_IS_RESCUED = "SELECT EXISTS (SELECT 1 FROM turns WHERE job_id = ? AND rescued = 1)"
+_COUNT_RESCUED = """
+UPDATE batches SET rescued = rescued + 1 WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
+"""
 _RELEASE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE id = ?"
 _CANCEL_IF_ASKED = """
 UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
@@ -133,6 +137,11 @@ def finish(db: Database, job_id: int, end: JobEnd) -> None:
     """End a job for a reason that is no attempt; raises `IllegalMove` if it may not end so."""
     with immediate(db):
         _end(db, job_id, end)
+
+
+def is_rescued(db: Database, job_id: int) -> bool:
+    """Whether any answer that is kept of a job was forced from thoughts that had not ended."""
+    return bool(db.conn.execute(_IS_RESCUED, (job_id,)).fetchone()[0])
 
 
 def release(db: Database, job_id: int) -> Status:
@@ -234,6 +243,9 @@ def _end(db: Database, job_id: int, end: JobEnd) -> None:
     check_move(_status(db, job_id), end.status)
     finished_at = now() if end.status in FINISHED else None
     db.conn.execute(_END, (end.status.value, end.error_code, end.error, finished_at, job_id))
+    # a job that is done never leaves that status, so this total only grows
+    if end.status is Status.DONE and is_rescued(db, job_id):
+        db.conn.execute(_COUNT_RESCUED, (job_id,))
 
 
 def _status(db: Database, job_id: int) -> Status:

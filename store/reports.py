@@ -22,7 +22,7 @@ _LATEST = f"{_ROW} FROM batches WHERE state = 'ready' ORDER BY id DESC LIMIT 1"
 _NAMES = "SELECT DISTINCT name FROM batches WHERE state = 'ready' ORDER BY id DESC LIMIT 1000"
 _REPORTS = """
 SELECT id, name, state, submitted_at, job_count, attempts, retries, completion_tokens,
-    decode_seconds
+    decode_seconds, rescued
 FROM batches
 WHERE state = 'ready' AND (?1 IS NULL OR id = ?1)
 ORDER BY id
@@ -70,6 +70,8 @@ class BatchReport(msgspec.Struct, frozen=True):
 
     `counts` has every status. `completion_tokens` and `tokens_per_second` (while decoding; `None`
     before the first token) are over all attempts, `retries` are those after a first one.
+    `rescued` of the jobs that are done have an answer that was forced from thoughts that had not
+    ended.
     """
 
     id: int
@@ -82,6 +84,7 @@ class BatchReport(msgspec.Struct, frozen=True):
     retries: int
     completion_tokens: int
     tokens_per_second: float | None
+    rescued: int = 0
 
     def count(self, statuses: Collection[Status]) -> int:
         """Return how many jobs stand in one of `statuses`."""
@@ -176,4 +179,5 @@ def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
         tokens_per_second=(row["completion_tokens"] - row["attempts"]) / seconds
         if seconds
         else None,
+        rescued=row["rescued"],
     )

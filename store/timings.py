@@ -7,7 +7,10 @@ from typing import TypeVar
 import msgspec
 from sqlite_utils import Database
 
+from mh_batch.jobs.status import Status
+
 from .connection import snapshot
+from .reports import batch_reports
 from .sql import entries, script
 
 HOUR = 3600
@@ -95,8 +98,9 @@ class TimeBin(msgspec.Struct, frozen=True):
 class Refusals(msgspec.Struct, frozen=True):
     """Attempts refused for one `reason`.
 
-    After `gave_up` of them there was no further try, after `next_accepted` the next was taken.
-    The tokens and seconds are what they cost.
+    After `gave_up` of them there was no further try, after `next_accepted` the next was taken,
+    `next_rescued` of these because the answer was forced from thoughts that had not ended. The
+    tokens and seconds are what they cost.
     """
 
     reason: str
@@ -105,6 +109,7 @@ class Refusals(msgspec.Struct, frozen=True):
     next_accepted: int
     completion_tokens: int
     model_seconds: float
+    next_rescued: int = 0
 
 
 class TimingReport(msgspec.Struct, frozen=True):
@@ -112,6 +117,7 @@ class TimingReport(msgspec.Struct, frozen=True):
 
     `typical_gap_seconds` is the median of the waits between attempts, `bad_gap_seconds` what a
     twentieth of them exceeds; `None` without attempts. `time_width` is seconds a bin of `by_time`.
+    `done` jobs are done, `rescued` of them with an answer that was forced.
     """
 
     totals: Totals
@@ -122,6 +128,8 @@ class TimingReport(msgspec.Struct, frozen=True):
     time_width: int
     by_time: tuple[TimeBin, ...]
     refusals: tuple[Refusals, ...]
+    done: int = 0
+    rescued: int = 0
 
 
 def timing_report(db: Database, batch_id: int | None) -> TimingReport:
@@ -131,6 +139,7 @@ def timing_report(db: Database, batch_id: int | None) -> TimingReport:
         (totals,) = asked.rows("totals", Totals)
         count = totals.attempts
         width = time_width(totals.ended - totals.began, count)
+        batches = batch_reports(db, batch_id)
         return TimingReport(
             totals=totals,
             typical_gap_seconds=asked.gap(count // 2) if count else None,
@@ -142,6 +151,8 @@ def timing_report(db: Database, batch_id: int | None) -> TimingReport:
             time_width=width,
             by_time=asked.rows("by_time", TimeBin, width=width),
             refusals=asked.rows("refusals", Refusals),
+            done=sum(batch.counts[Status.DONE] for batch in batches),
+            rescued=sum(batch.rescued for batch in batches),
         )
 
 

@@ -92,14 +92,14 @@ SELECT
     r.retry_reason AS reason,
     count(*) AS attempts,
     sum(r.verdict = 'give_up') AS gave_up,
-    sum(EXISTS (
-        SELECT 1 FROM attempts AS next
-        WHERE next.job_id = r.job_id AND next.choice = r.choice AND next.turn = r.turn
-            AND next.step = r.step AND next.attempt = r.attempt + 1 AND next.verdict = 'accept'
-    )) AS next_accepted,
+    count(next.id) AS next_accepted,
+    coalesce(sum(next.rescued), 0) AS next_rescued,
     sum(r.completion_tokens) AS completion_tokens,
     sum(r.prefill_seconds + r.decode_seconds) AS model_seconds
 FROM measured AS r
+LEFT JOIN attempts AS next
+    ON next.job_id = r.job_id AND next.choice = r.choice AND next.turn = r.turn
+    AND next.step = r.step AND next.attempt = r.attempt + 1 AND next.verdict = 'accept'
 WHERE r.retry_reason IS NOT NULL
 GROUP BY 1
 ORDER BY attempts DESC, reason

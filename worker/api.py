@@ -20,7 +20,7 @@ from anyio.from_thread import start_blocking_portal
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import FinishedJob, NewBatch
-from mh_batch.jobs.selection import Selection
+from mh_batch.jobs.selection import Rescued, Selection, choose
 from mh_batch.jobs.settings import EngineOptions, Settings, apply, profile_values
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import open_reader, open_store, require_store
@@ -63,6 +63,8 @@ class Summary(msgspec.Struct, frozen=True):
     `reason` says why it ended, `run_id` is its row in `runs`. `ended` counts the jobs it finished
     by status, `batches` are those they belong to. `tokens` were generated, retries included, and
     all of it took `seconds`; `tokens_per_second` is of decoding, `None` if nothing was.
+    `rescued` of the jobs that are done have an answer that was forced from thoughts that had not
+    ended.
     """
 
     reason: EndReason
@@ -74,6 +76,7 @@ class Summary(msgspec.Struct, frozen=True):
     seconds: float
     all_well: bool
     """Whether the drain came to its end, and no job of it failed or is incomplete."""
+    rescued: int = 0
 
 
 def submit(
@@ -142,18 +145,22 @@ def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTI
 
 
 def results(
-    db: StrPath, batch: int | str | None = None, statuses: Collection[str] = FINISHED
+    db: StrPath,
+    batch: int | str | None = None,
+    statuses: Collection[str] = FINISHED,
+    rescued: Rescued = "keep",
 ) -> Iterator[FinishedJob]:
     """Iterate over the finished jobs of a batch in input order, with flat memory.
 
-    `batch` is its number or name; `None` takes the latest. It is one state of the database,
-    whatever a worker adds meanwhile. Raises `UnknownTarget` if there is no such batch, and
-    `InputError` for a status that a finished job cannot have.
+    `batch` is its number or name; `None` takes the latest. `rescued` keeps or drops conversations
+    with an answer that was forced from thoughts that had not ended, or gives only these. It is one
+    state of the database, whatever a worker adds meanwhile. Raises `UnknownTarget` if there is no
+    such batch, and `InputError` for a status that a finished job cannot have.
     """
-    wanted = Selection.parse(",".join(statuses), None, ()).statuses or FINISHED
+    wanted = Selection.parse(",".join(statuses), None, (), rescued)
     with closing(open_reader(Path(db))) as reader:
         chosen = latest_batch(reader) if batch is None else find_batch(reader, str(batch))
-    return _finished(Path(db), chosen.id, wanted)
+    return _finished(Path(db), chosen.id, wanted.statuses or FINISHED, rescued)
 
 
 @contextmanager
@@ -170,9 +177,13 @@ def _as_lines(conversations: Iterable[Conversation], source: str) -> Iterator[Bi
         yield out
 
 
-def _finished(db: Path, batch_id: int, statuses: Collection[Status]) -> Iterator[FinishedJob]:
+def _finished(
+    db: Path, batch_id: int, statuses: Collection[Status], rescued: Rescued
+) -> Iterator[FinishedJob]:
     with closing(open_reader(db)) as reader:
-        yield from finished_jobs(reader, batch_id, sorted(statuses))
+        for job in finished_jobs(reader, batch_id, sorted(statuses)):
+            if (kept := choose(job, rescued)) is not None:
+                yield kept
 
 
 def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
@@ -201,4 +212,5 @@ def _summary(outcome: Outcome) -> Summary:
         tokens_per_second=tally.tokens_per_second,
         seconds=outcome.seconds,
         all_well=outcome.exit_code == 0,
+        rescued=tally.rescued,
     )

@@ -4,17 +4,19 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.batch_output import Line, answered, error_line
+from mh_batch.jobs.batch_output import Line, answered, error_line, left_out_line
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.formats import FORMATS
 from mh_batch.jobs.record import FinishedJob
-from mh_batch.jobs.selection import Selection
+from mh_batch.jobs.selection import Selection, choose
 from mh_batch.jobs.split import Split
 from mh_batch.jobs.status import FINISHED
+from mh_batch.jobs.transcript import choices
 from mh_batch.store.reports import find_batch, latest_batch
 from mh_batch.store.results import finished_jobs, has_choices
 
@@ -92,27 +94,48 @@ def check_export(export: Export, db: Path, *inputs: str) -> None:
             raise InputError(f"--errors {export.errors}: the results go there already")
 
 
+class Chosen(NamedTuple):
+    """What becomes of a job: its part to write, or a line for the file of errors.
+
+    So many conversations of it were left out because they are `rescued`.
+    """
+
+    job: FinishedJob | None
+    error: Line | None = None
+    rescued: int = 0
+
+
 def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
     """Write what `export` asks of a batch (`None`: the latest); return what to tell about it.
 
     A file appears whole or not at all; memory stays flat.
     """
     batch = find_batch(db, ref) if ref else latest_batch(db)
-    form, omitted = FORMATS[export.form], 0
+    form, omitted, rescued = FORMATS[export.form], 0, 0
     columns = _columns(form.columns, has_choices(db, batch.id))
     with ExitStack() as files:
         sheets = Sheets(files)
         _open_all(sheets, export, columns)
-        for job, success in _chosen(db, batch.id, export):
-            if not success:
-                sheets.write(export.errors or STDOUT, error_line(job))
+        for job, error, left_out in _chosen(db, batch.id, export):
+            rescued += left_out
+            if error is not None:
+                sheets.write(export.errors or STDOUT, error)
+            if job is None:
                 continue
             rows = list(form.rows(job))
             for row in rows:
                 sheets.write(export.path(job.custom_id), row, columns)
             omitted += len(job.turns) - len(rows) if form.omits else 0
-    told = [f"{count(omitted, 'answer')} left out: {form.omits}"] if omitted else []
-    return [*_report(export, sheets.rows), *told]
+    return [*_report(export, sheets.rows), *_left_out(form.omits, omitted, rescued)]
+
+
+def _left_out(omits: str | None, omitted: int, rescued: int) -> Iterator[str]:
+    """Yield what is not among the results and how to have it."""
+    if omitted:
+        yield f"{count(omitted, 'answer')} left out: {omits}"
+    if rescued:
+        conversations = f"{count(rescued, 'conversation')} with rescued answers"
+        yield f"{conversations} left out; --rescued keep takes them too"
 
 
 def _check_folder(path: str) -> None:
@@ -137,8 +160,8 @@ def _open_all(sheets: Sheets, export: Export, columns: Columns) -> None:
         sheets.open(export.errors, None)
 
 
-def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[tuple[FinishedJob, bool]]:
-    """Yield the jobs to write, and whether each goes to the results or to the errors.
+def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[Chosen]:
+    """Yield what becomes of each job that is wanted.
 
     With a file for errors, that is where every job goes that the format alone would leave out.
     """
@@ -150,11 +173,22 @@ def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[tuple[Finis
         if not selection.wants(job):
             continue
         if apart and not (answered(job) and job.status in wanted):
-            yield job, False
+            yield Chosen(None, error_line(job))
             continue
         selected = selection.answers(job)
         if selected.turns or selection.finish_reasons is None:
-            yield selected, True
+            yield _chosen_by_rescue(selected, export)
+
+
+def _chosen_by_rescue(job: FinishedJob, export: Export) -> Chosen:
+    """Return what is left of a job once its rescued conversations are looked at."""
+    rescued = export.selection.rescued or FORMATS[export.form].rescued
+    kept = choose(job, rescued)
+    if rescued != "drop":
+        return Chosen(kept)
+    left_out = len(choices(job)) - (0 if kept is None else len(choices(kept)))
+    lost = kept is None and export.errors is not None
+    return Chosen(kept, left_out_line(job) if lost else None, left_out)
 
 
 def _report(export: Export, rows: dict[str, int]) -> list[str]:

@@ -34,7 +34,8 @@ class Tally(msgspec.Struct):
     Of the `tokens` all but the first of each attempt are `decoded_tokens`, which took
     `decode_seconds`.
 
-    `batches` are those of the finished jobs.
+    `batches` are those of the finished jobs. `rescued` of the jobs that are done have an answer
+    that was forced from thoughts that had not ended.
     """
 
     ended: dict[Status, int] = {}
@@ -42,6 +43,7 @@ class Tally(msgspec.Struct):
     tokens: int = 0
     decoded_tokens: int = 0
     decode_seconds: float = 0.0
+    rescued: int = 0
 
     @property
     def jobs(self) -> int:
@@ -154,6 +156,8 @@ class Writer:
     async def tell_end(self, job: ClaimedJob, end: JobEnd) -> None:
         """Count a job whose end is on disk, and show it."""
         self.tally.count(end.status)
+        if end.status is Status.DONE:
+            self.tally.rescued += await self._store.call(queue.is_rescued, job.id)
         self.tally.batches.add(job.batch_id)
         waiting = await self._count_waiting()
         try:

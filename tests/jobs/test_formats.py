@@ -163,6 +163,20 @@ def test_what_is_unusual_about_a_turn_is_told_and_only_that() -> None:
     assert [row.get("problems") for row in rows] == [None, ["truncated"]]
 
 
+def test_a_rescued_answer_is_told_in_every_format() -> None:
+    clean = finished(Status.DONE, turn(1, *ANSWER), turn(2, *ANSWER))
+    forced = finished(Status.DONE, turn(1, *ANSWER, rescued=True), turn(2, *ANSWER))
+    for job, rescued in ((clean, False), (forced, True)):
+        assert encoded(openai_line(job))["mh_batch"]["rescued"] is rescued
+        assert [row["rescued"] for row in csv_rows(job)] == [int(rescued)]
+        said = {True: [True, None], False: [None, None]}[rescued]
+        assert [row.get("rescued") for row in read(messages_rows(job))] == said
+        for rows in (completion_rows, sharegpt_rows):
+            assert [row.get("rescued") for row in read(rows(job))] == [rescued or None]
+    assert encoded(error_line(finished(Status.FAILED)))["mh_batch"]["rescued"] is False
+    assert [row["rescued"] for row in csv_rows(finished(Status.FAILED))] == [0]
+
+
 def test_an_incomplete_job_among_the_errors_keeps_its_reason_and_its_turns() -> None:
     job = finished(Status.INCOMPLETE, turn(1, *ANSWER), error_code="length", error="ran out")
     line = encoded(error_line(job))

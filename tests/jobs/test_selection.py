@@ -1,21 +1,26 @@
 """Which finished jobs are wanted."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from mh_batch.jobs.conversation import Message, Request
 from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.formats import FORMATS
 from mh_batch.jobs.generation import FinishReason, Parse, Rung
 from mh_batch.jobs.record import FinishedJob, FinishedTurn, Place
-from mh_batch.jobs.selection import Selection
+from mh_batch.jobs.selection import Selection, choose
 from mh_batch.jobs.status import Status
 
 PARSE = Parse(1, Rung.STRICT, True, (), ())
 
 
-def turn(choice: int, number: int, finish_reason: str) -> FinishedTurn:
+def turn(
+    choice: int, number: int, finish_reason: str = "stop", *, rescued: bool = False
+) -> FinishedTurn:
     place = Place(choice, number)
-    return FinishedTurn(place, "q", "a", None, finish_reason, 1, False, 1, 1, PARSE)
+    return FinishedTurn(place, "q", "a", None, finish_reason, 1, rescued, 1, 1, PARSE)
 
 
 def job(metadata: bytes | None = None, *turns: FinishedTurn) -> FinishedJob:
@@ -97,9 +102,34 @@ def test_a_choice_goes_by_how_its_last_answer_ended() -> None:
     assert Selection().answers(job(None, *turns)).turns == turns
 
 
+def test_a_conversation_is_rescued_by_any_of_its_answers_and_goes_or_stays_as_a_whole() -> None:
+    good = (turn(0, 1), turn(0, 2))
+    bad = (turn(1, 1, rescued=True), turn(1, 2))
+    mixed, forced, clean, empty = (job(None, *t) for t in ((*good, *bad), bad, good, ()))
+    kept = [choose(one, "keep") for one in (mixed, forced, clean, empty)]
+    assert kept == [mixed, forced, clean, empty]
+    assert [choose(one, "drop") for one in (mixed, forced, clean, empty)] == [
+        *(clean, None, clean, empty)
+    ]
+    assert [choose(one, "only") for one in (mixed, forced, clean, empty)] == [
+        *(forced, forced, None, None)
+    ]
+    assert [one.rescued for one in (mixed, forced, clean, empty)] == [True, True, False, False]
+
+
+def test_what_becomes_of_rescued_answers_is_the_formats_to_say_unless_it_is_said() -> None:
+    assert Selection.parse(None, None, []).rescued is None
+    assert Selection.parse(None, None, [], "only").rescued == "only"
+    assert {name: form.rescued for name, form in FORMATS.items()} == {
+        **{"openai": "keep", "csv": "keep"},
+        **{"messages": "drop", "completion": "drop", "sharegpt": "drop"},
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((None, None, [], "none"), "--rescued none: there are keep, drop, only"),
         (("done,bad", None, []), "--status bad: there are cancelled, done, failed, incomplete"),
         (("queued", None, []), "--status queued: there are"),
         (
@@ -111,7 +141,7 @@ def test_a_choice_goes_by_how_its_last_answer_ended() -> None:
     ],
 )
 def test_a_filter_that_cannot_be_is_an_error_naming_what_can(
-    arguments: tuple[str | None, str | None, list[str]], message: str
+    arguments: tuple[Any, ...], message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         Selection.parse(*arguments)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from sqlite_utils import Database
 from store_samples import DONE, attempt, line, model, start, submit, turn
 
@@ -30,7 +31,8 @@ def play(db: Database, run_id: int) -> None:
     crash = Crash(Place(attempt=2), "generate", 9, None, "")
     queue.record_crash(db, first.id, run_id, crash)
     queue.crashes_on(db, first.id, crash.place)
-    queue.record(db, first.id, run_id, attempt(Place(attempt=2)), turn(Place(attempt=2)), DONE)
+    kept = replace(turn(Place(attempt=2)), rescued=True)
+    queue.record(db, first.id, run_id, attempt(Place(attempt=2)), kept, DONE)
     queue.recorded(db, first.id)
     second = queue.claim(db, run_id, demo, None, Refused(frozenset({"none"})))
     assert second is not None
@@ -72,7 +74,7 @@ def test_the_statements_of_a_job_were_seen(statements: tuple[Database, set[str]]
         "UPDATE jobs\nSET status = 'running'",
         "UPDATE jobs SET status = 'queued'",
         "UPDATE jobs SET status = 'done'",
-        "UPDATE batches",
+        *("UPDATE batches\nSET attempts", "UPDATE batches SET rescued"),
         *("INSERT INTO attempts", "INSERT INTO turns", "INSERT INTO parses"),
         *("INSERT INTO channels", "INSERT INTO timings", "INSERT INTO crashes"),
         "SELECT count(*) FROM crashes",

@@ -142,6 +142,79 @@ def test_errors_go_to_a_file_of_their_own_and_every_job_is_in_one_of_the_two() -
     assert (ids("out.jsonl"), ids("errors.jsonl")) == (["job-1", "job-2", "job-3"], [])
 
 
+@pytest.fixture
+def forced(night: Path) -> Path:
+    """The same folder with another batch: a rescued answer, a good one, and one of each."""
+    db = open_store(Path("mh-batch.db"))
+    submit(db, [job_line(1), job_line(2), job_line(3, n=2)], name="forced")
+    run_id = start(db)
+    for number in (1, 2):
+        job = claim(db, run_id)
+        answer = msgspec.structs.replace(turn(), rescued=number == 1)
+        queue.record(db, job.id, run_id, attempt(), answer, DONE)
+    job = claim(db, run_id)
+    for choice in (0, 1):
+        place = Place(choice=choice)
+        answer = msgspec.structs.replace(turn(place), rescued=choice == 0)
+        queue.record(db, job.id, run_id, attempt(place), answer, DONE if choice else None)
+    db.close()
+    return night
+
+
+def conversations(*arguments: str) -> list[tuple[str, int | None]]:
+    """The conversations that `results` writes: job and choice."""
+    lines = map(json.loads, mh_batch("results", *arguments).stdout.splitlines())
+    return [(line["custom_id"], line.get("choice")) for line in lines]
+
+
+@pytest.mark.usefixtures("forced")
+@pytest.mark.parametrize("form", ["messages", "completion", "sharegpt"])
+def test_training_formats_leave_rescued_answers_out_and_say_how_to_have_them(form: str) -> None:
+    assert conversations("--format", form) == [("job-2", None), ("job-3", 1)]
+    assert mh_batch("results", "--format", form).stderr == (
+        "2 conversations with rescued answers left out; --rescued keep takes them too\n"
+    )
+    everything = [("job-1", None), ("job-2", None), ("job-3", 0), ("job-3", 1)]
+    assert conversations("--format", form, "--rescued", "keep") == everything
+    assert mh_batch("results", "--format", form, "--rescued", "keep").stderr == ""
+    only = conversations("--format", form, "--rescued", "only")
+    assert only == [("job-1", None), ("job-3", 0)]
+    rows = mh_batch("results", "--format", form, "--rescued", "only").stdout.splitlines()
+    assert [json.loads(row)["rescued"] for row in rows] == [True, True]
+
+
+@pytest.mark.usefixtures("forced")
+def test_batch_output_and_tables_keep_rescued_answers_and_carry_it() -> None:
+    rows = mh_batch("results").stdout.splitlines()
+    assert [json.loads(row)["mh_batch"]["rescued"] for row in rows] == [True, False, True]
+    table = mh_batch("results", "--format", "csv").stdout.splitlines()
+    assert [row["rescued"] for row in csv.DictReader(table)] == ["1", "0", "1", "0"]
+    dropped = mh_batch("results", "--rescued", "drop")
+    found = [json.loads(row)["response"]["body"]["choices"] for row in dropped.stdout.splitlines()]
+    assert [[choice["index"] for choice in choices] for choices in found] == [[0], [1]]
+    assert "2 conversations with rescued answers left out" in dropped.stderr
+    only = mh_batch("results", "--rescued", "only", "--format", "csv").stdout.splitlines()
+    assert [(row["custom_id"], row["choice"]) for row in csv.DictReader(only)] == [
+        *(("job-1", ""), ("job-3", "0"))
+    ]
+
+
+@pytest.mark.usefixtures("forced")
+def test_with_a_file_for_errors_no_job_is_lost_for_its_rescued_answers() -> None:
+    mh_batch("results", "--format", "messages", "-o", "out.jsonl", "--errors", "errors.jsonl")
+    assert (ids("out.jsonl"), ids("errors.jsonl")) == (["job-2", "job-3"], ["job-1"])
+    error = json.loads(Path("errors.jsonl").read_text())["error"]
+    assert error["code"] == "rescued"
+    assert "--rescued keep" in error["message"]
+
+
+@pytest.mark.usefixtures("night")
+def test_jobs_without_an_answer_are_no_rescued_ones() -> None:
+    mh_batch("results", "-o", "out.jsonl", "--rescued", "drop")
+    assert ids("out.jsonl") == ["job-1", "job-2", "job-3", "job-4"]
+    assert mh_batch("results", "--rescued", "only").stdout == ""
+
+
 @pytest.mark.usefixtures("night")
 def test_without_a_file_for_errors_they_stand_between_the_others() -> None:
     mh_batch("results", "-o", "out.jsonl")
@@ -199,6 +272,7 @@ def test_a_split_has_each_conversation_in_one_file_and_names_the_part_that_is_em
         (["-o", "a", "--errors", "./a"], "the results go there already"),
         (["-o", "a", "--errors", "mh-batch.db-wal"], "would overwrite"),
         (["-o", "no/a"], "there is no folder"),
+        (["--rescued", "off"], "--rescued off: there are keep, drop, only"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_nothing_is_touched(

@@ -106,6 +106,16 @@ def test_an_analysis_that_ate_its_budget_is_rescued(night: Path) -> None:
     assert "rescued" in mh_batch(night, "show", "rescue", "--attempts").stdout
 
 
+def test_the_end_of_a_night_and_its_data_sets_tell_of_what_was_rescued(night: Path) -> None:
+    assert rows(night, "select custom_id from results where rescued") == [("rescue",)]
+    assert rows(night, "select rescued from batches") == [(1,)]
+    again = mh_batch(night, "results", "--format", "messages", "-o", "train.jsonl").stderr
+    assert "1 conversation with rescued answers left out; --rescued keep takes them too" in again
+    ((answer,),) = rows(night, "select final from results where rescued")
+    only = mh_batch(night, "results", "--format", "sharegpt", "--rescued", "only").stdout
+    assert json.loads(only)["conversations"][-1] == {"from": "gpt", "value": answer}
+
+
 def test_a_tool_call_ends_the_job_and_is_in_the_results_as_openai_has_it(night: Path) -> None:
     assert rows(
         night,

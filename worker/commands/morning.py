@@ -8,7 +8,7 @@ import typer
 from mh_batch.jobs.errors import InputError
 from mh_batch.worker.visible import visible
 
-from .options import DEFAULT_DB, BatchRef, Db, Format, Output
+from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RescuedAnswers
 from .shared import reading_from, say, write_out
 
 
@@ -29,6 +29,7 @@ def results(
         list[str] | None,
         typer.Option("--where", metavar="KEY=VALUE", help="Only jobs with this in the metadata."),
     ] = None,
+    rescued: RescuedAnswers = None,
     errors: Annotated[
         str | None, typer.Option("--errors", help="Jobs without such an answer go to this file.")
     ] = None,
@@ -44,7 +45,8 @@ def results(
 ) -> None:
     """Write a batch's finished jobs in input order; the latest batch if none is named.
 
-    The formats openai and csv give every finished job, the others only those that are done.
+    The formats openai and csv give every finished job, the others only those that are done, without
+    rescued answers.
     """
     from mh_batch.jobs.selection import Selection
     from mh_batch.jobs.split import Split
@@ -52,7 +54,7 @@ def results(
 
     if seed is not None and split is None:
         raise InputError("--seed: is for --split only")
-    selection = Selection.parse(statuses, finish_reasons, where or [])
+    selection = Selection.parse(statuses, finish_reasons, where or [], rescued)
     parts = Split.parse(split, seed or 0) if split is not None else None
     export = Export(output, form, selection, errors, parts)
     check_export(export, db)

@@ -20,6 +20,7 @@ from .options import (
     Output,
     OverrideModel,
     Profile,
+    RescuedAnswers,
     Set,
     Targets,
 )
@@ -118,6 +119,7 @@ def run(
     profile: Profile = None,
     assignments: Set = None,
     form: Format = "openai",
+    rescued: RescuedAnswers = None,
     order: Order = "submission",
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
@@ -128,10 +130,11 @@ def run(
     A second time it goes on with the batch that FILE is already.
     """
     from mh_batch.jobs.record import NewBatch
+    from mh_batch.jobs.selection import Selection
     from mh_batch.worker.export import Export, check_export
     from mh_batch.worker.submission import Rules, batch_name
 
-    export = Export(output, form)
+    export = Export(output, form, Selection.parse(None, None, [], rescued))
     check_export(export, db, *([] if file == "-" else [file]))
     settings, task = settings_of(profile, assignments), task_of(db, model, artifacts)
     batch = NewBatch(

@@ -54,6 +54,14 @@ AllowSleep = Annotated[
 Format = Annotated[
     str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
 ]
+RescuedAnswers = Annotated[
+    str | None,
+    typer.Option(
+        "--rescued",
+        help="Conversations with answers forced from thoughts that had not ended: keep, drop or "
+        "only [default: keep; drop where the format is to train on].",
+    ),
+]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
 ]
