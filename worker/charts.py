@@ -194,14 +194,19 @@ def _refusals(report: TimingReport) -> Bars:
     bars = tuple(
         Bar(
             r.reason,
-            (r.next_accepted, r.attempts - r.next_accepted - r.gave_up, r.gave_up),
+            (
+                r.next_accepted - r.next_rescued,
+                r.next_rescued,
+                r.attempts - r.next_accepted - r.gave_up,
+                r.gave_up,
+            ),
         )
         for r in report.refusals
     )
     return Bars(
         "Why attempts were refused",
         "attempts",
-        ("next one taken", "next one not taken", "gave up"),
+        ("next one taken", "next one rescued", "next one not taken", "gave up"),
         bars,
         "no attempt was refused",
     )

@@ -18,7 +18,7 @@ from .observer import Observer
 from .panel import ENOUGH_JOBS, Attempting, Picture, lines
 from .screen import Screen
 from .visible import visible
-from .wording import count, duration, printable
+from .wording import count, duration, printable, with_rescued
 
 if TYPE_CHECKING:
     from .drain_loop import Tally
@@ -57,6 +57,7 @@ class Summary:
         self.jobs = 0
         self.waiting: int | None = None
         self.unsuccessful = 0
+        self.rescued = 0
         self.tokens_per_second: float | None = None
 
     def take(self, tally: "Tally", waiting: int) -> None:
@@ -64,6 +65,7 @@ class Summary:
         self.jobs, self.waiting = tally.jobs, waiting
         self.tokens_per_second = tally.tokens_per_second
         self.unsuccessful = tally.not_well
+        self.rescued = tally.rescued
 
     def line(self) -> str:
         """Return the progress line."""
@@ -77,6 +79,8 @@ class Summary:
             parts.append(f"{duration(left)} left")
         if self.unsuccessful:
             parts.append(f"{self.unsuccessful} failed or incomplete")
+        if self.rescued:
+            parts.append(with_rescued(self.rescued))
         return ", ".join(parts)
 
 

@@ -12,7 +12,7 @@ from mh_batch.jobs.status import FINISHED, NOT_WELL, OPEN
 from mh_batch.store.progress import LastAttempt, Pace
 from mh_batch.store.reports import BatchReport
 
-from .wording import clock, count, duration, printable, size
+from .wording import clock, count, duration, printable, size, with_rescued
 
 ENOUGH_JOBS = 3
 """How many jobs must be finished before a time is named."""
@@ -54,6 +54,11 @@ class Picture(msgspec.Struct, frozen=True):
     def unsuccessful(self) -> int:
         """How many of them did not end well; those that somebody cancelled are none of these."""
         return sum(batch.count(NOT_WELL) for batch in self.batches)
+
+    @property
+    def rescued(self) -> int:
+        """How many jobs of the batches shown are done with rescued answers."""
+        return sum(batch.rescued for batch in self.batches)
 
     @property
     def retries(self) -> int:
@@ -100,6 +105,8 @@ def summary_line(picture: Picture, now: datetime) -> str:
     parts = [f"{picture.finished}/{picture.finished + picture.waiting} jobs"]
     if picture.unsuccessful:
         parts.append(f"{picture.unsuccessful} failed or incomplete")
+    if picture.rescued:
+        parts.append(with_rescued(picture.rescued))
     if picture.pace.tokens_per_second is not None:
         parts.append(f"{picture.pace.tokens_per_second:.0f} tok/s")
     if (left := seconds_left(picture)) is not None:
@@ -171,6 +178,9 @@ def _so_far(picture: Picture) -> Text:
     text.append(count(picture.retries, "retry", "retries"))
     text.append(", ")
     text.append(f"{bad:,} failed or incomplete", style="red" if bad else "")
+    if picture.rescued:
+        text.append(", ")
+        text.append(with_rescued(picture.rescued), style="yellow")
     return text
 
 

@@ -32,11 +32,17 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
         return
     # a column for every status would not fit a terminal: only those that some job has
     shown = [s for s in Status if s is Status.DONE or any(r.counts.get(s) for r in reports)]
-    columns = ["batch", "name", "jobs", *(str(s) for s in shown), "tokens", "tok/s", "submitted"]
+    names = [str(s) for s in shown]
+    with_rescued = any(r.rescued for r in reports)
+    if with_rescued:
+        names.insert(shown.index(Status.DONE) + 1, "rescued")
+    columns = ["batch", "name", "jobs", *names, "tokens", "tok/s", "submitted"]
     rows = []
     for r in reports:
         speed = f"{r.tokens_per_second:.1f}" if r.tokens_per_second else "-"
         counts = [r.counts.get(status, 0) for status in shown]
+        if with_rescued:
+            counts.insert(shown.index(Status.DONE) + 1, r.rescued)
         when = r.submitted_at[:16].replace("T", " ")
         rows.append([r.id, r.name, r.total, *counts, r.completion_tokens, speed, when])
     print_table(columns, rows)

@@ -23,7 +23,7 @@ from .output import check_output, open_output
 from .svg import svg
 from .timings import REFUSAL_COLUMNS, moment, refusal_rows, summary
 from .visible import visible
-from .wording import count, number, percent, seconds
+from .wording import count, number, percent, seconds, with_rescued
 
 TEMPLATE = "report.html.jinja"
 MOST_CHARACTERS = 4000
@@ -67,7 +67,9 @@ def page(found: Night, written_at: str) -> str:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(number=number, seconds=seconds, moment=moment, count=count)
+    environment.filters.update(
+        number=number, seconds=seconds, moment=moment, count=count, with_rescued=with_rescued
+    )
     template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
     return (
         template.render(

@@ -29,6 +29,8 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     attempts = recorded(db, job.id).attempts if with_attempts else ()
     out = console()
     title = f"job {job.id} · {job.custom_id} · batch {job.batch} · {job.status}"
+    if job.rescued:
+        title += " · rescued"
     if with_attempts:
         title += f" · {count(len(attempts), 'attempt')}"
     out.print(plain(title))

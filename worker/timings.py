@@ -15,7 +15,7 @@ from .charts import charts
 from .output import check_output, open_output
 from .terminal import print_table
 from .visible import visible
-from .wording import count, number, percent, seconds, size
+from .wording import count, done, number, percent, seconds, size
 
 HOURS_SHOWN = 48
 
@@ -57,7 +57,11 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
         ("waiting", t.queue_seconds),
     )
     return [
-        ("jobs, attempts", f"{count(t.jobs, 'job')}, {count(t.attempts, 'attempt')}"),
+        (
+            "jobs, attempts",
+            f"{count(t.jobs, 'job')}, {count(t.attempts, 'attempt')}; "
+            f"{done(report.done, report.rescued)}",
+        ),
         ("from, to (UTC)", f"{moment(t.started_at)} to {moment(t.finished_at)}"),
         ("tokens", f"{t.completion_tokens:,} generated, {prompt} ({reused})"),
         ("decode speed", f"{number(t.tokens_per_second)} tokens/s"),
@@ -89,6 +93,7 @@ def refusal_rows(report: TimingReport) -> list[list[str]]:
             r.reason,
             f"{r.attempts:,}",
             f"{r.next_accepted:,}",
+            f"{r.next_rescued:,}",
             f"{r.gave_up:,}",
             f"{r.completion_tokens:,}",
             seconds(r.model_seconds),
@@ -97,7 +102,7 @@ def refusal_rows(report: TimingReport) -> list[list[str]]:
     ]
 
 
-REFUSAL_COLUMNS = ("reason", "attempts", "next taken", "gave up", "tokens", "model time")
+REFUSAL_COLUMNS = ("reason", "attempts", "next taken", "rescued", "gave up", "tokens", "model time")
 
 
 def _print(report: TimingReport, batch: BatchRow | None) -> None:

@@ -26,6 +26,16 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def done(jobs: int, rescued: int) -> str:
+    """Return how many jobs are done, and how many of them with rescued answers, if any."""
+    return f"{jobs:,} done" + (f", of them {with_rescued(rescued)}" if rescued else "")
+
+
+def with_rescued(jobs: int) -> str:
+    """Return `2 with rescued answers`."""
+    return f"{jobs:,} with rescued answers"
+
+
 def size(number: int) -> str:
     """Return a number of bytes in GiB, or in MiB below one of these."""
     return f"{number / GIB:.1f} GiB" if number >= GIB else f"{number / MIB:.0f} MiB"

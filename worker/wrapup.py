@@ -10,7 +10,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store.progress import Reason, deaths, reasons
 from mh_batch.store.reports import queue_counts
 
-from .wording import count, duration, printable
+from .wording import count, done, duration, printable
 
 if TYPE_CHECKING:
     from .work import Outcome
@@ -26,6 +26,7 @@ class Night(msgspec.Struct, frozen=True):
     to. `tokens` were made at `speed` (a second; `None` if nothing was decoded), and all of it took
     `seconds`. `options` is what the commands of the advice need to find the database, with a space
     in front. The model process died so many times (`deaths`), and `left` jobs are queued.
+    `rescued` of the jobs that are done have rescued answers.
     """
 
     why: str
@@ -39,14 +40,14 @@ class Night(msgspec.Struct, frozen=True):
     options: str = ""
     deaths: int = 0
     left: int = 0
+    rescued: int = 0
 
 
 def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
     """Yield the lines to print; `results` adds how to get at the answers."""
-    counts = [f"{night.ended[status]:,} {status}" for status in Status if night.ended.get(status)]
     idle = "no job was finished" if night.stopped else "nothing to do"
     left = f"; {count(night.left, 'job')} left in the queue" if night.left else ""
-    yield f"{night.why}: {', '.join(counts) or idle}{left}"
+    yield f"{night.why}: {_ended(night) or idle}{left}"
     if night.tokens:
         speed = f" at {night.speed:.0f} tok/s" if night.speed else ""
         yield f"{count(night.tokens, 'token')}{speed}, {duration(night.seconds)} in all"
@@ -54,6 +55,10 @@ def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
     if night.deaths:
         recipe = f"`mh-batch query{night.options} --recipe crashes`"
         yield f"the model died {count(night.deaths, 'time')}: {recipe}"
+    if night.rescued:
+        batch = night.batches[0] if night.batches else "BATCH"
+        only = f"`mh-batch results {batch}{night.options} --rescued only`"
+        yield f"rescued: the answer was forced from thoughts that had not ended; {only} has these"
     if results:
         for batch in night.batches[:SHOWN_BATCHES]:
             yield f"the answers: `mh-batch results {batch}{night.options} -o FILE`"
@@ -61,6 +66,16 @@ def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
             yield f"and of {count(more, 'more batch', 'more batches')}"
     if night.stopped:
         yield f"`mh-batch work{night.options}` goes on where this stopped"
+
+
+def _ended(night: Night) -> str:
+    """Return how many jobs ended in each status, nothing if none did."""
+    counts = [
+        done(jobs, night.rescued) if status is Status.DONE else f"{jobs:,} {status}"
+        for status in Status
+        if (jobs := night.ended.get(status, 0))
+    ]
+    return ("; " if night.rescued else ", ").join(counts)
 
 
 def _what_failed(night: Night) -> Iterator[str]:
@@ -94,4 +109,5 @@ def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
         options=options,
         deaths=deaths(db, outcome.run_id),
         left=queue_counts(db)[Status.QUEUED],
+        rescued=tally.rescued,
     )

@@ -1,9 +1,10 @@
 """A model process that plays a script: what cannot be had from a real model on demand.
 
 Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one entry an attempt:
-`"answer"`, `"malformed"`, `"length"`, `"die"` (SIGKILL to itself), `"exit"`, `"garbage"`,
-`"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the prefill, for ever),
-`"slow"` (a prefill of several portions), `"die_for_good"` (and at every load of that model).
+`"answer"`, `"malformed"`, `"length"`, `"stuck"` (in its analysis), `"die"` (SIGKILL to itself),
+`"exit"`, `"garbage"`, `"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the
+prefill, for ever), `"slow"` (a prefill of several portions), `"die_for_good"` (and at every load of
+that model).
 It goes on with answers at the end.
 `SCRIPT.log` receives what was asked for, one JSON line each.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import msgspec
-from made import cut, generation, malformed
+from made import cut, generation, malformed, stuck
 
 from mh_batch.jobs.generation import (
     FinishReason,
@@ -140,7 +141,10 @@ class Child:
                 for _ in range(4):
                     self.send(frames.Progress(frame.id, 0, "prefill"))
                     time.sleep(PORTION_SECONDS)
-            made = {"answer": generation, "malformed": malformed, "length": cut}[entry]()
+            kinds = {"answer": generation, "malformed": malformed, "length": cut, "stuck": stuck}
+            made = kinds[entry]()
+            if frame.request.rescue:
+                made = msgspec.structs.replace(made, opening=frame.request.rescue)
             if frame.request.render:
                 made = msgspec.structs.replace(made, rendered=RENDERED)
             self.send(frames.Generated(frame.id, made))

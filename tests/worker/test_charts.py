@@ -75,10 +75,10 @@ def test_memory_is_in_the_unit_that_suits_it() -> None:
 
 
 def test_bars_show_what_came_of_each_refusal() -> None:
-    refused = report(refusals=(Refusals("length", 7, 2, 4, 100, 1.0),))
+    refused = report(refusals=(Refusals("length", 7, 2, 4, 100, 1.0, next_rescued=3),))
     chart = charts(refused)[3]
     assert isinstance(chart, Bars)
-    assert chart.bars[0].parts == (4, 1, 2)
+    assert chart.bars[0].parts == (1, 3, 1, 2)
     assert chart.longest == 7
 
 

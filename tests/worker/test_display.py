@@ -61,6 +61,12 @@ def test_plain_lines_count_no_cancelled_job_as_a_failure() -> None:
     assert tally.all_well
 
 
+def test_plain_lines_tell_of_rescued_answers() -> None:
+    summary = Summary()
+    summary.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
+    assert summary.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
+
+
 def test_plain_lines_name_no_time_before_enough_is_known() -> None:
     summary = Summary()
     summary.take(Tally({Status.DONE: 2}), 5)

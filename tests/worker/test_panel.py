@@ -48,6 +48,16 @@ def test_a_job_that_somebody_cancelled_is_finished_and_no_failure() -> None:
     assert "failed" not in summary_line(drawn, EVENING)
 
 
+def test_jobs_with_rescued_answers_are_told_apart() -> None:
+    drawn = picture(replace(batch(), rescued=2), replace(batch("other"), rescued=1))
+    assert "so far   8 finished, 2 retries, 2 failed or incomplete, 3 with rescued answers" in (
+        shown(drawn)
+    )
+    assert "8/14 jobs, 2 failed or incomplete, 3 with rescued answers, " in (
+        summary_line(drawn, EVENING)
+    )
+
+
 def test_an_end_after_midnight_names_its_day() -> None:
     assert "about 15:00, done at Sat 00:05" in shown(replace(picture(), waiting=30))[-1]
 

@@ -57,6 +57,20 @@ def test_what_went_wrong_is_counted_and_can_be_looked_at() -> None:
     ]
 
 
+def test_jobs_that_are_done_with_rescued_answers_are_told_apart() -> None:
+    night = changed(ended={Status.DONE: 5}, rescued=5, options=" --db other.db")
+    first, *_, last = said(night, results=False)
+    assert first == "queue empty: 5 done, of them 5 with rescued answers"
+    assert last == (
+        "rescued: the answer was forced from thoughts that had not ended; "
+        "`mh-batch results 7 --db other.db --rescued only` has these"
+    )
+    mixed = changed(ended={Status.DONE: 1200, Status.FAILED: 1}, rescued=1001)
+    assert said(mixed)[0] == (
+        "queue empty: 1,200 done, of them 1,001 with rescued answers; 1 failed"
+    )
+
+
 def test_many_reasons_and_batches_do_not_fill_the_screen() -> None:
     reasons = [Reason(Status.FAILED, f"e{n}", 1, n, "x") for n in range(SHOWN_REASONS + 2)]
     night = changed(reasons=reasons, batches=range(1, SHOWN_BATCHES + 2))
