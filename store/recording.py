@@ -14,7 +14,7 @@ from mh_batch.jobs.record import Attempt, Crash, JobEnd, Place, Turn
 from mh_batch.jobs.status import FINISHED, Status, check_move
 
 from .clock import now
-from .connection import immediate
+from .connection import immediate, snapshot
 
 
 def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
@@ -141,7 +141,8 @@ def finish(db: Database, job_id: int, end: JobEnd) -> None:
 
 def is_rescued(db: Database, job_id: int) -> bool:
     """Whether any answer that is kept of a job was forced from thoughts that had not ended."""
-    return bool(db.conn.execute(_IS_RESCUED, (job_id,)).fetchone()[0])
+    with snapshot(db):
+        return bool(db.conn.execute(_IS_RESCUED, (job_id,)).fetchone()[0])
 
 
 def release(db: Database, job_id: int) -> Status:

@@ -26,7 +26,8 @@ class Night(msgspec.Struct, frozen=True):
     to. `tokens` were made at `speed` (a second; `None` if nothing was decoded), and all of it took
     `seconds`. `options` is what the commands of the advice need to find the database, with a space
     in front. The model process died so many times (`deaths`), and `left` jobs are queued.
-    `rescued` of the jobs that are done have rescued answers.
+    `rescued` of the jobs that are done have rescued answers. `advice` names a setting to change;
+    `None` without any.
     """
 
     why: str
@@ -41,6 +42,7 @@ class Night(msgspec.Struct, frozen=True):
     deaths: int = 0
     left: int = 0
     rescued: int = 0
+    advice: str | None = None
 
 
 def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
@@ -59,6 +61,8 @@ def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
         batch = night.batches[0] if night.batches else "BATCH"
         only = f"`mh-batch results {batch}{night.options} --rescued only`"
         yield f"rescued: the answer was forced from thoughts that had not ended; {only} has these"
+    if night.advice is not None:
+        yield night.advice
     if results:
         for batch in night.batches[:SHOWN_BATCHES]:
             yield f"the answers: `mh-batch results {batch}{night.options} -o FILE`"
@@ -110,4 +114,5 @@ def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
         deaths=deaths(db, outcome.run_id),
         left=queue_counts(db)[Status.QUEUED],
         rescued=tally.rescued,
+        advice=tally.room.advice(options),
     )

@@ -19,6 +19,7 @@ from .conversation import Record
 from .display import Display
 from .job_faults import at_stage, format_error, log_fault
 from .model_client import Death
+from .room import Room
 from .store_thread import StoreThread
 from .task import Work
 
@@ -35,7 +36,7 @@ class Tally(msgspec.Struct):
     `decode_seconds`.
 
     `batches` are those of the finished jobs. `rescued` of the jobs that are done have an answer
-    that was forced from thoughts that had not ended.
+    that was forced from thoughts that had not ended. `room` says if attempts had enough of it.
     """
 
     ended: dict[Status, int] = {}
@@ -44,6 +45,7 @@ class Tally(msgspec.Struct):
     decoded_tokens: int = 0
     decode_seconds: float = 0.0
     rescued: int = 0
+    room: Room = msgspec.field(default_factory=Room)
 
     @property
     def jobs(self) -> int:
@@ -184,6 +186,7 @@ class Writer:
                 await self._fail(job, error)
                 return
         self.failed_in_a_row.clear()
+        self.tally.room.take(attempt, job.settings)
         if end is not None:
             await self.tell_end(job, end)
 

@@ -57,6 +57,20 @@ async def test_a_night_without_rescued_answers_says_nothing_of_them(site: Site) 
 
 
 @pytest.mark.anyio
+async def test_a_night_whose_attempts_mostly_ran_out_of_room_says_which_setting_gives_more(
+    site: Site,
+) -> None:
+    site.submit(ONE, ONE, max_tokens=20, max_attempts=2)
+    outcome = await site.drain(["length"] * 4)
+    assert "4 of 4 attempts were refused for length: max_tokens=20 with max_attempts=2" in (
+        "\n".join(told(site, outcome))
+    )
+    site.submit(ONE, TWO, max_tokens=30)
+    outcome = await site.drain(["length", "answer", "answer"])
+    assert not any("refused for length" in line for line in told(site, outcome))
+
+
+@pytest.mark.anyio
 async def test_every_command_that_counts_jobs_counts_them(site: Site) -> None:
     site.submit(ONE, ONE)
     await site.drain([*FORCED, "answer"])

@@ -71,6 +71,13 @@ def test_jobs_that_are_done_with_rescued_answers_are_told_apart() -> None:
     )
 
 
+def test_a_setting_to_change_is_told_before_the_answers() -> None:
+    assert said(changed(advice="raise it"))[2:] == [
+        "raise it",
+        "the answers: `mh-batch results 7 -o FILE`",
+    ]
+
+
 def test_many_reasons_and_batches_do_not_fill_the_screen() -> None:
     reasons = [Reason(Status.FAILED, f"e{n}", 1, n, "x") for n in range(SHOWN_REASONS + 2)]
     night = changed(reasons=reasons, batches=range(1, SHOWN_BATCHES + 2))
