@@ -91,6 +91,27 @@ def test_what_results_cannot_give_is_told_before_the_first_of_them(db: Path) -> 
         results(db, statuses=["queued"])
 
 
+def test_rescued_answers_are_in_the_summary_and_can_be_left_out_of_the_results(
+    tmp_path: Path,
+) -> None:
+    db = tmp_path / "rescued.db"
+    lines: list[api.Conversation] = [
+        {"custom_id": "rivers", "prompt": "Think for a long time about rivers.", "max_tokens": 24},
+        {"custom_id": "sum", "prompt": "What is 17 + 25?"},
+    ]
+    submit(db, lines, settings={"temperature": 0})
+    summary = drain(db, model="demo", options=Options(artifacts="off", quiet=True))
+    assert (summary.ended, summary.rescued, summary.all_well) == ({Status.DONE: 2}, 1, True)
+    assert [(job.custom_id, job.rescued) for job in results(db)] == [
+        ("rivers", True),
+        ("sum", False),
+    ]
+    assert [job.custom_id for job in results(db, rescued="drop")] == ["sum"]
+    assert [job.custom_id for job in results(db, rescued="only")] == ["rivers"]
+    with pytest.raises(InputError, match="keep, drop, only"):
+        results(db, rescued="none")  # type: ignore[arg-type]
+
+
 @pytest.mark.usefixtures("summary")
 def test_a_reader_answers_sql_with_rows_by_name(db: Path) -> None:
     reader = open_reader(db)

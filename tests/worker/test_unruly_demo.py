@@ -112,7 +112,13 @@ def test_the_end_of_a_night_and_its_data_sets_tell_of_what_was_rescued(night: Pa
     again = mh_batch(night, "results", "--format", "messages", "-o", "train.jsonl").stderr
     assert "1 conversation with rescued answers left out; --rescued keep takes them too" in again
     ((answer,),) = rows(night, "select final from results where rescued")
-    only = mh_batch(night, "results", "--format", "sharegpt", "--rescued", "only").stdout
+    again = mh_batch(
+        night,
+        *("run", "convos.jsonl", "--model", "demo", "--set", "temperature=0"),
+        *("--format", "sharegpt", "--rescued", "only", "-o", "only.jsonl"),
+    ).stderr
+    assert "1 line in only.jsonl" in again
+    only = (night / "only.jsonl").read_text()
     assert json.loads(only)["conversations"][-1] == {"from": "gpt", "value": answer}
 
 
