@@ -15,7 +15,7 @@ import msgspec
 
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import PromptTooLong
-from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.generation import Continuation, Prompt
 
 MARGIN = 16
 """Tokens of the context that stay free.
@@ -146,6 +146,26 @@ def _turn_numbers(messages: Sequence[Message]) -> Iterator[int | None]:
 def from_scratch(_most: int | None) -> tuple[int, ...]:
     """Begin an answer with nothing."""
     return ()
+
+
+def room_behind(fitted: Fitted, limit: int | None) -> int | None:
+    """Return how many tokens a context of `limit` holds behind the prompt and all of its answer.
+
+    `None`, also for the limit, is any number. Below 0 it does not hold what there is.
+    """
+    return None if limit is None else limit - MARGIN - len(fitted.tokens) - fitted.max_tokens
+
+
+def go_on(fitted: Fitted, cut: Continuation, limit: int | None) -> Fitted:
+    """Return the prompt of an answer that was cut, with all of the answer behind it.
+
+    No turn goes for it and no token of the answer: `fitted` comes back as it is, to begin from
+    scratch, where the context does not hold both and as many tokens more as are asked for.
+    """
+    tokens = [*fitted.tokens, *cut.tokens]
+    longer = Fitted(tokens, cut.max_tokens, fitted.dropped_turns, cut.tokens)
+    room = room_behind(longer, limit)
+    return longer if room is None or room >= 0 else fitted
 
 
 class Fitter:

@@ -25,7 +25,7 @@ from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
 from . import memory
 from .decode import Decoded, Ends, Watch, decode
-from .fit import Fitted, Fitter, Opening, from_scratch
+from .fit import Fitted, Fitter, Opening, from_scratch, go_on, room_behind
 from .kv import held, layout
 from .load import LoadedModel
 from .loops import LoopDetector, LoopMode
@@ -80,7 +80,7 @@ class Generator:
         fitted = self._take_prepared(request) or self._fit(request)
         render_seconds = time.perf_counter() - start
         sampling = msgspec.structs.replace(request.sampling, max_tokens=fitted.max_tokens)
-        watch = Watch(cancelled, progress, _loop_watch(sampling))
+        watch = Watch(cancelled, progress, _loop_watch(sampling, _given(request, fitted)))
         timings, decoded = self._complete(fitted, request, sampling, watch)
         start = time.perf_counter()
         completion = Completion(
@@ -110,6 +110,7 @@ class Generator:
             max_tokens=fitted.max_tokens,
             dropped_turns=fitted.dropped_turns,
             opening=fitted.opening,
+            room=room_behind(fitted, context_limit(request.context, self._context_tokens)),
             rendered=self._rendered(fitted) if request.render else None,
         )
 
@@ -131,7 +132,7 @@ class Generator:
         return prepared.fitted
 
     def _fit(self, request: GenerationRequest) -> Fitted:
-        """Render the prompt, less what the context does not hold, and what a rescue opens."""
+        """Render the prompt, less what the context does not hold, and what begins the answer."""
         opening = partial(self._adapter.opening, request.rescue)
         return fit_request(self._fitter, request, self._context_tokens, opening)
 
@@ -166,7 +167,8 @@ class Generator:
         if prefilled.cancelled:
             decoded = Decoded(stop_reason=StopReason.CANCELLED)
         else:
-            draw = Draw(sampling, request.seed, prompt, self._adapter.control_tokens)
+            protected, first = self._adapter.control_tokens, len(_given(request, fitted))
+            draw = Draw(sampling, request.seed, prompt, protected, first)
             ends = self._ends(sampling, fitted.opening)
             decoded = decode(self._model, prefilled.caches, prompt[-1], draw, ends, watch)
         timings = _timings(len(prompt), prefilled, decoded, seconds)
@@ -182,11 +184,7 @@ class Generator:
         stop_tokens = self._adapter.stop_tokens
         if not sampling.stops:
             return Ends(sampling.max_tokens, stop_tokens)
-
-        def answer(tokens: Sequence[int]) -> str | None:
-            return self._adapter.answer([*opening, *tokens])
-
-        texts = StopTexts(sampling.stops, self._adapter.decode, answer)
+        texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer, opening)
         return Ends(sampling.max_tokens, stop_tokens, texts)
 
     def _memory(self) -> dict[str, int]:
@@ -199,12 +197,22 @@ class Generator:
         }
 
 
-def _loop_watch(sampling: Sampling) -> Callable[[int], bool] | None:
-    """Return what is shown each token and says when they loop; `None` if nobody watches."""
+def _given(request: GenerationRequest, fitted: Fitted) -> tuple[int, ...]:
+    """Return the tokens of the answer that an earlier attempt has drawn, if this goes on there."""
+    return fitted.opening if request.continues is not None else ()
+
+
+def _loop_watch(sampling: Sampling, given: Sequence[int]) -> Callable[[int], bool] | None:
+    """Return what is shown each token and says when they loop; `None` if nobody watches.
+
+    It has seen the tokens that are `given` already, none of which ended anything.
+    """
     mode = LoopMode(sampling.loop_detection)
     if mode is LoopMode.OFF:
         return None
     push = LoopDetector(mode).push
+    for token in given:
+        push(token)
     return lambda token: push(token) is not None
 
 
@@ -215,13 +223,15 @@ def fit_request(
     opening: Opening = from_scratch,
 ) -> Fitted:
     """Render a request's prompt, less what neither it nor a model of that context holds."""
-    return fitter.fit(
+    limit = context_limit(request.context, model_tokens)
+    fitted = fitter.fit(
         request.prompt,
         request.sampling.max_tokens,
-        context_limit(request.context, model_tokens),
+        limit,
         request.context.history_tokens,
         opening,
     )
+    return fitted if request.continues is None else go_on(fitted, request.continues, limit)
 
 
 def context_limit(context: Context, model_tokens: int | None) -> int | None:

@@ -24,8 +24,8 @@ class Completion(msgspec.Struct, frozen=True):
     """All of an attempt that its parse depends on.
 
     `tokens` are the completion's ids, its stop token included; `opening` is what the prompt had
-    begun the answer with. `stops` are the stop sequences of the attempt, `tools` the functions that
-    the request declared.
+    begun the answer with, by a rescue or in an attempt before. `stops` are the stop sequences of
+    the attempt, `tools` the functions that the request declared.
     """
 
     tokens: tuple[int, ...]

@@ -33,7 +33,7 @@ def _mix(value: int) -> int:
 
 
 class Draw:
-    """Draws the tokens of one attempt, in order: call `n` (from 0) draws token `n`."""
+    """Draws the tokens of one attempt, in order: call `n` (from 0) draws token `first + n`."""
 
     def __init__(
         self,
@@ -41,11 +41,15 @@ class Draw:
         seed: int,
         prompt: Sequence[int],
         protected: Collection[int] = (),
+        first: int = 0,
     ) -> None:
-        """Begin behind `prompt`; XTC never drops the ids in `protected`."""
+        """Begin behind `prompt` with token `first`; XTC never drops the ids in `protected`.
+
+        `first` is how many tokens of the same answer `prompt` ends with: their numbers are taken.
+        """
         self._sampling = sampling
         self._seed = seed
-        self._index = 0
+        self._first = self._index = first
         self._penalties = None
         if penalises(sampling) or sampling.logit_bias:
             self._penalties = Penalties(sampling, prompt)
@@ -60,7 +64,7 @@ class Draw:
         index, self._index = self._index, self._index + 1
         if self._penalties is not None:
             logits = logits.astype(mx.float32)
-            if index:
+            if index > self._first:
                 self._penalties.push(previous)
             logits = self._penalties(logits)
         if self._sampling.temperature == 0:

@@ -24,9 +24,15 @@ class StopTexts:
     hold a stop text. A token is at least one byte, so no occurrence is longer than the text.
     """
 
-    def __init__(self, texts: Sequence[str], decode: Decode, answer: Answer) -> None:
-        """Take an adapter's `decode` and `answer`."""
+    def __init__(
+        self, texts: Sequence[str], decode: Decode, answer: Answer, opening: Sequence[int] = ()
+    ) -> None:
+        """Take an adapter's `decode` and `answer`; `opening` stands before the completion.
+
+        A stop text may begin in the opening, but not end there: that would have ended it.
+        """
         self._texts = tuple(texts)
+        self._opening = tuple(opening)
         self._decode = decode
         self._answer = answer
         longest = max(len(text.encode()) for text in texts)
@@ -41,7 +47,7 @@ class StopTexts:
         """
         if len(tokens) % CHECK_EVERY and not whole:
             return None
-        tail = self._decode(tokens[-self._tail :])
+        tail = self._decode([*self._opening[-self._tail :], *tokens[-self._tail :]][-self._tail :])
         if not any(text in tail for text in self._texts) or not self._ends(tokens):
             return None
         count = len(tokens)
@@ -50,7 +56,7 @@ class StopTexts:
         return count
 
     def _ends(self, tokens: Sequence[int]) -> bool:
-        answer = self._answer(tokens)
+        answer = self._answer([*self._opening, *tokens])
         return answer is not None and any(text in answer for text in self._texts)
 
 

@@ -44,11 +44,20 @@ class Prompt(msgspec.Struct, frozen=True):
     guidance: str | None = None
 
 
+class Continuation(msgspec.Struct, frozen=True):
+    """An answer that was cut: all its `tokens` so far, and how many more it may have."""
+
+    tokens: tuple[int, ...]
+    max_tokens: int
+
+
 class GenerationRequest(msgspec.Struct, frozen=True):
     """One attempt for the engine: prompt, sampling, limits and the seed that fixes it.
 
     `rescue` are the tokens of an earlier attempt that never came out of its analysis: the answer
     is begun with that analysis and an opened final channel; empty for an answer from scratch.
+    `continues` is what an earlier attempt was cut at, `None` for another answer: prompt, sampling
+    and seed are then those of that attempt, so that its prompt is fitted to the context as it was.
     `render` asks for the prompt itself beside the answer, in `Generation.rendered`.
     """
 
@@ -57,6 +66,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     context: Context
     seed: Annotated[int, Meta(ge=0)]
     rescue: tuple[int, ...] = ()
+    continues: Continuation | None = None
     render: bool = False
 
 
@@ -167,11 +177,13 @@ class Generation(msgspec.Struct, frozen=True):
     stream, which `parse` does not. `prompt_sha256` is over the prompt's ids as uint32
     little-endian. `max_tokens` is what the attempt really had: less than was asked for where the
     context was the limit. `dropped_turns` is how many of the oldest turns the prompt went without,
-    so that it fits the context.
+    so that it fits the context. `room` is how many tokens the context holds behind the prompt and
+    `max_tokens`; `None` if nothing limits it.
 
-    `opening` is what a rescue began the answer with: the end of its prompt (counted and hashed
-    with it), the beginning of what `parse` reads. `rendered` is the prompt itself where the
-    request asked for it (`render`), else `None`; the store does not keep it.
+    `opening` is what the answer was begun with, by a rescue or because it goes on from one that was
+    cut: the end of its prompt (counted and hashed with it), the beginning of what `parse` reads.
+    `rendered` is the prompt itself where the request asked for it (`render`), else `None`; the
+    store does not keep it.
     """
 
     tokens: tuple[int, ...]
@@ -185,6 +197,7 @@ class Generation(msgspec.Struct, frozen=True):
     max_tokens: int | None = None
     dropped_turns: int = 0
     opening: tuple[int, ...] = ()
+    room: int | None = None
     rendered: Rendered | None = None
 
 
