@@ -195,5 +195,5 @@ def _entries(message: Message) -> Iterator[Line]:
 def _speed(turns: Turns) -> float | None:
     """Return tokens per second while decoding; the first token belongs to the prefill."""
     seconds = sum(turn.decode_seconds for turn in turns)
-    tokens = sum(max(turn.completion_tokens - 1, 0) for turn in turns)
+    tokens = sum(max(turn.completion_tokens - turn.opened_tokens - 1, 0) for turn in turns)
     return tokens / seconds if seconds else None

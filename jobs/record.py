@@ -45,6 +45,8 @@ Step = tuple[int, int, int]
 class Attempt(msgspec.Struct, frozen=True):
     """One attempt with its verdict; `retry_reason` says why it was not accepted, else `None`.
 
+    One that `continues` goes on where the attempt before was cut, with that one's seed: all that
+    one drew is the opening of its generation.
     `round` is how often the job had been put back into the queue by then (`mh-batch retry`).
     """
 
@@ -55,6 +57,7 @@ class Attempt(msgspec.Struct, frozen=True):
     sampling: Sampling
     generation: Generation
     rescued: bool = False
+    continues: bool = False
     started_at: str = ""
     finished_at: str = ""
     round: int = 0
@@ -133,7 +136,8 @@ class Crash(msgspec.Struct, frozen=True):
 class FinishedTurn(msgspec.Struct, frozen=True):
     """A turn as the results give it, with the parse of the attempt that was kept.
 
-    Tokens and seconds are that attempt's.
+    `prompt_tokens` are the turn's prompt alone, `completion_tokens` all of the answer: with
+    `opened_tokens` of them that attempt was begun, the others it drew in `decode_seconds`.
     """
 
     place: Place
@@ -146,6 +150,7 @@ class FinishedTurn(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     parse: Parse
+    opened_tokens: int = 0
     decode_seconds: float = 0.0
 
 

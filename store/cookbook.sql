@@ -94,7 +94,8 @@ ORDER BY j.batch_id, j.position;
 -- name: retries
 -- Why were attempts refused, and how often was the next one taken?
 SELECT
-    reason, attempt, rescued, retries, accepted, round(yield, 2) AS yield, completion_tokens
+    reason, attempt, rescued, continues, retries, accepted, round(yield, 2) AS yield,
+    completion_tokens
 FROM retry_yield
 ORDER BY retries DESC, reason, attempt;
 
@@ -162,7 +163,7 @@ SELECT
     j.custom_id,
     t.turn,
     length(t.analysis) AS characters,
-    a.completion_tokens AS tokens,
+    length(a.opening) / 4 + a.completion_tokens AS tokens,
     substr(t.analysis, 1, 80) AS begins
 FROM turns AS t
 JOIN jobs AS j ON j.id = t.job_id

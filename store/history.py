@@ -93,6 +93,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         max_tokens=sampling.max_tokens,
         dropped_turns=row["dropped_turns"],
         opening=unpack_tokens(row["opening"]),
+        room=row["room"],
     )
     return Attempt(
         place=place_of(row),
@@ -102,6 +103,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         sampling=sampling,
         generation=generation,
         rescued=bool(row["rescued"]),
+        continues=bool(row["continues"]),
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         round=row["round"],

@@ -33,7 +33,13 @@ def m004_forgiven(db: Database) -> None:
 
 
 @migrations()
-def m005_rescued(db: Database) -> None:
+def m005_continued(db: Database) -> None:
+    """Keep which attempts go on where one was cut, and how much room the context had for that."""
+    db.executescript(script("continued.sql"))
+
+
+@migrations()
+def m006_rescued(db: Database) -> None:
     """Count jobs that are done with a rescued answer, and have the results say which they are."""
     db.executescript(script("rescued.sql"))
 

@@ -29,7 +29,7 @@ _ATTEMPT_COLUMNS = (
     *("job_id", "choice", "turn", "step", "attempt", "run_id", "verdict", "retry_reason"),
     *("rescued", "seed", "prompt_tokens", "prompt_sha256", "dropped_turns", "completion_tokens"),
     *("finish_reason", "stop_reason", "started_at", "finished_at", "sampling", "tokens", "raw"),
-    *("opening", "round"),
+    *("opening", "round", "continues", "room"),
 )
 _TURN_COLUMNS = (
     *("job_id", "choice", "turn", "step", "accepted_attempt_id", "attempts", "rescued"),
@@ -125,7 +125,8 @@ def _record(db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn
     add_parse(db, attempt_id, attempt.generation.parse)
     timings = attempt.generation.timings
     db.conn.execute(_TIMING, (attempt_id, *msgspec.structs.astuple(timings)))
-    retry = attempt.place.attempt > 1
+    # where an attempt goes on with another, nothing is tried again
+    retry = attempt.place.attempt > 1 and not attempt.continues
     tokens = len(attempt.generation.tokens)
     db.conn.execute(_TOTALS, (retry, tokens, timings.decode_seconds, job_id))
     if turn is not None:
@@ -222,7 +223,7 @@ def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) ->
         *(made.finish_reason.value, made.stop_reason.value),
         *(attempt.started_at, attempt.finished_at),
         *(msgspec.json.encode(attempt.sampling).decode(), pack_tokens(made.tokens), made.raw),
-        *(pack_tokens(made.opening), attempt.round),
+        *(pack_tokens(made.opening), attempt.round, attempt.continues, made.room),
     )
     return int(db.conn.execute(_ATTEMPT, values).fetchone()[0])
 

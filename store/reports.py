@@ -69,7 +69,7 @@ class BatchReport(msgspec.Struct, frozen=True):
     """How far one batch is.
 
     `counts` has every status. `completion_tokens` and `tokens_per_second` (while decoding; `None`
-    before the first token) are over all attempts, `retries` are those after a first one.
+    before the first token) are over all attempts, `retries` those from scratch after a first.
     `rescued` of the jobs that are done have an answer that was forced from thoughts that had not
     ended.
     """

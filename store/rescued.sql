@@ -24,7 +24,7 @@ SELECT
     last.finish_reason,
     (SELECT count(*) FROM turns AS t WHERE t.job_id = j.id) AS turns,
     (
-        SELECT sum(a.completion_tokens)
+        SELECT sum(length(a.opening) / 4 + a.completion_tokens)
         FROM turns AS t JOIN attempts AS a ON a.id = t.accepted_attempt_id
         WHERE t.job_id = j.id
     ) AS tokens,

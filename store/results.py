@@ -23,7 +23,7 @@ WHERE j.id = ? AND b.state = 'ready'
 # What a later turn saw stays what it saw: its reading is the first one, as `resume` has it. An
 # answer that nothing was built on follows a better reading.
 _TURNS = """
-SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens,
+SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens, length(a.opening) / 4 AS opened,
     m.decode_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
 FROM turns AS t
 JOIN attempts AS a ON a.id = t.accepted_attempt_id
@@ -116,8 +116,9 @@ def _turn(db: Database, row: sqlite3.Row) -> FinishedTurn:
         finish_reason=row["finish_reason"],
         attempts=row["attempts"],
         rescued=bool(row["rescued"]),
-        prompt_tokens=row["prompt_tokens"],
-        completion_tokens=row["completion_tokens"],
+        prompt_tokens=row["prompt_tokens"] - row["opened"],
+        completion_tokens=row["opened"] + row["completion_tokens"],
+        opened_tokens=row["opened"],
         parse=parse_of(db, row),
         decode_seconds=row["decode_seconds"],
     )

@@ -96,7 +96,7 @@ class TimeBin(msgspec.Struct, frozen=True):
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """Attempts refused for one `reason`.
+    """Attempts refused for one `reason`, each with what it was gone on with.
 
     After `gave_up` of them there was no further try, after `next_accepted` the next was taken,
     `next_rescued` of these because the answer was forced from thoughts that had not ended. The

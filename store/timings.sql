@@ -4,7 +4,7 @@
 -- name: of_all
 WITH measured AS (
     SELECT
-        m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.verdict, a.retry_reason,
+        m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.continues, a.verdict, a.retry_reason,
         a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
     FROM timings AS m
     JOIN attempts AS a ON a.id = m.attempt_id
@@ -13,7 +13,7 @@ WITH measured AS (
 -- name: of_batch
 WITH measured AS (
     SELECT
-        m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.verdict, a.retry_reason,
+        m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.continues, a.verdict, a.retry_reason,
         a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
     FROM jobs AS j
     JOIN attempts AS a ON a.job_id = j.id
@@ -88,19 +88,32 @@ GROUP BY 1
 ORDER BY 1
 
 -- name: refusals
+-- One that was gone on with is refused only together with what it was gone on with.
 SELECT
     r.retry_reason AS reason,
     count(*) AS attempts,
     sum(r.verdict = 'give_up') AS gave_up,
     count(next.id) AS next_accepted,
     coalesce(sum(next.rescued), 0) AS next_rescued,
-    sum(r.completion_tokens) AS completion_tokens,
-    sum(r.prefill_seconds + r.decode_seconds) AS model_seconds
+    sum(r.completion_tokens + coalesce(begun.completion_tokens, 0)) AS completion_tokens,
+    sum(
+        r.prefill_seconds + r.decode_seconds
+        + coalesce(begun.prefill_seconds + begun.decode_seconds, 0.0)
+    ) AS model_seconds
 FROM measured AS r
 LEFT JOIN attempts AS next
     ON next.job_id = r.job_id AND next.choice = r.choice AND next.turn = r.turn
-    AND next.step = r.step AND next.attempt = r.attempt + 1 AND next.verdict = 'accept'
-WHERE r.retry_reason IS NOT NULL
+    AND next.step = r.step AND next.verdict = 'accept'
+    AND next.attempt BETWEEN r.attempt + 1 AND r.attempt + 1 + next.continues
+LEFT JOIN attempts AS cut
+    ON r.continues AND cut.job_id = r.job_id AND cut.choice = r.choice AND cut.turn = r.turn
+    AND cut.step = r.step AND cut.attempt = r.attempt - 1
+LEFT JOIN timings AS begun ON begun.attempt_id = cut.id
+WHERE r.retry_reason IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM attempts AS rest
+    WHERE rest.job_id = r.job_id AND rest.choice = r.choice AND rest.turn = r.turn
+        AND rest.step = r.step AND rest.attempt = r.attempt + 1 AND rest.continues
+)
 GROUP BY 1
 ORDER BY attempts DESC, reason
 LIMIT 20

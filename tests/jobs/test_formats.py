@@ -329,6 +329,12 @@ def test_a_csv_row_has_the_columns_and_adds_up_its_choice() -> None:
     ]
 
 
+def test_the_speed_of_an_answer_is_that_of_the_part_that_was_timed() -> None:
+    in_two_parts = turn(1, *ANSWER, completion_tokens=15, opened_tokens=10)
+    (row,) = csv_rows(finished(Status.DONE, in_two_parts))
+    assert (row["tokens"], row["tokens_per_second"]) == (15, 8.0)
+
+
 def test_a_job_without_an_answer_is_a_csv_row_and_no_row_of_a_data_set() -> None:
     job = finished(Status.FAILED, error_code="prompt_too_long")
     (row,) = csv_rows(job)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Request
@@ -98,6 +99,13 @@ def attempt(place: Place = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
         started_at="2026-05-01T01:00:00.000Z",
         finished_at="2026-05-01T01:00:02.500Z",
     )
+
+
+def rest(place: Place, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
+    """What goes on from the three tokens of the attempt before, with two of its own."""
+    made = generation((7, 8))
+    made = msgspec.structs.replace(made, opening=generation().tokens, prompt_tokens=14)
+    return msgspec.structs.replace(attempt(place, verdict), generation=made, continues=True)
 
 
 def turn(place: Place = FIRST, complete: bool = True) -> Turn:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlite_utils import Database
-from store_samples import lines, submit
+from store_samples import lines, start, submit
 
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
 from mh_batch.store import connection
@@ -209,6 +209,28 @@ def test_an_older_database_is_brought_up_to_date_by_a_writer_only(path: Path) ->
         open_reader(path)
     with closing(open_store(path)) as db:
         assert len(db.view_names()) == 4
+
+
+OLDER_ATTEMPT = """
+INSERT INTO attempts (
+    job_id, choice, turn, step, attempt, run_id, verdict, retry_reason, seed, prompt_tokens,
+    prompt_sha256, dropped_turns, completion_tokens, finish_reason, stop_reason, started_at,
+    finished_at, sampling, tokens, raw
+) VALUES (1, 0, 1, 0, 1, 1, 'retry', 'length', 5, 9, '', 0, 0, 'length', 'max_tokens', '', '', '{}',
+    x'', '')
+"""
+
+
+def test_what_an_older_version_cut_is_known_as_nothing_that_can_go_on(path: Path) -> None:
+    with closing(Database(path)) as db:
+        migrations.apply(db, stop_before="m005_continued")
+        submit(db, lines(1))
+        start(db)
+        db.execute(OLDER_ATTEMPT)
+        db.conn.commit()
+    with closing(open_store(path)) as db:
+        (row,) = db.query("SELECT continues, room FROM attempts")
+    assert row == {"continues": 0, "room": 0}
 
 
 def test_an_older_database_with_a_worker_at_it_is_not_migrated_under_it(

@@ -63,6 +63,8 @@ GENERATION = st.builds(
     timings=TIMINGS,
     max_tokens=st.just(Sampling().max_tokens),
     dropped_turns=st.integers(0, 99),
+    opening=st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
+    room=st.none() | COUNT,
 )
 ATTEMPT = st.builds(
     Attempt,
@@ -73,6 +75,7 @@ ATTEMPT = st.builds(
     sampling=st.builds(Sampling, temperature=st.floats(0, 2), top_p=st.floats(0.01, 1)),
     generation=GENERATION,
     rescued=st.booleans(),
+    continues=st.booleans(),
     started_at=TEXT,
     finished_at=TEXT,
 )

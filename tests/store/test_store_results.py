@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from sqlite_utils import Database
-from store_samples import DONE, attempt, claim, finish_next, line, lines, start, submit, turn
+from store_samples import DONE, attempt, claim, finish_next, line, lines, rest, start, submit, turn
 
 from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.errors import UnknownTarget
@@ -229,6 +229,26 @@ def test_the_results_view_has_a_row_a_finished_job(db: Database) -> None:
     assert (first["turns"], first["tokens"], first["metadata"]) == (2, 6, '{"a":1}')
     assert first["tokens_per_second"] == pytest.approx(4.0)
     assert (failed["final"], failed["error_code"]) == (None, "prompt_too_long")
+
+
+def test_an_answer_in_two_parts_counts_each_of_its_tokens_once(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    second = Place(attempt=2)
+    queue.record(db, job.id, run_id, attempt(Place(), Verdict.RETRY), None, None)
+    queue.record(db, job.id, run_id, rest(second), turn(second), DONE)
+    (found,) = finished_job(db, job.id).turns
+    # the prompt that both have, and what both drew
+    assert (found.prompt_tokens, found.completion_tokens, found.opened_tokens) == (11, 5, 3)
+    (shown,) = db.query("SELECT * FROM results")
+    # its speed is that of the part that was drawn in this attempt: one token behind the first
+    assert (shown["tokens"], shown["tokens_per_second"]) == (5, 2.0)
+    assert [row["completion_tokens"] for row in db.query("SELECT * FROM attempts")] == [3, 2]
+    (report,) = batch_reports(db, None)
+    assert (report.attempts, report.retries, report.completion_tokens) == (2, 0, 5)
+    (yielded,) = db.query("SELECT * FROM retry_yield")
+    assert (yielded["reason"], yielded["continues"], yielded["accepted"]) == ("length", 1, 1)
 
 
 def test_the_speed_views_add_up_attempts(db: Database) -> None:

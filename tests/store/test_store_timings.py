@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlite_utils import Database
-from store_samples import DONE, FIRST, attempt, claim, generation, lines, start, submit, turn
+from store_samples import DONE, FIRST, attempt, claim, generation, lines, rest, start, submit, turn
 
 from mh_batch.jobs.record import Place, Verdict
 from mh_batch.store import queue
@@ -100,6 +100,23 @@ def test_refused_attempts_are_counted_with_what_came_of_them(db: Database) -> No
     (row,) = timing_report(db, None).refusals
     assert (row.reason, row.attempts, row.next_accepted, row.gave_up) == ("length", 3, 1, 1)
     assert row.completion_tokens == 9
+
+
+def test_what_was_gone_on_with_is_refused_only_together_with_that(db: Database) -> None:
+    submit(db, lines(2))
+    run_id = start(db)
+    good, bad = claim(db, run_id), claim(db, run_id)
+    places = [Place(attempt=n) for n in range(1, 5)]
+    queue.record(db, good.id, run_id, attempt(places[0], Verdict.RETRY), None, None)
+    queue.record(db, good.id, run_id, rest(places[1]), turn(places[1]), DONE)
+    assert timing_report(db, None).refusals == ()
+    # cut, and cut again; then cut, and whole
+    for place, make in zip(places[:3], (attempt, rest, attempt), strict=True):
+        queue.record(db, bad.id, run_id, make(place, Verdict.RETRY), None, None)
+    queue.record(db, bad.id, run_id, rest(places[3]), turn(places[3]), DONE)
+    (row,) = timing_report(db, None).refusals
+    assert (row.reason, row.attempts, row.next_accepted, row.gave_up) == ("length", 1, 1, 0)
+    assert (row.completion_tokens, row.model_seconds) == (5, 1.0)
 
 
 def test_without_attempts_there_are_no_numbers(db: Database) -> None:
