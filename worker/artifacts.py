@@ -37,7 +37,7 @@ class RetryDecision(msgspec.Struct, frozen=True):
 
     `reason` is `None` for an attempt that was accepted. `guidance` is the remark that its prompt
     had, `None` for none. `attempt` counts over all rounds of `mh-batch retry`, `max_attempts` is
-    the cap of one.
+    the cap of one, which an attempt that `continues` the one before does not count to.
     """
 
     verdict: Verdict
@@ -48,6 +48,7 @@ class RetryDecision(msgspec.Struct, frozen=True):
     max_attempts: int
     round: int
     rescued: bool
+    continues: bool
     guidance: str | None
     seed: int
     sampling: Sampling
@@ -95,6 +96,7 @@ def files(attempt: Attempt, guidance: str | None, max_attempts: int) -> tuple[Fi
         max_attempts=max_attempts,
         round=attempt.round,
         rescued=attempt.rescued,
+        continues=attempt.continues,
         guidance=guidance,
         seed=attempt.seed,
         sampling=attempt.sampling,

@@ -11,7 +11,13 @@ from collections.abc import Sequence
 import msgspec
 
 from mh_batch.jobs.conversation import Message, ToolCall
-from mh_batch.jobs.generation import FinishReason, Generation, GenerationRequest, Prompt
+from mh_batch.jobs.generation import (
+    Continuation,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Prompt,
+)
 from mh_batch.jobs.record import (
     Attempt,
     ClaimedJob,
@@ -31,6 +37,7 @@ from mh_batch.jobs.tool_results import answers
 from .policy import (
     STUCK,
     Accept,
+    Continue,
     Decision,
     Failure,
     GiveUp,
@@ -38,6 +45,7 @@ from .policy import (
     Retry,
     RetryReason,
     best,
+    can_go_on,
     decide,
     plan,
 )
@@ -122,19 +130,19 @@ class ConversationRun:
 
     def feed(self, generation: Generation, started_at: str = "", finished_at: str = "") -> None:
         """Take what the last `Generate` produced and decide what becomes of it."""
-        watched = self._job.settings.sampling.loop_detection != "off"
-        attempts = len(self._tries) + 1
-        decision = decide(generation, attempts, self._max_attempts, repetition=watched)
-        verdict, reason = _verdict(decision)
+        planned = self._plan()
+        # what the context has no room for is an answer from scratch
+        continues = planned.continues and bool(generation.opening)
+        verdict, reason = _verdict(self._decision(generation, planned, continues))
         attempt = Attempt(
             place=self._place(),
             verdict=verdict,
             retry_reason=reason,
-            seed=attempt_seed(self._job.seed, self._place()),
-            sampling=_used(self._plan().sampling, generation),
+            seed=self._seed(planned),
+            sampling=_used(planned, generation),
             generation=generation,
-            # a rescue for which the context has no room is an answer from scratch
-            rescued=bool(generation.opening),
+            rescued=planned.rescue and bool(generation.opening),
+            continues=continues,
             started_at=started_at,
             finished_at=finished_at,
             round=self._job.round,
@@ -157,17 +165,27 @@ class ConversationRun:
         attempt = len(self._earlier) + len(self._tries) + 1
         return Place(self._choice, self._turn, self._step, attempt)
 
+    def _decision(self, generation: Generation, planned: Plan, continues: bool) -> Decision:
+        """Judge what came back, as one more attempt from scratch unless it `continues` one."""
+        watched = self._job.settings.sampling.loop_detection != "off"
+        attempts = sum(not t.continues for t in self._tries) + (not continues)
+        return decide(generation, planned, attempts, self._max_attempts, repetition=watched)
+
     def _plan(self) -> Plan:
-        failures = [
-            Failure(
-                RetryReason(t.retry_reason),
-                t.sampling.max_tokens,
-                STUCK in t.generation.parse.problems,
-            )
-            for t in self._tries
-            if t.retry_reason
-        ]
+        failures: list[Failure] = []
+        for attempt in self._tries:
+            if attempt.continues:
+                # the two are one attempt from scratch, and fail together
+                del failures[-1:]
+            if attempt.retry_reason is not None:
+                failures.append(_failure(attempt, RetryReason(attempt.retry_reason)))
         return plan(self._job.settings.sampling, failures, self._max_attempts)
+
+    def _seed(self, planned: Plan) -> int:
+        """Return the next attempt's seed: where it goes on from one, that one's."""
+        if planned.continues:
+            return self._tries[-1].seed
+        return attempt_seed(self._job.seed, self._place())
 
     def _request(self) -> GenerationRequest:
         settings, attempt = self._job.settings, self._plan()
@@ -178,9 +196,15 @@ class ConversationRun:
             prompting=settings.prompting,
             guidance=attempt.guidance,
         )
-        seed = attempt_seed(self._job.seed, self._place())
-        rescue = self._tries[-1].generation.tokens if attempt.rescue else ()
-        return GenerationRequest(prompt, attempt.sampling, settings.context, seed, rescue)
+        so_far = _answer(self._tries[-1]) if self._tries else ()
+        return GenerationRequest(
+            prompt=prompt,
+            sampling=attempt.sampling,
+            context=settings.context,
+            seed=self._seed(attempt),
+            rescue=so_far if attempt.rescue else (),
+            continues=Continuation(so_far, attempt.max_tokens) if attempt.continues else None,
+        )
 
     def _open_choice(self, choice: int) -> None:
         """Begin a completion of the prompt, with the context's own last message if it asks."""
@@ -291,17 +315,33 @@ def _given_up(kept: Attempt) -> JobEnd:
     return JobEnd(Status.INCOMPLETE, kept.retry_reason, text)
 
 
-def _used(sampling: Sampling, generation: Generation) -> Sampling:
+def _answer(attempt: Attempt) -> tuple[int, ...]:
+    """Return the tokens of an answer so far, those of the attempt that it goes on from included."""
+    return (*attempt.generation.opening, *attempt.generation.tokens)
+
+
+def _failure(attempt: Attempt, reason: RetryReason) -> Failure:
+    """Return what became of an attempt that was not accepted because of `reason`."""
+    begun = attempt.continues or attempt.rescued
+    return Failure(
+        reason=reason,
+        stuck=STUCK in attempt.generation.parse.problems,
+        cut=not begun and can_go_on(attempt.generation, attempt.sampling.max_tokens),
+    )
+
+
+def _used(planned: Plan, generation: Generation) -> Sampling:
     """Return the sampling as it really was: the context may have held less than was planned."""
-    if generation.max_tokens is None:
-        return sampling
-    return msgspec.structs.replace(sampling, max_tokens=generation.max_tokens)
+    had = planned.max_tokens if generation.max_tokens is None else generation.max_tokens
+    return msgspec.structs.replace(planned.sampling, max_tokens=had)
 
 
 def _verdict(decision: Decision) -> tuple[Verdict, RetryReason | None]:
     match decision:
         case Accept():
             return Verdict.ACCEPT, None
+        case Continue():
+            return Verdict.RETRY, RetryReason.LENGTH
         case Retry(reason):
             return Verdict.RETRY, reason
         case GiveUp(reason):

@@ -24,7 +24,7 @@ class RetryReason(StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What one failure changes for the attempts after it at the same answer.
+    """What one failure changes for the attempts from scratch after it at the same answer.
 
     `budget` multiplies `max_tokens`, `penalty` the `repetition_penalty`, each failure anew.
     `window` is the least `repetition_window`; `full_detection` has loops watched for closely.
@@ -74,18 +74,22 @@ STUCK = "analysis_not_ended"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An attempt that was not accepted: why, and how many tokens it really had.
+    """An attempt from scratch that was not accepted, and why; what it goes on with counts to it.
 
-    `stuck` says that it never came out of its analysis.
+    `stuck` says that it never came out of its analysis, `cut` that it can go on where it is.
     """
 
     reason: RetryReason
-    max_tokens: int
     stuck: bool = False
+    cut: bool = False
 
 
 class Accept(msgspec.Struct, frozen=True):
     """The attempt is good."""
+
+
+class Continue(msgspec.Struct, frozen=True):
+    """Go on where the attempt was cut."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -100,35 +104,70 @@ class GiveUp(msgspec.Struct, frozen=True):
     reason: RetryReason
 
 
-Decision = Accept | Retry | GiveUp
+Decision = Accept | Continue | Retry | GiveUp
 
 
 class Plan(msgspec.Struct, frozen=True):
     """What one attempt runs with: the user's sampling, changed by what went wrong before.
 
     `guidance` is what the model is told for this attempt, `None` for nothing. `rescue` begins the
-    answer with the analysis of the attempt before.
+    answer with the analysis of the attempt before. `continues` goes on where the attempt before was
+    cut: all else is as it was for that one, so that its prompt is the same.
     """
 
     sampling: Sampling
     guidance: str | None = None
     rescue: bool = False
+    continues: bool = False
+
+    @property
+    def max_tokens(self) -> int:
+        """How many tokens the attempt may draw."""
+        most = self.sampling.max_tokens
+        return more_tokens(most) if self.continues else most
+
+
+def more_tokens(max_tokens: int) -> int:
+    """Return how many tokens more an answer gets that was cut at `max_tokens`: half of them."""
+    return (max_tokens + 1) // 2
+
+
+def can_go_on(generation: Generation, max_tokens: int) -> bool:
+    """Whether a generation was cut at `max_tokens`, and the context holds as many as it may get."""
+    if generation.stop_reason is not StopReason.MAX_TOKENS:
+        return False
+    return generation.room is None or generation.room >= more_tokens(max_tokens)
 
 
 def decide(
-    generation: Generation, attempt: int, max_attempts: int, *, repetition: bool = True
+    generation: Generation,
+    planned: Plan,
+    attempt: int,
+    max_attempts: int,
+    *,
+    repetition: bool = True,
 ) -> Decision:
-    """Judge one attempt; `attempt` counts from 1. `repetition` says whether its text may not."""
-    reason = fault(generation, repetition=repetition)
+    """Judge one attempt that ran as `planned`; `repetition` says whether its text may not.
+
+    `attempt` counts those from scratch, from 1; what goes on from one has the number of that.
+    """
+    rescued = planned.rescue and bool(generation.opening)
+    reason = fault(generation, rescued=rescued, repetition=repetition)
     if reason is None:
         return Accept()
+    from_scratch = not (planned.continues or planned.rescue)
+    if from_scratch and can_go_on(generation, planned.sampling.max_tokens):
+        return Continue()
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
 
 
-def fault(generation: Generation, *, repetition: bool = True) -> RetryReason | None:
+def fault(
+    generation: Generation, *, rescued: bool = False, repetition: bool = True
+) -> RetryReason | None:
     """Return what is wrong with a generation, or `None` if it is good.
 
-    What ended the stream counts first: a cut answer may read as if it were whole.
+    What ended the stream counts first: a cut answer may read as if it were whole. What an answer
+    goes on from is a part of it, but a rescue was given its thoughts.
     """
     if generation.stop_reason is StopReason.LOOP_DETECTED:
         return RetryReason.LOOP_DETECTED
@@ -139,15 +178,15 @@ def fault(generation: Generation, *, repetition: bool = True) -> RetryReason | N
     if not generation.parse.well_formed:
         bad_call = BAD_CALLS.issuperset(generation.parse.problems)
         return RetryReason.BAD_CALL if bad_call else RetryReason.MALFORMED
-    if repetition and repeats(_said(generation)):
+    if repetition and repeats(_said(generation, rescued)):
         return RetryReason.REPETITION
     return None
 
 
-def _said(generation: Generation) -> tuple[Channel, ...]:
-    """Return what an attempt said itself: a rescue was given its thoughts."""
+def _said(generation: Generation, rescued: bool) -> tuple[Channel, ...]:
+    """Return what is an attempt's own."""
     channels = generation.parse.channels
-    if not generation.opening:
+    if not rescued:
         return channels
     return tuple(channel for channel in channels if channel.channel == "final")
 
@@ -155,23 +194,22 @@ def _said(generation: Generation) -> tuple[Channel, ...]:
 def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> Plan:
     """Return what the next attempt at an answer runs with, after attempts that failed.
 
-    The user's `sampling` is the base every time, so nothing of a retry outlives its answer. What
-    `CHANGES` says of each failure adds up, and the last one gives the guidance; only the first
-    that ran out of room is not told to be brief, as long as the context has more room to give.
+    One that was cut is gone on with. From scratch, the user's `sampling` is the base every time, so
+    nothing of a retry outlives its answer. What `CHANGES` says of each failure adds up, and the
+    last one gives the guidance.
 
     The last resort for an analysis that never ends is not another one: the last attempt goes on
     from there, with the final channel opened for it.
     """
     if not failures:
         return Plan(sampling)
-    last = failures[-1]
+    *before, last = failures
+    if last.cut:
+        return msgspec.structs.replace(plan(sampling, before, max_attempts), continues=True)
     if last.stuck and len(failures) == max_attempts - 1:
         changed = _changed(sampling, failures)
         return Plan(msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), rescue=True)
-    lengths = sum(failure.reason is RetryReason.LENGTH for failure in failures)
-    context_is_full = last.max_tokens < sampling.max_tokens
-    only_room = last.reason is RetryReason.LENGTH and lengths == 1 and not context_is_full
-    return Plan(_changed(sampling, failures), None if only_room else CHANGES[last.reason].guidance)
+    return Plan(_changed(sampling, failures), CHANGES[last.reason].guidance)
 
 
 def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
@@ -199,15 +237,17 @@ def best(generations: Sequence[Generation]) -> int:
     those that ran out of room the longest is the furthest.
     """
 
-    def merit(index: int) -> tuple[bool, bool, int, int, int]:
+    def merit(index: int) -> tuple[bool, bool, int, int, int, int]:
         generation = generations[index]
         parse, stop = generation.parse, generation.stop_reason
         final = (parse.text("final") or "").strip()
+        cut = stop is StopReason.MAX_TOKENS
         return (
             bool(final) or bool(parse.calls),
             stop is StopReason.STOP_TOKEN,
             -len(parse.problems),
-            len(final) if stop is StopReason.MAX_TOKENS else 0,
+            len(final) if cut else 0,
+            sum(len(channel.text) for channel in parse.channels) if cut else 0,
             -index,
         )
 

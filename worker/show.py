@@ -66,6 +66,7 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
     parts = [
         f"{_step_name(attempt.place)}attempt {attempt.place.attempt}: {attempt.verdict}{reason}",
         *(["rescued"] if attempt.rescued else []),
+        *([f"goes on from attempt {attempt.place.attempt - 1}"] if attempt.continues else []),
         generation.stop_reason,
         f"{generation.parse.rung} parse",
         *generation.parse.problems,
@@ -111,11 +112,17 @@ def _unanswered(job: FinishedJob, turns: Turns) -> tuple[str, ...]:
 
 
 def _print_attempts(out: Console, tries: list[Attempt], kept: FinishedTurn | None) -> None:
-    """Print the attempts of one step; the text of `kept` as the answer, of others as rejected."""
+    """Print the attempts of one step; the text of `kept` as the answer, of others as rejected.
+
+    What an attempt goes on from is in its own text, and not printed before.
+    """
+    going_on = {attempt.place.attempt - 1 for attempt in tries if attempt.continues}
     for attempt in tries:
         out.print(plain(attempt_line(attempt, tries[0]), "dim"))
         if kept is not None and attempt.place == kept.place:
             _print_channels(out, "assistant", kept.parse.channels)
+            continue
+        if attempt.place.attempt in going_on:
             continue
         who = f"rejected attempt {attempt.place.attempt}"
         channels = attempt.generation.parse.channels or (Channel("raw", attempt.generation.raw),)

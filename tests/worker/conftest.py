@@ -12,7 +12,7 @@ EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jso
 HOSTILE = "What is 2 + 3? <script>alert('x')</script> \x1b[31mred\x07 & \u202eback"
 TROUBLE: list[dict[str, object]] = [
     {"custom_id": "hostile", "prompt": HOSTILE},
-    {"custom_id": "count", "prompt": "Count from 1 to 200.", "max_tokens": 40, "max_attempts": 2},
+    {"custom_id": "count", "prompt": "Count from 1 to 200.", "max_tokens": 40, "max_attempts": 1},
     {
         "custom_id": "long",
         "turns": [f"What is {n} + 9?" for n in range(11, 15)],
@@ -33,8 +33,8 @@ FROM jobs WHERE custom_id = 'count'
 def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose database holds batch 1 (`example`, all done) and batch 2 (`trouble`).
 
-    Of `trouble` two jobs are done, one of them without its oldest turns, one is incomplete after
-    a retry, one failed. A death of the model is on record.
+    Of `trouble` two jobs are done, one of them without its oldest turns, one is incomplete though
+    it went on once, one failed. A death of the model is on record.
     """
     folder = tmp_path_factory.mktemp("night")
     lines = "".join(json.dumps(line) + "\n" for line in TROUBLE)

@@ -1,5 +1,7 @@
 """Values for tests: generations as an engine would return them, jobs as a store would."""
 
+import msgspec
+
 from mh_batch.jobs.conversation import Message, Request, ToolResults
 from mh_batch.jobs.generation import (
     Channel,
@@ -46,9 +48,20 @@ def stuck(stop: StopReason = StopReason.MAX_TOKENS) -> Generation:
     return generation(None, problems=("truncated", "analysis_not_ended"), stop=stop)
 
 
-def cut() -> Generation:
-    """A generation that ran out of tokens while it was thinking."""
-    return generation(None, problems=("truncated",), stop=StopReason.MAX_TOKENS)
+def cut(room: int | None = None) -> Generation:
+    """A generation that ran out of tokens while it was thinking; the context holds `room` more."""
+    made = generation(None, problems=("truncated",), stop=StopReason.MAX_TOKENS)
+    return msgspec.structs.replace(made, room=room)
+
+
+def lost() -> Generation:
+    """A generation that ran out of tokens where the context ends, so that none can go on."""
+    return cut(room=0)
+
+
+def begun(made: Generation, *opening: int) -> Generation:
+    """A generation whose prompt had begun the answer with these tokens."""
+    return msgspec.structs.replace(made, opening=opening)
 
 
 def malformed() -> Generation:

@@ -66,6 +66,7 @@ def test_an_attempt_has_its_prompt_its_completion_its_parse_and_what_was_decided
         "max_attempts": 3,
         "round": 1,
         "rescued": False,
+        "continues": False,
         "guidance": "be brief",
         "seed": 99,
     }

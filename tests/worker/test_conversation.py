@@ -1,13 +1,21 @@
 """The course of one conversation, as values: no model, no database, no clock."""
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made import claimed, cut, generation, malformed, stuck
+from made import begun, claimed, cut, generation, lost, malformed, stuck
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.generation import Channel, Generation, StopReason
+from mh_batch.jobs.generation import (
+    Channel,
+    Continuation,
+    Generation,
+    GenerationRequest,
+    StopReason,
+)
 from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd, Recorded, Turn, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.conversation import ConversationRun, Finish, Generate, Record
@@ -75,7 +83,7 @@ def test_a_context_that_waits_for_an_answer_is_answered_before_the_turns() -> No
 def test_a_retry_has_another_seed_and_the_next_turn_the_users_settings_again() -> None:
     run = ConversationRun(claimed((), ("a", "b"), max_tokens=100))
     first = generate(run).request
-    play(run, cut())
+    play(run, lost())
     second = generate(run).request
     assert second.seed != first.seed
     assert second.sampling.max_tokens == 125
@@ -97,7 +105,7 @@ def test_guidance_is_in_one_prompt_and_in_no_history() -> None:
 
 def test_when_the_attempts_run_out_the_best_is_kept_and_the_job_is_incomplete() -> None:
     run = ConversationRun(claimed(max_attempts=3))
-    records = play(run, cut(), malformed(), cut())
+    records = play(run, lost(), malformed(), lost())
     assert [r.attempt.verdict for r in records] == [
         Verdict.RETRY,
         Verdict.RETRY,
@@ -121,7 +129,7 @@ def test_a_conversation_goes_on_after_a_kept_answer_and_stays_incomplete() -> No
 
 def test_a_conversation_stops_where_there_is_nothing_to_go_on_from() -> None:
     run = ConversationRun(claimed((), ("a", "b"), max_attempts=1))
-    (first,) = play(run, cut())
+    (first,) = play(run, lost())
     assert first.end is not None
     assert first.end.status is Status.INCOMPLETE
 
@@ -145,14 +153,14 @@ def test_a_good_place_to_stop_is_between_turns_only() -> None:
 
 def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
     run = ConversationRun(claimed(max_tokens=100))
-    play(run, stuck())
+    play(run, stuck(StopReason.LOOP_DETECTED))
     assert generate(run).request.rescue == ()
-    thinking = msgspec.structs.replace(stuck(), tokens=(7, 8, 9))
+    thinking = msgspec.structs.replace(stuck(StopReason.LOOP_DETECTED), tokens=(7, 8, 9))
     play(run, thinking)
     request = generate(run).request
-    assert request.rescue == (7, 8, 9)
+    assert (request.rescue, request.continues) == ((7, 8, 9), None)
     assert (request.prompt.guidance, request.sampling.max_tokens) == (None, 100)
-    (written,) = play(run, msgspec.structs.replace(generation("at last"), opening=(7, 8, 9, 1)))
+    (written,) = play(run, begun(generation("at last"), 7, 8, 9, 1))
     assert written.attempt.rescued
     assert written.turn is not None
     assert (written.turn.rescued, written.turn.attempts) == (True, 3)
@@ -161,10 +169,140 @@ def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
 
 def test_a_rescue_without_room_for_an_opening_is_no_rescue() -> None:
     run = ConversationRun(claimed(max_attempts=2))
-    play(run, stuck())
+    play(run, stuck(StopReason.LOOP_DETECTED))
     assert generate(run).request.rescue
     (written,) = play(run, generation())
     assert not written.attempt.rescued
+
+
+FIRST = msgspec.structs.replace(cut(), tokens=(7, 8))
+REST = begun(msgspec.structs.replace(cut(), tokens=(9,)), 7, 8)
+THOUGHTS = tuple(
+    msgspec.structs.replace(each, parse=stuck().parse) for each in (FIRST, REST)
+)  # what was cut while it was thinking, and what goes on from there
+
+
+def test_what_was_cut_goes_on_with_its_seed_and_its_prompt_for_half_as_many_tokens() -> None:
+    run = ConversationRun(claimed(max_tokens=100))
+    first = generate(run).request
+    play(run, FIRST)
+    second = generate(run)
+    assert second.place.attempt == 2
+    assert second.request == msgspec.structs.replace(first, continues=Continuation((7, 8), 50))
+    (written,) = play(run, begun(generation("whole"), 7, 8))
+    attempt, turn = written.attempt, written.turn
+    assert (attempt.continues, attempt.rescued, attempt.seed) == (True, False, first.seed)
+    assert attempt.sampling.max_tokens == 50
+    assert turn is not None
+    assert (turn.final, turn.rescued, turn.attempts, turn.complete) == ("whole", False, 2, True)
+    assert written.end == JobEnd(Status.DONE)
+
+
+def test_what_is_cut_again_starts_from_scratch_with_guidance_and_a_seed_of_its_own() -> None:
+    run = ConversationRun(claimed(max_tokens=100))
+    records = play(run, FIRST, REST)
+    assert [r.attempt.retry_reason for r in records] == ["length", "length"]
+    third = generate(run)
+    assert (third.place.attempt, third.request.continues) == (3, None)
+    assert third.request.prompt.guidance
+    assert third.request.sampling.max_tokens == 125
+    assert third.request.seed not in {r.attempt.seed for r in records}
+
+
+def test_an_attempt_with_guidance_is_gone_on_with_under_that_guidance() -> None:
+    run = ConversationRun(claimed(max_tokens=100))
+    play(run, malformed())
+    guided = generate(run).request
+    assert guided.prompt.guidance
+    play(run, FIRST)
+    rest = generate(run).request
+    assert rest == msgspec.structs.replace(guided, continues=Continuation((7, 8), 50))
+
+
+def test_going_on_counts_to_no_cap() -> None:
+    run = ConversationRun(claimed(max_attempts=2))
+    records = play(run, FIRST, REST, FIRST, REST)
+    assert [r.attempt.verdict for r in records] == [*[Verdict.RETRY] * 3, Verdict.GIVE_UP]
+    assert [r.attempt.continues for r in records] == [False, True, False, True]
+    turn, end = records[-1].turn, records[-1].end
+    assert turn is not None
+    assert end is not None
+    assert (turn.attempts, turn.complete, end.error_code) == (4, False, "length")
+
+
+def test_a_single_attempt_is_gone_on_with_and_no_other_is_made() -> None:
+    run = ConversationRun(claimed(max_attempts=1))
+    records = play(run, FIRST, REST)
+    assert [r.attempt.verdict for r in records] == [Verdict.RETRY, Verdict.GIVE_UP]
+
+
+@pytest.mark.parametrize(
+    ("worse", "reason"),
+    [
+        (malformed(), "malformed"),
+        (generation(stop=StopReason.LOOP_DETECTED), "loop_detected"),
+        (generation("Fine.", analysis="so on and " * 40), "repetition"),
+    ],
+)
+def test_what_goes_wrong_while_going_on_starts_from_scratch_as_if_it_were_one_attempt(
+    worse: Generation, reason: str
+) -> None:
+    run, other = ConversationRun(claimed()), ConversationRun(claimed())
+    (_, second) = play(run, FIRST, begun(worse, 7, 8))
+    assert second.attempt.retry_reason == reason
+    play(other, worse)
+    mine, theirs = generate(run).request, generate(other).request
+    assert mine == msgspec.structs.replace(theirs, seed=mine.seed)
+
+
+def test_thoughts_that_were_gone_on_with_are_rescued_from_their_beginning() -> None:
+    run = ConversationRun(claimed(max_attempts=2, max_tokens=100))
+    play(run, *THOUGHTS)
+    request = generate(run).request
+    assert (request.rescue, request.continues) == ((7, 8, 9), None)
+    assert (request.prompt.guidance, request.sampling.max_tokens) == (None, 100)
+    (written,) = play(run, begun(generation("at last"), 7, 8, 9, 1))
+    assert (written.attempt.rescued, written.attempt.continues) == (True, False)
+    assert written.end == JobEnd(Status.DONE)
+
+
+def test_a_rescue_that_was_cut_is_the_end() -> None:
+    run = ConversationRun(claimed(max_attempts=2))
+    records = play(run, *THOUGHTS, begun(cut(), 7, 8, 9, 1))
+    assert records[-1].attempt.verdict is Verdict.GIVE_UP
+
+
+def test_of_an_answer_that_was_cut_twice_all_is_kept() -> None:
+    run = ConversationRun(claimed(max_attempts=1))
+    texts = ("one", "one, two")
+    parts = [
+        generation(text, problems=("truncated",), stop=StopReason.MAX_TOKENS) for text in texts
+    ]
+    records = play(run, parts[0], begun(parts[1], 1, 2, 3))
+    assert records[-1].turn is not None
+    assert records[-1].turn.final == "one, two"
+
+
+def test_what_does_not_fit_after_all_is_an_attempt_from_scratch() -> None:
+    run = ConversationRun(claimed(max_attempts=2))
+    play(run, FIRST)
+    assert generate(run).request.continues
+    (written,) = play(run, malformed())
+    assert (written.attempt.continues, written.attempt.verdict) == (False, Verdict.GIVE_UP)
+
+
+def test_what_was_cut_before_it_was_put_back_is_not_gone_on_with() -> None:
+    job = claimed(max_attempts=1, max_tokens=100)
+    records = play(ConversationRun(job), FIRST)
+    again = generate(requeued(job, *records, without=0))
+    assert (again.place.attempt, again.request.continues) == (2, None)
+
+
+def test_a_call_that_was_cut_is_answered_once_it_is_whole() -> None:
+    run = ConversationRun(claimed(tool_results={"f": "42"}))
+    play(run, FIRST, begun(generation(None, call="f"), 7, 8))
+    messages = generate(run).request.prompt.messages
+    assert [m.role for m in messages] == ["user", "assistant", "tool"]
 
 
 def test_a_tool_that_has_a_result_is_answered_and_the_turn_goes_on() -> None:
@@ -232,13 +370,13 @@ def requeued(job: ClaimedJob, *records: Record, without: int) -> ConversationRun
 
 def test_a_requeued_job_counts_its_attempts_on_with_a_fresh_cap() -> None:
     job = claimed((), ("a", "b"), max_attempts=2, max_tokens=100)
-    records = play(ConversationRun(job), generation("1"), cut(), cut())
+    records = play(ConversationRun(job), generation("1"), lost(), lost())
     run = requeued(job, *records, without=1)
     again = generate(run)
     assert (again.place.turn, again.place.attempt) == (2, 3)
     assert again.request.sampling.max_tokens == 100
     assert again.request.seed not in {r.attempt.seed for r in records}
-    fourth, fifth = play(run, cut(), generation("2"))
+    fourth, fifth = play(run, lost(), generation("2"))
     assert fourth.attempt.verdict is Verdict.RETRY
     assert (fifth.attempt.place.attempt, fifth.attempt.round) == (4, 1)
     assert fifth.turn is not None
@@ -270,7 +408,7 @@ def test_a_requeued_job_that_does_worse_keeps_the_answer_it_had() -> None:
     job = claimed(max_attempts=1)
     records = play(ConversationRun(job), malformed())
     run = requeued(job, *records, without=1)
-    (written,) = play(run, cut())
+    (written,) = play(run, lost())
     assert written.turn is not None
     assert (written.turn.place.attempt, written.turn.final) == (1, "answer")
 
@@ -294,14 +432,31 @@ def test_what_is_said_before_a_call_is_in_the_history() -> None:
 
 
 kinds = st.lists(
-    st.sampled_from(["good", "cut", "malformed", "loop", "call", "stuck"]), max_size=16
+    st.tuples(
+        st.sampled_from(["good", "cut", "lost", "malformed", "loop", "call", "stuck"]),
+        st.sampled_from([True, True, True, False]),
+    ),
+    max_size=16,
 )
+
+
+def answer(kind: str, fits: bool, index: int, request: GenerationRequest) -> Generation:
+    """What an engine makes of a request, begun as it asks for unless that does not fit."""
+    given = request.rescue if request.continues is None else request.continues.tokens
+    made_of_it = msgspec.structs.replace(made(kind, index), max_tokens=request.sampling.max_tokens)
+    if not (given and fits):
+        return made_of_it
+    if request.continues is not None:
+        made_of_it = msgspec.structs.replace(made_of_it, max_tokens=request.continues.max_tokens)
+    return begun(made_of_it, *given)
 
 
 def made(kind: str, index: int) -> Generation:
     """A generation with texts of its own, so that a mix-up of attempts shows."""
     text = f"answer {index}"
     match kind:
+        case "lost":
+            return lost()
         case "good":
             return generation(text)
         case "malformed":
@@ -331,9 +486,9 @@ def test_resume_takes_the_turn_that_was_recorded_whatever_would_be_kept_today() 
 
 def test_the_sampling_on_record_is_what_the_context_left_of_it() -> None:
     run = ConversationRun(claimed(max_tokens=100))
-    (written,) = play(run, msgspec.structs.replace(cut(), max_tokens=65))
+    (written,) = play(run, msgspec.structs.replace(lost(), max_tokens=65))
     assert written.attempt.sampling.max_tokens == 65
-    # more room cannot help where the context is the limit
+    # no room to go on where the context is the limit
     assert generate(run).request.prompt.guidance
 
 
@@ -357,16 +512,18 @@ jobs = st.builds(
 
 @given(kinds, jobs)
 def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
-    answers: list[str], job: ClaimedJob
+    answers: list[tuple[str, bool]], job: ClaimedJob
 ) -> None:
     run = ConversationRun(job)
     attempts: list[Attempt] = []
     settled: list[Turn] = []
-    for index, kind in enumerate(answers):
+    for index, (kind, fits) in enumerate(answers):
         assert_same_course(job, Recorded(tuple(attempts), tuple(settled)), run)
-        if isinstance(run.next(), Finish):
+        action = run.next()
+        if isinstance(action, Finish):
             return
-        run.feed(made(kind, index))
+        assert isinstance(action, Generate)
+        run.feed(answer(kind, fits, index, action.request))
         written = record(run)
         attempts.append(written.attempt)
         if written.turn is not None:
@@ -378,6 +535,33 @@ def assert_same_course(job: ClaimedJob, recorded: Recorded, run: ConversationRun
     resumed = ConversationRun.resume(job, recorded)
     assert resumed.next() == run.next()
     assert resumed.between_turns == run.between_turns
+
+
+@given(kinds, jobs)
+def test_no_answer_has_more_attempts_from_scratch_than_its_cap_and_each_is_gone_on_with_once(
+    answers: list[tuple[str, bool]], job: ClaimedJob
+) -> None:
+    run = ConversationRun(job)
+    attempts: dict[object, list[Attempt]] = {}
+    for index, (kind, fits) in enumerate(answers):
+        action = run.next()
+        if isinstance(action, Finish):
+            break
+        assert isinstance(action, Generate)
+        # an engine goes on where it has told that there is room
+        fits = fits or action.request.continues is not None
+        run.feed(answer(kind, fits, index, action.request))
+        written = record(run).attempt
+        attempts.setdefault(written.place.whole, []).append(written)
+    for tries in attempts.values():
+        assert [a.place.attempt for a in tries] == list(range(1, len(tries) + 1))
+        assert sum(not a.continues for a in tries) <= job.settings.control.max_attempts
+        for before, after in pairwise(tries):
+            assert before.verdict is Verdict.RETRY
+            if after.continues:
+                assert (before.continues, before.retry_reason) == (False, "length")
+                assert after.seed == before.seed
+                assert after.generation.opening == before.generation.tokens
 
 
 @pytest.mark.parametrize("reason", ["length", "malformed"])

@@ -21,7 +21,7 @@ CONVERSATIONS = [
         "custom_id": "count",
         "prompt": "Count from 1 to 200.",
         "max_tokens": 40,
-        "max_attempts": 2,
+        "max_attempts": 1,
     },
     {"custom_id": "hello", "prompt": "Hello"},
 ]
@@ -59,7 +59,7 @@ def test_results_come_in_input_order_as_openai_batch_lines(uninterrupted: Path) 
 
 def test_every_attempt_has_a_timing_row_a_parse_and_a_channel(uninterrupted: Path) -> None:
     ((attempts,),) = rows(uninterrupted, "select count(*) from attempts")
-    assert attempts == 7  # six turns, and one more attempt at counting
+    assert attempts == 7  # six turns, and one that goes on with counting
     assert rows(uninterrupted, "select count(*) from timings where tokens_per_second > 0") == [
         (attempts,)
     ]
@@ -70,7 +70,7 @@ def test_every_attempt_has_a_timing_row_a_parse_and_a_channel(uninterrupted: Pat
     assert rows(uninterrupted, "pragma integrity_check") == [("ok",)]
 
 
-def test_a_count_that_runs_out_of_room_is_tried_with_more_and_kept_as_incomplete(
+def test_a_count_that_runs_out_of_room_goes_on_once_and_is_kept_as_incomplete(
     uninterrupted: Path,
 ) -> None:
     counted = rows(
@@ -78,7 +78,7 @@ def test_a_count_that_runs_out_of_room_is_tried_with_more_and_kept_as_incomplete
         """select attempt, verdict, retry_reason, json_extract(sampling, '$.max_tokens')
         from attempts a join jobs j on j.id = a.job_id where custom_id = 'count'""",
     )
-    assert counted == [(1, "retry", "length", 40), (2, "give_up", "length", 50)]
+    assert counted == [(1, "retry", "length", 40), (2, "give_up", "length", 20)]
     assert rows(uninterrupted, "select custom_id, status from jobs where status != 'done'") == [
         ("count", "incomplete")
     ]

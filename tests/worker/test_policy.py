@@ -9,8 +9,10 @@ from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, Sampling
 from mh_batch.worker.policy import (
     CHANGES,
     Accept,
+    Continue,
     Failure,
     GiveUp,
+    Plan,
     Retry,
     RetryReason,
     best,
@@ -19,16 +21,18 @@ from mh_batch.worker.policy import (
 )
 
 SAMPLING = Sampling(max_tokens=100, temperature=0.7)
+SCRATCH = Plan(SAMPLING)
+GOES_ON = Plan(SAMPLING, continues=True)
+RESCUE = Plan(SAMPLING, rescue=True)
 
 
 def test_a_well_formed_answer_is_accepted() -> None:
-    assert decide(generation(), 1, 3) == Accept()
+    assert decide(generation(), SCRATCH, 1, 3) == Accept()
 
 
 @pytest.mark.parametrize(
     ("outcome", "reason"),
     [
-        (cut(), RetryReason.LENGTH),
         (malformed(), RetryReason.MALFORMED),
         (generation("", problems=("empty_final",)), RetryReason.EMPTY_FINAL),
         (generation(stop=StopReason.LOOP_DETECTED), RetryReason.LOOP_DETECTED),
@@ -37,16 +41,49 @@ def test_a_well_formed_answer_is_accepted() -> None:
         (generation(problems=("bad_arguments", "two_finals"), call="f"), RetryReason.MALFORMED),
         (generation("the same again, " * 40), RetryReason.REPETITION),
         (generation("Fine.", analysis="so on and " * 40), RetryReason.REPETITION),
-        # a cut answer may read as well formed: what ended the stream counts first
-        (generation(stop=StopReason.MAX_TOKENS), RetryReason.LENGTH),
     ],
 )
 def test_every_fault_is_tried_again_until_the_attempts_run_out(
     outcome: Generation, reason: RetryReason
 ) -> None:
-    assert decide(outcome, 1, 3) == Retry(reason)
-    assert decide(outcome, 2, 3) == Retry(reason)
-    assert decide(outcome, 3, 3) == GiveUp(reason)
+    for planned in (SCRATCH, GOES_ON):
+        assert decide(outcome, planned, 1, 3) == Retry(reason)
+        assert decide(outcome, planned, 2, 3) == Retry(reason)
+        assert decide(outcome, planned, 3, 3) == GiveUp(reason)
+
+
+# a cut answer may read as well formed: what ended the stream counts first
+@pytest.mark.parametrize("outcome", [cut(), generation(stop=StopReason.MAX_TOKENS)])
+def test_what_was_cut_is_gone_on_with_once_outside_of_the_cap(outcome: Generation) -> None:
+    assert [decide(outcome, SCRATCH, n, 3) for n in (1, 3)] == [Continue(), Continue()]
+    assert decide(outcome, GOES_ON, 2, 3) == Retry(RetryReason.LENGTH)
+    assert decide(outcome, GOES_ON, 3, 3) == GiveUp(RetryReason.LENGTH)
+
+
+def test_a_rescue_that_was_cut_is_not_gone_on_with() -> None:
+    assert decide(cut(), RESCUE, 3, 3) == GiveUp(RetryReason.LENGTH)
+
+
+@pytest.mark.parametrize(("room", "decision"), [(50, Continue()), (49, Retry(RetryReason.LENGTH))])
+def test_what_was_cut_starts_from_scratch_where_the_context_has_no_room_for_half_as_much(
+    room: int, decision: object
+) -> None:
+    assert decide(msgspec.structs.replace(cut(), room=room), SCRATCH, 1, 3) == decision
+
+
+def test_what_goes_on_from_a_cut_answer_runs_as_that_one_did_for_half_as_many_tokens() -> None:
+    loop, cut_off = Failure(RetryReason.LOOP_DETECTED), Failure(RetryReason.LENGTH, cut=True)
+    first = plan(SAMPLING, [cut_off], 3)
+    assert first == Plan(SAMPLING, continues=True)
+    assert (SCRATCH.max_tokens, first.max_tokens) == (100, 50)
+    before = plan(SAMPLING, [loop], 3)
+    assert before.guidance
+    second = plan(SAMPLING, [loop, cut_off], 3)
+    assert second == msgspec.structs.replace(before, continues=True)
+
+
+def test_the_least_that_may_be_drawn_is_cut_and_gone_on_with_too() -> None:
+    assert Plan(Sampling(max_tokens=1), continues=True).max_tokens == 1
 
 
 def test_the_first_attempt_runs_with_the_users_settings() -> None:
@@ -54,20 +91,17 @@ def test_the_first_attempt_runs_with_the_users_settings() -> None:
     assert plan(SAMPLING, [], 5).guidance is None
 
 
-def test_running_out_of_room_earns_a_larger_budget_and_then_guidance() -> None:
-    first = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100)], 5)
-    assert (first.sampling.max_tokens, first.guidance) == (125, None)
-    second = plan(SAMPLING, [Failure(RetryReason.LENGTH, 100), Failure(RetryReason.LENGTH, 125)], 5)
-    assert second.sampling.max_tokens == 156
-    assert second.guidance == CHANGES[RetryReason.LENGTH].guidance
-
-
-def test_where_the_context_was_the_limit_more_room_is_no_help_and_guidance_comes_at_once() -> None:
-    assert plan(SAMPLING, [Failure(RetryReason.LENGTH, 65)], 5).guidance
+def test_running_out_of_room_for_good_earns_a_larger_budget_and_guidance() -> None:
+    length = Failure(RetryReason.LENGTH)
+    first = plan(SAMPLING, [length], 5)
+    assert (first.sampling.max_tokens, first.continues) == (125, False)
+    assert first.guidance == CHANGES[RetryReason.LENGTH].guidance
+    second = plan(SAMPLING, [length, length], 5)
+    assert (second.sampling.max_tokens, second.guidance) == (156, first.guidance)
 
 
 def test_a_loop_earns_a_penalty_over_a_longer_window_full_detection_and_guidance() -> None:
-    loop = Failure(RetryReason.LOOP_DETECTED, 100)
+    loop = Failure(RetryReason.LOOP_DETECTED)
     first = plan(SAMPLING, [loop], 5)
     assert first.sampling.repetition_penalty == pytest.approx(1.1)
     assert first.sampling.repetition_window == 512
@@ -78,13 +112,13 @@ def test_a_loop_earns_a_penalty_over_a_longer_window_full_detection_and_guidance
 
 def test_a_retry_never_lowers_what_the_user_asked_for() -> None:
     asked = Sampling(repetition_penalty=1.5, repetition_window=4096)
-    changed = plan(asked, [Failure(RetryReason.LOOP_DETECTED, 100)], 5).sampling
+    changed = plan(asked, [Failure(RetryReason.LOOP_DETECTED)], 5).sampling
     assert changed.repetition_penalty > 1.5
     assert changed.repetition_window == 4096
 
 
 def test_a_malformed_answer_earns_guidance_and_no_larger_budget() -> None:
-    attempt = plan(SAMPLING, [Failure(RetryReason.MALFORMED, 100)], 5)
+    attempt = plan(SAMPLING, [Failure(RetryReason.MALFORMED)], 5)
     assert attempt.sampling == SAMPLING
     assert attempt.guidance == CHANGES[RetryReason.MALFORMED].guidance
 
@@ -108,7 +142,15 @@ def test_of_answers_that_ran_out_of_room_the_longest_is_kept() -> None:
     assert best(answers) == 1
 
 
-STUCK = Failure(RetryReason.LENGTH, 125, stuck=True)
+def test_of_thoughts_that_were_cut_the_longest_are_kept() -> None:
+    stop, problems = StopReason.MAX_TOKENS, ("truncated", "analysis_not_ended")
+    thoughts = [
+        generation(None, text, problems=problems, stop=stop) for text in ("so", "so on", "so")
+    ]
+    assert best(thoughts) == 1
+
+
+STUCK = Failure(RetryReason.LENGTH, stuck=True)
 
 
 def test_the_last_attempt_goes_on_from_an_analysis_that_never_ended() -> None:
@@ -119,16 +161,20 @@ def test_the_last_attempt_goes_on_from_an_analysis_that_never_ended() -> None:
     assert plan(SAMPLING, [STUCK], 2).rescue
 
 
+def test_an_analysis_that_was_cut_is_gone_on_with_before_it_is_rescued() -> None:
+    thinking = msgspec.structs.replace(STUCK, cut=True)
+    assert plan(SAMPLING, [thinking], 2) == GOES_ON
+    assert not plan(SAMPLING, [STUCK, thinking], 3).rescue
+
+
 def test_a_rescue_after_a_loop_keeps_what_is_against_loops() -> None:
-    loop = Failure(RetryReason.LOOP_DETECTED, 100, stuck=True)
+    loop = Failure(RetryReason.LOOP_DETECTED, stuck=True)
     sampling = plan(SAMPLING, [loop, loop], 3).sampling
     assert sampling.loop_detection == "full"
     assert sampling.repetition_penalty == pytest.approx(1.21)
 
 
-@pytest.mark.parametrize(
-    "last", [Failure(RetryReason.MALFORMED, 100), Failure(RetryReason.LENGTH, 100)]
-)
+@pytest.mark.parametrize("last", [Failure(RetryReason.MALFORMED), Failure(RetryReason.LENGTH)])
 def test_there_is_nothing_to_rescue_where_the_last_failure_was_another(last: Failure) -> None:
     assert not plan(SAMPLING, [STUCK, last], 3).rescue
 
@@ -139,7 +185,7 @@ def test_repetition_in_the_text_is_treated_as_a_loop_of_tokens_is() -> None:
 
 def test_an_answer_is_not_repetition_when_it_is_malformed_in_the_first_place() -> None:
     both = generation("the same again, " * 40, problems=("two_finals",))
-    assert decide(both, 1, 3) == Retry(RetryReason.MALFORMED)
+    assert decide(both, SCRATCH, 1, 3) == Retry(RetryReason.MALFORMED)
 
 
 def test_a_stuck_analysis_that_runs_out_of_attempts_is_kept_as_the_worst_there_is() -> None:
@@ -147,16 +193,21 @@ def test_a_stuck_analysis_that_runs_out_of_attempts_is_kept_as_the_worst_there_i
 
 
 def test_an_answer_may_repeat_itself_where_nobody_watches_for_loops() -> None:
-    assert decide(generation("the same again, " * 40), 1, 3, repetition=False) == Accept()
+    again = generation("the same again, " * 40)
+    assert decide(again, SCRATCH, 1, 3, repetition=False) == Accept()
 
 
 def test_a_rescue_is_not_judged_by_the_thoughts_that_it_was_given() -> None:
     circles = generation("Fine.", analysis="so on and " * 40)
-    assert decide(msgspec.structs.replace(circles, opening=(1,)), 3, 3) == Accept()
+    given = msgspec.structs.replace(circles, opening=(1,))
+    assert decide(given, RESCUE, 3, 3) == Accept()
+    # one that went on from its own thoughts is, and so is one that was given none
+    assert decide(given, GOES_ON, 3, 3) == GiveUp(RetryReason.REPETITION)
+    assert decide(circles, RESCUE, 3, 3) == GiveUp(RetryReason.REPETITION)
 
 
 def test_no_number_of_loops_takes_the_penalty_out_of_its_range() -> None:
-    loops = [Failure(RetryReason.LOOP_DETECTED, 100)] * 40
+    loops = [Failure(RetryReason.LOOP_DETECTED)] * 40
     changed = plan(SAMPLING, loops, 100).sampling
     assert changed.repetition_penalty == MAX_REPETITION_PENALTY
     assert msgspec.convert(msgspec.to_builtins(changed), Sampling) == changed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from store_samples import DONE, attempt, claim, generation, start, submit, turn
+from store_samples import DONE, attempt, claim, generation, rest, start, submit, turn
 from typer.testing import CliRunner
 
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Request, Tool, ToolCall
@@ -44,15 +44,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def record(request: Request, *attempts: Attempt, custom_id: str = "mine") -> None:
-    """Store a job that ended with the last of `attempts`."""
+def record(
+    request: Request, *attempts: Attempt, custom_id: str = "mine", kept: Attempt | None = None
+) -> None:
+    """Store a job that ended with the last of `attempts`, which it kept if not another one."""
     db = open_store(Path("mh-batch.db"))
     submit(db, [JobLine(1, custom_id, None, request)])
     run_id = start(db)
     job = claim(db, run_id)
     for one in attempts[:-1]:
         queue.record(db, job.id, run_id, one, None, None)
-    queue.record(db, job.id, run_id, attempts[-1], turn(attempts[-1].place), DONE)
+    place = (kept or attempts[-1]).place
+    queue.record(db, job.id, run_id, attempts[-1], turn(place), DONE)
     db.close()
 
 
@@ -72,6 +75,31 @@ def test_attempts_are_told_with_verdict_changes_and_the_text_that_was_rejected()
     ):
         assert part in second
     assert lines[first + 4 :] == ["── assistant · analysis", "hm", "── assistant · final", "four"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_an_attempt_goes_on_from_is_told_and_shown_once() -> None:
+    second = rest(Place(attempt=2))
+    sampling = msgspec.structs.replace(second.sampling, max_tokens=2048)
+    second = msgspec.structs.replace(second, sampling=sampling)
+    record(Request((Message("user", "two and two?"),)), rejected(), second)
+    lines = shown("mine", "--attempts").splitlines()
+    assert not [line for line in lines if "rejected attempt" in line or line == "round"]
+    (told,) = [line for line in lines if line.startswith("  attempt 2")]
+    assert told.startswith("  attempt 2: accept, goes on from attempt 1, stop_token,")
+    assert "max_tokens 4096 → 2048" in told
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_part_that_was_kept_is_shown_as_the_answer() -> None:
+    worse = rest(Place(attempt=2), Verdict.GIVE_UP)
+    first = attempt(Place(), Verdict.RETRY)
+    record(Request((Message("user", "two and two?"),)), first, worse, kept=first)
+    lines = shown("mine", "--attempts").splitlines()
+    assert [line for line in lines if line.startswith("── ")] == [
+        *("── user", "── assistant · analysis", "── assistant · final"),
+        *("── rejected attempt 2 · analysis", "── rejected attempt 2 · final"),
+    ]
 
 
 @pytest.mark.usefixtures("folder")

@@ -1,6 +1,7 @@
 """The demo model led astray, with real tokens: what the controller makes of it, end to end."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,24 @@ CONVERSATIONS: list[dict[str, object]] = [
         "max_tokens": 400,
     },
     {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 70},
-    {"custom_id": "rescue", "prompt": "Think for a long time about rivers.", "max_tokens": 64},
+    {
+        "custom_id": "parts",
+        "turns": ["What is 17 + 25?", "Now add 5."],
+        "n": 2,
+        "max_tokens": 40,
+    },
+    {
+        "custom_id": "cut-call",
+        **PARIS,
+        "max_tokens": 20,
+        "tool_results": {"get_weather": {"weather": "sunny"}},
+    },
+    {
+        "custom_id": "rescue",
+        "prompt": "Think for a long time about rivers.",
+        "max_tokens": 64,
+        "max_attempts": 2,
+    },
     {"custom_id": "call", **PARIS, "n": 2},
     {"custom_id": "answered", **PARIS, "tool_results": {"get_weather": {"weather": "sunny"}}},
 ]
@@ -82,16 +100,78 @@ def test_the_settings_are_back_for_the_next_turn(night: Path) -> None:
     assert found == [(1.0,), (1.1,), (1.0,)]
 
 
-def test_a_count_that_runs_out_of_room_is_tried_again_with_more(night: Path) -> None:
-    columns = "verdict, retry_reason, json_extract(sampling, '$.max_tokens')"
-    assert attempts(night, "count", columns) == [("retry", "length", 70), ("accept", None, 87)]
+def test_a_count_that_runs_out_of_room_goes_on_where_it_was_cut(night: Path) -> None:
+    columns = "verdict, retry_reason, continues, rescued, json_extract(sampling, '$.max_tokens')"
+    assert attempts(night, "count", columns) == [
+        ("retry", "length", 0, 0, 70),
+        ("accept", None, 1, 0, 35),
+    ]
+    first, second = attempts(night, "count", "seed, tokens, opening, completion_tokens")
+    assert second[0] == first[0]
+    assert (first[2], second[2]) == (b"", first[1])
+    counted = ", ".join(map(str, range(1, 21)))
+    assert rows(night, "select final from results where custom_id = 'count'") == [(counted,)]
+    # the files of both: what each drew, what it was begun with, and how both read
+    drawn = [artifact(night, "count", f"completion.raw.1.{n}.txt") for n in (1, 2)]
+    assert artifact(night, "count", "prompt.full.1.2.txt").endswith(drawn[0])
+    assert "".join(drawn).endswith(f"{counted}<|return|>")
+    assert artifact(night, "count", "completion.cleaned.1.2.txt") == counted
+    decision = json.loads(artifact(night, "count", "retry.decision.1.2.json"))
+    assert (decision["continues"], decision["attempt"], decision["rescued"]) == (True, 2, False)
+    shown = mh_batch(night, "show", "count", "--attempts").stdout
+    assert "attempt 2: accept, goes on from attempt 1" in shown
+    assert "rejected attempt" not in shown
+
+
+def test_usage_counts_each_token_of_an_answer_once_and_none_of_it_as_prompt(night: Path) -> None:
+    first, second = attempts(night, "count", "prompt_tokens, completion_tokens")
+    drawn = int(str(first[1])) + int(str(second[1]))
+    assert second[0] == int(str(first[0])) + int(str(first[1]))
+    usage = {
+        "prompt_tokens": first[0],
+        "completion_tokens": drawn,
+        "total_tokens": int(str(first[0])) + drawn,
+    }
+    assert line(night, "count")["response"]["body"]["usage"] == usage  # type: ignore[index]
+    assert rows(night, "select tokens from results where custom_id = 'count'") == [(drawn,)]
+    totals = "select sum(completion_tokens) from attempts union all select completion_tokens from"
+    assert len(set(rows(night, f"{totals} batches"))) == 1
+    # of a rescue as well: its thoughts are no prompt
+    first, _, third = attempts(night, "rescue", "prompt_tokens, completion_tokens, opening")
+    body = line(night, "rescue")["response"]["body"]  # type: ignore[index]
+    assert body["usage"]["prompt_tokens"] == first[0]
+    assert body["usage"]["completion_tokens"] == len(third[2]) // 4 + third[1]  # type: ignore[arg-type,operator]
+
+
+def test_every_turn_of_every_choice_goes_on_by_itself(night: Path) -> None:
+    found = attempts(night, "parts", "choice, turn, attempt, continues, verdict, seed")
+    assert {attempt[:2] for attempt in found} == {(0, 1), (0, 2), (1, 1), (1, 2)}
+    assert any(attempt[3] for attempt in found)
+    for before, after in pairwise(found):
+        if after[3]:
+            assert (after[:2], after[5]) == (before[:2], before[5])
+
+
+def test_a_call_that_was_cut_is_whole_in_two_parts_and_its_turn_goes_on(night: Path) -> None:
+    columns = "step, attempt, continues, retry_reason, finish_reason"
+    assert attempts(night, "cut-call", columns)[:2] == [
+        (0, 1, 0, "length", "length"),
+        (0, 2, 1, None, "tool_calls"),
+    ]
+    body = line(night, "cut-call")["response"]["body"]  # type: ignore[index]
+    assert "sunny" in body["choices"][0]["message"]["content"]
 
 
 def test_an_analysis_that_ate_its_budget_is_rescued(night: Path) -> None:
-    *_, before, last = attempts(night, "rescue", "verdict, rescued, raw, length(opening) / 4")
-    assert (before[0], before[1], before[3]) == ("retry", 0, 0)
+    columns = "verdict, rescued, raw, length(opening) / 4, continues"
+    first, second, last = attempts(night, "rescue", columns)
+    assert [(a[0], a[1], a[3], a[4]) for a in (first, second)] == [
+        ("retry", 0, 0, 0),
+        ("retry", 0, 64, 1),
+    ]
     assert last[:2] == ("accept", 1)
-    assert int(str(last[3])) > 80
+    # all that was thought in both attempts
+    assert int(str(last[3])) > 64 + 32
     ((final, analysis, rescued),) = rows(
         night,
         "select final, analysis, rescued from turns as t join jobs as j on j.id = t.job_id"
@@ -100,7 +180,7 @@ def test_an_analysis_that_ate_its_budget_is_rescued(night: Path) -> None:
     assert rescued == 1
     # what it said, and the whole of what it had thought before
     assert str(last[2]).startswith(str(final))
-    assert str(analysis) in str(before[2])
+    assert str(analysis) in f"{first[2]}{second[2]}"
     prompt = artifact(night, "rescue", "prompt.full.1.3.txt")
     assert prompt.endswith(f"{analysis}<|end|><|start|>assistant<|channel|>final<|message|>")
     assert "rescued" in mh_batch(night, "show", "rescue", "--attempts").stdout

@@ -131,11 +131,12 @@ def test_what_reads_wrong_is_tried_again(db: Database, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CUT)
-def test_what_was_cut_off_is_tried_again_with_more_room(db: Database, name: str) -> None:
-    first, second, *_ = attempts(db, name)
-    assert (first["verdict"], first["retry_reason"]) == ("retry", "length")
-    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in (first, second)]
-    assert budgets == [4096, 5120]
+def test_what_was_cut_off_for_good_is_tried_again_with_more_room(db: Database, name: str) -> None:
+    tries = attempts(db, name)
+    verdicts = [(a["verdict"], a["retry_reason"], a["continues"]) for a in tries]
+    assert verdicts == [("retry", "length", 0), ("retry", "length", 1), ("accept", None, 0)]
+    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in tries]
+    assert budgets == [4096, 2048, 5120]
 
 
 @pytest.mark.parametrize("name", MENDED)

@@ -1,7 +1,8 @@
 """A model process that says what the user's text spells, read by the real Harmony adapter.
 
 The text's first line names what ends the stream; the rest are the tokens, control tokens spelled
-out. An attempt that is told something (guidance), or that a rescue began, is answered well.
+out, as many of them as the request allows. An attempt that is told something (guidance) is answered
+well, unless that line says `stubborn`; one that a rescue began is.
 """
 
 import sys
@@ -26,6 +27,9 @@ GOOD = (
 )
 
 
+PROMPT_TOKENS = 10
+
+
 class TokenChild(Child):
     """Plays the tokens that a prompt spells."""
 
@@ -47,22 +51,36 @@ class TokenChild(Child):
         """Return the generation that the tokens make."""
         text, stop = script(request)
         tokens = harmony_encoding().encode(text, allowed_special="all")
-        parse = read(self.adapter, Completion(tuple(tokens), stop, tools=request.prompt.tools))
+        opening, most = self.adapter.opening(request.rescue), request.sampling.max_tokens
+        if request.continues is not None:
+            opening, most = request.continues.tokens, request.continues.max_tokens
+            tokens = tokens[len(opening) :]
+        if len(tokens) > most:
+            tokens, stop = tokens[:most], StopReason.MAX_TOKENS
+        parse = read(
+            self.adapter, Completion(tuple(tokens), stop, opening, (), request.prompt.tools)
+        )
         return msgspec.structs.replace(
             generation(),
             tokens=tuple(tokens),
-            raw=text,
+            raw=self.adapter.decode(tokens),
             finish_reason=finish_reason(stop, parse),
             stop_reason=stop,
             parse=parse,
+            prompt_tokens=PROMPT_TOKENS + len(opening),
+            max_tokens=most,
+            opening=opening,
         )
 
 
 def script(request: GenerationRequest) -> tuple[str, StopReason]:
     """Return the tokens, spelled, and what ends them."""
-    if request.prompt.guidance is not None or request.rescue:
+    if request.rescue:
+        return "good<|return|>", StopReason.STOP_TOKEN
+    line, _, text = request.prompt.messages[-1].content.partition("\n")
+    reason, *manner = line.split()
+    if request.prompt.guidance is not None and "stubborn" not in manner:
         return GOOD, StopReason.STOP_TOKEN
-    reason, _, text = request.prompt.messages[-1].content.partition("\n")
     return text, StopReason(reason)
 
 

@@ -75,7 +75,7 @@ def artifacts(bench: Bench) -> Found:
 def _pace(model: str, jobs: int, keep: "Keep") -> Sample:
     """Return the jobs a second of a drain, from the start of its first to the end of its last."""
     attempts = run_jobs(model, jobs, keep)
-    return Sample(len(attempts) / (attempts[-1].finished - attempts[0].started))
+    return Sample(jobs / (attempts[-1].finished - attempts[0].started))
 
 
 def figures(attempts: Sequence[AttemptTimes], case: str) -> Iterator[Figure]:
@@ -115,7 +115,7 @@ def gaps(attempts: Sequence[AttemptTimes]) -> Gaps | None:
 
 
 def run_jobs(model: str, jobs: int, keep: "Keep" = "all") -> list[AttemptTimes]:
-    """Submit and drain short jobs, an attempt each; return the times of those."""
+    """Submit and drain short jobs, an attempt each and what goes on from it; return their times."""
     with work_folder() as folder:
         return run_jobs_in(folder, model, jobs, keep)
 
