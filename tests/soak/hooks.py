@@ -20,6 +20,7 @@ from .strikes import Strikes
 
 AGAIN, ASKED = "again.log", "asked.log"
 CHUNK_ROWS = 1
+KNOWN = "SELECT 1 FROM attempts WHERE seed = ? AND continues = ?"
 SUBMITTED_AT = "2026-01-02T03:04:05.678Z"
 """The day of a batch is in its prompts: nights of two days are to be compared."""
 
@@ -109,11 +110,13 @@ def _asking(generate: Call, folder: Path) -> Call:
     """Note every attempt that is asked for, and those among them that are on record already."""
 
     async def wrapped(host: ModelHost, request: GenerationRequest, on_progress: Call) -> Any:
+        # an attempt that goes on from another has its seed
+        attempt = (request.seed, request.continues is not None)
         with closing(sqlite3.connect(folder / "mh-batch.db")) as db:
-            known = db.execute("SELECT 1 FROM attempts WHERE seed = ?", (request.seed,)).fetchone()
+            known = db.execute(KNOWN, attempt).fetchone()
         for name in (ASKED, AGAIN) if known else (ASKED,):
             with (folder / name).open("a") as log:
-                log.write(f"{request.seed}\n")
+                log.write(f"{request.seed}{' going on' * attempt[1]}\n")
         return await generate(host, request, on_progress)
 
     return wrapped
@@ -142,10 +145,12 @@ def in_model(strikes: Strikes) -> None:
 
         return wrapped
 
-    def rescue(function: Call) -> Call:
+    def begun(function: Call) -> Call:
         def wrapped(generator: Generator, request: GenerationRequest, *rest: Any) -> Any:
             if request.rescue:
                 passing("rescue")
+            if request.continues is not None:
+                passing("going on")
             return function(generator, request, *rest)
 
         return wrapped
@@ -163,7 +168,7 @@ def in_model(strikes: Strikes) -> None:
 
     wrap(generate, "prefill", prefill)
     wrap(generate, "decode", decode)
-    wrap(Generator, "generate", rescue)
+    wrap(Generator, "generate", begun)
     wrap(ModelServer, "__init__", server)
 
 

@@ -13,6 +13,7 @@ MODEL_PHASES = (
     "parsed",
     "answered",
     "rescue",
+    "going on",
 )
 """Moments in the model process."""
 
@@ -46,6 +47,7 @@ SPREAD = {
     "after commit": 3,
     "crash noted": 3,
     "rescue": 2,
+    "going on": 2,
     "submit chunk": 6,
 }
 """How often a phase may be passed from one kill there to the next, at most; 1 where not given."""

@@ -30,7 +30,7 @@ def test_a_night_of_200_kills_ends_as_the_night_that_nothing_disturbed(
     assert found == []
     assert len(night.struck) >= AT_LEAST
     assert {phase for phase, _ in night.struck} == set(PHASES)
-    # every retry and rescue that there is was among what was compared
+    # every retry, rescue and second part that there is was among what was compared
     assert len(night.content["attempts"]) > len(night.content["turns"])
 
 
