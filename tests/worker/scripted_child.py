@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import msgspec
-from made import cut, generation, malformed, stuck
+from made import begun, cut, generation, malformed, stuck
 
 from mh_batch.jobs.generation import (
     FinishReason,
@@ -143,8 +143,13 @@ class Child:
                     time.sleep(PORTION_SECONDS)
             kinds = {"answer": generation, "malformed": malformed, "length": cut, "stuck": stuck}
             made = kinds[entry]()
+            if entry == "stuck":
+                # the context holds no more, so nothing goes on from here
+                made = msgspec.structs.replace(made, room=0)
             if frame.request.rescue:
                 made = msgspec.structs.replace(made, opening=frame.request.rescue)
+            if frame.request.continues is not None:
+                made = begun(made, *frame.request.continues.tokens)
             if frame.request.render:
                 made = msgspec.structs.replace(made, rendered=RENDERED)
             self.send(frames.Generated(frame.id, made))

@@ -80,6 +80,41 @@ async def test_a_death_of_the_model_costs_one_generation_and_no_attempt_number(s
     ]
 
 
+async def test_a_death_in_the_second_part_of_an_answer_costs_that_part(site: Site) -> None:
+    site.submit(ONE)
+    outcome = await site.drain(["length", "die", "answer"])
+    assert outcome.tally.all_well
+    assert site.rows("select attempt, phase from crashes") == [(2, "decode")]
+    first, second = site.rows("select attempt, continues, seed, tokens, opening from attempts")
+    assert (first[:2], second[:2]) == ((1, 0), (2, 1))
+    assert (second[2], second[4]) == (first[2], first[3])
+
+
+async def test_deaths_in_the_second_part_count_by_themselves(site: Site) -> None:
+    site.submit(ONE, ONE)
+    await site.drain(["die", "length", "die", "die"])
+    assert site.rows("select attempt from crashes") == [(1,), (2,), (2,)]
+    assert site.rows("select status, error_code from jobs order by id") == [
+        ("failed", "model_crashed"),
+        ("done", None),
+    ]
+
+
+async def test_a_retry_of_a_job_that_was_cut_starts_from_scratch_in_its_new_round(
+    site: Site,
+) -> None:
+    site.submit({**ONE, "max_attempts": 1})
+    await site.drain(["length", "length"])
+    assert site.retry("1") == 1
+    await site.drain(["length", "answer"])
+    found = site.rows("select attempt, round, continues, verdict from attempts order by id")
+    assert found == [
+        *[(1, 0, 0, "retry"), (2, 0, 1, "give_up")],
+        *[(3, 1, 0, "retry"), (4, 1, 1, "accept")],
+    ]
+    assert site.rows("select status from jobs") == [("done",)]
+
+
 async def test_a_job_that_the_model_does_not_survive_is_failed_and_the_queue_goes_on(
     site: Site,
 ) -> None:
