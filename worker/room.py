@@ -26,8 +26,14 @@ class Room(msgspec.Struct):
     max_attempts: int = 0
 
     def take(self, attempt: Attempt, settings: Settings) -> None:
-        """Count an attempt of a job with these settings."""
-        self.attempts += 1
+        """Count an attempt of a job with these settings.
+
+        What goes on where one was cut is one attempt with that, whose refusal counts no more.
+        """
+        if attempt.continues:
+            self.refused = max(0, self.refused - 1)
+        else:
+            self.attempts += 1
         if attempt.retry_reason != RetryReason.LENGTH:
             return
         asked = settings.sampling.max_tokens

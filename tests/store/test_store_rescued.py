@@ -226,7 +226,7 @@ VALUES (:job, 0, :turn, 0, :id, 1, :rescued, 1, 'stop');
 def make_older(path: Path) -> None:
     """Make a database as the version before these totals left it, with jobs that ended."""
     with closing(Database(path)) as db:
-        migrations.apply(db, stop_before="m005_rescued")
+        migrations.apply(db, stop_before="m006_rescued")
         db.conn.executescript(OLDER_ROWS)
         turns = [(1, 1, 0), (1, 2, 1), (2, 1, 0), (3, 1, 1), (4, 1, 1), (5, 1, 1), (5, 2, 1)]
         for number, (job, place, rescued) in enumerate(turns, start=1):

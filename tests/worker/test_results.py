@@ -288,7 +288,7 @@ def test_an_export_that_fails_leaves_the_former_files_and_no_other(night: Path) 
     (night / "out").write_text("old")
     (night / "errors").write_text("old")
     db = sqlite3.connect("mh-batch.db")
-    db.execute("UPDATE jobs SET request = '{' WHERE custom_id = 'job-3'")
+    db.execute("UPDATE parses SET problems = '{}' WHERE id = (SELECT max(id) FROM parses)")
     db.commit()
     db.close()
     before = {path.name for path in night.iterdir()}

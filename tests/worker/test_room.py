@@ -46,3 +46,14 @@ def test_what_was_refused_for_another_reason_needs_no_room() -> None:
     for _ in range(3):
         found.take(replace(attempt(Place(), Verdict.RETRY), retry_reason="malformed"), SETTINGS)
     assert found.advice() is None
+
+
+def test_an_attempt_that_went_on_where_it_was_cut_is_refused_only_if_that_was_cut_too() -> None:
+    first = attempt(Place(), Verdict.RETRY)
+    cut = replace(first, place=Place(attempt=2), continues=True)
+    done = replace(cut, verdict=Verdict.ACCEPT, retry_reason=None)
+    for rest, expected in ((cut, (1, 1)), (done, (1, 0))):
+        found = Room()
+        found.take(first, SETTINGS)
+        found.take(rest, SETTINGS)
+        assert (found.attempts, found.refused) == expected
