@@ -55,7 +55,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_night_killed_between_two_parts_ends_as_one_that_nobody_disturbed(
+def test_so_does_one_that_was_killed_between_the_two_parts_of_an_answer(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     marks = "SELECT continues, rescued FROM attempts ORDER BY id"
