@@ -38,7 +38,8 @@ class Room(msgspec.Struct):
             return
         asked = settings.sampling.max_tokens
         self.refused += 1
-        self.context_full += attempt.sampling.max_tokens < asked
+        # what goes on has half as many by design, and only where the context holds them
+        self.context_full += attempt.sampling.max_tokens < asked and not attempt.continues
         self.max_tokens = max(self.max_tokens, asked)
         self.max_attempts = max(self.max_attempts, settings.control.max_attempts)
 

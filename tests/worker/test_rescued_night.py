@@ -61,7 +61,7 @@ async def test_a_night_whose_attempts_mostly_ran_out_of_room_says_which_setting_
     site: Site,
 ) -> None:
     site.submit(ONE, ONE, max_tokens=20, max_attempts=2)
-    outcome = await site.drain(["length"] * 4)
+    outcome = await site.drain(["length"] * 8)
     assert "4 of 4 attempts were refused for length: max_tokens=20 with max_attempts=2" in (
         "\n".join(told(site, outcome))
     )
