@@ -124,13 +124,17 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
 
 class Crash(msgspec.Struct, frozen=True):
-    """A death of the model process during an attempt."""
+    """A death of the model process during an attempt.
+
+    One that is `forgiven` does not count against the job.
+    """
 
     place: Place
     phase: str
     signal: int | None
     exit_code: int | None
     stderr_tail: str
+    forgiven: bool = False
 
 
 class FinishedTurn(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ _CHANNEL_COLUMNS = (
 )
 _CRASH_COLUMNS = (
     *("job_id", "choice", "turn", "step", "attempt", "run_id", "at", "phase", "signal"),
-    *("exit_code", "stderr_tail"),
+    *("exit_code", "stderr_tail", "forgiven"),
 )
 _ATTEMPT = _insert("attempts", _ATTEMPT_COLUMNS, "RETURNING id")
 _TURN = _insert("turns", _TURN_COLUMNS)
@@ -82,11 +82,11 @@ _CANCEL_IF_ASKED = """
 UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
 WHERE id = ? AND status = 'running' AND cancel_requested = 1
 """
-# A model that dies while it is loaded dies of no job.
+# A model that dies while it is loaded, its chat template tried or not, dies of no job.
 _DEATHS = """
 SELECT count(*) FROM crashes
-WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ? AND phase <> 'load'
-    AND NOT forgiven
+WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
+    AND phase NOT IN ('load', 'template') AND NOT forgiven
 """
 
 
@@ -172,14 +172,14 @@ def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
     place = msgspec.structs.astuple(crash.place)
     told = (now(), crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
     with immediate(db):
-        db.conn.execute(_CRASH, (job_id, *place, run_id, *told))
+        db.conn.execute(_CRASH, (job_id, *place, run_id, *told, crash.forgiven))
 
 
 def crashes_on(db: Database, job_id: int, place: Place) -> int:
     """Return how often in a row the model process died during the open attempt at `place`.
 
-    Deaths under earlier workers count; those before the job was put back into the
-    queue, and those while the model was loaded, do not.
+    Deaths under earlier workers count; those that are forgiven, those before the job was put back
+    into the queue, and those while the model was loaded, do not.
     """
     values = (job_id, *msgspec.structs.astuple(place))
     return int(db.conn.execute(_DEATHS, values).fetchone()[0])

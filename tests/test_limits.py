@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-LIMITED = frozenset({"communicate", "wait", "run", "check_output", "urlopen"})
-"""What must say `timeout`, or has it as an argument."""
+LIMITED = frozenset({"communicate", "run", "check_output", "urlopen"})
+"""What must say `timeout`."""
 
-EMPTY_IS_UNLIMITED = frozenset({"join", "get"})
-"""A thread's `join()` and a queue's `get()`; those of texts and mappings have arguments."""
+EMPTY_IS_UNLIMITED = frozenset({"join", "get", "wait"})
+"""A thread's `join()`, a queue's `get()`; those of texts and mappings have arguments anyway."""
 
 
 def unlimited(source: str) -> Iterator[int]:

@@ -266,6 +266,23 @@ def running(*arguments: str, code: int, line: str = ONE) -> Callable[[Path], str
     return run
 
 
+def died_of(last_words: str) -> Callable[[Path], str]:
+    """Have the doctor look at a database whose latest run saw such a death."""
+
+    def examine(folder: Path) -> str:
+        mh_batch(folder, "submit", "in.jsonl")
+        with closing(sqlite3.connect(folder / "mh-batch.db")) as db, db:
+            db.execute("INSERT INTO runs (started_at, settings, versions) VALUES ('', '{}', '{}')")
+            db.execute(
+                "INSERT INTO crashes (job_id, choice, turn, step, attempt, run_id, at, phase, "
+                "signal, stderr_tail) VALUES (1, 0, 1, 0, 1, 1, '', 'decode', 6, ?)",
+                (last_words,),
+            )
+        return " ".join(mh_batch(folder, "doctor", "--model", "demo").stdout.split())
+
+    return examine
+
+
 LONG = '{{"prompt": "{}", "max_context_tokens": 256}}\n'.format("word " * 600)
 FORMED = '{"body": {"messages": [], "response_format": {"type": "json_object"}}}\n'
 CAUSES: dict[str, Callable[[Path], str]] = {
@@ -287,6 +304,12 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "bring the first weights back, or submit the file again": changed,
     "(prompt_too_long)": running("work", "--model", "demo", code=1, line=LONG),
     "the results would overwrite it": running("results", "-o", "mh-batch.db", code=2),
+    "macOS ends long GPU work while the display is on": died_of(
+        "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
+    ),
+    "the GPU had too little memory": died_of(
+        "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
+    ),
     "a query may only read": running("query", "delete from jobs", code=2),
 }
 

@@ -5,7 +5,10 @@ import shutil
 import subprocess
 import sys
 
-NOTE = "keeping this Mac awake until the work is done (--allow-sleep does not)"
+NOTE = (
+    "keeping this Mac awake until the work is done (--allow-sleep does not); let its display "
+    "sleep: macOS ends long GPU work while it is on"
+)
 
 
 def caffeinate(platform: str, pid: int, program: str | None) -> tuple[str, ...] | None:
@@ -16,7 +19,7 @@ def caffeinate(platform: str, pid: int, program: str | None) -> tuple[str, ...] 
     """
     if platform != "darwin" or program is None:
         return None
-    # -i: no idle sleep; the display may go dark
+    # -i: no idle sleep. Without -d on purpose: macOS ends long GPU work while the display is on
     return (program, "-i", "-w", str(pid))
 
 

@@ -18,6 +18,7 @@ from mh_batch.store.clock import now
 from .conversation import ConversationRun, Finish, Generate, Record
 from .display import Display
 from .job_faults import at_stage
+from .metal import MOST_WATCHDOG_DEATHS, WATCHDOG_SECONDS
 from .model_client import Death, ProcessDied
 from .model_host import ModelHost
 from .probe import Probe
@@ -56,6 +57,7 @@ class Drain:
         self._process_bytes = 0
         self._current: int | None = None
         self._cancelled: frozenset[int] = frozenset()
+        self._watchdog_deaths = 0
 
     @property
     def tally(self) -> Tally:
@@ -155,6 +157,7 @@ class Drain:
                 generation = await self._host.generate(request, self._display.tokens)
         except ProcessDied as error:
             return await self._survive(Ready(job, run), place, error.death)
+        self._watchdog_deaths = 0
         generation = with_queue_seconds(generation, time.perf_counter() - began)
         self._process_bytes = generation.timings.process_memory_bytes
         self.tally.tokens += len(generation.tokens)
@@ -174,10 +177,16 @@ class Drain:
         on one attempt.
         """
         job = ready.job
-        await self._writer.record_crash(job, place, death)
+        self._watchdog_deaths += death.by_watchdog
+        forgiven = death.by_watchdog and self._watchdog_deaths <= MOST_WATCHDOG_DEATHS
+        await self._writer.record_crash(job, place, death, forgiven=forgiven)
         deaths = await self._store.call(queue.crashes_on, job.id, place)
-        self._display.note(f"the model process died on {job.custom_id}: {death}")
-        if deaths < self._task.max_crashes:
+        told = f"the model process died on {job.custom_id}: {death}"
+        if death.by_watchdog:
+            await self._supply.pause(told, WATCHDOG_SECONDS)
+        else:
+            self._display.note(told)
+        if forgiven or deaths < self._task.max_crashes:
             return await self._supply.bring_back(ready)
         told = f"the model process died {count(deaths, 'time')} in a row on turn {place.turn}"
         raise ModelCrashed(f"{told}: {death.tell(LAST_LINES)}")

@@ -19,8 +19,11 @@ HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
 Id = Annotated[int, Meta(ge=0)]
-Phase = Literal["load", "render", "prefill", "decode"]
-"""What the model process is at while an answer is due; a parse counts as the end of the decode."""
+Phase = Literal["load", "template", "render", "prefill", "decode"]
+"""What the model process is at while an answer is due; a parse counts as the end of the decode.
+
+`template` is a part of a load: the model's chat template is tried.
+"""
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):

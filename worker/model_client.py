@@ -45,6 +45,7 @@ from .frames import (
     encode,
 )
 from .job_faults import at_stage
+from .metal import metal_fault
 from .task import HANG_SECONDS
 
 COMMAND = (sys.executable, "-m", "mh_batch.worker.model_process")
@@ -79,13 +80,21 @@ class Death(msgspec.Struct, frozen=True):
     stderr_tail: str
 
     def tell(self, lines: int) -> str:
-        """Return how it ended, with so many of its last lines."""
+        """Return how it ended, with so many of its last lines, and a cure where one is known."""
         if self.signal is not None:
             how = f"killed by {signal_name(self.signal)}"
         else:
             how = f"exit code {self.exit_code}"
         last = "\n".join(self.stderr_tail.strip().splitlines()[-lines:])
-        return f"{how} ({self.phase}); {last or 'it said nothing'}"
+        fault = metal_fault(self.stderr_tail)
+        cure = f"; {fault.told}: {fault.cure}" if fault is not None else ""
+        return f"{how} ({self.phase}); {last or 'it said nothing'}{cure}"
+
+    @property
+    def by_watchdog(self) -> bool:
+        """Whether macOS ended it for its display's sake."""
+        fault = metal_fault(self.stderr_tail)
+        return fault is not None and fault.by_watchdog
 
     def __str__(self) -> str:
         return self.tell(1)
@@ -143,6 +152,7 @@ class ModelClient:
 
         As long as it writes to the log (a download does), it is alive; silence may last
         `LOAD_PATIENCE` times as long as elsewhere, for weights give no sign while they are read.
+        While it tries the chat template it may be silent no longer than elsewhere.
         """
         self._phase = "load"
         return (await self._ask(Load(self._take_id(), model, options), Loaded)).info

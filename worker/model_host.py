@@ -23,7 +23,13 @@ class LoadDied(ModelNotLoaded):
 
     def __init__(self, model: str, death: Death) -> None:
         self.death = death
-        super().__init__(f"{model}: the model process died while loading it: {death}")
+        what = "loading it" if death.phase != "template" else "trying its chat template"
+        super().__init__(f"{model}: the model process died while {what}: {death}")
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may go better the next time: a template is the same then."""
+        return self.death.phase != "template"
 
 
 class ModelHost:

@@ -1,7 +1,8 @@
 """When a drain ends: on request, after so many jobs, or at a time of the clock."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from datetime import time as ClockTime
 from enum import StrEnum
@@ -54,10 +55,29 @@ class Stop:
         self.reason = EndReason.STOPPED
         self.bell = bell
         self._asked = False
+        self._cut: anyio.CancelScope | None = None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether what is under way ends as soon as a stop is asked for."""
+        return self._cut is not None
+
+    @contextmanager
+    def cutting_short(self) -> Iterator[None]:
+        """Break off the block when the drain is to end: for what is no turn, a load or a pause."""
+        with anyio.CancelScope() as scope:
+            self._cut = scope
+            if self.soon:
+                scope.cancel()
+            try:
+                yield
+            finally:
+                self._cut = None
 
     def ask(self) -> bool:
         """Take one person's request to stop; return whether it is the first."""
         if self._asked:
+            self.reason = EndReason.KILLED
             self.now.set()
             return False
         self._asked = True
@@ -66,9 +86,14 @@ class Stop:
         return True
 
     def end(self, reason: EndReason) -> None:
-        """End after the current turn, as if somebody had asked, for `reason`."""
+        """End after the current turn, as if somebody had asked, for `reason`.
+
+        Where no turn is under way that is at once.
+        """
         self.soon, self.reason = True, reason
         self.bell.ring()
+        if self._cut is not None:
+            self._cut.cancel()
 
 
 class Zone(NamedTuple):

@@ -25,6 +25,7 @@ from .background import Background
 from .conversation import ConversationRun, Generate
 from .display import Display
 from .job_faults import at_stage
+from .metal import WATCHDOG_SECONDS
 from .model_client import Death
 from .model_host import LoadDied, ModelHost
 from .stop import EndReason, Stop
@@ -165,23 +166,28 @@ class Supply:
         jobs are passed over.
         """
         pauses = iter(RELOAD_PAUSES)
-        while True:
+        while not self._stop.soon:
             try:
-                await self._load(model)
+                with self._stop.cutting_short():
+                    await self._load(model)
+                    return True
             except (ModelNotLoaded, ModelChanged) as fault:
                 if ready is not None and isinstance(fault, LoadDied):
                     await self._record_load_death(ready, fault.death)
-                if self._stop.soon:
-                    return False
-                passing = isinstance(fault, LoadDied if ready is None else ModelNotLoaded)
-                pause = next(pauses, None) if passing else None
+                pause = next(pauses, None) if passing(fault, promised=ready is not None) else None
                 if pause is None:
                     self._pass_over(fault, models=self._refused.models | {model})
                     return False
-                self._display.note(f"{fault}; trying again in {pause:g} s")
-                await anyio.sleep(pause)
-            else:
-                return True
+                if isinstance(fault, LoadDied) and fault.death.by_watchdog:
+                    pause = max(pause, WATCHDOG_SECONDS)
+                await self.pause(str(fault), pause)
+        return False
+
+    async def pause(self, why: str, seconds: float) -> None:
+        """Wait before a model is tried again, and say why; a stop ends it at once."""
+        self._display.note(f"{why}; trying again in {seconds:g} s")
+        with self._stop.cutting_short():
+            await anyio.sleep(seconds)
 
     async def _load(self, model: str) -> None:
         """Have `model` in memory; tell and record it if it was not."""
@@ -259,6 +265,13 @@ class Supply:
         """Write a death down at the attempt that waits for the model; it does not count there."""
         if (first := ready.first_request()) is not None:
             await self._writer.record_crash(ready.job, first.place, death)
+
+
+def passing(fault: ModelNotLoaded | ModelChanged, *, promised: bool) -> bool:
+    """Whether a model that did not load may do so soon; `promised` says that it did before."""
+    if isinstance(fault, LoadDied):
+        return fault.passing
+    return promised and isinstance(fault, ModelNotLoaded)
 
 
 def shown(request: GenerationRequest, task: Work) -> GenerationRequest:

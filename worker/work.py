@@ -65,6 +65,8 @@ class Outcome(msgspec.Struct, frozen=True):
 async def work(task: Work, display: Display, command: tuple[str, ...] = COMMAND) -> Outcome:
     """Drain the queue of `task.db`; the first SIGINT or SIGTERM ends it after the current turn.
 
+    While a model is loaded, or waited for, no turn is under way, and it ends at once.
+
     SIGINT is heard also where the process was started to ignore it, as `&` in a script does:
     nothing is lost, and a person who sends it means it.
 
@@ -178,8 +180,10 @@ async def _cancel_when_set(event: anyio.Event, scope: anyio.CancelScope) -> None
 
 async def _heed(wishes: Wishes, drain: Drain, display: Display) -> None:
     async for _ in wishes:
+        at_once = drain.stop.at_once
         if drain.stop.ask():
-            display.note("stopping after this turn; once more to stop now")
+            after = " after this turn; once more to stop now"
+            display.note(f"stopping{'' if at_once else after}")
 
 
 async def _heed_clock(task: Work, drain: Drain, display: Display) -> None:

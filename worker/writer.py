@@ -150,9 +150,12 @@ class Writer:
             await self._write.result()
             self._write = None
 
-    async def record_crash(self, job: ClaimedJob, place: Place, death: Death) -> None:
-        """Write down a death of the model process at once."""
-        crash = Crash(place, death.phase, death.signal, death.exit_code, death.stderr_tail)
+    async def record_crash(
+        self, job: ClaimedJob, place: Place, death: Death, *, forgiven: bool = False
+    ) -> None:
+        """Write down a death of the model process at once; one `forgiven` does not count."""
+        told = (death.phase, death.signal, death.exit_code, death.stderr_tail)
+        crash = Crash(place, *told, forgiven)
         await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
     async def tell_end(self, job: ClaimedJob, end: JobEnd) -> None:

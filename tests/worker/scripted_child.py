@@ -4,7 +4,7 @@ Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one ent
 `"answer"`, `"malformed"`, `"length"`, `"stuck"` (in its analysis), `"die"` (SIGKILL to itself),
 `"exit"`, `"garbage"`, `"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the
 prefill, for ever), `"slow"` (a prefill of several portions), `"die_for_good"` (and at every load of
-that model).
+that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process).
 It goes on with answers at the end.
 `SCRIPT.log` receives what was asked for, one JSON line each.
 """
@@ -33,6 +33,15 @@ from mh_batch.worker import frames
 
 PORTION_SECONDS = 0.5
 RENDERED = Rendered((7, 8), "the prompt")
+METAL = (
+    "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
+    "buffer execution failed: "
+)
+METAL_FAULTS = {
+    "watchdog": "Impacting Interactivity "
+    "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
+    "out_of_memory": "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+}
 INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
 
 
@@ -76,7 +85,7 @@ class Child:
         """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
 
         `stuck` is never loaded, and `noisy` only after it has written to the log for a while.
-        `shaky` kills the first time.
+        `shaky` kills the first time, and `watched` has Metal do it.
         """
         dead = self.script.with_suffix(".dead")
         self.model = frame.model
@@ -84,6 +93,8 @@ class Child:
             os.kill(os.getpid(), signal.SIGKILL)
         if frame.model == "stuck":
             signal.pause()
+        if frame.model == "watched" and self.first("watched"):
+            abort("watchdog")
         if frame.model == "noisy":
             for portion in range(4):
                 time.sleep(PORTION_SECONDS)
@@ -124,6 +135,8 @@ class Child:
         elif entry == "hang":
             self.send(frames.Progress(frame.id, 0, "prefill"))
             signal.pause()
+        elif entry in METAL_FAULTS:
+            abort(entry)
         elif entry == "exit":
             sys.exit(5)
         elif entry == "garbage":
@@ -153,6 +166,13 @@ class Child:
             if frame.request.render:
                 made = msgspec.structs.replace(made, rendered=RENDERED)
             self.send(frames.Generated(frame.id, made))
+
+
+def abort(fault: str) -> None:
+    """End as MLX does when Metal says that a command buffer failed."""
+    sys.stderr.write(f"{METAL}{METAL_FAULTS[fault]}\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGABRT)
 
 
 def cancelled() -> Generation:

@@ -19,6 +19,7 @@ from mh_batch.store.lock import worker_lock
 from mh_batch.store.submit import Submission
 from mh_batch.worker.doctor import database as database_checks
 from mh_batch.worker.doctor.database import database
+from mh_batch.worker.doctor.deaths import deaths, judge_deaths, judge_display
 from mh_batch.worker.doctor.examine import CHECKS, as_json, conclusion, examine, exit_code
 from mh_batch.worker.doctor.finding import Finding, Site, Verdict, failure, ok, warning
 from mh_batch.worker.doctor.machine import judge_device, judge_space, space, versions
@@ -246,6 +247,39 @@ def test_the_models_of_queued_jobs_are_looked_for(site: Site) -> None:
         f for f in queued_models(msgspec.structs.replace(site, model=None)) if "no model" in f.text
     )
     assert nameless.verdict is WARNING
+
+
+def test_deaths_on_metal_are_told_with_their_cure_and_others_with_where_to_look() -> None:
+    display = "[METAL] ... (00000002:kIOGPUCommandBufferCallbackErrorTimeout)"
+    memory = "[METAL] ... (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
+    (none,) = judge_deaths([])
+    assert none.verdict is OK
+    shown, short, other = judge_deaths([display, memory, display, "last words"])
+    assert {f.verdict for f in (shown, short, other)} == {WARNING}
+    assert "2 times in the latest run: macOS ends long GPU work while" in shown.text
+    assert "let the display sleep" in (shown.cure or "")
+    assert "close other programs" in (short.cure or "")
+    assert "--recipe crashes" in (other.cure or "")
+
+
+def test_only_the_latest_run_is_asked_for_deaths(night: Path) -> None:
+    def told() -> str:
+        return about("deaths", list(deaths(Site(night / "mh-batch.db", night, "demo")))).text
+
+    assert "died 1 time" in told()
+    with closing(sqlite3.connect(night / "mh-batch.db")) as db:
+        db.execute("INSERT INTO runs (started_at, settings, versions) VALUES ('2030', '{}', '{}')")
+        db.commit()
+        assert "did not die" in told()
+        db.execute("DELETE FROM runs WHERE started_at = '2030'")
+        db.commit()
+
+
+def test_on_a_mac_it_is_told_that_the_display_sleeps_on_purpose() -> None:
+    assert list(judge_display("linux")) == []
+    (found,) = judge_display("darwin")
+    assert (found.subject, found.verdict) == ("display", OK)
+    assert "lets its display sleep" in found.text
 
 
 def test_every_check_says_something(site: Site) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 from ..terminal import console, plain
 from ..wording import count
 from .database import database
+from .deaths import deaths
 from .finding import Finding, Site, Verdict
 from .machine import device, space, versions
 from .model import model, vocabulary
@@ -16,7 +17,16 @@ from .queued import queued_models
 
 Check = Callable[[Site], Iterator[Finding]]
 
-CHECKS: tuple[Check, ...] = (versions, device, vocabulary, model, database, queued_models, space)
+CHECKS: tuple[Check, ...] = (
+    versions,
+    device,
+    vocabulary,
+    model,
+    database,
+    deaths,
+    queued_models,
+    space,
+)
 
 STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
 
