@@ -2,9 +2,10 @@
 
 import platform
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
 from mlx_lm import utils as mlx_lm
@@ -24,6 +25,15 @@ from .tokenizer import native_adapter
 _RENDERING_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.tiktoken", "*.model"]
 _REPORTED = ("mlx", "mlx-lm", "openai-harmony", "mh-batch")
 
+LoadStep = Literal["load", "template"]
+"""What a load is at: reading files takes as long as it takes, trying a template does not."""
+
+Tell = Callable[[LoadStep], None]
+
+
+def tell_nobody(_: LoadStep) -> None:
+    """Serve where nobody asks what a load is at."""
+
 
 class LoadedModel(NamedTuple):
     """A model ready to generate, on the thread that loaded it: MLX streams belong to threads."""
@@ -40,11 +50,12 @@ class Reader(NamedTuple):
     context_tokens: int | None
 
 
-def load(name: str) -> LoadedModel:
+def load(name: str, tell: Tell = tell_nobody) -> LoadedModel:
     """Load a model by name: `demo`, a folder, or a hub name (downloaded by mlx-lm if need be).
 
-    All weights are in memory when this returns. Code that comes with a model is not run. Raises
-    `ModelNotLoaded` with the name and the cause.
+    All weights are in memory when this returns. `tell` is told what it is at, whenever that
+    changes. Code that comes with a model is not run. Raises `ModelNotLoaded` with the name and the
+    cause.
     """
     folder = find(name)
     config = read_config(name, folder)
@@ -52,7 +63,7 @@ def load(name: str) -> LoadedModel:
     check_weights(name, folder)
     try:
         model, config = mlx_lm.load_model(folder, lazy=False, trust_remote_code=False)
-        adapter = _adapter(architecture, folder, config)
+        adapter = _adapter(architecture, folder, config, tell)
         _try_once(model)
     except EnvironmentFault:
         raise
@@ -73,15 +84,17 @@ def load(name: str) -> LoadedModel:
     return LoadedModel(model, adapter, info)
 
 
-def load_reader(name: str) -> Reader:
+def load_reader(name: str, tell: Tell = tell_nobody) -> Reader:
     """Return what renders for a model; its weights are neither fetched nor read.
 
-    Raises `ModelNotLoaded` with the name and the cause.
+    `tell` is told what it is at, whenever that changes. Raises `ModelNotLoaded` with the name and
+    the cause.
     """
     folder = find(name, _fetch_rendering)
     config = read_config(name, folder)
     try:
-        return Reader(_adapter(config["model_type"], folder, config), _context_tokens(config))
+        adapter = _adapter(config["model_type"], folder, config, tell)
+        return Reader(adapter, _context_tokens(config))
     except EnvironmentFault:
         raise
     except Exception as error:
@@ -113,14 +126,16 @@ def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
         ) from error
 
 
-def _adapter(architecture: str, folder: Path, config: dict[str, Any]) -> Adapter:
+def _adapter(architecture: str, folder: Path, config: dict[str, Any], tell: Tell) -> Adapter:
     """Return what renders and reads for the model."""
     if architecture == "gpt_oss":
         # an id beyond the embedding would read whatever lies behind it in memory
         if (size := config.get("vocab_size", VOCABULARY_SIZE)) < VOCABULARY_SIZE:
             raise ValueError(f"a vocabulary of {size} tokens; Harmony has {VOCABULARY_SIZE}")
         return HarmonyAdapter()
-    return native_adapter(folder)
+    adapter = native_adapter(folder, partial(tell, "template"))
+    tell("load")
+    return adapter
 
 
 def _try_once(model: Any) -> None:

@@ -4,15 +4,18 @@ from mh_batch.jobs.generation import GenerationRequest
 
 from .fit import Fitted, Fitter
 from .generate import fit_request
-from .load import load_reader
+from .load import Tell, load_reader, tell_nobody
 
 
 class Ruler:
     """Fits the prompts for one model as its generator would."""
 
-    def __init__(self, model: str) -> None:
-        """Take a model's name; raises `ModelNotLoaded` if there is none that renders."""
-        reader = load_reader(model)
+    def __init__(self, model: str, tell: Tell = tell_nobody) -> None:
+        """Take a model's name; raises `ModelNotLoaded` if there is none that renders.
+
+        `tell` is told what the load is at.
+        """
+        reader = load_reader(model, tell)
         self._fitter = Fitter(reader.adapter.render)
         self._context_tokens = reader.context_tokens
 

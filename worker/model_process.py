@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -45,6 +46,7 @@ from .frames import (
     encode,
     request_id,
 )
+from .hints import Hints
 
 if TYPE_CHECKING:
     from mh_batch.engine.generate import Generator
@@ -73,33 +75,31 @@ class Inbox:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        self._prepare: Callable[[GenerationRequest], None] | None = None
+        self.hints = Hints()
         self._cancelled: set[int] = set()
 
     def start(self) -> None:
         """Begin to read."""
+        self.hints.start()
         threading.Thread(target=self._read, name="frames", daemon=True).start()
 
     def get(self) -> Request:
         """Wait for the next request."""
         return self._requests.get()
 
-    def prepare_with(self, prepare: Callable[[GenerationRequest], None] | None) -> None:
-        """Have hints of what comes next worked on by `prepare`, on the reading thread.
-
-        `None` passes them over.
-        """
-        self._prepare = prepare
-
     def is_cancelled(self, request_id: int) -> bool:
         """Whether the worker has asked to end this request."""
         return request_id in self._cancelled
 
+    def read_all(self) -> None:
+        """Take the frames as they come, until the pipe closes; raises `BadFrame`."""
+        while header := self._stream.read(HEADER_BYTES):
+            self._take(self._stream.read(body_length(header)))
+
     def _read(self) -> None:
         code = 1
         try:
-            while header := self._stream.read(HEADER_BYTES):
-                self._take(self._stream.read(body_length(header)))
+            self.read_all()
             code = 0
         except BadFrame as error:
             print(f"mh-batch model process: {error}", file=sys.stderr, flush=True)
@@ -119,8 +119,7 @@ class Inbox:
         if isinstance(frame, Cancel):
             self._cancelled.add(frame.id)
         elif isinstance(frame, Prepare):
-            if self._prepare is not None:
-                self._prepare(frame.request)
+            self.hints.put(frame.request)
         else:
             self._requests.put(frame)
 
@@ -222,25 +221,32 @@ class ModelServer:
         from mh_batch.engine.load import load
 
         # the old weights go before the new ones come: both may not fit together
-        self._inbox.prepare_with(None)
+        self._inbox.hints.prepare_with(None)
         self._generator = None
-        loaded = load(model)
+        loaded = load(model, partial(self._tell, request_id))
         self._generator = Generator(loaded, options)
-        self._inbox.prepare_with(self._generator.prepare)
+        self._inbox.hints.prepare_with(self._generator.prepare)
         return Loaded(request_id, loaded.info)
 
     def _measure(self, request_id: int, model: str, request: GenerationRequest) -> Measured:
         from mh_batch.engine.measure import Ruler
 
+        tell = partial(self._tell, request_id)
         if model not in self._rulers:
-            self._rulers[model] = Ruler(model)
+            self._rulers[model] = Ruler(model, tell)
+        tell("render")
         fitted = self._rulers[model].fit(request)
         return Measured(request_id, len(fitted.tokens), fitted.max_tokens, fitted.dropped_turns)
+
+    def _tell(self, request_id: int, phase: Phase) -> None:
+        """Say what this is at now: how long it may be silent depends on that."""
+        self._write(encode(Progress(request_id, 0, phase)))
 
     def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
         if self._generator is None:
             raise EnvironmentFault("a generation was asked for before a model was loaded")
         self._pulse = pulse = Pulse(request_id, lambda frame: self._write(encode(frame)))
+        self._inbox.hints.wait_for(request)
 
         def cancelled() -> bool:
             pulse.portion()
