@@ -196,19 +196,23 @@ class Drain:
 
         If it is not, the jobs are put back; one by one the whole queue would follow. Raises
         `ModelProcessDied` then. Somebody may have tried one of them again meanwhile: then it
-        failed for good before.
+        failed for good before. They are put back as well if a stop comes before it is known.
         """
         await self._writer.written()
         failed = self._writer.failed_in_a_row
         told = f"{count(len(failed.jobs), 'job')} in a row"
         self._display.note(f"{told} failed at the model: asking it something simple")
         probe = Probe(self._host, self._store, self._task, self._run_id)
-        fault = await probe.fault(failed.model)
+        fault: str | None = "stopped"
+        with self.stop.cutting_short():
+            fault = await probe.fault(failed.model)
         if fault is None:
             self._display.note("it answers, so it was the jobs: going on")
             failed.clear()
             return
         self.tally.count(Status.FAILED, -await self._store.call(queue.requeue, failed.jobs))
+        if self.stop.soon:
+            return
         raise ModelProcessDied(
             f"the model failed on {told}, and on a built-in conversation after them: {fault}; "
             f"the jobs are back in the queue; see {self._task.logs / 'worker.log'}, free memory or "

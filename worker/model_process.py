@@ -47,6 +47,7 @@ from .frames import (
     request_id,
 )
 from .hints import Hints
+from .metal import metal_fault
 
 if TYPE_CHECKING:
     from mh_batch.engine.generate import Generator
@@ -191,8 +192,9 @@ class ModelServer:
         except BrokenPipeError:
             raise
         except Exception as error:
-            # a model that does not load is no job's: the process ends, and the worker sees why
-            if isinstance(frame, Load):
+            # a model that does not load is no job's, and neither is a GPU that gave up (as a rule
+            # that aborts the process): it ends, and the worker sees why
+            if isinstance(frame, Load) or metal_fault(str(error)) is not None:
                 raise
             traceback.print_exc()
             return encode(

@@ -84,6 +84,17 @@ async def test_a_stop_ends_the_pause_in_the_middle_of_a_job_which_goes_back_to_t
     ]
 
 
+async def test_a_stop_ends_the_built_in_conversation_and_the_jobs_before_it_are_queued_again(
+    site: Site,
+) -> None:
+    site.submit(ONE, ONE, ONE, ONE)
+    when_told(site.notes, "asking it something simple", interrupt)
+    with anyio.fail_after(SOON):
+        outcome = await site.drain(["die", "die", "die", "wait"], max_crashes=1)
+    assert (outcome.reason, outcome.tally.jobs) == (EndReason.STOPPED, 0)
+    assert site.rows("select status, error from jobs") == [("queued", None)] * 4
+
+
 async def test_the_end_of_the_night_ends_a_load_as_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,16 +4,22 @@ Untested on Metal: a scripted process says what MLX would.
 """
 
 import asyncio
+import io
 import signal
 from pathlib import Path
 
 import anyio
 import pytest
 from drained import ONE, TWO, Site
+from made import claimed
 
+from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.status import Status
+from mh_batch.worker import frames
+from mh_batch.worker.conversation import ConversationRun, Generate
 from mh_batch.worker.metal import OUT_OF_MEMORY, WATCHDOG, MetalFault, metal_fault
 from mh_batch.worker.model_client import Death
+from mh_batch.worker.model_process import Inbox, ModelServer
 from mh_batch.worker.stop import EndReason
 
 pytestmark = pytest.mark.anyio
@@ -53,11 +59,34 @@ def test_of_several_faults_the_last_is_told() -> None:
     assert metal_fault(f"{MEMORY}\n{IMPACTING}") is WATCHDOG
 
 
+def request() -> GenerationRequest:
+    action = ConversationRun(claimed()).next()
+    assert isinstance(action, Generate)
+    return action.request
+
+
 def test_a_death_is_told_with_what_helps_against_it() -> None:
     text = str(Death("decode", signal.SIGABRT, None, f"{IMPACTING}\n"))
     assert text.startswith("killed by SIGABRT (decode); libc++abi: terminating")
     assert text.endswith(f"; {WATCHDOG.told}: {WATCHDOG.cure}")
     assert "macOS" not in str(Death("decode", signal.SIGABRT, None, "something else"))
+
+
+@pytest.mark.parametrize("said", [IMPACTING, MEMORY])
+def test_a_fault_of_metal_that_python_sees_ends_the_process_as_an_abort_does(
+    said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Generation:
+        raise RuntimeError(said)
+
+    inbox = Inbox(io.BytesIO())
+    asked = frames.Generate(1, request())
+    monkeypatch.setattr(inbox, "get", lambda: asked)
+    monkeypatch.setattr(ModelServer, "_generate", fail)
+    answered: list[bytes] = []
+    with pytest.raises(RuntimeError, match=r"\[METAL\]"):
+        ModelServer(inbox, answered.append).run()
+    assert answered == []
 
 
 @pytest.fixture
