@@ -14,6 +14,7 @@ from .finding import Finding, Site, Verdict
 from .machine import device, space, versions
 from .model import model, vocabulary
 from .queued import queued_models
+from .template import template
 
 Check = Callable[[Site], Iterator[Finding]]
 
@@ -22,6 +23,7 @@ CHECKS: tuple[Check, ...] = (
     device,
     vocabulary,
     model,
+    template,
     database,
     deaths,
     queued_models,

@@ -1,0 +1,94 @@
+"""Whether the model's format takes a conversation: a short one is rendered, without weights.
+
+In a process of its own, for a chat template is a program of somebody else's and may never end.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+
+from mh_batch.engine.folder import find_here
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied
+from mh_batch.jobs.generation import GenerationRequest, Prompt
+from mh_batch.jobs.settings import Context, Sampling
+
+from ..model_client import COMMAND, start_model
+from ..wording import count
+from .finding import Finding, Site, failure, ok, warning
+
+SILENT_SECONDS = 20.0
+"""How long the template may be silent; the libraries' start ten times that."""
+
+QUESTION = (Message("user", "What is 2 + 3?"),)
+CONVERSATION = (
+    Message("system", "Be brief."),
+    *QUESTION,
+    Message("assistant", "5"),
+    Message("user", "And one more?"),
+)
+_CURE = (
+    "download its tokenizer_config.json and chat_template.jinja again, mend the template there, "
+    "or name another model"
+)
+
+
+class Rendered(NamedTuple):
+    """What became of a conversation: its length in tokens, or why it has none."""
+
+    tokens: int = 0
+    fault: str | None = None
+
+
+def template(site: Site, command: tuple[str, ...] = COMMAND) -> Iterator[Finding]:
+    """Say whether the model's format takes a question, and a conversation of several turns.
+
+    `command` starts the model process. Nothing is said of a model that is not here, for another
+    check tells of it.
+    """
+    try:
+        folder = find_here(site.model) if site.model is not None else None
+    except ModelNotLoaded:
+        return
+    if folder is not None:
+        yield judge_template(anyio.run(render, str(folder), command))
+
+
+def judge_template(found: Sequence[Rendered]) -> Finding:
+    """Return what it means how a question, and a conversation if that was tried, were rendered."""
+    question, *longer = found
+    if question.fault is not None:
+        return failure("template", f"a short question is not rendered: {question.fault}", _CURE)
+    for conversation in longer:
+        if conversation.fault is not None:
+            text = f"a conversation of two turns is not rendered: {conversation.fault}"
+            return warning("template", text, f"queue single questions only, or {_CURE}")
+    return ok("template", f"a short conversation is rendered, {count(found[-1].tokens, 'token')}")
+
+
+async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[Rendered]:
+    """Render a question and then a conversation; nothing comes after one that cannot be."""
+    with tempfile.TemporaryDirectory(prefix="mh-batch-doctor-") as folder:
+        log = Path(folder) / "model.log"
+        found: list[Rendered] = []
+        try:
+            async with start_model(log, command, SILENT_SECONDS) as client:
+                try:
+                    for messages in (QUESTION, CONVERSATION):
+                        measured = await client.measure(model, _request(messages))
+                        found.append(Rendered(measured.prompt_tokens))
+                except anyio.get_cancelled_exc_class():
+                    # Ctrl-C: a template that never ends need not be asked to
+                    client.kill()
+                    raise
+        except (JobError, ModelNotLoaded, ModelProcessDied) as error:
+            found.append(Rendered(fault=str(error)))
+        return found
+
+
+def _request(messages: tuple[Message, ...]) -> GenerationRequest:
+    prompt = Prompt(messages, date="2026-01-01")
+    return GenerationRequest(prompt, Sampling(max_tokens=1), Context(), seed=0)
