@@ -27,30 +27,33 @@ from mh_batch.store.connection import open_reader, open_store, require_store
 from mh_batch.store.reports import find_batch, latest_batch
 from mh_batch.store.results import finished_jobs
 
-from .artifacts import Keep
 from .config import named_model
 from .display import PlainDisplay
 from .stop import EndReason
 from .submission import Rules, Submitted, batch_name, handling, open_source, submit_stream
-from .work import Outcome, Work, work_until_asked
+from .task import Work, WorkerOptions, shared_fields
+from .work import Outcome, work_until_asked
 
 StrPath = str | os.PathLike[str]
 Conversation = Mapping[str, Any] | str
 """What a line of an input file holds, in any of its shapes; a text is `{"prompt": text}`."""
 
 
-class Options(msgspec.Struct, frozen=True):
-    """How to drain.
+class Options(WorkerOptions, frozen=True, kw_only=True):
+    """How to drain: all that `mh-batch work` can be told, by the same names.
 
-    It ends after `max_jobs` jobs; `None` goes on until the queue is empty. `artifacts` says whose
-    files are kept, in the folder `logs`; `None` is the one beside the database. `engine` is how
-    the model uses memory. `quiet` says nothing on the way, else there are lines on standard error.
+    It ends after `max_jobs` jobs (`None` for any number), when the local clock next shows `until`
+    (`None` for never), and when the queue is empty, unless it is to `watch` for new work.
+    `artifacts` says of which attempts files are kept: `all`, `retries` or `off`. A model process
+    is replaced between jobs once it holds more than `recycle_bytes` (`None` keeps it), and killed
+    if it gives no sign of life for `hang_seconds`; after `max_crashes` deaths on one attempt its
+    job is failed. `engine` is how the model uses memory.
+
+    `logs` is the folder of the log and of those files; `None` is the one beside the database.
+    `quiet` says nothing on the way, else there are lines on standard error.
     """
 
-    max_jobs: int | None = None
-    artifacts: Keep = "all"
     logs: Path | None = None
-    engine: EngineOptions = EngineOptions()
     quiet: bool = False
 
 
@@ -127,19 +130,15 @@ def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTI
     none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it after the
     current turn, a second one at once; what was finished is kept, and the next drain goes on.
 
-    Raises `StoreUnusable` if there is no database, `WorkerRunning` if another worker is at it,
-    and any other `EnvironmentFault` that keeps it from going on.
+    Raises `InputError` naming an option with a value that it cannot have, `StoreUnusable` if there
+    is no database, `WorkerRunning` if another worker is at it, and any other `EnvironmentFault`
+    that keeps it from going on.
     """
     path = Path(db)
+    checked = shared_fields(_checked(options), WorkerOptions)
     require_store(path)
-    task = Work(
-        db=path,
-        model=named_model(model),
-        logs=options.logs or path.resolve().parent / "logs",
-        engine=options.engine,
-        artifacts=options.artifacts,
-        max_jobs=options.max_jobs,
-    )
+    logs = options.logs or path.resolve().parent / "logs"
+    task = Work(path, named_model(model), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
         return _summary(_interruptible(task, PlainDisplay(out)))
 
@@ -186,6 +185,19 @@ def _finished(
                 yield kept
 
 
+def _checked(options: Options) -> WorkerOptions:
+    """Return the worker's part of the options; raises `InputError` naming one that is wrong."""
+    values = shared_fields(options, WorkerOptions)
+    if isinstance(options.engine, EngineOptions):
+        # a struct that is one already would be taken as it is
+        values["engine"] = msgspec.structs.asdict(options.engine)
+    try:
+        return msgspec.convert(values, WorkerOptions)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$.")
+        raise InputError(f"options: {where.removesuffix('`')}: {reason}") from None
+
+
 def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
     """Drain on a thread of its own, which every Ctrl-C that arrives here is handed on to.
 
@@ -208,7 +220,7 @@ def _summary(outcome: Outcome) -> Summary:
         run_id=outcome.run_id,
         ended=dict(tally.ended),
         batches=tuple(sorted(tally.batches)),
-        tokens=tally.decoded_tokens,
+        tokens=tally.tokens,
         tokens_per_second=tally.tokens_per_second,
         seconds=outcome.seconds,
         all_well=outcome.exit_code == 0,

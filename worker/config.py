@@ -2,35 +2,28 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from mh_batch.jobs.errors import InputError, SettingsError
 from mh_batch.jobs.near import nearest
 from mh_batch.jobs.settings import NAMES, EngineOptions, Settings, apply, profile_values
 
-from .artifacts import Keep
-from .task import HANG_SECONDS, MAX_CRASHES
+from .task import WorkerSettings
 
 CONFIG_NAME = "mh-batch.toml"
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file's content; `None` means that the file does not say.
 
-    `settings` are for what is submitted, `engine` and the rest are for the worker.
+    `settings` are for what is submitted, all but those and their `profile` for the worker.
     """
 
     model: str | None = None
     profile: str | None = None
-    settings: dict[str, Any] = {}
-    engine: EngineOptions = EngineOptions()
-    recycle_bytes: Annotated[int, Meta(ge=1)] | None = None
-    artifacts: Keep = "all"
-    hang_seconds: Annotated[float, Meta(ge=1)] = HANG_SECONDS
-    max_crashes: Annotated[int, Meta(ge=1)] = MAX_CRASHES
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 CONFIG_NAMES = frozenset(Config.__struct_fields__)

@@ -160,10 +160,6 @@ class Drain:
         self._watchdog_deaths = 0
         generation = with_queue_seconds(generation, time.perf_counter() - began)
         self._process_bytes = generation.timings.process_memory_bytes
-        self.tally.tokens += len(generation.tokens)
-        # the first token of an answer is the prefill's
-        self.tally.decoded_tokens += max(0, len(generation.tokens) - 1)
-        self.tally.decode_seconds += generation.timings.decode_seconds
         # one that was cut on request is no attempt
         if generation.stop_reason is not StopReason.CANCELLED:
             with at_stage("decision"):

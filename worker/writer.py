@@ -9,6 +9,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import InternalError, JobError, ModelCrashed, UnknownTarget
+from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import Attempt, ClaimedJob, Crash, JobEnd, Place
 from mh_batch.jobs.status import NOT_WELL, IllegalMove, Status
 from mh_batch.store import queue
@@ -30,7 +31,7 @@ SUSPICIOUS = 3
 
 
 class Tally(msgspec.Struct):
-    """What a drain has done so far, over all attempts.
+    """What a drain has put on disk so far, over all attempts.
 
     Of the `tokens` all but the first of each attempt are `decoded_tokens`, which took
     `decode_seconds`.
@@ -66,6 +67,12 @@ class Tally(msgspec.Struct):
     def tokens_per_second(self) -> float | None:
         """How fast was decoded, `None` if nothing was."""
         return self.decoded_tokens / self.decode_seconds if self.decode_seconds else None
+
+    def add(self, generation: Generation) -> None:
+        """Add an attempt; the first token of an answer is the prefill's."""
+        self.tokens += len(generation.tokens)
+        self.decoded_tokens += max(0, len(generation.tokens) - 1)
+        self.decode_seconds += generation.timings.decode_seconds
 
     def count(self, status: Status, jobs: int = 1) -> None:
         """Add `jobs` that ended so; take them away if it is negative."""
@@ -190,6 +197,7 @@ class Writer:
                 return
         self.failed_in_a_row.clear()
         self.tally.room.take(attempt, job.settings)
+        self.tally.add(attempt.generation)
         if end is not None:
             await self.tell_end(job, end)
 

@@ -6,11 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
 import pytest
+from typer.main import get_command
 
 import mh_batch.store
 import mh_batch.worker
@@ -22,11 +26,14 @@ from mh_batch.jobs.errors import (
     StoreUnusable,
     UnknownTarget,
 )
+from mh_batch.jobs.settings import EngineOptions
 from mh_batch.jobs.status import Status
 from mh_batch.store import open_reader, open_store
 from mh_batch.worker import Options, Summary, api, drain, results, submit
+from mh_batch.worker.cli import app
 from mh_batch.worker.display import PlainDisplay
 from mh_batch.worker.stop import EndReason
+from mh_batch.worker.task import WorkerOptions
 from mh_batch.worker.work import Outcome, Work
 from mh_batch.worker.writer import Tally
 
@@ -55,12 +62,16 @@ def summary(db: Path) -> Summary:
     return asyncio.run(cell())
 
 
-def test_a_drain_inside_a_running_loop_comes_back_with_how_it_went(summary: Summary) -> None:
+def test_a_drain_inside_a_running_loop_comes_back_with_how_it_went(
+    db: Path, summary: Summary
+) -> None:
     assert summary.reason is EndReason.EMPTY
     assert summary.ended == {Status.DONE: 2, Status.FAILED: 1}
     assert summary.batches == (1,)
     assert not summary.all_well
-    assert summary.tokens > 0
+    with closing(open_reader(db)) as reader:
+        sums = "select sum(completion_tokens), sum(length(tokens)) / 4 from attempts"
+        assert [*next(reader.query(sums)).values()] == [summary.tokens] * 2
     assert summary.tokens_per_second is not None
     assert summary.seconds > 0
 
@@ -122,6 +133,72 @@ def test_a_reader_answers_sql_with_rows_by_name(db: Path) -> None:
 @pytest.mark.usefixtures("summary")
 def test_options_decide_about_the_files_beside_the_database(db: Path) -> None:
     assert [path.name for path in (db.parent / "logs").iterdir()] == ["worker.log"]
+
+
+def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> Work:
+    """What a drain with these options is told to do."""
+    seen: list[Work] = []
+
+    async def see(task: Work, *_: object) -> Outcome:
+        seen.append(task)
+        return Outcome(EndReason.EMPTY, Tally(), run_id=1, seconds=0.0)
+
+    monkeypatch.setattr(api, "work_until_asked", see)
+    open_store(folder / "mh-batch.db").close()
+    drain(folder / "mh-batch.db", model="demo", options=options)
+    (task,) = seen
+    return task
+
+
+def test_every_option_of_a_drain_reaches_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {
+        "engine": EngineOptions(prefix_cache_bytes=0),
+        "artifacts": "retries",
+        "recycle_bytes": 1 << 30,
+        "hang_seconds": 60.0,
+        "max_crashes": 5,
+        "max_jobs": 7,
+        "until": time(7, 30),
+        "watch": True,
+    }
+    # none is left out here, and none of those that the worker has
+    assert given.keys() == set(WorkerOptions.__struct_fields__)
+    assert set(Work.__struct_fields__) - given.keys() == {"db", "model", "logs"}
+    task = work_of(tmp_path, monkeypatch, Options(logs=tmp_path / "elsewhere", **given))
+    assert {name: getattr(task, name) for name in given} == given
+    assert task.logs == tmp_path / "elsewhere"
+
+
+def test_without_options_the_worker_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = work_of(tmp_path, monkeypatch, Options())
+    assert task == Work(tmp_path / "mh-batch.db", "demo", tmp_path / "logs")
+
+
+def test_options_say_whatever_the_command_can() -> None:
+    command = get_command(app).commands["work"]  # type: ignore[attr-defined]
+    elsewhere = {"db", "model", "allow_sleep", *EngineOptions.__struct_fields__}
+    names = {param.name for param in command.params} - elsewhere
+    assert names <= set(Options.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"hang_seconds": 0}, "hang_seconds"),
+        ({"max_crashes": "two"}, "max_crashes"),
+        ({"artifacts": "some"}, "artifacts"),
+        ({"until": "half past seven"}, "until"),
+        ({"engine": EngineOptions(prefix_cache_bytes=-1)}, "engine.prefix_cache_bytes"),
+    ],
+)
+def test_an_option_out_of_range_is_named(wrong: dict[str, Any], told: str, tmp_path: Path) -> None:
+    open_store(tmp_path / "mh-batch.db").close()
+    with pytest.raises(InputError, match=f"options: {told}: Expected|options: {told}: Invalid"):
+        drain(tmp_path / "mh-batch.db", options=Options(**wrong))
 
 
 def test_a_drain_of_nothing_is_well_and_needs_no_model(tmp_path: Path) -> None:

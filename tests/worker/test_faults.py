@@ -226,6 +226,8 @@ async def test_a_job_that_is_cancelled_while_it_runs_keeps_its_earlier_turns(sit
         ("done", None, 0),
     ]
     assert site.rows("select job_id, turn, attempt from attempts") == [(1, 1, 1), (2, 1, 1)]
+    # what was cut is no attempt, and so it is not counted either
+    assert site.rows("select sum(completion_tokens) from attempts") == [(outcome.tally.tokens,)]
     assert site.rows(CRASHES) == []
 
 

@@ -84,20 +84,17 @@ def _checked_artifacts(keep: str) -> "Keep":
 
 def task_of(db: Path, model: str | None, artifacts: str | None) -> "Work":
     """Return what a worker is to do; `None` takes what the configuration says."""
+    from msgspec.structs import replace
+
     from mh_batch.worker.config import read_config
-    from mh_batch.worker.work import Work
+    from mh_batch.worker.task import Work, WorkerSettings, shared_fields
 
     config = read_config(Path.cwd())
-    return Work(
-        db=db,
-        model=model_name(model or config.model),
-        logs=db.resolve().parent / "logs",
-        engine=config.engine,
-        recycle_bytes=config.recycle_bytes,
-        artifacts=_checked_artifacts(artifacts or config.artifacts),
-        hang_seconds=config.hang_seconds,
-        max_crashes=config.max_crashes,
+    logs = db.resolve().parent / "logs"
+    task = Work(
+        db, model_name(model or config.model), logs, **shared_fields(config, WorkerSettings)
     )
+    return replace(task, artifacts=_checked_artifacts(artifacts)) if artifacts else task
 
 
 def drain(task: "Work", *, allow_sleep: bool, results: bool) -> "Outcome":
