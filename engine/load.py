@@ -14,6 +14,7 @@ from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import ModelInfo
 
 from .adapter import Adapter
+from .blas import blas_in_use
 from .control import VOCABULARY_SIZE
 from .device import device
 from .fingerprint import fingerprint
@@ -79,6 +80,7 @@ def load(name: str, tell: Tell = tell_nobody) -> LoadedModel:
         versions={
             "python": platform.python_version(),
             **{package: version(package) for package in _REPORTED},
+            "blas": str(blas_in_use() or "unknown"),
         },
     )
     return LoadedModel(model, adapter, info)

@@ -111,18 +111,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EngineOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the engine uses memory, in bytes; nothing here changes a result.
+    """How the engine uses the machine: memory in bytes, and the library for matrix products.
 
     `prefix_cache_bytes` bounds the states of prompt beginnings kept for later prompts; 0 keeps
     none, `None` a 64th of the machine's memory, 256 MiB to 4 GiB. `cache_high_water_bytes` is how
     much freed memory MLX may hold on to from job to job. `wired_limit_bytes` is for
     `mx.set_wired_limit`, on Metal only; `None` never calls it, which is the safe choice: wired
-    memory is tied to kernel panics under long load.
+    memory is tied to kernel panics under long load. `preload_blas` is the file of a BLAS that the
+    model process calls in place of MLX's own, on Linux; `None` leaves that. It is the only one
+    here that may change a result: the last bits of a product, and so a token.
     """
 
     prefix_cache_bytes: Bytes | None = None
     cache_high_water_bytes: Bytes = 1 << 30
     wired_limit_bytes: Bytes | None = None
+    preload_blas: Annotated[str, Meta(min_length=1)] | None = None
 
 
 GROUPS: dict[str, str] = {

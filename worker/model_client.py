@@ -46,6 +46,7 @@ from .frames import (
 )
 from .job_faults import at_stage
 from .metal import metal_fault
+from .preload import preloading
 from .task import HANG_SECONDS
 
 COMMAND = (sys.executable, "-m", "mh_batch.worker.model_process")
@@ -325,16 +326,21 @@ def _error(failed: Failed) -> errors.MhBatchError:
 
 @asynccontextmanager
 async def start_model(
-    log_path: Path, command: tuple[str, ...] = COMMAND, hang_seconds: float = HANG_SECONDS
+    log_path: Path,
+    command: tuple[str, ...] = COMMAND,
+    hang_seconds: float = HANG_SECONDS,
+    preload_blas: str | None = None,
 ) -> AsyncGenerator[ModelClient, None]:
-    """Start a model process whose output goes to the end of `log_path`; end it on the way out."""
+    """Start a model process whose output goes to the end of `log_path`; end it on the way out.
+
+    Raises `EnvironmentFault` if there is no `preload_blas` to start it with.
+    """
+    env = {**os.environ, **TELL_DOWNLOADS, **preloading(preload_blas)}
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     with os.fdopen(os.open(log_path, flags, FILE_MODE), "a+b") as log:
         log.seek(0, 2)
         # a session of its own: the terminal's Ctrl-C and hang-up are the worker's to answer
-        process = await anyio.open_process(
-            command, stderr=log, start_new_session=True, env={**os.environ, **TELL_DOWNLOADS}
-        )
+        process = await anyio.open_process(command, stderr=log, start_new_session=True, env=env)
         client = ModelClient(process, log, hang_seconds)
         try:
             await client.greet()

@@ -89,7 +89,12 @@ class ModelHost:
         try:
             if self._client is None:
                 self._client = await self._stack.enter_async_context(
-                    start_model(self._log_path, self._command, self._hang_seconds)
+                    start_model(
+                        self._log_path,
+                        self._command,
+                        self._hang_seconds,
+                        self._options.preload_blas,
+                    )
                 )
             info = await self._or_kill(self._client.load(model, self._options))
         except ProcessDied as error:

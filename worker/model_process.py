@@ -219,9 +219,11 @@ class ModelServer:
                 return self._measure(request_id, model, request)
 
     def _load(self, request_id: int, model: str, options: EngineOptions) -> Loaded:
+        from mh_batch.engine.blas import require_blas
         from mh_batch.engine.generate import Generator
         from mh_batch.engine.load import load
 
+        require_blas(options.preload_blas)
         # the old weights go before the new ones come: both may not fit together
         self._inbox.hints.prepare_with(None)
         self._generator = None

@@ -23,6 +23,7 @@ from .display import Display
 from .drain_loop import Drain
 from .model_client import COMMAND
 from .model_host import ModelHost
+from .preload import preloading
 from .stop import EndReason, next_showing, wait_for_clock
 from .store_thread import StoreThread
 from .task import Work
@@ -86,6 +87,7 @@ async def work_until_asked(
     Raises `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that
     keeps it from going on; the job in hand is back in the queue then.
     """
+    preloading(task.engine.preload_blas)
     try:
         make_folder(task.logs)
     except OSError as error:

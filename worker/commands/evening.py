@@ -95,7 +95,8 @@ def doctor(
     from mh_batch.worker.doctor.finding import Site
 
     task = task_of(db, model, None)
-    findings = list(examine(Site(task.db, task.logs, task.model)))
+    site = Site(task.db, task.logs, task.model, task.engine.preload_blas)
+    findings = list(examine(site))
     if json:
         typer.echo(as_json(findings))
     else:

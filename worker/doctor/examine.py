@@ -8,6 +8,7 @@ from rich.text import Text
 
 from ..terminal import console, plain
 from ..wording import count
+from .blas import blas
 from .database import database
 from .deaths import deaths
 from .finding import Finding, Site, Verdict
@@ -21,6 +22,7 @@ Check = Callable[[Site], Iterator[Finding]]
 CHECKS: tuple[Check, ...] = (
     versions,
     device,
+    blas,
     vocabulary,
     model,
     template,

@@ -26,11 +26,15 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What is examined: a database, the folder of the logs, a model (`None`: none is named)."""
+    """What is examined: a database, the folder of the logs, a model (`None`: none is named).
+
+    `preload_blas` is the BLAS that the model process is to call, `None` for MLX's own.
+    """
 
     db: Path
     logs: Path
     model: str | None
+    preload_blas: str | None = None
 
 
 def ok(subject: str, text: str) -> Finding:

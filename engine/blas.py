@@ -1,0 +1,128 @@
+"""Which BLAS multiplies MLX's matrices on a CPU; asked of the dynamic linker, in this process.
+
+MLX's CPU build for Linux brings the reference BLAS of Netlib along. Another one takes its place
+where `LD_PRELOAD` names it at the start of the process.
+"""
+
+import ctypes
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from mh_batch.jobs.errors import EnvironmentFault
+
+PRODUCT = b"cblas_sgemm"
+"""What MLX calls for a product of float32 matrices."""
+
+REFERENCE = "reference BLAS"
+
+
+class Blas(NamedTuple):
+    """A BLAS by its name and version; `path` is the library's file, `None` where it has none."""
+
+    name: str
+    path: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.path is None else f"{self.name} ({Path(self.path).name})"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the reference BLAS, which is correct and slow."""
+        return self.name == REFERENCE
+
+
+class _Found(ctypes.Structure):
+    """What `dladdr` says of an address: the file that it is in, and more that nobody asks for."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    )
+
+
+def blas_in_use() -> Blas | None:
+    """Return the BLAS that MLX calls in this process; `None` if there is no telling."""
+    if sys.platform == "darwin":
+        return Blas("Accelerate")
+    # in the linker's order: what was preloaded, then what MLX brings
+    for library in (None, _mlx_library()):
+        try:
+            loaded = ctypes.CDLL(library)
+            path = _file_of(getattr(loaded, PRODUCT.decode()))
+        except (OSError, AttributeError):
+            continue
+        if path is not None:
+            return Blas(blas_name(path, _openblas(path)), path)
+    return None
+
+
+def blas_name(path: str, openblas: str | None) -> str:
+    """Return what a BLAS is called, by its file and by what OpenBLAS says of itself.
+
+    `openblas` is such as `OpenBLAS 0.3.21 Zen`; `None` is for any other BLAS.
+    """
+    if openblas is not None:
+        return openblas
+    file = Path(path).name
+    known = {"libmkl": "MKL", "libblis": "BLIS", "libflexiblas": "FlexiBLAS", "libblas": REFERENCE}
+    return next((name for prefix, name in known.items() if file.startswith(prefix)), file)
+
+
+def require_blas(path: str | None) -> None:
+    """Raise `EnvironmentFault` if the BLAS that was preloaded is not the one that MLX calls.
+
+    `None` is for none.
+    """
+    if path is None:
+        return
+    found = blas_in_use()
+    if found is None or found.path is None or not _is_same(found.path, path):
+        raise EnvironmentFault(
+            f"preload_blas: {path} was not taken, MLX calls {found}; name a BLAS library for this "
+            "machine (the last lines of worker.log may say why)"
+        )
+
+
+def _mlx_library() -> str | None:
+    """Return MLX's own library, which carries its dependencies; `None` if there is none."""
+    package = importlib.util.find_spec("mlx")
+    folders = package.submodule_search_locations if package is not None else None
+    found = [Path(folder) / "lib" / "libmlx.so" for folder in folders or ()]
+    return next((str(path) for path in found if path.is_file()), None)
+
+
+def _file_of(function: object) -> str | None:
+    """Return the file that a loaded function is in."""
+    found = _Found()
+    address = ctypes.cast(function, ctypes.c_void_p)  # type: ignore[arg-type]
+    if not ctypes.CDLL(None).dladdr(address, ctypes.byref(found)) or found.file is None:
+        return None
+    return str(Path(os.fsdecode(found.file)).resolve())
+
+
+def _openblas(path: str) -> str | None:
+    """Return version and kernels of the OpenBLAS in a file that is loaded; `None` if it is none.
+
+    Both decide the last bits: the kernels are those for the processor that was found.
+    """
+    try:
+        library = ctypes.CDLL(path)
+        ask = (library.openblas_get_config, library.openblas_get_corename)
+    except (OSError, AttributeError):
+        return None
+    for function in ask:
+        function.restype = ctypes.c_char_p
+    config, core = ((function() or b"").decode("ascii", "replace") for function in ask)
+    return " ".join([*config.split()[:2], core])
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return Path(path).samefile(Path(other).expanduser())
+    except OSError:
+        return False

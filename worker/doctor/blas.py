@@ -1,0 +1,64 @@
+"""Which BLAS MLX multiplies matrices with where it runs on a CPU: one of them is slow."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from mh_batch.engine.blas import REFERENCE
+from mh_batch.jobs.errors import EnvironmentFault
+
+from ..preload import PACKAGE, openblas_path, preloading
+from .finding import Finding, Site, failure, ok, refused, warning
+
+ASK_SECONDS = 120
+
+_SLOW = f"{REFERENCE} is MLX's own on Linux, correct and slow"
+# in a process of its own, which is started as the model process is
+_ASK = (
+    "from mh_batch.engine.device import device; from mh_batch.engine.blas import blas_in_use; "
+    "print(device()); print(blas_in_use())"
+)
+
+
+def blas(site: Site) -> Iterator[Finding]:
+    """Say which BLAS the model process calls."""
+    try:
+        env = {**os.environ, **preloading(site.preload_blas)}
+    except EnvironmentFault as error:
+        yield refused("blas", error, "mend preload_blas in mh-batch.toml")
+        return
+    command = [sys.executable, "-P", "-c", _ASK]
+    try:
+        asked = subprocess.run(
+            command, capture_output=True, text=True, env=env, timeout=ASK_SECONDS, check=True
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+        # the check of the device tells, unless it was the BLAS
+        if site.preload_blas is not None:
+            text = f"with {site.preload_blas} MLX does not start"
+            yield failure("blas", text, "take preload_blas out of mh-batch.toml")
+        return
+    device, found = asked.stdout.splitlines()[-2:]
+    yield judge_blas(device, found, site.preload_blas)
+
+
+def judge_blas(device: str, found: str, wanted: str | None) -> Finding:
+    """Return what it means that MLX on `device` calls the BLAS `found`; `wanted` was preloaded."""
+    if device.startswith("gpu"):
+        return ok("blas", f"none is called: MLX runs on {device}")
+    if found.startswith(REFERENCE):
+        if wanted is not None:
+            cure = "name the file of another BLAS for this machine"
+            return failure("blas", f"{wanted} is not taken, MLX calls {found}", cure)
+        return warning("blas", f"{_SLOW}: another reads prompts several times as fast", _cure())
+    return ok("blas", found)
+
+
+def _cure() -> str:
+    """Return how to come to a faster BLAS on this machine."""
+    install = "" if openblas_path().exists() else f"apt-get install {PACKAGE}, then "
+    return (
+        f'{install}preload_blas = "{openblas_path()}" below [engine] in mh-batch.toml, before a '
+        "batch begins (it may change tokens)"
+    )
