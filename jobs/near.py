@@ -19,7 +19,7 @@ def near_miss(name: str, known: frozenset[str]) -> str | None:
     cached because the lines of a file repeat their keys.
     """
     folded = _fold(name)
-    for candidate in known:
+    for candidate in sorted(known):
         other = _fold(candidate)
         if folded == other or folded == other + "s" or folded + "s" == other:
             return candidate

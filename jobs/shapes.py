@@ -144,8 +144,9 @@ def shape(fields: Fields, inherited: Context) -> Shaped:
 def _openai_batch(fields: Fields, inherited: Context) -> Shaped:
     """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
     extra = _unknown(fields, BATCH_KEYS, "")
-    for name in extra.keys() & (LINE_KEYS - BATCH_KEYS):
-        raise BadField(f"{name}: belongs into body")
+    for name in extra:
+        if name in LINE_KEYS:
+            raise BadField(f"{name}: belongs into body")
     if "method" in fields and _decode(fields, "method", str) != "POST":
         raise BadField("method: only POST")
     if "url" in fields:
@@ -165,7 +166,19 @@ def _openai_batch(fields: Fields, inherited: Context) -> Shaped:
         if "tool_results" in body:
             raise BadField("tool_results: both in the line and in its body")
         body["tool_results"] = fields["tool_results"]
-    return _build(body, messages, (), extra | body_extra, _Place("body.", inherited))
+    together = _in_order(fields, extra, body_extra)
+    return _build(body, messages, (), together, _Place("body.", inherited))
+
+
+def _in_order(
+    fields: Fields, extra: dict[str, msgspec.Raw], body_extra: dict[str, msgspec.Raw]
+) -> dict[str, msgspec.Raw]:
+    """Return the keys of the user's own, those of the body where the body stands in the line."""
+    together: dict[str, msgspec.Raw] = {}
+    for name in fields:
+        together |= body_extra if name == "body" else {}
+        together |= {name: extra[name]} if name in extra else {}
+    return together
 
 
 def _context(fields: Fields, shape_name: str) -> tuple[Message, ...]:
@@ -287,7 +300,9 @@ def _tool_results(fields: Fields, tools: tuple[Tool, ...], path: str) -> ToolRes
         raise BadField(f"{path}: there are no tools")
     if isinstance(results, list):
         return tuple(_result_text(raw) for raw in results)
-    for name in results.keys() - set(names):
+    for name in results:
+        if name in names:
+            continue
         meant = nearest(name, names)
         cure = f"did you mean {meant}?" if meant else f"there are: {', '.join(names)}"
         raise BadField(f"{path}.{name}: no such tool; {cure}")
@@ -352,7 +367,10 @@ def _checked_settings(items: tuple[tuple[str, bytes], ...], place: _Place) -> di
 def _unknown(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, msgspec.Raw]:
     """Return the fields that are not ours; refuse near misses and what we cannot honour."""
     extra = {}
-    for name in fields.keys() - known:
+    # in the order of the line, never in that of a set: it reaches the results
+    for name in fields:
+        if name in known:
+            continue
         if name in NEUTRAL:
             raw = bytes(fields[name]).replace(b" ", b"")
             if raw != b"null" and raw not in NEUTRAL[name]:

@@ -3,6 +3,9 @@
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -17,6 +20,7 @@ from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import Context, Settings, apply
 
 HI = [{"role": "user", "content": "Hi"}]
+ASKED = json.dumps(HI[0]).encode()
 TOOL = {"type": "function", "function": {"name": "get_weather"}}
 
 
@@ -278,6 +282,56 @@ def test_metadata_keeps_numbers_as_they_were_written() -> None:
     assert isinstance(read, JobLine)
     expected = b'{"big":18446744073709551615,"f":1.10}'
     assert sorted(bytes(read.metadata or b"")) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "metadata"),
+    [
+        (
+            b'{"zeta": 1, "prompt": "x", "alpha": 2, "mid": 3, "beta": 4}',
+            b'{"zeta":1,"alpha":2,"mid":3,"beta":4}',
+        ),
+        (
+            b'{"z": 1, "body": {"c": 2, "messages": [%s], "b": 3}, "a": 4, "y": 5}' % ASKED,
+            b'{"z":1,"c":2,"b":3,"a":4,"y":5}',
+        ),
+    ],
+)
+def test_metadata_keeps_the_order_of_the_line(line: bytes, metadata: bytes) -> None:
+    read = read_line(1, line)
+    assert isinstance(read, JobLine)
+    assert bytes(read.metadata or b"") == metadata
+
+
+READ = """
+import sys
+from mh_batch.jobs.lines import read_line
+for line in sys.stdin.buffer:
+    read = read_line(1, line)
+    print(getattr(read, "metadata", None) and bytes(read.metadata), getattr(read, "reason", None))
+"""
+MANY_FAULTS = b"""
+{"zeta": 1, "prompt": "x", "alpha": 2, "mid": 3, "beta": 4}
+{"prompt": "x", "temprature": 1, "max_tokns": 1, "custmid": 2}
+{"prompt": "x", "audio": 1, "prediction": 2, "stream": true}
+{"prompt": "x", "tool_results": {"a": 1, "b": 2, "c": 3}, "tools": [{"function": {"name": "f"}}]}
+{"body": {"messages": [{"role": "user", "content": "x"}]}, "temperature": 1, "n": 1, "tools": []}
+"""
+
+
+def test_lines_read_the_same_whatever_the_hash_seed_of_the_process() -> None:
+    printed = {
+        subprocess.run(
+            [sys.executable, "-P", "-c", READ],
+            input=MANY_FAULTS.strip() + b"\n",
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        ).stdout
+        for seed in range(6)
+    }
+    assert len(printed) == 1
 
 
 @given(st.binary(max_size=200))

@@ -30,8 +30,9 @@ class Outputs(msgspec.Struct, frozen=True):
         for (one, path), (other, another) in combinations(paths.items(), 2):
             if path.resolve() == another.resolve():
                 raise InputError(f"--{other} {another}: is the file of --{one} already")
-        for name in paths.keys() - {"compare"}:
-            _check_file(name, paths[name])
+        for name, path in paths.items():
+            if name != "compare":
+                _check_file(name, path)
         return read_report(self.compare) if self.compare is not None else None
 
     def write(self, report: Report) -> None:
