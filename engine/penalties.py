@@ -70,7 +70,9 @@ class Penalties:
     def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
         """Begin behind `prompt`, of at least one token."""
         self._sampling = sampling
-        self._recent = Recent(prompt, sampling.repetition_window) if penalises(sampling) else None
+        # a window that no token reaches would only take memory
+        window = min(sampling.repetition_window, len(prompt) + sampling.max_tokens)
+        self._recent = Recent(prompt, window) if penalises(sampling) else None
         self._bias = Bias.of(sampling)
 
     def push(self, token: Any) -> None:

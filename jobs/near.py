@@ -4,6 +4,8 @@ import difflib
 from collections.abc import Collection
 from functools import lru_cache
 
+LONGEST_NAME = 100
+
 
 def nearest(name: str, known: Collection[str]) -> str | None:
     """Return the known name to suggest for a wrong `name`, or `None` if nothing is close."""
@@ -11,13 +13,18 @@ def nearest(name: str, known: Collection[str]) -> str | None:
     return close[0] if close else None
 
 
-@lru_cache(maxsize=4096)
 def near_miss(name: str, known: frozenset[str]) -> str | None:
     """Return the known name that `name` is almost surely a typing error of, or `None`.
 
-    Stricter than `nearest`: a key of a user's own (`prompt_id`, `mode`) must stay free. It is
-    cached because the lines of a file repeat their keys.
+    Stricter than `nearest`: a key of a user's own (`prompt_id`, `mode`) must stay free. One much
+    longer than any that is known is no typing error.
     """
+    return _near_miss(name, known) if len(name) <= LONGEST_NAME else None
+
+
+# the lines of a file repeat their keys
+@lru_cache(maxsize=4096)
+def _near_miss(name: str, known: frozenset[str]) -> str | None:
     folded = _fold(name)
     for candidate in sorted(known):
         other = _fold(candidate)

@@ -18,8 +18,10 @@ Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 # far beyond any use, and small enough to be grown by a retry and kept by SQLite
 MOST = 2**31 - 1
 MAX_REPETITION_PENALTY = 10.0
+_SHOWN = 200
 Positive = Annotated[int, Meta(ge=1, le=MOST)]
-Bytes = Annotated[int, Meta(ge=0)]
+MOST_BYTES = 2**63 - 1
+Bytes = Annotated[int, Meta(ge=0, le=MOST_BYTES)]
 TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
 Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -147,6 +149,19 @@ NULLABLE = frozenset(
 )
 """Settings for which `None` is a value, and not the lack of one: no limit."""
 
+USEFUL: dict[str, tuple[int, str]] = {
+    # longer than the context of gpt-oss: there is nothing more to look back at
+    "repetition_window": (1 << 17, ""),
+    # attention takes memory by its square on the CPU, and longer portions are read no faster
+    "prefill_step": (8192, ""),
+    # as many as the largest vocabularies have
+    "logit_bias": (1 << 18, " tokens"),
+}
+"""How much of a setting that takes memory is good for something, and what is counted.
+
+Asked of what is given, not of what is stored: an earlier version took more.
+"""
+
 NOT_OFFERED = {
     "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
 }
@@ -218,8 +233,22 @@ def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
         choices = _choices(type(struct), name)
         reason = str(error).removesuffix(f" - at `$.{name}`")
         reason = f"one of {', '.join(choices)}" if choices else reason
-        raise SettingsError(f"{name}: {reason}, got {value!r}") from None
+        raise SettingsError(f"{name}: {reason}, got {_cut(repr(value))}") from None
+    _check_size(name, getattr(checked, name))
     return msgspec.structs.replace(struct, **{name: getattr(checked, name)})
+
+
+def _check_size(name: str, value: Any) -> None:
+    """Refuse more of a setting than it is good for."""
+    if name in USEFUL:
+        most, unit = USEFUL[name]
+        size = len(value) if isinstance(value, Mapping) else value
+        if size > most:
+            raise SettingsError(f"{name}: at most {most:,}{unit}, got {size:,}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _choices(group: type[msgspec.Struct], name: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ Fields = Mapping[str, msgspec.Raw]
 Choices = Annotated[int, Meta(ge=1, le=128)]
 
 MAX_MODEL_CHARS = 4096
+MAX_REMEMBERED_BYTES = 4096
+"""Settings longer than that are checked anew in every line: of many, memory would fill."""
 
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
 ALIASES = {"max_completion_tokens": "max_tokens"}
@@ -338,12 +340,19 @@ def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: 
 
 def _settings(fields: Fields, place: _Place) -> dict[str, Any]:
     """Return the settings a line sets itself, checked; null is unset where it is no value."""
-    keys = fields.keys() & SETTING_KEYS
-    return dict(_checked_settings(tuple((key, bytes(fields[key])) for key in sorted(keys)), place))
+    keys = sorted(fields.keys() & SETTING_KEYS)
+    items = tuple((key, bytes(fields[key])) for key in keys)
+    if sum(len(raw) for _, raw in items) > MAX_REMEMBERED_BYTES:
+        return _checked_settings(items, place)
+    return dict(_remembered_settings(items, place))
 
 
 # the lines of a file mostly set the same values, and checking them costs more than the rest
 @lru_cache(maxsize=256)
+def _remembered_settings(items: tuple[tuple[str, bytes], ...], place: _Place) -> dict[str, Any]:
+    return _checked_settings(items, place)
+
+
 def _checked_settings(items: tuple[tuple[str, bytes], ...], place: _Place) -> dict[str, Any]:
     fields = {key: msgspec.Raw(raw) for key, raw in items}
     values: dict[str, Any] = {}

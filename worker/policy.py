@@ -7,7 +7,7 @@ from math import prod
 import msgspec
 
 from mh_batch.jobs.generation import Channel, Generation, StopReason
-from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, Sampling
+from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 
 from .repetition import repeats
 
@@ -216,9 +216,11 @@ def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
     """Return the user's sampling with what each failure changes."""
     changes = [CHANGES[failure.reason] for failure in failures]
     penalty = prod(change.penalty for change in changes)
+    budget = int(sampling.max_tokens * prod(change.budget for change in changes))
     changed = msgspec.structs.replace(
         sampling,
-        max_tokens=int(sampling.max_tokens * prod(change.budget for change in changes)),
+        # what is more cannot be sent to the model
+        max_tokens=min(budget, MOST),
         repetition_window=max(sampling.repetition_window, *(c.window for c in changes)),
     )
     if penalty > 1:

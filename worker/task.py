@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from mh_batch.jobs.settings import EngineOptions
+from mh_batch.jobs.settings import MOST, MOST_BYTES, EngineOptions
 
 from .artifacts import Keep
 
@@ -29,9 +29,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: EngineOptions = EngineOptions()
     artifacts: Keep = "all"
-    recycle_bytes: Annotated[int, Meta(ge=1)] | None = None
+    recycle_bytes: Annotated[int, Meta(ge=1, le=MOST_BYTES)] | None = None
     hang_seconds: Annotated[float, Meta(ge=1)] = HANG_SECONDS
-    max_crashes: Annotated[int, Meta(ge=1)] = MAX_CRASHES
+    max_crashes: Annotated[int, Meta(ge=1, le=MOST)] = MAX_CRASHES
 
 
 class WorkerOptions(WorkerSettings, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class WorkerOptions(WorkerSettings, frozen=True, kw_only=True):
     (`None` for never), and when the queue is empty, unless it is to `watch` for new work.
     """
 
-    max_jobs: Annotated[int, Meta(ge=1)] | None = None
+    max_jobs: Annotated[int, Meta(ge=1, le=MOST)] | None = None
     until: time | None = None
     watch: bool = False
 

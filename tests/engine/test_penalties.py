@@ -73,6 +73,17 @@ def test_the_ring_never_grows_and_holds_the_last_tokens() -> None:
     assert recent.filled.tolist() == [[1, 1, 1, 1]]
 
 
+def test_a_window_takes_no_more_memory_than_there_can_be_tokens() -> None:
+    wide = Sampling(repetition_penalty=1.1, repetition_window=20_000_000, max_tokens=5)
+    before = mx.get_active_memory()
+    penalties = Penalties(wide, [3, 4, 3])
+    logits = mx.random.normal((1, VOCABULARY), key=mx.random.key(1))
+    for token in (5, 6, 7, 3):
+        penalties.push(mx.array([token], dtype=mx.uint32))
+    assert mx.allclose(penalties(logits), theirs(wide, [3, 4, 3, 5, 6, 7, 3], logits))
+    assert mx.get_active_memory() - before < 1_000_000
+
+
 def test_penalties_are_off_by_default() -> None:
     assert not penalises(Sampling(logit_bias={"1": 2.0}))
     assert penalises(Sampling(repetition_penalty=0.9))

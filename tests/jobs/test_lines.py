@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -305,6 +307,8 @@ def test_metadata_keeps_the_order_of_the_line(line: bytes, metadata: bytes) -> N
 
 READ = """
 import sys
+import tracemalloc
+from collections.abc import Callable
 from mh_batch.jobs.lines import read_line
 for line in sys.stdin.buffer:
     read = read_line(1, line)
@@ -481,3 +485,26 @@ def test_null_takes_a_limit_of_the_batch_away_and_is_unset_where_it_is_no_value(
     stored = msgspec.json.decode(msgspec.json.encode(read.request), type=Request)
     batch = apply(Settings(), {"max_kv_size": 64, "history_tokens": 5, "max_context_tokens": 99})
     assert apply(batch, stored.settings).context == Context(max_context_tokens=99)
+
+
+def peak_mb(lines: Callable[[int], dict[str, object]], count: int) -> float:
+    """The most memory, in MB, that reading so many lines takes beside the lines themselves."""
+    encoded = [json.dumps(lines(n)).encode() for n in range(count)]
+    tracemalloc.start()
+    try:
+        for number, line in enumerate(encoded, start=1):
+            assert isinstance(read_line(number, line), JobLine)
+        return tracemalloc.get_traced_memory()[1] / 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_stays_flat_over_lines_with_large_settings_and_long_keys() -> None:
+    def biased(n: int) -> dict[str, object]:
+        return {"prompt": "x", "logit_bias": {str(token + n): 1.0 for token in range(5000)}}
+
+    def keyed(n: int) -> dict[str, object]:
+        return {"prompt": "x", f"{n}" + "k" * 100_000: 1}
+
+    assert peak_mb(biased, 20) < 4
+    assert peak_mb(keyed, 40) < 3

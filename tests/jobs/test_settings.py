@@ -57,6 +57,38 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_cure(
         apply(Settings(), values)
 
 
+@pytest.mark.parametrize(("name", "most"), [("repetition_window", 131_072), ("prefill_step", 8192)])
+def test_a_setting_that_takes_memory_is_bounded_by_what_it_is_good_for(
+    name: str, most: int
+) -> None:
+    group = GROUPS[name]
+    assert getattr(getattr(apply(Settings(), {name: most}), group), name) == most
+    with pytest.raises(SettingsError, match=rf"^{name}: at most {most:,}, got {most + 1:,}$"):
+        apply(Settings(), {name: most + 1})
+    with pytest.raises(SettingsError, match=f"^{name}: at most"):
+        apply(Settings(), {name: str(most + 1)}, text=True)
+
+
+def test_a_bias_is_for_no_more_tokens_than_a_vocabulary_has() -> None:
+    bias = {str(token): 1.0 for token in range(262_144)}
+    assert len(apply(Settings(), {"logit_bias": bias}).sampling.logit_bias) == 262_144
+    with pytest.raises(SettingsError, match=r"^logit_bias: at most 262,144 tokens, got 262,145$"):
+        apply(Settings(), {"logit_bias": bias | {"999999": 1.0}})
+
+
+def test_what_an_earlier_version_stored_is_still_read() -> None:
+    stored = b'{"sampling": {"repetition_window": 300000000}, "context": {"prefill_step": 65536}}'
+    settings = msgspec.json.decode(stored, type=Settings)
+    assert settings.sampling.repetition_window == 300_000_000
+    assert apply(settings, {"temperature": 0}).context.prefill_step == 65_536
+
+
+def test_a_value_that_is_long_is_not_told_in_full() -> None:
+    with pytest.raises(SettingsError) as caught:
+        apply(Settings(), {"stop": ["x" * 100_000]})
+    assert len(str(caught.value)) < 300
+
+
 def test_an_unknown_profile_names_those_there_are() -> None:
     with pytest.raises(SettingsError, match="quality, steady"):
         profile_values("fast")

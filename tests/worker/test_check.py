@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from command_line import mh_batch, write_lines
 from made import claimed
 
 from mh_batch.engine.demo import DEMO_MODEL
@@ -176,3 +177,20 @@ def test_a_long_file_says_how_far_it_is(
     batch = NewBatch("in", str(path), Settings(), "demo")
     assert report_on(batch, tmp_path / "nowhere.db").all_fit
     assert capsys.readouterr().err.splitlines() == ["1 line so far", "2 lines so far"]
+
+
+TOO_WIDE = "repetition_window: at most 131,072, got 300,000,000"
+
+
+@pytest.mark.parametrize("checked", [(), ("--check", "--model", "demo")])
+def test_a_setting_that_would_fill_memory_is_refused_by_a_check_as_by_a_submit(
+    tmp_path: Path, checked: tuple[str, ...]
+) -> None:
+    lines = [{"prompt": "a"}, {"prompt": "b", "repetition_window": 300_000_000}]
+    write_lines(tmp_path, lines)
+    told = mh_batch(tmp_path, "submit", "convos.jsonl", *checked, code=2).stderr
+    assert told == f"mh-batch: convos.jsonl:2: {TOO_WIDE}\n"
+    write_lines(tmp_path, lines[:1])
+    wide = ("--set", "repetition_window=300000000")
+    told = mh_batch(tmp_path, "submit", "convos.jsonl", *wide, *checked, code=2).stderr
+    assert told == f"mh-batch: {TOO_WIDE}\n"

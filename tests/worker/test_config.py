@@ -74,7 +74,17 @@ def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["= 1", "recycle_bytes = 0", "engine = 1", "settings = 1", "[settings]\ntop_k = -1", "\x00"],
+    [
+        "= 1",
+        "recycle_bytes = 0",
+        f"recycle_bytes = {2**63}",
+        f"max_crashes = {2**31}",
+        "engine = 1",
+        "settings = 1",
+        f"[engine]\nprefix_cache_bytes = {2**63}",
+        "[settings]\ntop_k = -1",
+        "\x00",
+    ],
 )
 def test_what_is_no_configuration_is_one_line(tmp_path: Path, text: str) -> None:
     assert complaint(tmp_path, text)

@@ -5,7 +5,7 @@ import pytest
 from made import cut, generation, malformed, stuck
 
 from mh_batch.jobs.generation import Generation, StopReason
-from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, Sampling
+from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 from mh_batch.worker.policy import (
     CHANGES,
     Accept,
@@ -98,6 +98,14 @@ def test_running_out_of_room_for_good_earns_a_larger_budget_and_guidance() -> No
     assert first.guidance == CHANGES[RetryReason.LENGTH].guidance
     second = plan(SAMPLING, [length, length], 5)
     assert (second.sampling.max_tokens, second.guidance) == (156, first.guidance)
+
+
+def test_a_budget_grows_no_further_than_a_setting_may_be() -> None:
+    failures = [Failure(RetryReason.LENGTH)] * 99
+    for asked in (100, MOST):
+        grown = plan(Sampling(max_tokens=asked), failures, 100).sampling
+        assert grown.max_tokens == MOST
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(grown), type=Sampling) == grown
 
 
 def test_a_loop_earns_a_penalty_over_a_longer_window_full_detection_and_guidance() -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.settings import MOST, MOST_BYTES
 
 from .options import (
     DEFAULT_DB,
@@ -46,6 +47,7 @@ def work(
         typer.Option(
             "--recycle-bytes",
             min=1,
+            max=MOST_BYTES,
             help="Start a new model process between jobs once it holds more memory than this.",
         ),
     ] = None,
@@ -54,6 +56,7 @@ def work(
         typer.Option(
             "--prefix-cache-bytes",
             min=0,
+            max=MOST_BYTES,
             help="Memory for beginnings that prompts share, else a 64th of all; 0 keeps none.",
         ),
     ] = None,
@@ -72,11 +75,12 @@ def work(
         typer.Option(
             "--max-crashes",
             min=1,
+            max=MOST,
             help="Fail a job after so many deaths of the model on one attempt [default: 2].",
         ),
     ] = None,
     max_jobs: Annotated[
-        int | None, typer.Option("--max-jobs", min=1, help="End after so many jobs.")
+        int | None, typer.Option("--max-jobs", min=1, max=MOST, help="End after so many jobs.")
     ] = None,
     until: Annotated[
         str | None,
