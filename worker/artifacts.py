@@ -2,10 +2,8 @@
 of it. What they are called and hold is a value; only `write` touches the disk.
 """
 
-import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,10 +14,10 @@ from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import Attempt, ClaimedJob, Place, Verdict
 from mh_batch.jobs.settings import Sampling
 
+from .files import own_folder, remove_partials, replacing
+
 Keep = Literal["all", "retries", "off"]
 """Whose files are kept: every attempt's, those of steps that were tried again, nobody's."""
-
-FOLDER_MODE, FILE_MODE = 0o775, 0o664  # the umask takes away from these, never adds to them
 
 # Control tokens as the usual vocabularies spell them.
 _CONTROL = re.compile("<([|\uff5c])[^|\uff5c<>\\s]{1,64}\\1>|</?s>|<(?:start|end)_of_turn>")
@@ -125,25 +123,28 @@ def write(target: Path, contents: Sequence[File]) -> None:
     """Put files into the folder `target`, made if it is not there.
 
     Each appears whole or not at all. A death of the process loses none that was written; a power
-    cut may. Raises `EnvironmentFault` if the disk does not take them.
+    cut may. The last two folders of `target` are ours, and nothing in them leads elsewhere. Raises
+    `EnvironmentFault` if one of them is a link, or the disk does not take the files.
     """
     try:
-        make_folder(target)
-        for file in contents:
-            _write_whole(target / file.name, file.content)
+        with own_folder(target.parent.parent, target.parent.name, target.name) as folder:
+            remove_partials(folder)
+            for file in contents:
+                with replacing(Path(file.name), folder) as out:
+                    out.write(file.content)
+    except NotADirectoryError as error:
+        why = "a link or a file stands where a folder of ours belongs; remove it"
+        raise _not_written(error.filename or str(target), why) from error
     except OSError as error:
-        raise EnvironmentFault(
-            f"{target}: the artifacts of an attempt cannot be written: {error.strerror}; free some "
-            "space there, or work with --artifacts off; the attempt was not recorded, and the next "
-            "`mh-batch work` makes it again"
-        ) from error
+        why = f"{error.strerror}; free some space there"
+        raise _not_written(str(target), why) from error
 
 
-def make_folder(target: Path) -> None:
-    """Make a folder and those above it, none of them writable for everyone."""
-    if not target.is_dir():
-        make_folder(target.parent)
-        target.mkdir(FOLDER_MODE, exist_ok=True)
+def _not_written(where: str, why: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"{where}: the artifacts of an attempt cannot be written: {why}, or work with "
+        "--artifacts off; the attempt was not recorded, and the next `mh-batch work` makes it again"
+    )
 
 
 def _prompt_files(made: Generation, place: str) -> tuple[File, ...]:
@@ -157,18 +158,3 @@ def _prompt_files(made: Generation, place: str) -> tuple[File, ...]:
 
 def _readable(value: Any) -> bytes:
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    try:
-        with os.fdopen(os.open(partial, flags, FILE_MODE), "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise

@@ -19,7 +19,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
-from .artifacts import FILE_MODE
+from .files import FILE_MODE
 from .frames import (
     HEADER_BYTES,
     PROTOCOL,

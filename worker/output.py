@@ -1,15 +1,17 @@
 """Where results go: standard output, or files that appear whole or not at all."""
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
+from stat import S_IMODE
 from typing import TextIO
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError
+
+from .files import replacing
 
 STDOUT = "-"
 DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
@@ -67,23 +69,31 @@ def open_output(path: str) -> Iterator[TextIO]:
         yield _utf8(sys.stdout)
         return
     target = Path(path).resolve()
-    replaces = target.is_file() or not target.exists()
-    # a name of its own: another command may be writing to the same file
-    written = target.with_name(f".{target.name}.{os.getpid()}.partial") if replaces else target
     try:
-        with written.open("w", encoding="utf-8", newline="") as out:
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8", newline="") as out:
+                yield out
+            return
+        with replacing(target) as file:
+            out = TextIOWrapper(file, encoding="utf-8", newline="")
             yield out
-        if replaces:
             if target.exists():
-                shutil.copymode(target, written)
-            written.replace(target)
+                os.fchmod(file.fileno(), S_IMODE(target.stat().st_mode))
+            # its end belongs to the file
+            out.detach()
     except OSError as error:
         if isinstance(error, BrokenPipeError):
             raise
         raise EnvironmentFault(f"{path}: {error.strerror}") from None
-    finally:
-        if replaces:
-            written.unlink(missing_ok=True)
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a user named, whole or not at all.
+
+    Raises `EnvironmentFault` on a full disk and the like.
+    """
+    with open_output(str(path)) as out:
+        out.buffer.write(content)
 
 
 def _utf8(stream: TextIO) -> TextIO:

@@ -1,15 +1,16 @@
 """The lines that did not become jobs, in a file that appears whole or not at all."""
 
 import base64
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 import msgspec
 
 from mh_batch.jobs.errors import BadLine, EnvironmentFault
+
+from .files import PartialFile
 
 
 class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,7 +50,7 @@ class Rejects:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.count = 0
-        self._out: BinaryIO | None = None
+        self._file: PartialFile | None = None
 
     def add(self, bad: BadLine, raw: bytes) -> None:
         """Write one refused line."""
@@ -57,37 +58,22 @@ class Rejects:
         if self.path is None:
             return
         with self._faults():
-            if self._out is None:
-                self._out = self._partial.open("wb")
-            self._out.write(msgspec.json.encode(Reject.of(bad, raw)) + b"\n")
+            if self._file is None:
+                self._file = PartialFile(self.path)
+            self._file.out.write(msgspec.json.encode(Reject.of(bad, raw)) + b"\n")
 
     def keep(self) -> None:
         """Put the file in its place, on disk; none if no line was refused."""
-        if self._out is None or self.path is None:
-            return
-        with self._faults():
-            self._out.flush()
-            os.fsync(self._out.fileno())
-            self._out.close()
-            self._partial.replace(self.path)
-            self._out = None
+        if self._file is not None:
+            with self._faults():
+                self._file.keep()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._out is None:
-            return
-        try:
-            # a full disk is not told twice
-            with suppress(OSError):
-                self._out.close()
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-    @property
-    def _partial(self) -> Path:
-        return Path(f"{self.path}.partial")
+        if self._file is not None:
+            self._file.discard()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

@@ -12,7 +12,7 @@ from mh_batch.store.reports import BatchRow, find_batch
 from mh_batch.store.timings import TimingReport, timing_report
 
 from .charts import charts
-from .output import check_output, open_output
+from .output import check_output, write_output
 from .terminal import print_table
 from .visible import visible
 from .wording import count, done, number, percent, seconds, size
@@ -174,6 +174,4 @@ def _draw(report: TimingReport, batch: BatchRow | None, plot: Path) -> None:
         raise InputError(f"--plot: {title(batch)}: nothing to draw before the first attempt")
     span = f"{moment(t.started_at)[:16]} to {moment(t.finished_at)[:16]} UTC"
     heading = f"mh-batch, {title(batch)}: {count(t.attempts, 'attempt')}, {span}"
-    picture = draw_charts(charts(report), heading)
-    with open_output(str(plot)) as out:
-        out.buffer.write(picture)
+    write_output(plot, draw_charts(charts(report), heading))

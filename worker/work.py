@@ -18,9 +18,9 @@ from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable, WorkerRunning
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
 
-from .artifacts import make_folder
 from .display import Display
 from .drain_loop import Drain
+from .files import make_folder
 from .model_client import COMMAND
 from .model_host import ModelHost
 from .preload import preloading

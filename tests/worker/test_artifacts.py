@@ -20,11 +20,11 @@ from mh_batch.worker.artifacts import (
     cleaned,
     files,
     folder,
-    make_folder,
     place_name,
     wanted,
     write,
 )
+from mh_batch.worker.files import make_folder
 
 SHOWN = Rendered((5, 6), "<|start|>user…")
 

@@ -140,7 +140,7 @@ def test_a_file_of_bad_lines_only_is_refused_also_with_skip_bad(
 def test_a_folder_that_does_not_take_the_rejects_lands_nothing(
     db: Database, tmp_path: Path
 ) -> None:
-    (tmp_path / "in.jsonl.rejected.jsonl.partial").mkdir()
+    (tmp_path / "in.jsonl.rejected.jsonl").mkdir()
     with pytest.raises(EnvironmentFault, match=r"rejected\.jsonl: "):
         submit(db, tmp_path / "in.jsonl", MIXED, Rules(skip_bad=True))
     assert counts(db) == (0, 0)

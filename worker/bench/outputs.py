@@ -6,11 +6,12 @@ from pathlib import Path
 import msgspec
 
 from mh_batch.jobs.errors import InputError
+from mh_batch.worker.output import write_output
 from mh_batch.worker.plotting import require_matplotlib
 
 from . import plot
 from .note import note
-from .report import Report, read_report, write_bytes, write_report
+from .report import Report, read_report, write_report
 
 
 class Outputs(msgspec.Struct, frozen=True):
@@ -39,9 +40,9 @@ class Outputs(msgspec.Struct, frozen=True):
         """Write all files that were asked for."""
         self.write_figures(report)
         if self.note is not None:
-            write_bytes(self.note, note(report).encode())
+            write_output(self.note, note(report).encode())
         if self.plot is not None:
-            write_bytes(self.plot, plot.draw(report))
+            write_output(self.plot, plot.draw(report))
 
     def write_figures(self, report: Report) -> None:
         """Write the JSON alone: what a run that did not come to its end is good for."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from mh_batch.jobs.errors import InputError
+from mh_batch.worker.output import write_output
 
 from .workload import Sizes
 
@@ -90,17 +91,9 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write the report as JSON; raises `InputError` if the file cannot be written."""
+    """Write the report as JSON; raises `EnvironmentFault` if the disk does not take it."""
     text = msgspec.json.format(msgspec.json.encode(report), indent=2)
-    write_bytes(path, text + b"\n")
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file a user named; raises `InputError` in one line if that cannot be done."""
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
+    write_output(path, text + b"\n")
 
 
 def read_report(path: Path) -> Report:
