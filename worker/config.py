@@ -8,7 +8,7 @@ import msgspec
 
 from mh_batch.jobs.errors import InputError, SettingsError
 from mh_batch.jobs.near import nearest
-from mh_batch.jobs.settings import NAMES, Settings, apply, profile_values
+from mh_batch.jobs.settings import NAMES, EngineOptions, Settings, apply, profile_values
 
 from .task import WorkerSettings
 

@@ -1,6 +1,5 @@
 """The command `results`: finished jobs into files, in one of the formats."""
 
-import csv
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +20,7 @@ from mh_batch.store.reports import find_batch, latest_batch
 from mh_batch.store.results import finished_jobs, has_choices
 
 from .output import STDOUT, check_output, open_output
+from .rows import csv_writer, json_writer
 from .wording import count
 
 Columns = tuple[str, ...] | None
@@ -30,7 +30,8 @@ class Export(msgspec.Struct, frozen=True):
     """What to write where.
 
     `output` is a file, `-`, or with a `split` a folder. Jobs that are no success go to the file
-    `errors`; `None` leaves them where the format puts them.
+    `errors`; `None` leaves them where the format puts them. `raw_csv` leaves cells as they are that
+    a spreadsheet would run.
     """
 
     output: str
@@ -38,6 +39,7 @@ class Export(msgspec.Struct, frozen=True):
     selection: Selection = Selection()
     errors: str | None = None
     split: Split | None = None
+    raw_csv: bool = False
 
     @property
     def parts(self) -> dict[str, str]:
@@ -54,9 +56,10 @@ class Export(msgspec.Struct, frozen=True):
 class Sheets:
     """The files of one export by path, and how many rows each has so far."""
 
-    def __init__(self, files: ExitStack) -> None:
+    def __init__(self, files: ExitStack, *, raw_csv: bool = False) -> None:
         self.rows: dict[str, int] = {}
         self._files = files
+        self._raw_csv = raw_csv
         self._writers: dict[str, Callable[[Line], object]] = {}
 
     def open(self, path: str, columns: Columns) -> None:
@@ -64,11 +67,11 @@ class Sheets:
         out = self._files.enter_context(open_output(path))
         self.rows[path] = 0
         if columns is None:
-            self._writers[path] = lambda row: out.write(msgspec.json.encode(row).decode() + "\n")
+            self._writers[path] = json_writer(out)
         else:
-            writer = csv.writer(out)
-            writer.writerow(columns)
-            self._writers[path] = lambda row: writer.writerow([row.get(name) for name in columns])
+            write = csv_writer(out, raw=self._raw_csv)
+            write(columns)
+            self._writers[path] = lambda row: write([row.get(name) for name in columns])
 
     def write(self, path: str, row: Line, columns: Columns = None) -> None:
         """Write one row; the first one opens the file."""
@@ -82,6 +85,8 @@ def check_export(export: Export, db: Path, *inputs: str) -> None:
     """Raise `InputError` if `export` cannot be done: before hours of work, not after them."""
     if export.form not in FORMATS:
         raise InputError(f"--format {export.form}: there are {', '.join(FORMATS)}")
+    if export.raw_csv and FORMATS[export.form].columns is None:
+        raise InputError("--raw-csv: is for --format csv only")
     paths = [export.output] if export.split is None else list(export.parts.values())
     if export.split is not None:
         _check_folder(export.output)
@@ -114,7 +119,7 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
     form, omitted, rescued = FORMATS[export.form], 0, 0
     columns = _columns(form.columns, has_choices(db, batch.id))
     with ExitStack() as files:
-        sheets = Sheets(files)
+        sheets = Sheets(files, raw_csv=export.raw_csv)
         _open_all(sheets, export, columns)
         for job, error, left_out in _chosen(db, batch.id, export):
             rescued += left_out

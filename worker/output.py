@@ -12,6 +12,7 @@ from typing import TextIO
 from mh_batch.jobs.errors import EnvironmentFault, InputError
 
 from .files import replacing
+from .rows import json_writer
 
 STDOUT = "-"
 DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
@@ -94,6 +95,12 @@ def write_output(path: Path, content: bytes) -> None:
     """
     with open_output(str(path)) as out:
         out.buffer.write(content)
+
+
+def print_json(value: object) -> None:
+    """Print a value as a line of JSON."""
+    with open_output(STDOUT) as out:
+        json_writer(out)(value)
 
 
 def _utf8(stream: TextIO) -> TextIO:

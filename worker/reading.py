@@ -1,13 +1,11 @@
 """What the reading commands print: status, a query, the cookbook."""
 
-import csv
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
@@ -15,7 +13,8 @@ from mh_batch.store.cookbook import recipe, recipes
 from mh_batch.store.query import query
 from mh_batch.store.reports import batch_reports, find_batch
 
-from .output import STDOUT, open_output
+from .output import STDOUT, open_output, print_json
+from .rows import csv_writer, json_writer
 from .terminal import print_table
 
 TABLE_ROWS = 1000
@@ -25,7 +24,7 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
     """Print a row a batch; `ref` names one batch, `None` means all."""
     reports = batch_reports(db, find_batch(db, ref).id if ref else None)
     if as_json:
-        print(msgspec.json.encode(reports).decode())
+        print_json(reports)
         return
     if not reports:
         print("no batches yet; `mh-batch submit FILE` makes one")
@@ -64,7 +63,7 @@ def print_recipes(form: str) -> None:
 
 
 def print_query(path: Path, sql: str, form: str) -> None:
-    """Run one read-only query and print it as `table`, `csv` or `json` (a line a row).
+    """Run one read-only query and print it as `table`, `csv`, `raw_csv` or `json` (a line a row).
 
     A table shows at most `TABLE_ROWS` rows and says so: its columns are as wide as their widest
     value, so all of it is held in memory. The other forms stream. A BLOB is written in hex.
@@ -80,16 +79,17 @@ def print_query(path: Path, sql: str, form: str) -> None:
 
 
 def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) -> None:
-    """Print rows as they come, as `csv` or `json`."""
+    """Print rows as they come, as `csv`, `raw_csv` or `json`."""
     with open_output(STDOUT) as out:
-        if form == "csv":
-            writer = csv.writer(out)
-            writer.writerow(columns)
-            writer.writerows(rows)
+        if form == "json":
+            write, keys = json_writer(out), distinct(columns)
+            for row in rows:
+                write(dict(zip(keys, row, strict=True)))
             return
-        keys = distinct(columns)
+        write_row = csv_writer(out, raw=form == "raw_csv")
+        write_row(columns)
         for row in rows:
-            out.write(msgspec.json.encode(dict(zip(keys, row, strict=True))).decode() + "\n")
+            write_row(row)
 
 
 def distinct(columns: Sequence[str]) -> list[str]:

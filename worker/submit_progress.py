@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from .submission import Progress
+from .wording import printable
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
     with Progress(
         *columns, console=Console(stderr=True), transient=True, auto_refresh=False
     ) as bar:
-        task = bar.add_task(source, total=_size(stream), lines=0)
+        task = bar.add_task(printable(source), total=_size(stream), lines=0)
 
         def show(read: int, lines: int) -> None:
             bar.update(task, completed=read, lines=lines, refresh=True)

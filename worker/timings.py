@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import InputError
@@ -12,7 +11,7 @@ from mh_batch.store.reports import BatchRow, find_batch
 from mh_batch.store.timings import TimingReport, timing_report
 
 from .charts import charts
-from .output import check_output, write_output
+from .output import check_output, print_json, write_output
 from .terminal import print_table
 from .visible import visible
 from .wording import count, done, number, percent, seconds, size
@@ -30,7 +29,7 @@ def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> 
     batch = find_batch(db, ref) if ref else None
     report = timing_report(db, batch.id if batch else None)
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
     elif report.totals.attempts == 0:
         print(f"{visible(title(batch))}: no attempt yet; `mh-batch work` makes them")
     else:

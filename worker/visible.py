@@ -1,13 +1,41 @@
-"""Text as it can be shown: control characters are seen, and steer nothing."""
+"""Text as it can be shown: what steers a terminal or hides from the eye is spelled out.
 
-_CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
-# what turns the direction of writing, and could make a text read as another one
-_TURNS = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
-_SPELLED = {code: f"\\x{code:02x}" for code in _CONTROLS if chr(code) not in "\n\t"} | {
-    code: f"\\u{code:04x}" for code in _TURNS
-}
+The one place that decides which characters these are.
+"""
+
+import re
+
+# the controls, the ends of lines that are none, what turns the direction of writing, and what
+# Unicode has every program leave undrawn (Default_Ignorable_Code_Point); not the joiners and the
+# variation selectors that ordinary text has, in emoji and in many scripts
+_HIDDEN = (
+    r"\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
+    r"\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_ANY = re.compile(f"[{_HIDDEN}]")
 
 
 def visible(text: str) -> str:
-    r"""Return the text with each control character spelled out, such as `\x1b`."""
-    return text.translate(_SPELLED)
+    r"""Return the text with each such character spelled out, such as `\x1b` or `\u202e`.
+
+    Line breaks and tabs stay.
+    """
+    return _ANY.sub(_spelled, text)
+
+
+def visible_json(text: str) -> str:
+    r"""Return JSON that means the same, with each such character escaped, such as `\u202e`."""
+    return _ANY.sub(_escaped, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -20,7 +20,7 @@ from mh_batch.store.submit import Submission
 from mh_batch.worker.doctor import database as database_checks
 from mh_batch.worker.doctor.database import database
 from mh_batch.worker.doctor.deaths import deaths, judge_deaths, judge_display
-from mh_batch.worker.doctor.examine import CHECKS, as_json, conclusion, examine, exit_code
+from mh_batch.worker.doctor.examine import CHECKS, conclusion, examine, exit_code
 from mh_batch.worker.doctor.finding import Finding, Site, Verdict, failure, ok, warning
 from mh_batch.worker.doctor.machine import judge_device, judge_space, space, versions
 from mh_batch.worker.doctor.model import judge_memory, model, vocabulary
@@ -69,7 +69,7 @@ def test_a_failure_is_exit_code_3_and_a_warning_is_not() -> None:
     assert [exit_code([well]), exit_code([well, odd]), exit_code([odd, bad])] == [0, 0, 3]
     assert conclusion([well]) == "all is well"
     assert conclusion([odd, bad, bad]) == "2 failures, 1 warning"
-    assert json.loads(as_json([odd])) == [
+    assert json.loads(msgspec.json.encode([odd])) == [
         {"subject": "b", "verdict": "warning", "text": "odd", "cure": "do"}
     ]
 

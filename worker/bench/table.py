@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from mh_batch.worker.terminal import plain
+
 from .compare import USAGE_FIELDS, Change
 from .report import Figure, ProfileLine, Report, Usage
 
@@ -51,7 +53,8 @@ def print_changes(changes: Sequence[Change], remarks: Sequence[str], console: Co
     for name in ("before", "now", "change"):
         table.add_column(name, justify="right")
     for change in changes:
-        table.add_row(
+        _add(
+            table,
             change.scenario,
             change.case,
             number(change.before, change.unit),
@@ -60,7 +63,7 @@ def print_changes(changes: Sequence[Change], remarks: Sequence[str], console: Co
         )
     console.print(table)
     for remark in remarks:
-        console.print(f"not alike: {remark}", markup=False)
+        console.print(plain(f"not alike: {remark}"))
 
 
 def _remark(figure: Figure) -> str:
@@ -70,6 +73,11 @@ def _remark(figure: Figure) -> str:
 
 def _table(title: str, *columns: str) -> Table:
     return Table(*columns, title=title, title_justify="left")
+
+
+def _add(table: Table, *cells: str) -> None:
+    """Add a row; a former report that is compared with may hold anything."""
+    table.add_row(*(plain(cell) for cell in cells))
 
 
 def _figures(figures: Sequence[Figure]) -> Table:
@@ -82,7 +90,8 @@ def _figures(figures: Sequence[Figure]) -> Table:
         if previous and figure.scenario != previous:
             table.add_section()
         previous = figure.scenario
-        table.add_row(
+        _add(
+            table,
             figure.scenario,
             figure.case,
             number(figure.value, figure.unit),
@@ -99,7 +108,7 @@ def _usage(usages: Sequence[Usage]) -> Table:
         table.add_column(name, justify="right")
     for usage in usages:
         cells = [number(getattr(usage, field), unit) for _, unit, field in USAGE_FIELDS]
-        table.add_row(usage.scenario, number(usage.seconds, "s"), *cells)
+        _add(table, usage.scenario, number(usage.seconds, "s"), *cells)
     return table
 
 
@@ -108,7 +117,8 @@ def _profile(lines: Sequence[ProfileLine]) -> Table:
     for name in ("calls", "own", "with callees"):
         table.add_column(name, justify="right")
     for line in lines:
-        table.add_row(
+        _add(
+            table,
             line.function,
             f"{line.calls:,}",
             f"{1000 * line.own_seconds:.1f} ms",

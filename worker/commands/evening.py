@@ -91,14 +91,15 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Check that all a night needs is here and sound; say what to do."""
-    from mh_batch.worker.doctor.examine import as_json, examine, exit_code, print_findings
+    from mh_batch.worker.doctor.examine import examine, exit_code, print_findings
     from mh_batch.worker.doctor.finding import Site
+    from mh_batch.worker.output import print_json
 
     task = task_of(db, model, None)
     site = Site(task.db, task.logs, task.model, task.engine.preload_blas)
     findings = list(examine(site))
     if json:
-        typer.echo(as_json(findings))
+        print_json(findings)
     else:
         print_findings(findings)
     leave(exit_code(findings))

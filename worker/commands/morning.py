@@ -8,7 +8,7 @@ import typer
 from mh_batch.jobs.errors import InputError
 from mh_batch.worker.visible import visible
 
-from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RescuedAnswers
+from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RawCsv, RescuedAnswers
 from .shared import reading_from, say, write_out
 
 
@@ -42,6 +42,7 @@ def results(
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Another drawing of --split.")] = None,
+    raw_csv: RawCsv = False,
 ) -> None:
     """Write a batch's finished jobs in input order; the latest batch if none is named.
 
@@ -56,7 +57,7 @@ def results(
         raise InputError("--seed: is for --split only")
     selection = Selection.parse(statuses, finish_reasons, where or [], rescued)
     parts = Split.parse(split, seed or 0) if split is not None else None
-    export = Export(output, form, selection, errors, parts)
+    export = Export(output, form, selection, errors, parts, raw_csv)
     check_export(export, db)
     write_out(db, batch, export)
 
@@ -90,15 +91,18 @@ def query(
     ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="As CSV with a header.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
+    raw_csv: RawCsv = False,
 ) -> None:
     """Run one read-only SQL query on the database: your own, or one of the cookbook."""
     from mh_batch.worker import reading
 
     if csv and json:
         raise InputError("--csv and --json: choose one")
+    if raw_csv and not csv:
+        raise InputError("--raw-csv: is for --csv only")
     if [sql is not None, recipe is not None, list_recipes].count(True) != 1:
         raise InputError("query: give one of SQL, --recipe NAME, --list")
-    form = "csv" if csv else "json" if json else "table"
+    form = "raw_csv" if raw_csv else "csv" if csv else "json" if json else "table"
     if list_recipes:
         reading.print_recipes(form)
     else:

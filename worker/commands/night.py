@@ -21,6 +21,7 @@ from .options import (
     Output,
     OverrideModel,
     Profile,
+    RawCsv,
     RescuedAnswers,
     Set,
     Targets,
@@ -128,6 +129,7 @@ def run(
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
     again: Again = False,
+    raw_csv: RawCsv = False,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results.
 
@@ -138,7 +140,8 @@ def run(
     from mh_batch.worker.export import Export, check_export
     from mh_batch.worker.submission import Rules, batch_name
 
-    export = Export(output, form, Selection.parse(None, None, [], rescued))
+    selection = Selection.parse(None, None, [], rescued)
+    export = Export(output, form, selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     settings, task = settings_of(profile, assignments), task_of(db, model, artifacts)
     batch = NewBatch(

@@ -62,6 +62,10 @@ RescuedAnswers = Annotated[
         "only [default: keep; drop where the format is to train on].",
     ),
 ]
+RawCsv = Annotated[
+    bool,
+    typer.Option("--raw-csv", help="Leave CSV cells as they are that a spreadsheet would run."),
+]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
 ]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 from rich.table import Table
 from rich.text import Text
 
@@ -44,11 +43,6 @@ def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
 def exit_code(findings: Sequence[Finding]) -> int:
     """Return 3 if anything failed, as for any other fault of the environment, else 0."""
     return 3 if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0
-
-
-def as_json(findings: Sequence[Finding]) -> str:
-    """Return the findings as a JSON array."""
-    return msgspec.json.encode(findings).decode()
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
