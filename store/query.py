@@ -1,14 +1,17 @@
 """Questions in SQL that cannot change anything, in this database or anywhere else."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sqlite_utils import Database
+
 from mh_batch.jobs.errors import InputError
 
-from .connection import open_reader
-from .faults import meaning
+from .connection import location, open_reader
+from .faults import meaning, primary_code
 
 # Of SQLite's functions only these reach outside of the database.
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
@@ -35,13 +38,26 @@ _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_R
 
 
 def query(path: Path, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """Run one statement that only reads; return its column names and its rows, streamed.
+    """Run one statement that only reads, as `ask` does, on a connection of its own.
 
-    Raises `InputError` for bad SQL, for several statements and for one that would write, attach
-    or load anything; `StoreUnusable` if there is no database to read.
+    Raises what `ask` raises, and `StoreUnusable` if there is no database to read.
     """
     db = open_reader(path)
-    conn = db.conn
+    try:
+        columns, rows = ask(db, sql)
+    except BaseException:
+        db.close()
+        raise
+    return columns, _closing(db, rows)
+
+
+def ask(db: Database, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    """Run one statement that only reads; return its column names and its rows, streamed.
+
+    From now on the connection can do nothing but read. Raises `InputError` for bad SQL, for several
+    statements and for one that would write, attach or load anything.
+    """
+    conn, path = db.conn, location(db)
     conn.row_factory = None
     try:
         for table in _TABLE_FUNCTIONS:
@@ -51,31 +67,38 @@ def query(path: Path, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         if cursor.description is None:
             raise InputError("query: a SELECT is needed, this statement returns nothing")
     except BaseException as error:
-        conn.close()
         _explain(error, path)
         raise
-    return [column[0] for column in cursor.description], _rows(conn, cursor, path)
+    return [column[0] for column in cursor.description], _rows(cursor, path)
 
 
-def _rows(
-    conn: sqlite3.Connection, cursor: sqlite3.Cursor, path: Path
-) -> Iterator[tuple[Any, ...]]:
+def _closing(
+    db: Database, rows: Iterator[tuple[Any, ...]]
+) -> Generator[tuple[Any, ...], None, None]:
+    with closing(db):
+        yield from rows
+
+
+def _rows(cursor: sqlite3.Cursor, path: Path) -> Iterator[tuple[Any, ...]]:
     try:
         yield from cursor
     except sqlite3.Error as error:
         _explain(error, path)
         raise
-    finally:
-        conn.close()
 
 
 def _explain(error: BaseException, path: Path) -> None:
-    """Raise what `error` means to whoever wrote the query; return if it is not SQLite's."""
+    """Raise what `error` means to whoever wrote the query.
+
+    Returns if it is not SQLite's, or only says that somebody ended the query.
+    """
     # several statements are a bare Warning in Python 3.11
     if not isinstance(error, sqlite3.Error | sqlite3.Warning):
         return
     if isinstance(error, sqlite3.Error) and (told := meaning(error, str(path))) is not None:
         raise told from error
+    if isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_INTERRUPT:
+        return
     text = str(error)
     if "not authorized" in text or "prohibited" in text:
         text = f"{text}; a query may only read (SELECT)"

@@ -29,8 +29,9 @@ from mh_batch.store.results import finished_jobs
 
 from .config import named_model
 from .display import PlainDisplay
+from .signals import handling
 from .stop import EndReason
-from .submission import Rules, Submitted, batch_name, handling, open_source, submit_stream
+from .submission import Rules, Submitted, batch_name, open_source, submit_stream
 from .task import Work, WorkerOptions, shared_fields
 from .work import Outcome, work_until_asked
 

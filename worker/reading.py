@@ -10,9 +10,10 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
 from mh_batch.store.cookbook import recipe, recipes
-from mh_batch.store.query import query
+from mh_batch.store.query import ask
 from mh_batch.store.reports import batch_reports, find_batch
 
+from .interruption import reading_from
 from .output import STDOUT, open_output, print_json
 from .rows import csv_writer, json_writer
 from .terminal import print_table
@@ -62,20 +63,23 @@ def print_recipes(form: str) -> None:
         _stream(columns, rows, form)
 
 
-def print_query(path: Path, sql: str, form: str) -> None:
+def print_query(path: Path, sql: str, form: str, seconds: float | None = None) -> None:
     """Run one read-only query and print it as `table`, `csv`, `raw_csv` or `json` (a line a row).
 
     A table shows at most `TABLE_ROWS` rows and says so: its columns are as wide as their widest
-    value, so all of it is held in memory. The other forms stream. A BLOB is written in hex.
+    value, so all of it is held in memory. The other forms stream. A BLOB is written in hex. Raises
+    `Interrupted` once it has taken `seconds`; `None` gives it any time.
     """
-    columns, rows = query(path, sql)
-    readable = (tuple(map(_readable, row)) for row in rows)
-    if form == "table":
-        print_table(columns, list(islice(readable, TABLE_ROWS)))
-        if next(readable, None) is not None:
-            print(f"... the first {TABLE_ROWS} rows; --csv and --json give all", file=sys.stderr)
-        return
-    _stream(columns, readable, form)
+    with reading_from(path, seconds) as db:
+        columns, rows = ask(db, sql)
+        readable = (tuple(map(_readable, row)) for row in rows)
+        if form == "table":
+            print_table(columns, list(islice(readable, TABLE_ROWS)))
+            if next(readable, None) is not None:
+                told = f"... the first {TABLE_ROWS} rows; --csv and --json give all"
+                print(told, file=sys.stderr)
+            return
+        _stream(columns, readable, form)
 
 
 def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) -> None:

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import current_thread, main_thread
-from types import FrameType
 from typing import BinaryIO, NamedTuple
 
 import msgspec
@@ -21,6 +19,7 @@ from mh_batch.store.submit import CHUNK_BYTES, CHUNK_ROWS, Submission, refuse_kn
 
 from .own_models import OwnModels
 from .rejects import Rejects, rejects_path
+from .signals import handling
 
 SHOWN_BAD_LINES = 1000
 HASH_BYTES = 1 << 20
@@ -195,18 +194,6 @@ def _undivided() -> Iterator[None]:
         yield
     if came:
         raise KeyboardInterrupt
-
-
-@contextmanager
-def handling(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
-    """Let `handler` have `signals` for the block; in another thread than the main one, nothing."""
-    mine = signals if current_thread() is main_thread() else ()
-    before = {number: signal.signal(number, handler) for number in mine}
-    try:
-        yield
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
 
 
 def batch_name(source: str) -> str:

@@ -11,6 +11,8 @@ from mh_batch.worker.visible import visible
 from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RawCsv, RescuedAnswers
 from .shared import reading_from, say, write_out
 
+MOST_SECONDS = 31_536_000  # a year: timers of the system take no more than some
+
 
 def results(
     batch: BatchRef = None,
@@ -92,6 +94,16 @@ def query(
     csv: Annotated[bool, typer.Option("--csv", help="As CSV with a header.")] = False,
     json: Annotated[bool, typer.Option("--json", help="As JSON lines.")] = False,
     raw_csv: RawCsv = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0.001,
+            max=MOST_SECONDS,
+            help="End a query that takes longer.",
+        ),
+    ] = None,
 ) -> None:
     """Run one read-only SQL query on the database: your own, or one of the cookbook."""
     from mh_batch.worker import reading
@@ -107,7 +119,7 @@ def query(
         reading.print_recipes(form)
     else:
         chosen = sql if sql is not None else reading.recipe_sql(recipe or "")
-        reading.print_query(db, chosen, form)
+        reading.print_query(db, chosen, form, timeout)
 
 
 def timings(

@@ -1,7 +1,7 @@
 """What several commands do."""
 
 import os
-from contextlib import closing
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,11 +133,11 @@ def write_out(db: Path, batch: str | None, export: "Export") -> None:
             say(told)
 
 
-def reading_from(db: Path) -> "closing[Database]":
-    """Open the database to read, to be closed on the way out."""
-    from mh_batch.store.connection import open_reader
+def reading_from(db: Path) -> "AbstractContextManager[Database]":
+    """Open the database to read, to be closed on the way out; Ctrl-C ends it at once."""
+    from mh_batch.worker.interruption import reading_from
 
-    return closing(open_reader(db))
+    return reading_from(db)
 
 
 def say(text: str) -> None:

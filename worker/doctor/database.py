@@ -2,16 +2,16 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import StoreUnusable
-from mh_batch.store.connection import open_reader, require_store
+from mh_batch.store.connection import require_store
 from mh_batch.store.inspection import Condition
 from mh_batch.store.lock import beside
 
+from ..interruption import reading_from
 from ..presence import worker_at
 from ..wording import GIB, MIB, count, size
 from .finding import Finding, Site, failure, ok, refused, warning
@@ -36,7 +36,7 @@ def database(site: Site) -> Iterator[Finding]:
             cure = "nothing: the next `mh-batch submit` or `mh-batch work` brings it up to date"
             yield warning("database", f"{site.db} is of an older version", cure)
             return
-        with closing(open_reader(site.db)) as db:
+        with reading_from(site.db) as db:
             yield from _soundness(site, db)
             yield from _state(site.db, db)
     except StoreUnusable as error:

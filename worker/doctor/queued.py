@@ -2,12 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 
 from mh_batch.engine.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
-from mh_batch.store.connection import open_reader
 
+from ..interruption import reading_from
 from ..wording import count
 from .finding import Finding, Site, failure, ok, refused, warning
 
@@ -28,7 +27,7 @@ def queued_models(site: Site) -> Iterator[Finding]:
     wanted: list[tuple[str | None, int]] = []
     try:
         if site.db.exists():
-            with closing(open_reader(site.db)) as db:
+            with reading_from(site.db) as db:
                 wanted = db.execute(_MODELS, (MOST_MODELS,)).fetchall()
     except (StoreUnusable, sqlite3.DatabaseError):
         # the check of the database tells
