@@ -66,5 +66,6 @@ def command(path: Path, port: int) -> list[str]:
     """
     settings = [part for name, value in _SETTINGS.items() for part in ("--setting", name, value)]
     # -P: a file of the user's own that is called datasette.py is not meant
-    serve = [sys.executable, "-P", "-m", "datasette", "serve", str(path), "--metadata", "-"]
-    return [*serve, "--host", "127.0.0.1", "--port", str(port), *settings]
+    serve = [sys.executable, "-P", "-m", "mh_batch.worker.explore_server", "serve"]
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    return [*serve, str(path), "--metadata", "-", *where, *settings]
