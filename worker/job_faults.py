@@ -18,7 +18,7 @@ from mh_batch.jobs.errors import (
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store.clock import now
 
-from .artifacts import FILE_MODE
+from .files import FILE_MODE
 
 # What SQLite says of the values it was given; its other errors are about the file.
 _OF_VALUES = (
