@@ -107,7 +107,12 @@ def test_rescued_answers_are_in_the_summary_and_can_be_left_out_of_the_results(
 ) -> None:
     db = tmp_path / "rescued.db"
     lines: list[api.Conversation] = [
-        {"custom_id": "rivers", "prompt": "Think for a long time about rivers.", "max_tokens": 12},
+        {
+            "custom_id": "rivers",
+            "prompt": "Think for a long time about rivers.",
+            "max_tokens": 12,
+            "max_attempts": 2,
+        },
         {"custom_id": "sum", "prompt": "What is 17 + 25?"},
     ]
     submit(db, lines, settings={"temperature": 0})
