@@ -26,7 +26,7 @@ from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 from . import memory
 from .decode import Decoded, Ends, Watch, decode
 from .fit import Fitted, Fitter, Opening, from_scratch, go_on, room_behind
-from .kv import held, layout
+from .kv import held, layout, window
 from .load import LoadedModel
 from .loops import LoopDetector, LoopMode
 from .penalties import penalises
@@ -174,7 +174,6 @@ class Generator:
         timings = _timings(len(prompt), prefilled, decoded, seconds)
         return msgspec.structs.replace(
             timings,
-            max_kv_size=request.context.max_kv_size,
             repetition_window=sampling.repetition_window if penalises(sampling) else None,
             loop_detection_mode=sampling.loop_detection,
         ), decoded
@@ -265,6 +264,7 @@ def _timings(prompt_tokens: int, prefilled: Prefilled, decoded: Decoded, seconds
         prefill_tokens_per_second=_rate(read, prefill_seconds),
         tokens_per_second=_rate(completion_tokens - 1, decoded.decode_seconds),
         kv_len=held(prefilled.caches),
+        max_kv_size=window(prefilled.caches),
         kv_layout=layout(prefilled.caches),
     )
 

@@ -87,6 +87,12 @@ def held(caches: Sequence[Any]) -> int:
     return max((entry.size() for entry in caches), default=0)
 
 
+def window(caches: Sequence[Any]) -> int | None:
+    """Return how many positions full attention is narrowed to, `None` where no cache is."""
+    sizes = [part.max_size for part in _parts(caches) if isinstance(part, WindowKVCache)]
+    return max(sizes, default=None)
+
+
 def layout(caches: Sequence[Any]) -> str:
     """Return the kinds of caches and how many there are of each, joined by `+`."""
     counts: dict[str, int] = {}

@@ -135,7 +135,8 @@ class Timings(msgspec.Struct, frozen=True):
 
     `queue_seconds` is the wait outside the model's own work. Of `prompt_tokens`, `reused_tokens`
     came from an earlier prompt and `prefill_tokens` were computed. `kv_len` is how many positions
-    the fullest cache held at the end, read from the caches.
+    the fullest cache held at the end, `max_kv_size` the window over full attention, both read from
+    the caches.
     `None` means that it does not apply (no window, no decode step).
     """
 

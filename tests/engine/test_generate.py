@@ -265,6 +265,18 @@ def test_a_window_shows_in_the_timings_and_changes_nothing_before_it_fills(
     assert slides.timings.kv_len == max(32, length - 5)
 
 
+def test_a_model_that_keeps_its_own_caches_has_no_window_in_its_timings(
+    llama_folder: Path,
+) -> None:
+    loaded = load(str(llama_folder))
+    # MiniMax-M3 is chosen by this name to keep its caches
+    loaded.model.model_type = "minimax_m3_vl"
+    wanted = msgspec.structs.replace(request(), context=Context(max_kv_size=32))
+    done = run(Generator(loaded), wanted)
+    assert done.timings.kv_layout == "KVCache×2"  # noqa: RUF001
+    assert done.timings.max_kv_size is None
+
+
 def test_a_stop_sequence_ends_the_answer_before_it(llama_folder: Path) -> None:
     loaded = load(str(llama_folder))
     generator = Generator(loaded)

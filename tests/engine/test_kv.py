@@ -7,7 +7,7 @@ import pytest
 from mlx_lm.models import deepseek_v32, falcon_h1, gpt_oss, llama
 from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
-from mh_batch.engine.kv import WindowKVCache, held, layout, make_caches
+from mh_batch.engine.kv import WindowKVCache, held, layout, make_caches, window
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.settings import Settings, apply
 
@@ -190,7 +190,19 @@ def test_a_model_that_chooses_by_place_in_the_cache_keeps_its_own() -> None:
         def make_cache(self) -> list[Any]:
             return [CacheList(KVCache(), KVCache())]
 
-    assert layout(make_caches(ByPlace(), WINDOW, 4)) == "KVCache×2"  # noqa: RUF001
+    caches = make_caches(ByPlace(), WINDOW, 4)
+    assert layout(caches) == "KVCache×2"  # noqa: RUF001
+    assert window(caches) is None
+
+
+def test_the_window_is_told_from_the_caches_in_use() -> None:
+    for name in MODELS:
+        model = random_model(*MODELS[name])
+        assert window(make_caches(model, WINDOW, 4)) == WINDOW
+        assert window(make_caches(model, None, 4)) is None
+    # a layer's own sliding window is not one that was asked for
+    sliding: list[Any] = [RotatingKVCache(16), KVCache()]
+    assert window(sliding) is None
 
 
 def test_the_positions_held_stop_at_the_window(model: Any) -> None:
