@@ -5,6 +5,8 @@ from typing import Protocol
 
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
+from .cuts import Boundaries
+
 
 class Adapter(Protocol):
     """Renders prompts and reads completions for one family of models."""
@@ -38,11 +40,11 @@ class Adapter(Protocol):
         end until the opening has at most `most` ids; `None` keeps all.
         """
 
-    def prefix_end(self, tokens: Sequence[int]) -> int:
-        """Return where a rendered prompt's instructions end and its conversation begins.
+    def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
+        """Return where the parts of `prompt`, which `render` made `tokens` of, end.
 
-        It only says where a prompt is worth cutting for reuse: any answer is right, a good one
-        is the same for all prompts with these instructions. 0 if nothing marks the place.
+        It only says where a prompt is worth cutting for reuse: any answer is right. A good one has
+        a place in a prompt if and only if it has it in all that begin with the same tokens.
         """
 
     def answer(self, tokens: Sequence[int]) -> str | None:

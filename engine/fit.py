@@ -70,13 +70,15 @@ class Budget(NamedTuple):
 class Fitted(NamedTuple):
     """A prompt's token ids, how many its answer may have, and how many turns went.
 
-    The last of `tokens` are the `opening` of the answer, empty where it begins from scratch.
+    The last of `tokens` are the `opening` of the answer, empty where it begins from scratch. Those
+    before are `prompt` as it was rendered: without the turns that went.
     """
 
     tokens: list[int]
     max_tokens: int
     dropped_turns: int
-    opening: tuple[int, ...] = ()
+    opening: tuple[int, ...]
+    prompt: Prompt
 
 
 def prompt_budget(limit: int, max_tokens: int) -> int:
@@ -129,6 +131,14 @@ def without_oldest(messages: Sequence[Message], dropped: int) -> tuple[Message, 
     """Return the messages less those of the `dropped` oldest turns."""
     numbered = zip(messages, _turn_numbers(messages), strict=True)
     return tuple(message for message, turn in numbered if turn is None or turn >= dropped)
+
+
+def _without_turns(prompt: Prompt, dropped: int) -> Prompt:
+    """Return the prompt less its `dropped` oldest turns."""
+    if not dropped:
+        return prompt
+    kept = without_oldest(prompt.messages, dropped)
+    return msgspec.structs.replace(prompt, messages=kept)
 
 
 def _turn_numbers(messages: Sequence[Message]) -> Iterator[int | None]:
@@ -194,8 +204,9 @@ class Fitter:
         budget = Budget(None if limit is None else prompt_budget(limit, max_tokens), history_tokens)
         begun = opening(None if limit is None else limit // _LARGEST_OPENING)
         tokens, dropped = self._shorten(prompt, budget, len(begun))
+        kept = _without_turns(prompt, dropped)
         if limit is None:
-            return Fitted([*tokens, *begun], max_tokens, dropped, begun)
+            return Fitted([*tokens, *begun], max_tokens, dropped, begun, kept)
         room = limit - MARGIN - len(tokens)
         if len(begun) > room // 2:
             begun = opening(max(room // 2, 0))
@@ -214,7 +225,7 @@ class Fitter:
                 f"margin of {MARGIN} and an answer of at least one they exceed the context of "
                 f"{limit}"
             )
-        return Fitted([*tokens, *begun], min(max_tokens, room - len(begun)), dropped, begun)
+        return Fitted([*tokens, *begun], min(max_tokens, room - len(begun)), dropped, begun, kept)
 
     def _shorten(self, prompt: Prompt, budget: Budget, opened: int) -> tuple[list[int], int]:
         """Return the ids of as much of the prompt as fits, and how many turns went.
@@ -233,8 +244,7 @@ class Fitter:
         costs = [*map(gauge.settled, turns[:-1]), gauge.unanswered(turns[-1])]
         dropped = plan(costs, gauge.fixed(without_oldest(prompt.messages, len(turns))), budget)
         while True:
-            kept = without_oldest(prompt.messages, dropped)
-            tokens = self._render(msgspec.structs.replace(prompt, messages=kept))
+            tokens = self._render(_without_turns(prompt, dropped))
             # guidance and an opening are not in the plan, so that a retry begins like the attempt
             # before it; and turns of some templates are longer together than one by one
             excess = 0 if budget.prompt is None else len(tokens) + opened - budget.prompt

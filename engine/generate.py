@@ -155,10 +155,11 @@ class Generator:
         `prefill_seconds` reaches until the first token is drawn, which reads the prompt's last.
         """
         start, prompt = time.perf_counter(), fitted.tokens
+        asked = prompt[: len(prompt) - len(fitted.opening)]
         prefilled = prefill(
             self._model,
             prompt,
-            self._adapter.prefix_end(prompt),
+            self._adapter.boundaries(fitted.prompt, asked),
             request.context,
             self._prefixes,
             watch.cancelled,

@@ -25,6 +25,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .control import CHANNEL, CONTROLS, MESSAGE, START, is_text, spell
+from .cuts import Boundaries
 from .opening import harmony_opening
 from .parse import parse_harmony
 from .text import clean, clean_tree
@@ -74,12 +75,18 @@ class HarmonyAdapter:
         """
         return harmony_opening(tokens, most)
 
-    def prefix_end(self, tokens: Sequence[int]) -> int:
-        """Return where the first message begins that is neither system nor developer."""
-        for index, token in enumerate(tokens[:-1]):
-            if token == START and tokens[index + 1] not in self._instructors:
-                return index
-        return 0
+    def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
+        """Return where the parts of a rendered prompt end.
+
+        A message ends behind the `<|start|>` of what follows: that token stands there whether it is
+        the next message, guidance or the answer.
+        """
+        starts = [at + 1 for at, token in enumerate(tokens[:-1]) if token == START]
+        instructions = next((at for at in starts if tokens[at] not in self._instructors), 0)
+        messages = tuple(at for at in starts if at > instructions)
+        # in front of the answer's own, where there is guidance
+        shared = messages[:-1] if prompt.guidance else messages
+        return Boundaries(instructions, messages, max(shared, default=instructions))
 
     def answer(self, tokens: Sequence[int]) -> str | None:
         """Return the text of an open final message so far, or `None` outside of one.

@@ -5,11 +5,19 @@ caches of full attention grow for ever. And its rotating cache masks the kept po
 prompt portions that come after the window has filled.
 """
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache, make_prompt_cache
+from mlx.utils import tree_flatten
+from mlx_lm.models.cache import (
+    ArraysCache,
+    CacheList,
+    KVCache,
+    RotatingKVCache,
+    make_prompt_cache,
+)
 
 # They choose blocks of columns by where these stand in the cache, which a ring changes.
 _BY_PLACE = frozenset({"minimax_m3_vl"})
@@ -80,6 +88,26 @@ def _narrowed(entry: Any, max_size: int, keep: int) -> Any:
     if type(entry) is CacheList:
         return CacheList(*(_narrowed(part, max_size, keep) for part in entry.caches))
     return entry
+
+
+def arrays(caches: Sequence[Any]) -> list[Any]:
+    """Return the arrays that caches hold, each as a whole: also the places not yet filled."""
+    found = tree_flatten([vars(part) for part in _parts(caches)])
+    return [value for _, value in found if isinstance(value, mx.array)]
+
+
+def copied(caches: Sequence[Any]) -> list[Any]:
+    """Return a copy of evaluated caches that shares their arrays until one of both is written to.
+
+    The states of convolutions are copied at once: mlx-lm keeps the last rows of a whole portion by
+    a view, which holds all of it.
+    """
+    copies = copy.deepcopy(list(caches))
+    for part in _parts(copies):
+        if isinstance(part, ArraysCache):
+            part.cache = [None if value is None else mx.contiguous(value) for value in part.cache]
+            mx.eval(part.cache)
+    return copies
 
 
 def held(caches: Sequence[Any]) -> int:

@@ -12,6 +12,8 @@ from mh_batch.jobs.generation import Parse, Prompt, Rung, StopReason
 
 from .calls import call_sections, notation
 from .control import END, RETURN
+from .cuts import Boundaries
+from .message_ends import MessageEnds, closing, common_beginning
 from .parse import make_parse
 from .plain_text import PlainText
 from .template import Variables, pin_clock, variables
@@ -52,6 +54,7 @@ class NativeAdapter:
         self._opens_thinking = self._probe_thinking()
         self._calls = notation(tokenizer)
         self._turns = self._special & set(self.render(_TURN))
+        self._ends = MessageEnds(self.control_tokens, self._probe_closing())
 
     def render(self, prompt: Prompt) -> list[int]:
         """Return the prompt's token ids, up to and including the template's generation prompt.
@@ -98,14 +101,30 @@ class NativeAdapter:
         """Return nothing: no template says how reasoning is broken off."""
         return ()
 
-    def prefix_end(self, tokens: Sequence[int]) -> int:
+    def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
+        """Return where the parts of a rendered prompt end.
+
+        Guidance is inside of the last user message here, so that message ends where it would
+        without any. Behind a message whose place or text a template changes later (instructions in
+        the last user message, reasoning that goes) nothing is shared.
+        """
+        instructions = self._instructions_end(tokens) if _instructs(prompt) else 0
+        ends = self._ends.find(tokens)
+        if not prompt.guidance:
+            return Boundaries(instructions, ends, max(ends, default=len(tokens)))
+        plain = self.render(msgspec.structs.replace(prompt, guidance=None))
+        shared = common_beginning(tokens, plain)
+        before = [end for end in self._ends.find(plain) if end <= shared]
+        behind = [end for end in ends if end > shared]
+        return Boundaries(instructions, (*before, *behind), max(before, default=shared))
+
+    def _instructions_end(self, tokens: Sequence[int]) -> int:
         """Return where the second message begins: where a control token comes again first.
 
-        Behind a system message that is the conversation, otherwise the end of the first turn,
-        which the same conversation's later prompts share.
+        0 for a template without a system role, where that is behind the first question.
         """
         seen: set[int] = set()
-        for index, token in enumerate(tokens):
+        for index, token in enumerate(tokens if self._takes_system else ()):
             if token in self._special:
                 if token in seen:
                     return index
@@ -169,12 +188,31 @@ class NativeAdapter:
         except TemplateError:
             return False
 
+    def _probe_closing(self) -> tuple[int, ...]:
+        """Return what the template writes behind a question, whether or not it is the last one."""
+        question, answer = _TURN.messages[0], Message("assistant", "z")
+
+        def asked(*messages: Message) -> list[int]:
+            return self.render(msgspec.structs.replace(_TURN, messages=messages))
+
+        try:
+            later = asked(question, answer, question)
+        except JobError:
+            return ()
+        return closing(asked(question), asked(Message("user", "y")), later)
+
     def _probe_thinking(self) -> bool:
         """Whether the generation prompt leaves `<think>` open."""
         try:
             return self._render_probe(Message("user", "x")).rstrip().endswith(THINK)
         except TemplateError as error:
             raise ValueError(f"its chat template does not work: {error}") from error
+
+
+def _instructs(prompt: Prompt) -> bool:
+    """Whether there are instructions or tools for a system message."""
+    roles = ("system", "developer")
+    return bool(prompt.tools) or any(m.role in roles and m.content for m in prompt.messages)
 
 
 def _template_source(tokenizer: Any) -> str:

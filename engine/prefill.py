@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from mh_batch.jobs.settings import Context
 
-from .cuts import ends, make_cuts
+from .cuts import Boundaries, make_cuts
 from .kv import layout, make_caches
 from .prefix import PrefixCache
 
@@ -29,7 +29,7 @@ class Prefilled:
 def prefill(
     model: Any,
     prompt: Sequence[int],
-    prefix_end: int,
+    boundaries: Boundaries,
     context: Context,
     prefixes: PrefixCache,
     cancelled: Callable[[], bool],
@@ -40,10 +40,9 @@ def prefill(
     asked before every portion.
     """
     caches = make_caches(model, context.max_kv_size, context.kv_keep)
-    cut_ends = ends(len(prompt), prefix_end, context.prefill_step)
-    cuts = make_cuts(prompt, cut_ends, layout(caches))
-    found = prefixes.deepest(cuts, prefix_end)
-    wanted = prefixes.plan(cuts, prefix_end)
+    cuts = make_cuts(prompt, boundaries, context.prefill_step, layout(caches))
+    found = prefixes.deepest(cuts, boundaries)
+    wanted = prefixes.plan(cuts, boundaries)
     done, first = 0, 0
     if found is not None:
         index, caches = found
@@ -57,5 +56,5 @@ def prefill(
         mx.eval([cache.state for cache in caches])
         done = cut.end
         if cut.digest in wanted:
-            prefixes.put(cut, caches)
+            prefixes.put(cut, caches, wanted[cut.digest])
     return Prefilled(caches, reused, done, cancelled=cancelled())

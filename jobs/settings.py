@@ -78,7 +78,7 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context holds. Where a bound is passed, oldest turns go, down to three quarters of it.
     `max_kv_size` is how many positions a layer of full attention keeps: the first `kv_keep` and
     the latest; `None` keeps all. `prefill_step` is the longest portion of a prompt, in tokens: it
-    decides the last bits of the logits, and what prompts can share.
+    decides the last bits of the logits, and what prompts can share within a long message.
     """
 
     max_context_tokens: Positive | None = None

@@ -63,6 +63,12 @@ QWEN_CODER = CHATML + "{# <tool_call>\n<function=name> #}"
 FORGETS_SYSTEM = CHATML.replace(
     "{% for m in messages %}", "{% for m in messages if m.role != 'system' %}"
 )
+# as the first of Vicuna's and Mistral's: what opens and closes a question is text
+NO_CONTROL = (
+    "<s>{% for m in messages %}{% if m.role == 'user' %}USER: {{ m.content }} ASSISTANT:"
+    "{% elif m.role == 'system' %}{{ m.content }}\n\n{% else %} {{ m.content }}\n{% endif %}"
+    "{% endfor %}"
+)
 TEMPLATES = {
     "ChatML": CHATML,
     "Llama-3": LLAMA3,
@@ -72,6 +78,7 @@ TEMPLATES = {
     "Qwen, calls only": QWEN.replace("assistant\n<think>\n", "assistant\n"),
     "Qwen Coder": QWEN_CODER,
     "drops system messages": FORGETS_SYSTEM,
+    "no control tokens": NO_CONTROL,
     "asks the clock": '{{ strftime_now("it\'s %A, %d %B") }}\n' + CHATML,
 }
 

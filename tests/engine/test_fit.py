@@ -247,9 +247,9 @@ def render(family: str, harmony: HarmonyAdapter, native: Make) -> Callable[[Prom
 def test_without_limits_the_whole_prompt_comes_back(harmony: HarmonyAdapter) -> None:
     wanted = prompt(said("system", "s"), *chain("a"), *talk("b"), said("user", "c"))
     whole = harmony.render(wanted)
-    assert fitted(harmony.render, wanted) == (whole, 50, 0, ())
+    assert fitted(harmony.render, wanted) == (whole, 50, 0, (), wanted)
     limit = len(whole) + 50 + MARGIN
-    assert fitted(harmony.render, wanted, limit, len(whole)) == (whole, 50, 0, ())
+    assert fitted(harmony.render, wanted, limit, len(whole)) == (whole, 50, 0, (), wanted)
     assert fitted(harmony.render, wanted, limit - 1).dropped_turns > 0
 
 
@@ -392,9 +392,9 @@ def test_history_goes_before_the_answer_gets_less_room(harmony: HarmonyAdapter) 
     alone = harmony.render(prompt(last))
     limit = len(alone) + MARGIN + 50
     wanted = prompt(*talk("a"), *talk("b"), last)
-    assert fitted(harmony.render, wanted, limit) == (alone, 50, 2, ())
-    assert fitted(harmony.render, wanted, limit - 1) == (alone, 49, 2, ())
-    assert fitted(harmony.render, wanted, limit - 49) == (alone, 1, 2, ())
+    assert fitted(harmony.render, wanted, limit) == (alone, 50, 2, (), prompt(last))
+    assert fitted(harmony.render, wanted, limit - 1) == (alone, 49, 2, (), prompt(last))
+    assert fitted(harmony.render, wanted, limit - 49) == (alone, 1, 2, (), prompt(last))
 
 
 def test_a_last_turn_too_long_by_itself_is_an_error_with_the_numbers(
@@ -416,7 +416,7 @@ def test_guidance_is_left_out_rather_than_failing_what_fitted_without_it(
     alone = harmony.render(wanted)
     guided = msgspec.structs.replace(wanted, guidance="Be brief.")
     limit = len(alone) + MARGIN + 5
-    assert fitted(harmony.render, guided, limit) == (alone, 5, 0, ())
+    assert fitted(harmony.render, guided, limit) == (alone, 5, 0, (), wanted)
     assert fitted(harmony.render, guided, limit + 100).tokens == harmony.render(guided)
     with pytest.raises(PromptTooLong):
         fitted(harmony.render, guided, limit - 5)
@@ -473,7 +473,7 @@ def test_an_opening_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
     whole = harmony.render(wanted)
     fitter = Fitter(harmony.render)
     free = fitter.fit(wanted, 50, None, None, begun(40))
-    assert free == ([*whole, *[7] * 40], 50, 0, (7,) * 40)
+    assert free == ([*whole, *[7] * 40], 50, 0, (7,) * 40, wanted)
     enough = len(whole) + 50 + MARGIN + 40
     assert fitter.fit(wanted, 50, enough, None, begun(40)) == free
     less = fitter.fit(wanted, 50, enough - 1, None, begun(40))

@@ -239,8 +239,10 @@ def test_reuse_is_counted_and_changes_no_token(loaded: LoadedModel) -> None:
     assert len({done.tokens for done in runs + plain}) == 1
     total = runs[0].prompt_tokens
     found = [(done.timings.reused_tokens, done.timings.prefill_tokens) for done in runs]
-    end = loaded.adapter.prefix_end(loaded.adapter.render(wanted.prompt))
-    assert found == [(0, total), (end, total - end), (total - 1, 1)]
+    # the question is too short for a cut of its own
+    prompt = loaded.adapter.render(wanted.prompt)
+    end = loaded.adapter.boundaries(wanted.prompt, prompt).instructions
+    assert found == [(0, total), (end, total - end), (end, total - end)]
     assert [done.timings.reused_tokens for done in plain] == [0, 0]
 
 

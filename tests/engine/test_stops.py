@@ -8,8 +8,7 @@ from spelled import encode
 from mh_batch.engine.harmony import HarmonyAdapter
 from mh_batch.engine.native import NativeAdapter
 from mh_batch.engine.stops import StopTexts, cut_answer
-from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.generation import Prompt, StopReason
+from mh_batch.jobs.generation import StopReason
 
 THOUGHT = "<|channel|>analysis<|message|>One. STOP Two.<|end|><|start|>assistant"
 FINAL = "<|channel|>final<|message|>"
@@ -75,35 +74,3 @@ def test_the_answer_of_other_models_is_what_follows_the_reasoning(
     adapter = native("byte level", template)
     tokens = adapter._tokenizer.encode(text, add_special_tokens=False)
     assert adapter.answer(tokens) == answer
-
-
-def conversation(*texts: str, system: str | None = None) -> Prompt:
-    roles = ("user", "assistant")
-    messages = [Message(roles[i % 2], text) for i, text in enumerate(texts)]
-    if system:
-        messages.insert(0, Message("system", system))
-    return Prompt(tuple(messages), "2025-06-30")
-
-
-def test_a_harmony_prompts_instructions_end_where_the_conversation_begins() -> None:
-    adapter = HarmonyAdapter()
-    for prompt in (conversation("Hi"), conversation("Hi", "Yes?", "Go", system="Be brief")):
-        tokens = adapter.render(prompt)
-        end = adapter.prefix_end(tokens)
-        assert adapter.decode(tokens[end:]).startswith("<|start|>user<|message|>Hi")
-    assert adapter.prefix_end([1, 2, 3]) == 0
-
-
-@pytest.mark.parametrize("template", ["ChatML", "Llama-3"])
-def test_other_prompts_instructions_end_at_their_second_message(
-    native: Callable[[str, str], NativeAdapter], template: str
-) -> None:
-    adapter = native("byte level", template)
-    shared = conversation("hello", system="the model thinks")
-    later = conversation("the answer", "yes", "hello", system="the model thinks")
-    one, other = adapter.render(shared), adapter.render(later)
-    end = adapter.prefix_end(one)
-    assert adapter.prefix_end(other) == end > 3
-    assert one[:end] == other[:end]
-    assert "the model thinks" in adapter.decode(one[:end])
-    assert "hello" in adapter.decode(one[end:])
