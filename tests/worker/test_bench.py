@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ from mh_batch.worker.bench.workload import (
     prompt_of,
     sharing,
     short_jobs,
+    turns,
     words,
 )
 
@@ -191,6 +193,14 @@ def test_the_work_is_the_same_in_every_run() -> None:
     first, second = sharing(Prompt((Message("system", "S"), Message("user", "x")), DATE), 2)
     assert first.messages[0] == second.messages[0] == Message("system", "S")
     assert first.messages[1] != second.messages[1]
+
+
+def test_each_turn_of_the_benchs_conversation_begins_with_the_one_before() -> None:
+    prompts = turns(10)
+    assert [len(prompt.messages) for prompt in prompts] == list(range(1, 20, 2))
+    for before, after in pairwise(prompts):
+        assert after.messages[: len(before.messages)] == before.messages
+    assert len({message.content for message in prompts[-1].messages}) == 19
 
 
 def test_gaps_are_what_a_drain_was_not_busy_with_tokens() -> None:
@@ -504,7 +514,9 @@ def test_a_reference_goes_on_from_what_was_read_as_if_it_had_read_it() -> None:
 def test_reuse_is_a_ratio_of_none_and_of_the_script(complete: Bench) -> None:
     found, _ = found_by(complete, "prefix")
     ratios = [f.ratios for f in found.values()]
-    assert ratios == [{"of no reuse": 0.25, "of mlx-lm script": 0.5}, {"of mlx-lm script": 2.0}, {}]
+    expected = [{"of no reuse": 0.25, "of mlx-lm script": 0.5}, {"of mlx-lm script": 2.0}, {}]
+    assert ratios == expected * 2
+    assert [*found][::3] == ["2 jobs sharing 100 tokens, reuse", "2 short turns, reuse"]
 
 
 def test_the_tables_show_figures_usage_profile_and_changes() -> None:

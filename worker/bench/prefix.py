@@ -10,22 +10,30 @@ from mh_batch.jobs.settings import Sampling
 from .bench import Bench, Found
 from .rounds import Sample, figure
 from .settings import NO_REUSE, REUSE
-from .workload import sharing
+from .workload import sharing, turns
 
 WITH, WITHOUT, SCRIPT = "reuse", "no reuse", "mlx-lm script"
 
 
 def prefix(bench: Bench) -> Found:
-    """Measure jobs that share a system prompt: with reuse, without, and as a plain script."""
-    sizes, subject = bench.sizes, bench.subject
-    prompts = sharing(bench.prompt_of(sizes.shared, system=True), sizes.sharing_jobs)
-    values: dict[str, Any] = {"max_tokens": sizes.sharing_decode, "temperature": 0.0}
+    """Measure prompts that begin alike with reuse, without, and as a plain script.
+
+    Jobs that share a system prompt, and the turns of a conversation.
+    """
+    sizes = bench.sizes
+    jobs = sharing(bench.prompt_of(sizes.shared, system=True), sizes.sharing_jobs)
+    yield from _compared(bench, f"{len(jobs)} jobs sharing {sizes.shared} tokens", jobs)
+    yield from _compared(bench, f"{sizes.turns} short turns", turns(sizes.turns))
+
+
+def _compared(bench: Bench, case: str, prompts: list[Prompt]) -> Found:
+    subject = bench.subject
+    values: dict[str, Any] = {"max_tokens": bench.sizes.sharing_decode, "temperature": 0.0}
     variants = {
         WITHOUT: partial(subject.wall, prompts, values, NO_REUSE),
         WITH: partial(subject.wall, prompts, values, REUSE),
         SCRIPT: partial(_script, bench, prompts, Sampling(**values)),
     }
-    case = f"{len(prompts)} jobs sharing {sizes.shared} tokens"
     references = {"of mlx-lm script": SCRIPT}
     samples = bench.interleave(variants, warm=False)
     over = {"of no reuse": WITHOUT, **references}

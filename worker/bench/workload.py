@@ -50,6 +50,7 @@ class Sizes(msgspec.Struct, frozen=True):
     sharing_jobs: int
     shared: int
     sharing_decode: int
+    turns: int
     drain_jobs: int
     artifact_jobs: int
     detector: int
@@ -71,6 +72,7 @@ FULL = Sizes(
     sharing_jobs=20,
     shared=1000,
     sharing_decode=32,
+    turns=10,
     drain_jobs=100,
     artifact_jobs=25,
     detector=100_000,
@@ -91,6 +93,7 @@ QUICK = Sizes(
     sharing_jobs=2,
     shared=100,
     sharing_decode=4,
+    turns=2,
     drain_jobs=3,
     artifact_jobs=2,
     detector=2000,
@@ -136,6 +139,17 @@ def sharing(prompt: Prompt, jobs: int) -> list[Prompt]:
     system = prompt.messages[0]
     questions = [f"What is {n} + {n + 7}?" for n in range(11, 11 + jobs)]
     return [Prompt((system, Message("user", question)), prompt.date) for question in questions]
+
+
+def turns(count: int) -> list[Prompt]:
+    """Return the prompts of a conversation of `count` short questions, as it stands at each."""
+    messages: list[Message] = []
+    prompts = []
+    for n in range(count):
+        messages.append(Message("user", f"{n}: What is {n + 11} + {n + 18}?"))
+        prompts.append(Prompt(tuple(messages), DATE))
+        messages.append(Message("assistant", f"{n + 11} + {n + 18} is {2 * n + 29}."))
+    return prompts
 
 
 def various(jobs: int) -> list[Prompt]:
