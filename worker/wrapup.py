@@ -60,7 +60,7 @@ def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
     if night.rescued:
         batch = night.batches[0] if night.batches else "BATCH"
         only = f"`mh-batch results {batch}{night.options} --rescued only`"
-        yield f"rescued: the answer was forced from thoughts that had not ended; {only} has these"
+        yield f"rescued: the answer was forced from thoughts that had not ended; {only} gives these"
     if night.advice is not None:
         yield night.advice
     if results:

@@ -115,6 +115,21 @@ def test_what_openai_harmony_makes_of_a_good_reading_is_what_the_model_wrote() -
     assert compared > SEQUENCES // 10
 
 
+def test_whatever_reader_found_it_good_openai_harmony_writes_and_reads_the_same() -> None:
+    rng = random.Random(SEED + 2)
+    seen = set()
+    for found in (parse(completion(rng)) for _ in range(SEQUENCES // 2)):
+        if not found.well_formed:
+            continue
+        again = parse(rendered(found))
+        assert (again.rung, again.problems) == (Rung.STRICT, ())
+        assert [(c.channel, c.recipient, c.text) for c in again.channels] == [
+            (c.channel, c.recipient, c.text) for c in found.channels
+        ]
+        seen.add(found.rung)
+    assert seen == {Rung.STRICT, Rung.LENIENT, Rung.TOLERANT}
+
+
 @given(TOKENS, st.sampled_from(NAMES).map(encode), TOKENS)
 def test_any_tokens_around_a_control_token_are_not_well_formed_with_it_in_a_text(
     before: list[int], control: list[int], after: list[int]
