@@ -173,7 +173,7 @@ def go_on(fitted: Fitted, cut: Continuation, limit: int | None) -> Fitted:
     scratch, where the context does not hold both and as many tokens more as are asked for.
     """
     tokens = [*fitted.tokens, *cut.tokens]
-    longer = Fitted(tokens, cut.max_tokens, fitted.dropped_turns, cut.tokens)
+    longer = fitted._replace(tokens=tokens, max_tokens=cut.max_tokens, opening=cut.tokens)
     room = room_behind(longer, limit)
     return longer if room is None or room >= 0 else fitted
 

@@ -257,12 +257,13 @@ def test_nothing_is_ever_cut_so_that_an_answer_can_go_on(
     prompt: int, had: int, dropped: int, more: int, limit: int
 ) -> None:
     tokens = random.Random(1).sample(range(1000), prompt)
-    fitted, answer = Fitted(tokens, had, dropped), tuple(range(had))
+    asked = Prompt((Message("user", "x"),), "2026-01-02")
+    fitted, answer = Fitted(tokens, had, dropped, (), asked), tuple(range(had))
     found = go_on(fitted, Continuation(answer, more), limit)
     room = room_behind(fitted, limit)
     assert room is not None
     if room >= more:
-        assert found == Fitted([*tokens, *answer], more, dropped, answer)
+        assert found == Fitted([*tokens, *answer], more, dropped, answer, asked)
         assert len(found.tokens) + more + MARGIN <= limit
     else:
         assert found == fitted
