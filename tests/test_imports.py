@@ -95,3 +95,13 @@ def test_help_imports_only_what_it_prints() -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "typer" in imported
     assert not {m for m in imported if m.split(".")[0] in LATE}
+
+
+def test_one_module_says_how_a_python_process_of_ours_begins() -> None:
+    naming = {
+        str(path.relative_to(ROOT))
+        for folder in MAY_IMPORT
+        for path in (ROOT / folder).rglob("*.py")
+        if "sys.executable" in path.read_text()
+    }
+    assert naming == {"worker/child.py"}

@@ -4,15 +4,19 @@
 first asked for, so that a command line that only prints its help loads nothing else.
 """
 
-from typing import TYPE_CHECKING, Any
+# not of `typing`: this runs before the command line has left the working folder out of where
+# modules are looked for
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from .api import Options, Summary, drain, results, submit
 
 __all__ = ["Options", "Summary", "drain", "results", "submit"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import api

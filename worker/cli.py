@@ -3,9 +3,14 @@
 Nothing slow is imported up here: `--help` must be quick.
 """
 
+import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    # `python -m` looks for modules in the working folder first, where a `json.py` is data
+    del sys.path[0]
+
 import os
 import sqlite3
-import sys
 from io import TextIOWrapper
 from typing import Annotated
 

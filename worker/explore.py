@@ -13,6 +13,8 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
 from mh_batch.store.cookbook import recipes
 
+from .child import PYTHON
+
 # datasette builds a URI of the path as it is
 _MISLEADING = frozenset("?#%")
 _SETTINGS = {
@@ -49,7 +51,8 @@ def explore(path: Path, port: int) -> None:
         # in its place: signals reach it, and nothing is left behind when it ends
         os.dup2(metadata_file.fileno(), 0)
         sys.stdout.flush()
-        os.execv(sys.executable, command(real, port))
+        words = command(real, port)
+        os.execv(words[0], words)
 
 
 def metadata(name: str) -> dict[str, Any]:
@@ -65,7 +68,6 @@ def command(path: Path, port: int) -> list[str]:
     worker commits.
     """
     settings = [part for name, value in _SETTINGS.items() for part in ("--setting", name, value)]
-    # -P: a file of the user's own that is called datasette.py is not meant
-    serve = [sys.executable, "-P", "-m", "mh_batch.worker.explore_server", "serve"]
+    serve = [*PYTHON, "-m", "mh_batch.worker.explore_server", "serve"]
     where = ["--host", "127.0.0.1", "--port", str(port)]
     return [*serve, str(path), "--metadata", "-", *where, *settings]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -19,6 +18,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
+from .child import PYTHON
 from .files import FILE_MODE
 from .frames import (
     HEADER_BYTES,
@@ -49,7 +49,7 @@ from .metal import metal_fault
 from .preload import preloading
 from .task import HANG_SECONDS
 
-COMMAND = (sys.executable, "-m", "mh_batch.worker.model_process")
+COMMAND = (*PYTHON, "-m", "mh_batch.worker.model_process")
 SHUTDOWN_SECONDS = 10.0
 LOAD_PATIENCE = 10
 STDERR_TAIL_BYTES = 4000

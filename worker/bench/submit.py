@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from mh_batch.worker.child import PYTHON
+
 from .bench import Bench, Found, work_folder
 from .peak import peak_memory
 from .report import Figure
@@ -61,7 +63,7 @@ def _of_size(bench: Bench, folder: Path, lines: int) -> Iterator[Figure]:
 def run_child(name: str, file: Path) -> Cost:
     """Run `submit` or the bare loop over `file` in a process of its own."""
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        arguments = [sys.executable, "-c", CHILD, name, str(file), f"{folder}/mh-batch.db"]
+        arguments = [*PYTHON, "-c", CHILD, name, str(file), f"{folder}/mh-batch.db"]
         done = subprocess.run(arguments, stdout=subprocess.PIPE, check=True)
     return msgspec.json.decode(done.stdout, type=Cost)
 

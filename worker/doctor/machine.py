@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..child import PYTHON
 from ..wording import GIB, MIB, size
 from .finding import Finding, Site, failure, ok, warning
 
@@ -35,7 +36,7 @@ def device(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     """Say what MLX runs on."""
     try:
         asked = subprocess.run(
-            [sys.executable, "-c", _ASK_DEVICE],
+            [*PYTHON, "-c", _ASK_DEVICE],
             capture_output=True,
             text=True,
             errors="replace",

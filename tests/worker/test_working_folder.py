@@ -1,0 +1,116 @@
+"""No file of the working folder is ever run: it holds data, whatever it is called."""
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from command_line import mh_batch, write_lines
+
+SCRIPT = Path(sys.executable).with_name("mh-batch")
+ENTRIES: dict[str, tuple[str, ...]] = {
+    "script": (str(SCRIPT),),
+    "module": (sys.executable, "-m", "mh_batch.worker.cli"),
+}
+RUN = "import pathlib, sys\npathlib.Path({mark!r}).open('a').write(__name__ + ' ')\n"
+LIMIT = 300
+COMMANDS: list[tuple[str, ...]] = [
+    ("--help",),
+    ("submit", "convos.jsonl", "--again"),
+    ("submit", "convos.jsonl", "--check", "--again", "--model", "demo"),
+    ("work", "--model", "demo"),
+    ("run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo", "--again"),
+    ("status",),
+    ("status", "1", "--watch"),
+    ("results", "--format", "csv"),
+    ("show", "1"),
+    ("query", "--json", "select * from jobs"),
+    ("timings", "--plot", "night.png"),
+    ("report", "-o", "night.html"),
+    ("cancel", "1"),
+    ("retry", "1"),
+    ("reparse",),
+    ("doctor", "--model", "demo"),
+    ("bench", "--quick", "--rounds", "1", "--only", "submit,queue,drain", "--plot", "b.png"),
+]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two conversations, and a file under the name of every module there is."""
+    folder = tmp_path_factory.mktemp("planted")
+    write_lines(folder, [{"prompt": "What is 2 + 3?"}, {"prompt": "What is 17 + 25?"}])
+    mh_batch(folder, "run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo")
+    known = {*sys.stdlib_module_names, *packages_distributions()} - {"mh_batch"}
+    for name in filter(str.isidentifier, known):
+        (folder / f"{name}.py").write_text(RUN.format(mark=str(folder / "ran")))
+    for name in ("mlx", "numpy"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(RUN.format(mark=str(folder / "ran")))
+    return folder
+
+
+def ran(folder: Path) -> set[str]:
+    """The modules of the folder that were run since the last look."""
+    mark = folder / "ran"
+    names = set(mark.read_text().split()) if mark.exists() else set()
+    mark.unlink(missing_ok=True)
+    return names
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("MH_BATCH", "PYTHON"))},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda words: " ".join(words)[:40])
+def test_no_module_of_the_working_folder_is_run(planted: Path, arguments: tuple[str, ...]) -> None:
+    done = run(planted, *ENTRIES["script"], *arguments)
+    assert ran(planted) == set()
+    assert done.returncode in (0, 1), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("doctor", "--model", "demo")], ids=" ".join)
+def test_nor_is_one_where_a_module_is_started_by_its_name(
+    planted: Path, arguments: tuple[str, ...]
+) -> None:
+    done = run(planted, *ENTRIES["module"], *arguments)
+    assert ran(planted) == set()
+    assert done.returncode in (0, 1), done.stderr
+
+
+def test_nor_is_a_file_that_is_called_as_the_program_is(planted: Path) -> None:
+    own = planted / "mh_batch.py"
+    own.write_text(RUN.format(mark=str(planted / "ran")))
+    try:
+        done = run(planted, *ENTRIES["script"], "doctor", "--model", "demo")
+    finally:
+        own.unlink()
+    assert ran(planted) == set()
+    assert done.returncode == 0, done.stdout
+
+
+def test_nor_is_one_by_the_server_of_explore(planted: Path) -> None:
+    pytest.importorskip("datasette")
+    process = subprocess.Popen(
+        [str(SCRIPT), "explore", "--port", "0"], cwd=planted, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        assert any("running on" in line for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=LIMIT)
+    finally:
+        process.kill()
+        process.communicate(timeout=LIMIT)
+    assert ran(planted) == set()
