@@ -57,8 +57,9 @@ def judge_blas(device: str, found: str, wanted: str | None) -> Finding:
 
 def _cure() -> str:
     """Return how to come to a faster BLAS on this machine."""
-    install = "" if openblas_path().exists() else f"apt-get install {PACKAGE}, then "
+    there = openblas_path().exists()
+    install = f"{PACKAGE} is installed: set" if there else f"apt-get install {PACKAGE}, then set"
     return (
-        f'{install}preload_blas = "{openblas_path()}" below [engine] in mh-batch.toml, before a '
+        f'{install} preload_blas = "{openblas_path()}" below [engine] in mh-batch.toml, before a '
         "batch begins (it may change tokens)"
     )
