@@ -271,7 +271,9 @@ class ModelClient:
             with anyio.move_on_after(patience):
                 return await step()
             if not loading or self._log_bytes() == logged:
-                why = f"no sign of life for {patience:g} s"
+                rendering = self._phase in ("template", "render")
+                where = ", the chat template may never end" if rendering else ""
+                why = f"no sign of life for {patience:g} s{where}"
                 raise ProcessDied(await self._put_down(why))
 
     async def _receive(self) -> ToParent:
