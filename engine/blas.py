@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mh_batch.jobs.errors import EnvironmentFault
 
-PRODUCT = b"cblas_sgemm"
+PRODUCT = "cblas_sgemm"
 """What MLX calls for a product of float32 matrices."""
 
 REFERENCE = "reference BLAS"
@@ -53,7 +53,7 @@ def blas_in_use() -> Blas | None:
     for library in (None, _mlx_library()):
         try:
             loaded = ctypes.CDLL(library)
-            path = _file_of(getattr(loaded, PRODUCT.decode()))
+            path = _file_of(getattr(loaded, PRODUCT))
         except (OSError, AttributeError):
             continue
         if path is not None:
