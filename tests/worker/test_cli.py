@@ -76,8 +76,10 @@ def test_a_check_without_a_model_says_how_to_name_one(tmp_path: Path) -> None:
 
 
 def test_the_doctor_answers_people_and_programs(tmp_path: Path) -> None:
-    told = mh_batch(tmp_path, "doctor", "--model", "demo").stdout.splitlines()
-    assert all(line.split()[0] in ("ok", "warning", "all") for line in told if line[0] != " ")
+    *told, conclusion = mh_batch(tmp_path, "doctor", "--model", "demo").stdout.splitlines()
+    assert all(line.split()[0] in ("ok", "warning") for line in told if line[0] != " ")
+    # MLX's wheel for Linux has a BLAS that is worth a warning
+    assert conclusion == "all is well" or conclusion.endswith(("1 warning", " warnings"))
     (tmp_path / "mh-batch.db").write_text("not a database")
     findings = json.loads(mh_batch(tmp_path, "doctor", "--json", code=3).stdout)
     assert {"subject", "verdict", "text", "cure"} == findings[0].keys()
