@@ -12,7 +12,7 @@ from mh_batch.engine.generate import Generator
 from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.store import queue, recording, submit
 from mh_batch.worker import submission
-from mh_batch.worker.frames import Generated, ToParent
+from mh_batch.worker.frames import HEADER_BYTES, Generated, decode_to_parent
 from mh_batch.worker.model_host import ModelHost
 from mh_batch.worker.model_process import ModelServer
 
@@ -156,13 +156,13 @@ def in_model(strikes: Strikes) -> None:
         return wrapped
 
     def server(function: Call) -> Call:
-        def wrapped(self: ModelServer, inbox: Any, send: Callable[[ToParent], None]) -> None:
-            def send_and_pass(frame: ToParent) -> None:
-                send(frame)
-                if isinstance(frame, Generated):
+        def wrapped(self: ModelServer, inbox: Any, write: Callable[[bytes], None]) -> None:
+            def write_and_pass(encoded: bytes) -> None:
+                write(encoded)
+                if isinstance(decode_to_parent(encoded[HEADER_BYTES:]), Generated):
                     passing("answered")
 
-            function(self, inbox, send_and_pass)
+            function(self, inbox, write_and_pass)
 
         return wrapped
 
