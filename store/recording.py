@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from mh_batch.jobs.errors import UnknownTarget
 from mh_batch.jobs.generation import Parse, Timings
 from mh_batch.jobs.record import Attempt, Crash, JobEnd, Place, Turn
-from mh_batch.jobs.status import FINISHED, Status, check_move
+from mh_batch.jobs.status import FINISHED, IllegalMove, Status, check_move
 
 from .clock import now
 from .connection import immediate, snapshot
@@ -152,7 +152,9 @@ def release(db: Database, job_id: int) -> Status:
     Returns its new status. Raises `IllegalMove` if it is not running.
     """
     with immediate(db):
-        check_move(_status(db, job_id), Status.QUEUED)
+        status = _status(db, job_id)
+        if status is not Status.RUNNING:
+            raise IllegalMove(f"a job that is {status} is in nobody's hands")
         if cancel_if_asked(db, job_id):
             return Status.CANCELLED
         db.conn.execute(_RELEASE, (job_id,))

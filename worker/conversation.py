@@ -212,6 +212,7 @@ class ConversationRun:
         self._history: list[Message] = list(self._job.request.messages)
         self._to_play: list[str] = list(self._job.request.turns)
         self._results_used = 0
+        self._since = 0  # the round that the latest of the answers so far is of
         self._given_up: JobEnd | None = None
         self._turn = 0
         self._user: str | None = None
@@ -245,7 +246,9 @@ class ConversationRun:
 
     def _settled(self) -> Turn:
         """Return the turn that the attempts settle: the accepted one, else the best of all."""
-        attempts = [*self._earlier, *self._tries]
+        # what followed another answer in this conversation does not follow this one
+        earlier = [attempt for attempt in self._earlier if attempt.round >= self._since]
+        attempts = [*earlier, *self._tries]
         accepted = self._tries[-1].verdict is Verdict.ACCEPT
         kept = attempts[-1 if accepted else best([a.generation for a in attempts])]
         parse = kept.generation.parse
@@ -255,7 +258,7 @@ class ConversationRun:
             final=parse.text("final"),
             analysis=parse.text("analysis"),
             finish_reason=kept.generation.finish_reason,
-            attempts=len(attempts),
+            attempts=len(self._earlier) + len(self._tries),
             rescued=kept.rescued,
             complete=accepted,
         )
@@ -263,6 +266,7 @@ class ConversationRun:
     def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
         """Take a settled step into the history; go on with tool results, a turn or a choice."""
         kept = next(a for a in attempts if a.place.attempt == turn.place.attempt)
+        self._since = max(self._since, kept.round)
         if not turn.complete:
             self._given_up = self._given_up or _given_up(kept)
         reply = assistant_message(turn.place, turn.final, turn.analysis, kept.generation.parse)

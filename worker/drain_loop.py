@@ -5,6 +5,7 @@ It decides nothing about answers (the controller does) and knows no SQL (the sto
 
 import time
 
+import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
@@ -87,6 +88,8 @@ class Drain:
             if not self.stop.soon and not await self._supply.new_work():
                 return EndReason.EMPTY
         await self._writer.written()
+        if self._writer.failed_in_a_row:
+            await self._put_back_failed()
         return self.stop.reason
 
     async def notice(self) -> None:
@@ -191,29 +194,49 @@ class Drain:
         """Play a built-in conversation: if it is answered it was the jobs, and the drain goes on.
 
         If it is not, the jobs are put back; one by one the whole queue would follow. Raises
-        `ModelProcessDied` then. Somebody may have tried one of them again meanwhile: then it
-        failed for good before. They are put back as well if a stop comes before it is known.
+        `ModelProcessDied` then. They are put back as well if a stop comes before it is known, or
+        if the model does not load, which leaves its jobs in the queue.
         """
         await self._writer.written()
         failed = self._writer.failed_in_a_row
         told = f"{count(len(failed.jobs), 'job')} in a row"
         self._display.note(f"{told} failed at the model: asking it something simple")
-        probe = Probe(self._host, self._store, self._task, self._run_id)
-        fault: str | None = "stopped"
-        with self.stop.cutting_short():
-            fault = await probe.fault(failed.model)
+        fault: str | None = "not asked"
+        try:
+            if await self._supply.have(failed.model):
+                fault = await self._ask_something_simple(failed.model)
+        except BaseException:
+            await self._put_back_failed()
+            raise
         if fault is None:
             self._display.note("it answers, so it was the jobs: going on")
             failed.clear()
             return
-        self.tally.count(Status.FAILED, -await self._store.call(queue.requeue, failed.jobs))
-        if self.stop.soon:
+        await self._put_back_failed()
+        if fault == "not asked" or self.stop.soon:
             return
         raise ModelProcessDied(
             f"the model failed on {told}, and on a built-in conversation after them: {fault}; "
             f"the jobs are back in the queue; see {self._task.logs / 'worker.log'}, free memory or "
             "try another model, then run `mh-batch work` again"
         )
+
+    async def _ask_something_simple(self, model: str) -> str | None:
+        """Return what is wrong with the model or with all behind it; `None` if nothing is."""
+        fault: str | None = "stopped"
+        with self.stop.cutting_short():
+            fault = await Probe(self._host, self._store, self._task, self._run_id).fault(model)
+        return fault
+
+    async def _put_back_failed(self) -> None:
+        """Queue the jobs again that failed in a row, for it is not known to be their fault.
+
+        Somebody may have tried one of them again meanwhile: then it failed for good before.
+        """
+        failed = self._writer.failed_in_a_row
+        with anyio.CancelScope(shield=True):
+            self.tally.count(Status.FAILED, -await self._store.call(queue.requeue, failed.jobs))
+        failed.clear()
 
     async def _between_jobs(self) -> None:
         """Let memory be given back, and end a model process that has grown too large."""

@@ -83,13 +83,13 @@ class Hints:
         limit.start()
         try:
             prepare(request)
-            with self._changed:
-                self._current = None
-                _raise_in(thread, None)
-        except _TookTooLong:
-            pass
-        finally:
+            # until the timer is over no lock is taken here that others need: its error may be
+            # raised at any step, also right behind the taking of one
             limit.cancel()
+            limit.join()
+            _raise_in(thread, None)
+        except _TookTooLong:
+            return
 
     def _break_off(self, thread: int, request: GenerationRequest) -> None:
         with self._changed:

@@ -50,6 +50,14 @@ _SIGNS = {
 }
 
 
+def is_command_buffer_fault(message: str) -> bool:
+    """Whether an error is of the GPU's own work, behind which the process is of no more use.
+
+    A buffer that MLX could not even make is not: the next prompt may ask for less.
+    """
+    return "kIOGPUCommandBuffer" in message
+
+
 def metal_fault(stderr_tail: str) -> MetalFault | None:
     """Return what Metal ended a process for, by the end of what that wrote; `None` if it did not.
 

@@ -47,7 +47,7 @@ from .frames import (
     request_id,
 )
 from .hints import Hints
-from .metal import metal_fault
+from .metal import is_command_buffer_fault
 
 if TYPE_CHECKING:
     from mh_batch.engine.generate import Generator
@@ -194,7 +194,7 @@ class ModelServer:
         except Exception as error:
             # a model that does not load is no job's, and neither is a GPU that gave up (as a rule
             # that aborts the process): it ends, and the worker sees why
-            if isinstance(frame, Load) or metal_fault(str(error)) is not None:
+            if isinstance(frame, Load) or is_command_buffer_fault(str(error)):
                 raise
             traceback.print_exc()
             return encode(

@@ -68,5 +68,6 @@ class Probe:
         assert isinstance(made, Record)
         files = artifacts.files(made.attempt, None, job.settings.control.max_attempts)
         with tempfile.TemporaryDirectory(prefix="probe-", dir=self._task.logs) as folder:
-            artifacts.write(Path(folder), files)
+            # as deep as the files of a job lie: what is above may be a link
+            artifacts.write(Path(folder) / "0" / "0", files)
         await self._store.call(queue.rehearse, self._run_id, made.attempt, made.turn)

@@ -104,7 +104,7 @@ class Supply:
             model = await self._next_model()
             if model is None:
                 return None
-            if await self._have(model) and (ready := await self._claim()) is not None:
+            if await self.have(model) and (ready := await self._claim()) is not None:
                 return ready
         return None
 
@@ -157,7 +157,7 @@ class Supply:
             self._display.note(str(fault))
             return None
 
-    async def _have(self, model: str, ready: Ready | None = None) -> bool:
+    async def have(self, model: str, ready: Ready | None = None) -> bool:
         """Have `model` in memory, for the claimed job in `ready` if there is one.
 
         The moment after a fault of the device is the likeliest for another one, so one that took
@@ -205,7 +205,7 @@ class Supply:
         `False` is returned.
         """
         job = ready.job
-        if not self._refused.holds(job.batch_id, job.model) and await self._have(job.model, ready):
+        if not self._refused.holds(job.batch_id, job.model) and await self.have(job.model, ready):
             return True
         await self._put_back(job)
         return False
@@ -213,6 +213,8 @@ class Supply:
     async def _put_back(self, job: ClaimedJob) -> None:
         """Queue a claimed job again; one that somebody wants ended is cancelled instead."""
         await self._writer.written()
+        if self._writer.has_failed(job):
+            return
         if await self._store.call(queue.release, job.id) is Status.CANCELLED:
             await self._writer.tell_end(job, JobEnd(Status.CANCELLED))
         else:

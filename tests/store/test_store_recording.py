@@ -294,3 +294,11 @@ def test_a_rehearsal_raises_what_recording_would_and_leaves_nothing(db: Database
         queue.rehearse(db, run_id + 1, attempt(), turn())
     assert "\n".join(db.conn.iterdump()) == before
     queue.record(db, job.id, run_id, attempt(), turn(), None)
+
+
+def test_a_job_that_is_in_nobodys_hands_is_not_released(db: Database) -> None:
+    submit(db, lines(1))
+    job = claim(db, start(db))
+    queue.finish(db, job.id, JobEnd(Status.FAILED, "internal_error", "x"))
+    with pytest.raises(IllegalMove, match="failed is in nobody's hands"):
+        queue.release(db, job.id)

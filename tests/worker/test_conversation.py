@@ -569,3 +569,19 @@ def test_the_reason_of_a_retry_is_on_its_row(reason: str) -> None:
     run = ConversationRun(claimed())
     (written,) = play(run, cut() if reason == "length" else malformed())
     assert written.attempt.retry_reason == reason
+
+
+def test_an_answer_of_an_earlier_round_to_another_conversation_is_not_kept() -> None:
+    job = claimed((), ("a", "b"), max_attempts=1)
+    old = play(ConversationRun(job), malformed(), generation("follows the old answer"))
+    assert [record.turn is not None for record in old] == [True, True]
+    # `retry` forgets the turn that was not complete, and what came after it
+    again = msgspec.structs.replace(job, round=1)
+    run = ConversationRun.resume(again, Recorded(tuple(record.attempt for record in old), ()))
+    new = play(run, generation("new answer"), malformed())
+    turn = new[-1].turn
+    assert turn is not None
+    assert (turn.final, turn.place.attempt, turn.attempts) == ("answer", 2, 2)
+    assert new[-1].end == JobEnd(
+        Status.INCOMPLETE, "malformed", "the attempts of turn 2 ran out; the best one is kept"
+    )

@@ -9,10 +9,16 @@ from typing import Any
 
 import anyio
 import pytest
-from drained import Site
+from drained import ONE, Site, keep_drain
 from faulty_child import BAD
 
-from mh_batch.jobs.errors import EnvironmentFault, InternalError, ModelProcessDied, StoreUnusable
+from mh_batch.jobs.errors import (
+    EnvironmentFault,
+    InternalError,
+    ModelNotLoaded,
+    ModelProcessDied,
+    StoreUnusable,
+)
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store import queue
@@ -21,6 +27,7 @@ from mh_batch.store.results import finished_jobs
 from mh_batch.worker import artifacts
 from mh_batch.worker.conversation import ConversationRun
 from mh_batch.worker.display import PlainDisplay
+from mh_batch.worker.drain_loop import Drain, EndReason
 from mh_batch.worker.job_faults import at_stage, is_job_fault
 from mh_batch.worker.work import Outcome, Work, work
 
@@ -348,3 +355,41 @@ def test_what_a_job_says_of_its_error_can_be_stored_whatever_the_error_says() ->
 def test_an_environment_fault_of_a_block_is_raised_as_it_is() -> None:
     with pytest.raises(EnvironmentFault, match=r"^no disk$"), at_stage("artifacts"):
         raise EnvironmentFault("no disk")
+
+
+async def test_the_probe_is_played_where_the_logs_are_a_link_to_another_disk(site: Site) -> None:
+    (site.folder / "elsewhere").mkdir()
+    (site.folder / "logs").symlink_to(site.folder / "elsewhere")
+    bad = [{"custom_id": f"bad {n}", "prompt": BAD} for n in range(3)]
+    site.submit(*bad, {"custom_id": "good", "prompt": "Hi"}, max_tokens=8, max_attempts=1)
+    outcome = await drain_with(site, "generate")
+    assert outcome.tally.jobs == 4
+    assert "it answers, so it was the jobs: going on" in site.notes.said.getvalue()
+
+
+async def test_jobs_that_failed_in_a_row_before_a_stop_are_queued_again(
+    site: Site, monkeypatch: Patch
+) -> None:
+    drains: list[Drain] = []
+    keep_drain(monkeypatch, drains)
+    site.submit(ONE, ONE, ONE, ONE)
+
+    def stop_at_the_third(text: str) -> None:
+        if "died on line-3" in text:
+            drains[0].stop.ask()
+
+    site.notes.on_note = stop_at_the_third
+    outcome = await site.drain(["die"] * 3, max_crashes=1)
+    assert outcome.reason is EndReason.STOPPED
+    assert site.rows(STATUSES) == [("queued", 4)]
+    assert outcome.tally.jobs == 0
+
+
+async def test_a_model_that_does_not_load_for_the_probe_leaves_the_jobs_queued(
+    site: Site, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.supply.RELOAD_PAUSES", (0.0, 0.0))
+    site.submit(ONE, ONE, ONE, {"prompt": "x", "model": "other"})
+    with pytest.raises(ModelNotLoaded, match="demo: the model process died while loading it"):
+        await site.drain(["die", "die", "die_for_good"], max_crashes=1)
+    assert site.rows(STATUSES) == [("done", 1), ("queued", 3)]
