@@ -39,8 +39,9 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `stop` is one text or up to four: the answer (the final channel, never reasoning, headers or
     tool calls) ends before the first of them. `loop_detection` ends a completion that repeats
-    itself: `cheap` finds exact cycles of up to 64 tokens, `full` near repetition as well; with
-    `off` an answer may repeat itself as it likes.
+    itself: `cheap` finds exact cycles of up to 300 tokens once they are 512 long (384 if of one
+    token), `full` near repetition of 1,850 tokens as well; with `off` an answer may repeat itself
+    as it likes.
     """
 
     max_tokens: Positive = 4096

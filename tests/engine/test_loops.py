@@ -1,4 +1,7 @@
-"""Loops: what must be found, by when, and what honest text must never be called one."""
+"""Loops: what must be found, by when, and what must never be called one.
+
+How the detector does on two corpora is in `test_loop_corpora.py`.
+"""
 
 import pickle
 import random
@@ -11,12 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mh_batch.engine.loops import Loop, LoopDetector, LoopKind, LoopMode, ending_loop
+from mh_batch.engine.loops import (
+    Loop,
+    LoopDetector,
+    LoopKind,
+    LoopMode,
+    detected_at_end,
+    ending_loop,
+)
 from mh_batch.engine.vocabulary import harmony_encoding
 
 HONEST = sorted((Path(__file__).parent / "honest").glob("*.txt"))
 WATCHING = (LoopMode.CHEAP, LoopMode.FULL)
-CHECKS = st.integers(1, 16)
+PHASES = st.integers(0, 64)
 
 
 def tokens_of(text: str) -> list[int]:
@@ -29,7 +39,7 @@ def first_loop(detector: LoopDetector, tokens: Iterable[int]) -> Loop | None:
 
 
 def deadline(period: int) -> int:
-    return max(4 * period, 64)
+    return 384 if period == 1 else max(4 * period, 512)
 
 
 # what must be found ------------------------------------------------------------------------------
@@ -37,9 +47,12 @@ def deadline(period: int) -> int:
 
 @st.composite
 def cycles(draw: st.DrawFn) -> list[int]:
-    """A cycle of 1 to 64 tokens; out of a small alphabet it repeats tokens and runs inside."""
+    """A cycle of 1 to 300 tokens; out of a small alphabet it repeats tokens and runs inside."""
     alphabet = draw(st.sampled_from([1, 2, 3, 5, 200_000]))
-    return draw(st.lists(st.integers(7, 6 + alphabet), min_size=1, max_size=64))
+    if draw(st.booleans()):
+        runs = draw(st.lists(st.tuples(st.integers(7, 9), st.integers(1, 70)), min_size=1))
+        return [token for token, times in runs for _ in range(times)][:300]
+    return draw(st.lists(st.integers(7, 6 + alphabet), min_size=1, max_size=300))
 
 
 @st.composite
@@ -58,40 +71,44 @@ def prefixes(draw: st.DrawFn, inner: list[int]) -> list[int]:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.data(), cycles(), CHECKS, st.sampled_from(WATCHING))
-def test_any_cycle_is_found_in_four_repetitions_or_64_tokens(
-    data: st.DataObject, inner: list[int], check_every: int, mode: LoopMode
+@given(st.data(), cycles(), st.sampled_from(WATCHING))
+def test_any_cycle_is_found_in_four_repetitions_or_512_tokens(
+    data: st.DataObject, inner: list[int], mode: LoopMode
 ) -> None:
     prefix = data.draw(prefixes(inner))
-    detector = LoopDetector(mode, check_every)
+    detector = LoopDetector(mode)
     for token in prefix:  # which may be a loop of its own
         detector.push(token)
-    assert first_loop(detector, islice(cycle(inner), deadline(len(inner))))
+    assert first_loop(detector, islice(cycle(inner), max(4 * len(inner), 512)))
 
 
-@pytest.mark.parametrize("period", range(1, 65))
-def test_every_period_is_found_at_its_last_moment_wherever_it_starts(period: int) -> None:
-    prefix = range(1000, 1000 + 17)
-    for offset in range(17):
+@pytest.mark.parametrize("period", [1, 2, 3, 8, 63, 64, 65, 84, 127, 128, 129, 150, 211, 299, 300])
+def test_a_cycle_is_found_at_its_last_moment_wherever_it_starts(period: int) -> None:
+    prefix = range(1000, 1000 + 65)
+    for offset in range(65):
         detector = LoopDetector(LoopMode.CHEAP)
         assert first_loop(detector, prefix[:offset]) is None
         loop = first_loop(detector, cycle(range(period)))
         assert loop == Loop(LoopKind.CYCLE, period, offset, deadline(period))
 
 
-@pytest.mark.parametrize("mode", WATCHING)
-@pytest.mark.parametrize("period", range(1, 65))
-def test_one_token_less_than_a_loop_is_none(period: int, mode: LoopMode) -> None:
-    repeated = islice(cycle(range(period)), deadline(period) - 1)
+@pytest.mark.parametrize("period", range(1, 301))
+def test_every_period_is_found_and_one_token_less_is_no_loop(period: int) -> None:
+    repeated = list(islice(cycle(range(period)), deadline(period)))
+    assert first_loop(LoopDetector(LoopMode.CHEAP), repeated)
     after = range(1000, 1100)
-    for check_every in (1, 5, 8, 16):
-        assert first_loop(LoopDetector(mode, check_every), chain(repeated, after)) is None
+    for mode in WATCHING:
+        assert first_loop(LoopDetector(mode), chain(repeated[:-1], after)) is None
+
+
+def test_a_period_of_301_is_nothing_for_cheap() -> None:
+    assert first_loop(LoopDetector(LoopMode.CHEAP), cycle(range(301))) is None
 
 
 @settings(deadline=None)
 @given(cycles(), st.lists(st.integers(300_000, 400_000), max_size=200, unique=True))
 def test_a_loop_tells_what_to_keep(inner: list[int], prefix: list[int]) -> None:
-    tokens = prefix + inner * 64
+    tokens = prefix + inner * 512
     loop = first_loop(LoopDetector(LoopMode.CHEAP), tokens)
     assert loop is not None
     assert loop.kind is LoopKind.CYCLE
@@ -104,15 +121,15 @@ def test_a_loop_tells_what_to_keep(inner: list[int], prefix: list[int]) -> None:
 
 
 def test_a_run_inside_a_cycle_does_not_hide_it() -> None:
-    inner = [5] * 50 + list(range(10, 20))
+    inner = [5] * 150 + list(range(10, 20))
     loop = first_loop(LoopDetector(LoopMode.CHEAP), cycle(inner))
-    assert loop == Loop(LoopKind.CYCLE, 60, 0, 240)
+    assert loop == Loop(LoopKind.CYCLE, 160, 0, 640)
 
 
 def test_the_highest_and_the_strangest_token_ids_count_as_any_other() -> None:
     inner = [0, 37, 0xD800, 0xDFFF, 0xFFFF, 201_087, 0x10FFFF]
     loop = first_loop(LoopDetector(LoopMode.CHEAP), cycle(inner))
-    assert loop == Loop(LoopKind.CYCLE, 7, 0, 64)
+    assert loop == Loop(LoopKind.CYCLE, 7, 0, 512)
 
 
 # near repetition ---------------------------------------------------------------------------------
@@ -163,12 +180,11 @@ NEARLY: dict[str, Callable[[], Iterator[int]]] = {
     "a word swapped in each fifth short sentence": partial(
         with_a_word_swapped, SENTENCE[:10], 5, OTHER_WORDS
     ),
-    "a few words in turn": partial(with_a_word_swapped, SENTENCE[:12], 2, [7, 8, 9, 10, 11]),
+    "a few words in turn": partial(with_a_word_swapped, SENTENCE[:12], 2, [*range(7, 38)]),
     "a cycle that drifts": partial(drifting, SENTENCE, 3),
     "a long cycle that drifts": partial(drifting, list(range(500, 700)), 2),
     "a cycle that loses its place": partial(losing_its_place, SENTENCE),
-    "a paragraph": partial(cycle, range(500, 650)),
-    "a long paragraph": partial(cycle, range(500, 900)),
+    "a page": partial(cycle, range(500, 900)),
     "two sentences in no order": partial(alternating, [*range(10, 40)], [*range(50, 70)]),
 }
 
@@ -176,7 +192,7 @@ NEARLY: dict[str, Callable[[], Iterator[int]]] = {
 @pytest.mark.parametrize("name", NEARLY)
 def test_full_finds_what_is_nearly_a_cycle(name: str) -> None:
     detector = LoopDetector(LoopMode.FULL)
-    loop = first_loop(detector, islice(NEARLY[name](), 1200))
+    loop = first_loop(detector, islice(NEARLY[name](), 2000))
     assert loop is not None
     assert loop.kind is LoopKind.NEAR
     assert 0 <= loop.start < loop.keep < loop.start + loop.length
@@ -191,17 +207,27 @@ def test_full_finds_a_sentence_of_text_with_a_word_swapped_now_and_then() -> Non
     same = "I am sorry, but I cannot open the door while the alarm is on. "
     other = "I am sorry, but I cannot open the {} while the alarm is on. "
     words = ["gate", "safe", "drawer", "window", "hatch", "vault", "box", "shutter", "cellar"]
-    tokens = tokens_of("".join(same * 3 + other.format(word) for word in words * 3))
-    assert first_loop(LoopDetector(LoopMode.FULL), tokens)
+    tokens = tokens_of("".join(same * 3 + other.format(word) for word in words * 4))
+    assert first_loop(LoopDetector(LoopMode.FULL), tokens[:2000])
+
+
+def test_full_finds_a_sentence_with_a_counter_and_tells_where_it_began() -> None:
+    before = tokens_of(HONEST_TEXT)
+    lines = "".join(f"Reason {number}: it is good for your health.\n" for number in range(1, 300))
+    loop = first_loop(LoopDetector(LoopMode.FULL), [*before, *tokens_of(lines)])
+    assert loop is not None
+    assert (loop.kind, loop.period) == (LoopKind.NEAR, 11)
+    assert 1850 <= loop.length < 2000
+    assert abs(loop.start - len(before)) <= 100
 
 
 def test_full_finds_two_tokens_in_any_order() -> None:
     chance = random.Random(1)
-    tokens = (chance.choice((17, 4)) for _ in range(2048))
+    tokens = (chance.choice((17, 4)) for _ in range(2000))
     loop = first_loop(LoopDetector(LoopMode.FULL), tokens)
     assert loop is not None
     assert loop.kind is LoopKind.LOW_VARIETY
-    assert loop.length == 1024
+    assert (loop.period, loop.length >= 1850) == (1, True)
 
 
 def test_a_near_repetition_is_cut_near_its_beginning() -> None:
@@ -218,37 +244,51 @@ def test_a_near_repetition_is_cut_near_its_beginning() -> None:
 HONEST_TEXT = (Path(__file__).parent / "honest" / "chorus.txt").read_text()
 
 
-def test_the_corpus_is_there() -> None:
+LIKE_A_LOOP = {"log", "numbered_lines", "numbered_paragraphs", "ping"}
+"""More than 1,850 tokens of one sentence with a counter: nothing tells them from loops."""
+
+
+def test_the_texts_are_there() -> None:
     assert len(HONEST) > 50
+    assert {path.stem for path in HONEST} >= LIKE_A_LOOP
 
 
-@pytest.mark.parametrize("mode", WATCHING)
 @pytest.mark.parametrize("path", HONEST, ids=lambda path: path.stem)
-def test_honest_text_is_no_loop(path: Path, mode: LoopMode) -> None:
+def test_honest_text_is_no_loop(path: Path) -> None:
     tokens = tokens_of(path.read_text())
-    for check_every in (1, 8, 16):
-        for offset in range(0, check_every, 3):
-            detector = LoopDetector(mode, check_every)
-            assert first_loop(detector, chain(range(offset), tokens)) is None
+    modes = [LoopMode.CHEAP] if path.stem in LIKE_A_LOOP else WATCHING
+    for mode in modes:
+        for offset in range(0, 64, 9):
+            assert first_loop(LoopDetector(mode), chain(range(offset), tokens)) is None
 
 
 @pytest.mark.parametrize("mode", WATCHING)
 def test_all_honest_texts_in_a_row_are_no_loop(mode: LoopMode) -> None:
-    tokens = tokens_of("\n".join(path.read_text() for path in HONEST))
+    chosen = [p for p in HONEST if mode is LoopMode.CHEAP or p.stem not in LIKE_A_LOOP]
+    tokens = tokens_of("\n".join(path.read_text() for path in chosen))
     assert first_loop(LoopDetector(mode), tokens) is None
 
 
 @settings(deadline=None)
-@given(
-    st.integers(4, 200), st.integers(1, 199), st.sampled_from(WATCHING), CHECKS, st.integers(0, 15)
-)
-def test_lines_that_differ_in_a_counter_are_no_loop(
-    width: int, place: int, mode: LoopMode, check_every: int, offset: int
+@given(st.integers(4, 200), st.integers(1, 199), st.sampled_from(WATCHING), PHASES)
+def test_lines_that_differ_in_a_counter_are_no_loop_as_long_as_they_may_end(
+    width: int, place: int, mode: LoopMode, offset: int
 ) -> None:
     same = range(500, 500 + width)
     lines = ([*same[:place], 10_000 + number, *same[place:]] for number in range(8000 // width))
-    tokens = chain(range(offset), chain.from_iterable(lines))
-    assert first_loop(LoopDetector(mode, check_every), tokens) is None
+    most = 1700 if mode is LoopMode.FULL else 8000
+    tokens = chain(range(offset), islice(chain.from_iterable(lines), most))
+    assert first_loop(LoopDetector(mode), tokens) is None
+
+
+@pytest.mark.parametrize("what", ["matrix", "records"])
+def test_data_is_no_near_repetition_however_long(what: str) -> None:
+    size = 80
+    rows = [[int(i == j) for j in range(size)] for i in range(size)]
+    people = (f'{{"id": {n}, "name": "user{n * 7}", "score": {n * 13 % 97}}},' for n in range(400))
+    tokens = tokens_of(str(rows) if what == "matrix" else "\n".join(people))
+    assert len(tokens) > 6000
+    assert first_loop(LoopDetector(LoopMode.FULL), tokens) is None
 
 
 @pytest.mark.parametrize("mode", WATCHING)
@@ -284,14 +324,8 @@ def test_off_says_nothing() -> None:
     assert first_loop(LoopDetector(LoopMode.OFF), [7] * 5000) is None
 
 
-@pytest.mark.parametrize("check_every", [-8, 0, 17])
-def test_a_check_too_rare_or_none_is_refused(check_every: int) -> None:
-    with pytest.raises(ValueError, match=f"check_every is {check_every}"):
-        LoopDetector(LoopMode.CHEAP, check_every)
-
-
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 1), max_size=600), st.sampled_from(WATCHING))
+@given(st.lists(st.integers(0, 1), max_size=1000), st.sampled_from(WATCHING))
 def test_the_same_tokens_get_the_same_answers(tokens: list[int], mode: LoopMode) -> None:
     one, other = LoopDetector(mode), LoopDetector(mode)
     assert [one.push(token) for token in tokens] == [other.push(token) for token in tokens]
@@ -305,11 +339,13 @@ def test_what_a_detector_holds_does_not_grow_with_the_completion(
     chance = random.Random(1)
     detector = LoopDetector(mode)
     sizes = []
-    for _ in range(10):
-        for _ in range(5000):  # ids that all take as many bytes
+    for _ in range(100):
+        for _ in range(512):  # ids that all take as many bytes
             detector.push(100_000 if looping else chance.randrange(70_000, 200_000))
+        detector.judge()  # which leaves nothing to be judged, as much as that may be
         sizes.append(len(pickle.dumps(detector)))
-    assert max(sizes) <= sizes[0] + 16  # the counters take a byte more
+    # what is remembered is dropped now and then, and the counters take a byte more
+    assert max(sizes[20:]) <= 1.1 * max(sizes[:20])
 
 
 # ---- the loop that a whole completion ends in
@@ -331,7 +367,7 @@ def test_a_loop_that_nobody_stopped_is_told_from_where_it_began(
 
 
 def test_what_a_completion_was_stopped_for_is_found_again() -> None:
-    tokens = harmony_encoding().encode("First the Rhine. " + "And on and on it goes. " * 50)
+    tokens = harmony_encoding().encode("First the Rhine. " + "And on and on it goes. " * 100)
     watcher = LoopDetector(LoopMode.CHEAP)
     found = next(i for i, token in enumerate(tokens) if watcher.push(token))
     stopped = tokens[: found + 1]
@@ -339,6 +375,39 @@ def test_what_a_completion_was_stopped_for_is_found_again() -> None:
     assert again is not None
     assert again.start + again.length == len(stopped)
     assert again == ending_loop(stopped)
+
+
+@pytest.mark.parametrize("name", NEARLY)
+def test_a_near_repetition_is_found_again_at_the_end_as_it_was_first_found(name: str) -> None:
+    tokens = [*range(3000, 3100), *islice(NEARLY[name](), 3000)]
+    detector = LoopDetector(LoopMode.FULL)
+    first = next(loop for token in tokens if (loop := detector.push(token)))
+    assert detected_at_end(tokens) == first
+    assert detected_at_end([*tokens, *range(5000, 5300)]) is None
+
+
+def test_a_few_tokens_behind_a_loop_do_not_hide_it() -> None:
+    tokens = [*range(100), *([1, 2, 3] * 60), 7, 8]
+    loop = ending_loop(tokens)
+    assert loop == Loop(LoopKind.CYCLE, 3, 100, 182)
+
+
+def test_judging_at_once_changes_nothing_of_what_comes() -> None:
+    asked, other = LoopDetector(LoopMode.CHEAP), LoopDetector(LoopMode.CHEAP)
+    assert asked.judge() is None
+    tokens = [*range(100), *([1, 2, 3] * 200)]
+    found = []
+    for token in tokens:
+        found.append(asked.push(token) or asked.judge())
+    assert found.index(first_loop(other, tokens)) == 100 + 511
+
+
+def test_judging_twice_counts_no_token_twice() -> None:
+    chance = random.Random(1)
+    detector = LoopDetector(LoopMode.FULL)
+    for token in (chance.choice((17, 4)) for _ in range(1700)):
+        detector.push(token)
+        assert (detector.judge(), detector.judge()) == (None, None)
 
 
 def test_a_loop_in_the_middle_is_not_at_the_end() -> None:

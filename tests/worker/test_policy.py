@@ -39,8 +39,8 @@ def test_a_well_formed_answer_is_accepted() -> None:
         (generation(problems=("unknown_tool",), call="f"), RetryReason.BAD_CALL),
         (generation(problems=("missing_argument",), call="f"), RetryReason.BAD_CALL),
         (generation(problems=("bad_arguments", "two_finals"), call="f"), RetryReason.MALFORMED),
-        (generation("the same again, " * 40), RetryReason.REPETITION),
-        (generation("Fine.", analysis="so on and " * 40), RetryReason.REPETITION),
+        (generation("the same again, " * 200), RetryReason.REPETITION),
+        (generation("Fine.", analysis="so on and " * 200), RetryReason.REPETITION),
     ],
 )
 def test_every_fault_is_tried_again_until_the_attempts_run_out(
@@ -192,7 +192,7 @@ def test_repetition_in_the_text_is_treated_as_a_loop_of_tokens_is() -> None:
 
 
 def test_an_answer_is_not_repetition_when_it_is_malformed_in_the_first_place() -> None:
-    both = generation("the same again, " * 40, problems=("two_finals",))
+    both = generation("the same again, " * 200, problems=("two_finals",))
     assert decide(both, SCRATCH, 1, 3) == Retry(RetryReason.MALFORMED)
 
 
@@ -201,12 +201,12 @@ def test_a_stuck_analysis_that_runs_out_of_attempts_is_kept_as_the_worst_there_i
 
 
 def test_an_answer_may_repeat_itself_where_nobody_watches_for_loops() -> None:
-    again = generation("the same again, " * 40)
+    again = generation("the same again, " * 200)
     assert decide(again, SCRATCH, 1, 3, repetition=False) == Accept()
 
 
 def test_a_rescue_is_not_judged_by_the_thoughts_that_it_was_given() -> None:
-    circles = generation("Fine.", analysis="so on and " * 40)
+    circles = generation("Fine.", analysis="so on and " * 200)
     given = msgspec.structs.replace(circles, opening=(1,))
     assert decide(given, RESCUE, 3, 3) == Accept()
     # one that went on from its own thoughts is, and so is one that was given none

@@ -15,7 +15,7 @@ CONVERSATIONS: list[dict[str, object]] = [
     {
         "custom_id": "loop",
         "turns": ["Repeat the word banana for ever.", "What is 3 + 4?"],
-        "max_tokens": 400,
+        "max_tokens": 600,
     },
     {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 70},
     {

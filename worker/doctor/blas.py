@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 
 from mh_batch.engine.blas import REFERENCE
 from mh_batch.jobs.errors import EnvironmentFault
 
+from ..child import PYTHON
 from ..preload import PACKAGE, openblas_path, preloading
 from .finding import Finding, Site, failure, ok, refused, warning
 
@@ -28,7 +28,7 @@ def blas(site: Site) -> Iterator[Finding]:
     except EnvironmentFault as error:
         yield refused("blas", error, "mend preload_blas in mh-batch.toml")
         return
-    command = [sys.executable, "-P", "-c", _ASK]
+    command = [*PYTHON, "-c", _ASK]
     try:
         asked = subprocess.run(
             command, capture_output=True, text=True, env=env, timeout=ASK_SECONDS, check=True

@@ -1,0 +1,86 @@
+"""Whether tokens bring anything new, by what followed the same two tokens before.
+
+Of each token one of three things is true. It follows two tokens that have not stood together
+lately: that is new. It follows two that have, but last time another one followed: a surprise. Or it
+is what followed last time, which says nothing. A loop with a counter in its sentence, or with a
+word in twenty swapped, has a surprise at each of these and two or three new tokens behind it. In
+prose nearly all is new; records of the same shape surprise at every value, and where a value is
+new, many tokens in a row are.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise, repeat
+from operator import eq, is_
+
+ENOUGH = 512  # tokens to remember; the older are asked until the younger are so many
+REMEMBERED = 2048  # tokens, until the younger become the older
+
+# what a token is worth, and what it costs; what surprises at 17 places in 100 breaks even
+_TOKEN = 10
+_SURPRISE = 56
+_NEW = 1
+_BURST = b"\1" * 6  # new tokens in a row
+_BURST_COST = 600
+_MOST = 1000  # so that a few bursts undo any number of tokens that say nothing
+
+
+class Novelty:
+    """Counts for how many tokens a sequence has brought hardly anything new; O(1) a token.
+
+    A running sum (CUSUM, Page 1954) of what each token is worth: it grows as long as little is
+    new, and where it falls to 0 the count begins again.
+    """
+
+    __slots__ = ("_before", "_held", "_older", "_score", "_younger", "run")
+
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        self.run = 0
+        self._score = 0
+        self._before = (-1, -1)  # the last two tokens
+        # two tokens and what followed them last; the older ones are dropped all at once
+        self._younger: dict[tuple[int, int], int] = {}
+        self._older: dict[tuple[int, int], int] = {}
+        self._held = 0  # tokens among the younger
+
+    def take(self, tokens: Sequence[int]) -> None:
+        """Take the next tokens; then `run` is how many up to here brought hardly anything new."""
+        line = (*self._before, *tokens)
+        pairs = list(pairwise(line[:-1]))
+        if self._held < ENOUGH:
+            known = list(map(self._younger.get, pairs, map(self._older.get, pairs)))
+        else:
+            known = list(map(self._younger.get, pairs))
+        self._younger.update(zip(pairs, tokens, strict=True))
+        self._before = (line[-2], line[-1])
+        self._forget(len(tokens))
+        self._add(len(tokens), _cost(tokens, known))
+
+    def repeat(self, tokens: Sequence[int]) -> None:
+        """Take the next tokens as `take` does; they are known to go on with an exact cycle."""
+        line = (*self._before, *tokens)
+        self._before = (line[-2], line[-1])
+        self._add(len(tokens), 0)
+
+    def _add(self, count: int, cost: int) -> None:
+        """Add what `count` tokens are worth, less what they cost."""
+        self._score = min(self._score + _TOKEN * count - cost, _MOST)
+        if self._score <= 0:
+            self._score = self.run = 0
+        else:
+            self.run += count
+
+    def _forget(self, count: int) -> None:
+        """Note that the younger hold `count` tokens more; drop the older once they hold enough."""
+        self._held += count
+        if self._held >= REMEMBERED:
+            self._older, self._younger, self._held = self._younger, {}, 0
+
+
+def _cost(tokens: Sequence[int], known: Sequence[int | None]) -> int:
+    """Return what is new in `tokens`; `known` are those that followed last time, or `None`."""
+    unknown = bytes(map(is_, known, repeat(None)))
+    new = unknown.count(1)
+    expected: int = sum(map(eq, known, tokens))
+    surprises = len(tokens) - new - expected
+    return _SURPRISE * surprises + _NEW * new + _BURST_COST * unknown.count(_BURST)
