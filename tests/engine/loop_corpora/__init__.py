@@ -1,0 +1,1 @@
+"""Two corpora for the loop detector: honest answers that have to repeat themselves, and loops."""
