@@ -159,15 +159,16 @@ def test_a_stop_text_is_found_across_the_seam(loaded: LoadedModel, stop: str) ->
 def test_a_loop_is_found_where_it_would_have_been_in_one_part(
     loaded: LoadedModel, mode: Any
 ) -> None:
-    text = "<|channel|>analysis<|message|>" + " round and round it goes" * 40
-    wanted, script = request(max_tokens=200, loop_detection=mode), encode(text)
-    generator = scripted(loaded, wanted, script)
+    text = "<|channel|>analysis<|message|>" + " round and round it goes" * 200
+    wanted, script = request(max_tokens=700, loop_detection=mode), encode(text)
+    roomy = loaded._replace(info=msgspec.structs.replace(loaded.info, context_tokens=None))
+    generator = scripted(roomy, wanted, script)
     whole = run(generator, wanted)
     assert whole.stop_reason is StopReason.LOOP_DETECTED
     for tokens in (1, 30, len(whole.tokens) // 2, len(whole.tokens) - 1):
         first = run(generator, cut_at(wanted, tokens))
         assert first.stop_reason is StopReason.MAX_TOKENS
-        assert_one(first, run(generator, going_on(cut_at(wanted, tokens), first, 200)), whole)
+        assert_one(first, run(generator, going_on(cut_at(wanted, tokens), first, 700)), whole)
 
 
 def test_what_is_cut_again_is_cut_as_a_longer_answer_is(loaded: LoadedModel) -> None:

@@ -62,7 +62,7 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
         request("Count from 1 to 12.", stop=("5", "7"), temperature=0),
         request("What is the weather in Paris?", "get_weather"),
         request("What is the weather in Paris?", "lookup", "get_time", temperature=0),
-        request("Say river again and again.", max_tokens=100, temperature=0),
+        request("Say river again and again.", max_tokens=700, temperature=0),
         request("What is 17 + 25?", seed=3, temperature=2.0),
         request(PONDER, max_tokens=30),
     ]

@@ -241,7 +241,7 @@ def test_a_single_attempt_is_gone_on_with_and_no_other_is_made() -> None:
     [
         (malformed(), "malformed"),
         (generation(stop=StopReason.LOOP_DETECTED), "loop_detected"),
-        (generation("Fine.", analysis="so on and " * 40), "repetition"),
+        (generation("Fine.", analysis="so on and " * 200), "repetition"),
     ],
 )
 def test_what_goes_wrong_while_going_on_starts_from_scratch_as_if_it_were_one_attempt(
