@@ -330,7 +330,7 @@ def _failure(attempt: Attempt, reason: RetryReason) -> Failure:
     return Failure(
         reason=reason,
         stuck=STUCK in attempt.generation.parse.problems,
-        cut=not begun and can_go_on(attempt.generation, attempt.sampling.max_tokens),
+        cut=not begun and can_go_on(reason, attempt.generation, attempt.sampling.max_tokens),
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from mh_batch.jobs.generation import Channel, Generation, StopReason
 from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 
-from .repetition import repeats
+from .repetition import goes_on, repeats
 
 
 class RetryReason(StrEnum):
@@ -132,9 +132,12 @@ def more_tokens(max_tokens: int) -> int:
     return (max_tokens + 1) // 2
 
 
-def can_go_on(generation: Generation, max_tokens: int) -> bool:
-    """Whether a generation was cut at `max_tokens`, and the context holds as many as it may get."""
-    if generation.stop_reason is not StopReason.MAX_TOKENS:
+def can_go_on(reason: RetryReason, generation: Generation, max_tokens: int) -> bool:
+    """Whether a generation was cut at `max_tokens`, and the context holds as many as it may get.
+
+    `reason` says what was wrong with it: one that was cut in a loop does not go on.
+    """
+    if reason is not RetryReason.LENGTH:
         return False
     return generation.room is None or generation.room >= more_tokens(max_tokens)
 
@@ -156,7 +159,7 @@ def decide(
     if reason is None:
         return Accept()
     from_scratch = not (planned.continues or planned.rescue)
-    if from_scratch and can_go_on(generation, planned.sampling.max_tokens):
+    if from_scratch and can_go_on(reason, generation, planned.sampling.max_tokens):
         return Continue()
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
 
@@ -166,13 +169,15 @@ def fault(
 ) -> RetryReason | None:
     """Return what is wrong with a generation, or `None` if it is good.
 
-    What ended the stream counts first: a cut answer may read as if it were whole. What an answer
-    goes on from is a part of it, but a rescue was given its thoughts.
+    What ended the stream counts first: a cut answer may read as if it were whole, and one that was
+    cut in a loop needs no more room. What an answer goes on from is a part of it, but a rescue was
+    given its thoughts.
     """
     if generation.stop_reason is StopReason.LOOP_DETECTED:
         return RetryReason.LOOP_DETECTED
     if generation.stop_reason is StopReason.MAX_TOKENS:
-        return RetryReason.LENGTH
+        looping = repetition and goes_on((*generation.opening, *generation.tokens))
+        return RetryReason.LOOP_DETECTED if looping else RetryReason.LENGTH
     if "empty_final" in generation.parse.problems:
         return RetryReason.EMPTY_FINAL
     if not generation.parse.well_formed:

@@ -5,9 +5,15 @@ takes as many words here as it takes tokens to end a stream.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from mh_batch.engine.loops import REPETITIONS, SHORTEST_LOOP, LoopDetector, LoopMode
+from mh_batch.engine.loops import (
+    REPETITIONS,
+    SHORTEST_LOOP,
+    LoopDetector,
+    LoopMode,
+    detected_at_end,
+)
 from mh_batch.jobs.generation import Channel
 
 LONGEST_CYCLE = 32
@@ -32,6 +38,14 @@ def repetitive(text: str) -> bool:
     looks back. It takes 4 times round, and 512 words or 384 times one word.
     """
     return _words_cycle(text) or _sentences_cycle(text)
+
+
+def goes_on(tokens: Sequence[int]) -> bool:
+    """Whether a completion that ran out of room was in a loop by then, near repetition too.
+
+    While it ran the watcher may have had no eye for that: it could have come to an end.
+    """
+    return detected_at_end(tokens) is not None
 
 
 def _words_cycle(text: str) -> bool:

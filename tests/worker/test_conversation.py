@@ -177,6 +177,9 @@ def test_a_rescue_without_room_for_an_opening_is_no_rescue() -> None:
 
 FIRST = msgspec.structs.replace(cut(), tokens=(7, 8))
 REST = begun(msgspec.structs.replace(cut(), tokens=(9,)), 7, 8)
+CIRCLES = msgspec.structs.replace(
+    cut(), tokens=tuple(token for n in range(150) for token in (*range(500, 514), 1000 + n))
+)  # a sentence with a counter, for more than 2,000 tokens
 THOUGHTS = tuple(
     msgspec.structs.replace(each, parse=stuck().parse) for each in (FIRST, REST)
 )  # what was cut while it was thinking, and what goes on from there
@@ -264,6 +267,14 @@ def test_thoughts_that_were_gone_on_with_are_rescued_from_their_beginning() -> N
     (written,) = play(run, begun(generation("at last"), 7, 8, 9, 1))
     assert (written.attempt.rescued, written.attempt.continues) == (True, False)
     assert written.end == JobEnd(Status.DONE)
+
+
+def test_what_was_cut_in_circles_starts_from_scratch_as_a_loop() -> None:
+    run = ConversationRun(claimed())
+    (written,) = play(run, CIRCLES)
+    assert written.attempt.retry_reason == "loop_detected"
+    request = generate(run).request
+    assert (request.continues, request.sampling.loop_detection) == (None, "full")
 
 
 def test_a_rescue_that_was_cut_is_the_end() -> None:
@@ -433,7 +444,7 @@ def test_what_is_said_before_a_call_is_in_the_history() -> None:
 
 kinds = st.lists(
     st.tuples(
-        st.sampled_from(["good", "cut", "lost", "malformed", "loop", "call", "stuck"]),
+        st.sampled_from(["good", "cut", "circles", "lost", "malformed", "loop", "call", "stuck"]),
         st.sampled_from([True, True, True, False]),
     ),
     max_size=16,
@@ -467,6 +478,8 @@ def made(kind: str, index: int) -> Generation:
             return generation(None, call=f"f{index % 3}")
         case "stuck":
             return msgspec.structs.replace(stuck(), tokens=(index,))
+        case "circles":
+            return CIRCLES
         case _:
             return cut()
 

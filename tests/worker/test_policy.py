@@ -214,6 +214,41 @@ def test_a_rescue_is_not_judged_by_the_thoughts_that_it_was_given() -> None:
     assert decide(circles, RESCUE, 3, 3) == GiveUp(RetryReason.REPETITION)
 
 
+COUNTED = tuple(token for n in range(200) for token in (*range(500, 514), 1000 + n))
+"""The ids of one sentence with a counter in it, again and again."""
+
+
+@pytest.mark.parametrize("stop", [StopReason.MAX_TOKENS, StopReason.STOP_TOKEN])
+def test_a_near_repetition_is_a_loop_if_it_ran_out_of_room_and_not_if_it_ended(
+    stop: StopReason,
+) -> None:
+    circles = msgspec.structs.replace(generation(stop=stop), tokens=COUNTED)
+    at_its_end = stop is StopReason.STOP_TOKEN
+    for planned in (SCRATCH, GOES_ON):
+        decision = decide(circles, planned, 1, 3)
+        assert decision == (Accept() if at_its_end else Retry(RetryReason.LOOP_DETECTED))
+
+
+@pytest.mark.parametrize(
+    "tokens", [COUNTED[:1500], (*COUNTED, *range(2000, 2200)), tuple(range(3000)), (5,) * 300]
+)
+def test_what_ran_out_of_room_otherwise_is_no_loop(tokens: tuple[int, ...]) -> None:
+    long = msgspec.structs.replace(generation(stop=StopReason.MAX_TOKENS), tokens=tokens)
+    assert decide(long, SCRATCH, 1, 3) == Continue()
+    assert decide(long, GOES_ON, 1, 3) == Retry(RetryReason.LENGTH)
+
+
+def test_what_an_attempt_goes_on_from_counts_to_its_loop() -> None:
+    cut = generation(stop=StopReason.MAX_TOKENS)
+    halves = msgspec.structs.replace(cut, opening=COUNTED[:1500], tokens=COUNTED[1500:2500])
+    assert decide(halves, GOES_ON, 1, 3) == Retry(RetryReason.LOOP_DETECTED)
+
+
+def test_a_loop_that_nobody_watches_for_only_ran_out_of_room() -> None:
+    long = msgspec.structs.replace(generation(stop=StopReason.MAX_TOKENS), tokens=COUNTED)
+    assert decide(long, SCRATCH, 1, 3, repetition=False) == Continue()
+
+
 def test_no_number_of_loops_takes_the_penalty_out_of_its_range() -> None:
     loops = [Failure(RetryReason.LOOP_DETECTED)] * 40
     changed = plan(SAMPLING, loops, 100).sampling
