@@ -41,6 +41,9 @@ ORDER BY t.choice, t.turn, t.step
 """
 
 
+_metadata = msgspec.json.Decoder(msgspec.Raw)
+
+
 def recorded(db: Database, job_id: int) -> Recorded:
     """Return all attempts and settled steps of a job, in order; empty for one without any."""
     with snapshot(db):
@@ -58,6 +61,14 @@ def request_of(encoded: str) -> Request:
         return msgspec.json.decode(encoded, type=Request)
     except msgspec.DecodeError:
         return Request()
+
+
+def metadata_of(stored: str | None) -> msgspec.Raw | None:
+    """Return stored metadata as it was written; `None` where there is none, or it is no JSON."""
+    try:
+        return None if stored is None else _metadata.decode(stored)
+    except msgspec.DecodeError:
+        return None
 
 
 def place_of(row: sqlite3.Row) -> Place:

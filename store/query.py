@@ -81,7 +81,9 @@ def _closing(
 
 def _rows(cursor: sqlite3.Cursor, path: Path) -> Iterator[tuple[Any, ...]]:
     try:
-        yield from cursor
+        # no `yield from`: that closes the cursor at the end, and the database may be closed by then
+        for row in cursor:  # noqa: UP028
+            yield row
     except sqlite3.Error as error:
         _explain(error, path)
         raise

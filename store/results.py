@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import UnknownTarget
@@ -11,7 +10,7 @@ from mh_batch.jobs.record import FinishedJob, FinishedTurn
 from mh_batch.jobs.status import Status
 
 from .connection import snapshot
-from .history import parse_of, place_of, request_of
+from .history import metadata_of, parse_of, place_of, request_of
 
 _READY = "SELECT id FROM batches WHERE state = 'ready' AND (?1 IS NULL OR id = ?1) ORDER BY id"
 _OF_STATUS = "SELECT position, id FROM jobs WHERE batch_id = ? AND status = ?"
@@ -89,7 +88,6 @@ def _finished(db: Database, job_id: int) -> FinishedJob:
     if job is None:
         raise UnknownTarget(f"no job {job_id}")
     turns = tuple(_turn(db, row) for row in db.conn.execute(_TURNS, (job_id,)))
-    metadata = job["metadata"]
     return FinishedJob(
         id=job["id"],
         batch_id=job["batch_id"],
@@ -99,7 +97,7 @@ def _finished(db: Database, job_id: int) -> FinishedJob:
         status=Status(job["status"]),
         model=job["model"],
         request=request_of(job["request"]),
-        metadata=None if metadata is None else msgspec.Raw(metadata.encode()),
+        metadata=metadata_of(job["metadata"]),
         error_code=job["error_code"],
         error=job["error"],
         finished_at=job["finished_at"],

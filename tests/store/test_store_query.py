@@ -1,6 +1,8 @@
 """A query reads, and can do nothing else to any file."""
 
+import gc
 import sqlite3
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -9,7 +11,8 @@ from sqlite_utils import Database
 from store_samples import finish_next, lines, start, submit
 
 from mh_batch.jobs.errors import InputError, StoreUnusable
-from mh_batch.store.query import query
+from mh_batch.store.connection import open_reader
+from mh_batch.store.query import ask, query
 
 READS = [
     "SELECT count(*) FROM jobs",
@@ -140,3 +143,18 @@ def test_rows_left_unread_free_the_file(filled: Path) -> None:
     other = sqlite3.connect(filled)
     other.execute("PRAGMA journal_mode = DELETE")
     other.close()
+
+
+def test_rows_that_nobody_reads_to_their_end_are_no_error(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    numbers = "WITH RECURSIVE t(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM t) SELECT x FROM t"
+    db = open_reader(filled)
+    _, rows = ask(db, numbers)
+    assert next(rows) == (1,)
+    db.close()
+    del rows
+    gc.collect()
+    assert ignored == []

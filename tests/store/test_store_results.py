@@ -265,3 +265,11 @@ def test_the_speed_views_add_up_attempts(db: Database) -> None:
     (retried,) = db.query("SELECT * FROM retry_yield")
     assert (retried["reason"], retried["attempt"]) == ("length", 2)
     assert (retried["retries"], retried["accepted"], retried["yield"]) == (1, 1, 1.0)
+
+
+def test_metadata_that_is_no_json_is_left_out(db: Database) -> None:
+    submit(db, [line(1)])
+    finish_next(db, start(db))
+    db.conn.execute("update jobs set metadata = '{'")
+    (job,) = finished_jobs(db, 1, FINISHED)
+    assert job.metadata is None
