@@ -3,22 +3,25 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import BinaryIO
 
 import msgspec
 
+from . import large
 from .errors import BadLine, InputError
 from .record import JobLine
-from .settings import Context
+from .settings import MAX_LINE_MIB, Context
 from .shapes import KNOWN_KEYS, BadField, shape
 from .sound import flaw
 
 BUILT_IN = Context()
 
 MAX_ID_CHARS = 512
-MAX_LINE_BYTES = 64 << 20
-"""What is longer is no line of a job, and would not leave memory flat."""
+MAX_SKIPPED_BYTES = 1 << 30
+"""After so much without the end of a line there is none."""
+
+_SKIP_BYTES = 1 << 20
+_MAX_REASON_CHARS = 1000
 
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
@@ -29,19 +32,34 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class LineReader:
     """Reads the lines of one file as `JobLine` or `BadLine`, hashing what it read.
 
-    `raw` is the line that the last one was read from. After the last line `sha256` is the hash of
-    the whole file, `bytes_read` its size and `lines` the number of lines that were not blank.
+    After the last line `sha256` is the hash of the whole file, `bytes_read` its size and `lines`
+    the number of lines that were not blank.
     """
 
-    def __init__(self, stream: BinaryIO, source: str, inherited: Context = BUILT_IN) -> None:
-        """Take a file, what to call it, and what its lines inherit from the batch."""
+    def __init__(
+        self,
+        stream: BinaryIO,
+        source: str,
+        inherited: Context = BUILT_IN,
+        max_line_bytes: int = MAX_LINE_MIB << 20,
+    ) -> None:
+        """Take a file, what to call it, what its lines inherit from the batch, and their limit."""
         self.source = source
         self.bytes_read = 0
         self.lines = 0
-        self.raw = b""
         self._stream = stream
         self._inherited = inherited
+        self._max_line_bytes = max_line_bytes
+        self._raw: bytes | None = None
         self._hash = hashlib.sha256()
+
+    def take_raw(self) -> bytes | None:
+        """Hand over the line that the last one was read from; `None` for one beyond the limit.
+
+        Whoever does not take it has it held until the next line is read.
+        """
+        raw, self._raw = self._raw, None
+        return raw
 
     @property
     def sha256(self) -> str:
@@ -54,25 +72,53 @@ class LineReader:
         Raises `InputError` for a file with no lines at all, one that is not text, or one whose
         lines have no end.
         """
-        read = partial(self._stream.readline, MAX_LINE_BYTES + 1)
-        for number, line in enumerate(iter(read, b""), start=1):
-            if len(line) > MAX_LINE_BYTES:
-                raise InputError(
-                    f"{self.source}:{number}: longer than {MAX_LINE_BYTES >> 20} MiB; "
-                    "one object a line is needed"
-                )
-            self._hash.update(line)
-            self.bytes_read += len(line)
-            self.raw = line
+        number = 0
+        while self._read():
+            number += 1
             if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-                self._check_text(line)
-            if line.isspace() or not line:
-                continue
-            self.lines += 1
-            yield read_line(number, line, self._inherited)
+                self._check_text(self._line(number))
+            if not self._is_blank(number):
+                self.lines += 1
+                # held by nobody here: a line may be a tenth of all memory that there is to be
+                yield self._job_of(number)
         if not self.lines:
             raise InputError(f"{self.source}: empty, no line holds a job")
+
+    def _read(self) -> bool:
+        """Read the next line, of one beyond the limit no more than that; whether there is one."""
+        self._raw = None
+        self._raw = self._stream.readline(self._max_line_bytes + 1)
+        self._take(self._raw)
+        return bool(self._raw)
+
+    def _take(self, block: bytes) -> None:
+        self._hash.update(block)
+        self.bytes_read += len(block)
+
+    def _line(self, number: int) -> bytes:
+        """Return the line that was read, without the mark that some files begin with."""
+        raw = self._raw or b""
+        return raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+
+    def _is_blank(self, number: int) -> bool:
+        line = self._line(number)
+        return not line or line.isspace()
+
+    def _job_of(self, number: int) -> JobLine | BadLine:
+        """Read the line, or the rest of one that is too long, which is kept nowhere."""
+        line = self._line(number)
+        if len(line) <= self._max_line_bytes:
+            return read_line(number, line, self._inherited)
+        self._raw = None
+        end, skipped = line, 0
+        while end and not end.endswith(b"\n"):
+            end = self._stream.readline(_SKIP_BYTES)
+            self._take(end)
+            skipped += len(end)
+            if skipped > MAX_SKIPPED_BYTES:
+                raise InputError(f"{self.source}:{number}: a line without end")
+        most = self._max_line_bytes >> 20
+        return BadLine(number, f"longer than {most} MiB; --max-line-mib takes longer ones")
 
     def _check_text(self, first: bytes) -> None:
         """Refuse at once what is no text, instead of naming each of its lines."""
@@ -101,8 +147,8 @@ def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLin
     Its settings are laid over what is `inherited` from its batch, and have to go together with it.
     """
     try:
-        if (reason := flaw(line.decode("utf-8"), KNOWN_KEYS)) is not None:
-            return BadLine(number, reason)
+        if (reason := _flaw(line)) is not None:
+            return _bad(number, reason)
         fields = _top_level.decode(line)
         shaped = shape(fields, inherited)
         custom_id = _custom_id(fields, number)
@@ -114,12 +160,29 @@ def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLin
     except msgspec.DecodeError as error:
         return BadLine(number, f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
     except BadField as error:
-        return BadLine(number, str(error))
-    metadata = None
-    if shaped.extra:
-        pairs = (msgspec.json.encode(k) + b":" + bytes(v) for k, v in shaped.extra.items())
-        metadata = msgspec.Raw(b"{" + b",".join(pairs) + b"}")
+        return _bad(number, str(error))
+    metadata = _joined(shaped.extra) if shaped.extra else None
     return JobLine(number, custom_id, shaped.model, shaped.request, metadata)
+
+
+def _flaw(line: bytes) -> str | None:
+    if len(line) >= large.LARGE:
+        return large.flaw(line, KNOWN_KEYS)
+    return flaw(line.decode("utf-8"), KNOWN_KEYS)
+
+
+def _bad(number: int, reason: str) -> BadLine:
+    """Return a refusal; what it quotes of the line may be long."""
+    cut = reason if len(reason) <= _MAX_REASON_CHARS else f"{reason[:_MAX_REASON_CHARS]}…"
+    return BadLine(number, cut)
+
+
+def _joined(members: dict[str, msgspec.Raw]) -> msgspec.Raw:
+    """Return an object of these members, each as it was written."""
+    parts: list[bytes | msgspec.Raw] = []
+    for key, raw in members.items():
+        parts += [b"," if parts else b"{", msgspec.json.encode(key), b":", raw]
+    return msgspec.Raw(b"".join([*parts, b"}"]))
 
 
 def _custom_id(fields: dict[str, msgspec.Raw], number: int) -> str:

@@ -18,6 +18,12 @@ Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
 # far beyond any use, and small enough to be grown by a retry and kept by SQLite
 MOST = 2**31 - 1
 MAX_REPETITION_PENALTY = 10.0
+MAX_LINE_MIB = 32
+"""What is longer is no line of a job, unless somebody says so."""
+
+MOST_LINE_MIB = 256
+"""What somebody may say: the model process takes no more of one job."""
+
 _SHOWN = 200
 Positive = Annotated[int, Meta(ge=1, le=MOST)]
 MOST_BYTES = 2**63 - 1

@@ -5,9 +5,9 @@ OpenAI batch (`body`), chat (`messages`, `turns`), MT-Bench (`turns`), plain (`p
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -17,6 +17,7 @@ from .errors import SettingsError
 from .near import near_miss, nearest
 from .settings import NAMES, NOT_OFFERED, NULLABLE, Context, Settings, apply
 
+T = TypeVar("T")
 Fields = Mapping[str, msgspec.Raw]
 Choices = Annotated[int, Meta(ge=1, le=128)]
 
@@ -89,7 +90,8 @@ class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: list[Any] | None = None
+    # passed over, so nothing is made of it
+    annotations: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ShareGptTurn(msgspec.Struct, frozen=True):
@@ -201,7 +203,9 @@ def _alpaca_messages(fields: Fields) -> tuple[Message, ...]:
     history = _decode(fields, "history", list[tuple[str, str]] | None) or []
     parts = (_decode(fields, "instruction", str), _decode(fields, "input", str | None))
     earlier = [
-        Message(role, text) for pair in history for role, text in zip(TALK, pair, strict=True)
+        Message(role, text)
+        for pair in _used_up(history)
+        for role, text in zip(TALK, pair, strict=True)
     ]
     return (*earlier, Message("user", "\n\n".join(part for part in parts if part)))
 
@@ -210,7 +214,15 @@ def _chat_messages(fields: Fields, path: str) -> tuple[Message, ...]:
     """Decode OpenAI chat messages."""
     wire = _decode(fields, "messages", list[WireMessage], path)
     tool_names: dict[str, str] = {}
-    return tuple(_message(m, f"{path}[{i}]", tool_names) for i, m in enumerate(wire))
+    used_up = enumerate(_used_up(wire))
+    return tuple(_message(m, f"{path}[{i}]", tool_names) for i, m in used_up)
+
+
+def _used_up(items: list[T]) -> Iterator[T]:
+    """Yield the items of a list and let go of each: a million messages are not held twice."""
+    items.reverse()
+    while items:
+        yield items.pop()
 
 
 def _message(wire: WireMessage, path: str, tool_names: dict[str, str]) -> Message:
@@ -249,7 +261,7 @@ def _sharegpt_messages(entries: list[ShareGptTurn]) -> tuple[Message, ...]:
     trailing answers are left out.
     """
     messages = []
-    for i, entry in enumerate(entries):
+    for i, entry in enumerate(_used_up(entries)):
         role = SHAREGPT_ROLES.get(entry.speaker)
         if role is None:
             known = ", ".join(SHAREGPT_ROLES)

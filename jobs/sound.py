@@ -15,6 +15,10 @@ from typing import Any
 MAX_DEPTH = 128
 """How deep objects and arrays may be nested, the line itself included."""
 
+TWICE = "the key is there twice"
+LONE = "half of a character (a lone surrogate such as \\ud800)"
+OUT_OF_RANGE = "a number beyond 64 bits; write it as a text"
+
 _LONGEST_NAME = 80
 
 # possessive, and whole without its end: no line makes the search go back
@@ -53,11 +57,11 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _refuse_large(text: str) -> None:
-    if _out_of_range(text):
+    if out_of_range(text):
         raise _Unsound
 
 
-def _out_of_range(number: str) -> bool:
+def out_of_range(number: str) -> bool:
     """Whether a number is an integer beyond 64 bits, or beyond what a float can be.
 
     (JSON has no leading zeros, so a long integer is a large one, and is not computed.)
@@ -108,18 +112,18 @@ def _flaws(tree: Any, known: frozenset[str]) -> Iterator[str]:
     while waiting:
         path, value, strict = waiting.pop()
         if isinstance(value, _Number):
-            if _out_of_range(value):
-                yield f"{name(path)}: a number beyond 64 bits; write it as a text"
+            if out_of_range(value):
+                yield f"{name(path)}: {OUT_OF_RANGE}"
         elif isinstance(value, str):
             if _SURROGATE.search(value):
-                yield f"{name(path)}: half of a character (a lone surrogate such as \\ud800)"
+                yield f"{name(path)}: {LONE}"
         elif isinstance(value, _Pairs):
             seen: set[str] = set()
             for key, _ in value:
                 if _SURROGATE.search(key):
                     yield f"{name(path)}: a key with half of a character (a lone surrogate)"
                 if strict and key in seen:
-                    yield f"{name((*path, key))}: the key is there twice"
+                    yield f"{name((*path, key))}: {TWICE}"
                 seen.add(key)
             waiting += [
                 ((*path, key), item, strict and _is_ours((*path, key), known))

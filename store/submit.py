@@ -25,10 +25,19 @@ CHUNK_BYTES = 4_000_000
 
 # While a batch loads no chunk needs to be on disk: the commit of `publish` takes them with it, as
 # the log is written in order. The only check on `jobs` is on a status that no line sets.
-_LOADING_PRAGMAS = "PRAGMA synchronous = NORMAL; PRAGMA ignore_check_constraints = ON;"
-_SETTLED_PRAGMAS = "PRAGMA synchronous = FULL; PRAGMA ignore_check_constraints = OFF;"
+_LOADING_PRAGMAS = """
+PRAGMA synchronous = NORMAL;
+PRAGMA ignore_check_constraints = ON;
+PRAGMA cache_size = -8192;
+"""
+_SETTLED_PRAGMAS = """
+PRAGMA synchronous = FULL;
+PRAGMA ignore_check_constraints = OFF;
+PRAGMA cache_size = -32768;
+"""
 
-Row = tuple[int, int, str, int, str | None, int, str | None, str]
+# JSON goes to SQLite as bytes: a text of Python takes up to four times the memory
+Row = tuple[int, int, str, int, str | None, int, bytes | None, bytes]
 
 _BEGIN = """
 INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
@@ -37,7 +46,7 @@ RETURNING id
 """
 _ADD = """
 INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
 ON CONFLICT (batch_id, custom_id) DO NOTHING
 """
 _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
@@ -47,6 +56,7 @@ _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
 _LANDED = """
 SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position
 """
+_encode = msgspec.json.Encoder().encode
 _DELETE_SOME = """
 DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
 """
@@ -57,6 +67,17 @@ def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
     for number, custom_id, model, request in db.conn.execute(_LANDED, (batch_id,)):
         decoded = msgspec.json.decode(request, type=Request)
         yield JobLine(number, custom_id, model, decoded)
+
+
+class EncodedLine(msgspec.Struct, frozen=True):
+    """A line of a batch as its row will be; `claim_key` is what orders the jobs of the batch."""
+
+    number: int
+    custom_id: str
+    model: str | None
+    claim_key: int
+    metadata: bytes | None
+    request: bytes
 
 
 class Submission:
@@ -103,7 +124,18 @@ class Submission:
             os.close(presence)
             raise
 
-    def add(self, lines: Sequence[JobLine]) -> list[BadLine]:
+    def encoded(self, line: JobLine) -> EncodedLine:
+        """Return a line as its row will be, which takes less memory than the line."""
+        return EncodedLine(
+            number=line.number,
+            custom_id=line.custom_id,
+            model=None if self._batch.override_model else line.model or None,
+            claim_key=prefix_key(line.request) if self._batch.order == "prefix" else 0,
+            metadata=None if line.metadata is None else bytes(line.metadata),
+            request=_encode(line.request),
+        )
+
+    def add(self, lines: Sequence[JobLine | EncodedLine]) -> list[BadLine]:
         """Write `lines`; return those whose `custom_id` the batch already has, not written.
 
         The reason names the line that has it. Long sequences become several transactions.
@@ -152,34 +184,35 @@ class Submission:
             os.close(self._presence)
             self._db.conn.executescript(_SETTLED_PRAGMAS)
 
-    def _chunks(self, lines: Iterable[JobLine]) -> Iterator[tuple[list[JobLine], list[Row]]]:
+    def _chunks(
+        self, lines: Iterable[JobLine | EncodedLine]
+    ) -> Iterator[tuple[list[EncodedLine], list[Row]]]:
         """Cut `lines` so that no transaction is long, and encode them outside of it."""
-        chunk: list[JobLine] = []
+        chunk: list[EncodedLine] = []
         rows: list[Row] = []
         size = 0
-        encode = msgspec.json.Encoder().encode
-        for line in lines:
-            request = encode(line.request).decode()
-            metadata = None if line.metadata is None else bytes(line.metadata).decode()
+        for given in lines:
+            line = self.encoded(given) if isinstance(given, JobLine) else given
             key = (self.batch_id, line.number, line.custom_id, self._batch.priority)
-            order = prefix_key(line.request) if self._batch.order == "prefix" else 0
-            model = None if self._batch.override_model else line.model or None
-            rows.append((*key, model, order, metadata, request))
+            rows.append((*key, line.model, line.claim_key, line.metadata, line.request))
             chunk.append(line)
-            size += len(request) + len(metadata or "")
+            size += len(line.request) + len(line.metadata or b"")
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
                 yield chunk, rows
                 chunk, rows, size = [], [], 0
         if rows:
             yield chunk, rows
 
-    def _write(self, lines: list[JobLine], rows: list[Row]) -> list[BadLine]:
+    def _write(self, lines: list[EncodedLine], rows: list[Row]) -> list[BadLine]:
         with immediate(self._db):
             landed = self._db.conn.executemany(_ADD, rows).rowcount
+            if sum(len(row[-1]) for row in rows) >= CHUNK_BYTES:
+                # the driver keeps what it was given last, however large: a row that is there
+                self._db.conn.execute(_ADD, (*rows[0][:-2], None, b"{}"))
         self.count += landed
         return [] if landed == len(rows) else self._duplicates(lines)
 
-    def _duplicates(self, lines: list[JobLine]) -> list[BadLine]:
+    def _duplicates(self, lines: list[EncodedLine]) -> list[BadLine]:
         """Name the lines whose `custom_id` belongs to another line."""
         refused = []
         for line in lines:

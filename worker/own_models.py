@@ -8,7 +8,8 @@ from functools import lru_cache
 
 from mh_batch.engine.folder import find_local
 from mh_batch.jobs.errors import ModelNotLoaded
-from mh_batch.jobs.record import JobLine, NewBatch
+from mh_batch.jobs.record import NewBatch
+from mh_batch.store.submit import EncodedLine
 
 from .wording import count
 
@@ -23,7 +24,7 @@ class OwnModels:
         self._lines = 0
         self._names: list[str] = []
 
-    def take(self, lines: Iterable[JobLine]) -> None:
+    def take(self, lines: Iterable[EncodedLine]) -> None:
         """Look at some lines."""
         if self._batch.override_model:
             return

@@ -16,7 +16,7 @@ from .files import PartialFile
 class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the file: its number, why it was refused, and the line as it was.
 
-    `base64` has what is no UTF-8 in the place of `text`.
+    `base64` has what is no UTF-8 in the place of `text`; a line that is too long has neither.
     """
 
     line: int
@@ -25,8 +25,10 @@ class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
     base64: str | None = None
 
     @classmethod
-    def of(cls, bad: BadLine, raw: bytes) -> Self:
+    def of(cls, bad: BadLine, raw: bytes | None) -> Self:
         """Keep a refused line; its line end is not part of it."""
+        if raw is None:
+            return cls(bad.number, bad.reason)
         raw = raw.removesuffix(b"\n").removesuffix(b"\r")
         try:
             return cls(bad.number, bad.reason, text=raw.decode("utf-8"))
@@ -52,8 +54,8 @@ class Rejects:
         self.count = 0
         self._file: PartialFile | None = None
 
-    def add(self, bad: BadLine, raw: bytes) -> None:
-        """Write one refused line."""
+    def add(self, bad: BadLine, raw: bytes | None) -> None:
+        """Write one refused line, without itself for `None`."""
         self.count += 1
         if self.path is None:
             return

@@ -14,8 +14,15 @@ from sqlite_utils import Database
 from mh_batch.jobs.errors import AlreadySubmitted, BadLine, BadLines, InputError, Interrupted
 from mh_batch.jobs.lines import LineReader
 from mh_batch.jobs.record import JobLine, NewBatch
+from mh_batch.jobs.settings import MAX_LINE_MIB
 from mh_batch.store.known import any_known, known_batches
-from mh_batch.store.submit import CHUNK_BYTES, CHUNK_ROWS, Submission, refuse_known
+from mh_batch.store.submit import (
+    CHUNK_BYTES,
+    CHUNK_ROWS,
+    EncodedLine,
+    Submission,
+    refuse_known,
+)
 
 from .own_models import OwnModels
 from .rejects import Rejects, rejects_path
@@ -32,12 +39,13 @@ class Rules(msgspec.Struct, frozen=True):
     """What to do with lines that are bad, and with a file that is a batch already.
 
     `skip_bad` lands the other lines, and keeps the bad ones in a file if `rejects` says so. `again`
-    makes another batch of the same file.
+    makes another batch of the same file. Lines longer than `max_line_mib` MiB are bad.
     """
 
     skip_bad: bool = False
     again: bool = False
     rejects: bool = True
+    max_line_mib: int = MAX_LINE_MIB
 
 
 DEFAULT_RULES = Rules()
@@ -57,11 +65,14 @@ class Submitted(msgspec.Struct, frozen=True):
 
 
 class Chunk(NamedTuple):
-    """Some lines of a file: jobs, refusals, and all of them as they were, by number."""
+    """Some lines of a file: jobs, refusals, and all of them as they were, by number.
 
-    jobs: list[JobLine]
+    A line is `None` where it is too long, or nobody will ask for it.
+    """
+
+    jobs: list[EncodedLine]
     refused: list[BadLine]
-    raw: dict[int, bytes]
+    raw: dict[int, bytes | None]
 
 
 def submit_stream(
@@ -83,7 +94,8 @@ def submit_stream(
         with _terminable():
             if not rules.again:
                 _refuse_known_file(db, stream, batch)
-            reader = LineReader(stream, batch.source, batch.settings.context)
+            most = rules.max_line_mib << 20
+            reader = LineReader(stream, batch.source, batch.settings.context, most)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,
@@ -124,7 +136,7 @@ def _load(
 ) -> list[BadLine]:
     """Write the jobs of a file and its refused lines; return the first of those."""
     bad: list[BadLine] = []
-    for chunk in chunks(reader):
+    for chunk in chunks(reader, submission.encoded, keep_raw=rejects.path is not None):
         refused = chunk.refused + submission.add(chunk.jobs)
         own_models.take(chunk.jobs)
         refused.sort(key=lambda line: line.number)
@@ -133,20 +145,31 @@ def _load(
         bad += refused[: SHOWN_BAD_LINES - len(bad)]
         if progress is not None:
             progress(reader.bytes_read, reader.lines)
+        # before the next one is read: one long line is all that there is room for
+        del chunk
     return bad
 
 
-def chunks(reader: LineReader) -> Iterator[Chunk]:
-    """Yield the lines of a file in portions of bounded size, whatever the length of a line."""
+def chunks(
+    reader: LineReader, encode: Callable[[JobLine], EncodedLine], *, keep_raw: bool
+) -> Iterator[Chunk]:
+    """Yield the lines of a file in portions of bounded size, whatever the length of a line.
+
+    Each is encoded before the next is read, and kept as it was only where `keep_raw` says so.
+    """
     chunk, begin = Chunk([], [], {}), 0
     for line in reader:
+        raw, number = reader.take_raw(), line.number
+        chunk.raw[number] = raw if keep_raw else None
+        del raw
         if isinstance(line, JobLine):
-            chunk.jobs.append(line)
+            chunk.jobs.append(encode(line))
         else:
             chunk.refused.append(line)
-        chunk.raw[line.number] = reader.raw
+        del line
         if len(chunk.raw) >= CHUNK_ROWS or reader.bytes_read - begin >= CHUNK_BYTES:
             yield chunk
+            del chunk
             chunk, begin = Chunk([], [], {}), reader.bytes_read
     if chunk.raw:
         yield chunk

@@ -1,6 +1,7 @@
 """A file lands whole or not at all; a file that landed is known again."""
 
 import base64
+import hashlib
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import (
     AlreadySubmitted,
+    BadLine,
     BadLines,
     EnvironmentFault,
     InputError,
@@ -28,12 +30,13 @@ from mh_batch.jobs.errors import (
 )
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.lines import LineReader
-from mh_batch.jobs.record import JobEnd, NewBatch
-from mh_batch.jobs.settings import Settings, apply
+from mh_batch.jobs.record import JobEnd, JobLine, NewBatch
+from mh_batch.jobs.settings import Context, Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.store.results import finished_jobs
+from mh_batch.store.submit import EncodedLine
 from mh_batch.worker import submission
 from mh_batch.worker.submission import (
     Rules,
@@ -308,16 +311,64 @@ def test_lines_come_in_portions_of_bounded_size(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(submission, "CHUNK_BYTES", 1000)
     line = b'{"prompt": "%s"}\n'
     content = b"".join(line % (b"x" * n) for n in (1, 1, 1, 1, 2000, 1, 1)) + b"\n{}"
-    sizes = [len(c.raw) for c in chunks(LineReader(io.BytesIO(content), "in"))]
-    assert sizes == [3, 2, 3]
+    for kept in (True, False):
+        found = list(chunks(LineReader(io.BytesIO(content), "in"), encoded, keep_raw=kept))
+        assert [len(chunk.raw) for chunk in found] == [3, 2, 3]
+        raw = [line for chunk in found for line in chunk.raw.values()]
+        lines = [line for line in content.splitlines(keepends=True) if line != b"\n"]
+        assert raw == (lines if kept else [None] * len(lines))
+
+
+def encoded(line: JobLine) -> EncodedLine:
+    return EncodedLine(line.number, line.custom_id, None, 0, None, b"{}")
+
+
+LONG = b'{"prompt": "' + b"x" * (2 << 20) + b'"}\n'
+
+
+def test_a_line_beyond_the_limit_is_refused_and_the_others_are_read() -> None:
+    lines = LineReader(io.BytesIO(b'{"prompt": "x"}\n' + LONG + GOOD), "in", Context(), 1 << 20)
+    first, second, *others = lines
+    assert isinstance(first, JobLine)
+    assert second == BadLine(2, "longer than 1 MiB; --max-line-mib takes longer ones")
+    assert [line.number for line in others] == [3, 4]
+    assert lines.sha256 == hashlib.sha256(b'{"prompt": "x"}\n' + LONG + GOOD).hexdigest()
+    assert lines.bytes_read == 16 + len(LONG) + len(GOOD)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_as_long_as_the_limit_is_read(end: bytes) -> None:
+    line = b'{"prompt": "' + b"x" * ((1 << 20) - 14 - len(end)) + b'"}' + end
+    (read,) = LineReader(io.BytesIO(line), "in", Context(), 1 << 20)
+    assert isinstance(read, JobLine)
+    (read,) = LineReader(io.BytesIO(b" " + line), "in", Context(), 1 << 20)
+    assert isinstance(read, BadLine)
 
 
 def test_a_line_without_end_is_refused_before_it_fills_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mh_batch.jobs.lines.MAX_LINE_BYTES", 1 << 10)
-    with pytest.raises(InputError, match="in:2: longer than"):
-        list(LineReader(io.BytesIO(b'{"prompt": "x"}\n{"prompt": "' + b"x" * 2000), "in"))
+    monkeypatch.setattr("mh_batch.jobs.lines.MAX_SKIPPED_BYTES", 1 << 20)
+    content = b'{"prompt": "x"}\n' + LONG[:-1] * 2
+    with pytest.raises(InputError, match="in:2: a line without end"):
+        list(LineReader(io.BytesIO(content), "in", Context(), 1 << 20))
+
+
+def test_a_line_beyond_the_limit_lands_nothing_or_is_left_out_without_its_text(
+    db: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(BadLines, match=r"in\.jsonl:1: longer than 1 MiB; --max-line-mib takes"):
+        submit(db, tmp_path / "in.jsonl", LONG + GOOD, Rules(max_line_mib=1))
+    assert counts(db) == (0, 0)
+    landed = submit(db, tmp_path / "in.jsonl", LONG + GOOD, Rules(skip_bad=True, max_line_mib=1))
+    assert (landed.jobs, landed.rejected) == (2, 1)
+    assert landed.rejects is not None
+    (reject,) = landed.rejects.read_text().splitlines()
+    assert json.loads(reject) == {
+        "line": 1,
+        "reason": "longer than 1 MiB; --max-line-mib takes longer ones",
+    }
+    assert submit(db, tmp_path / "in.jsonl", LONG, Rules(max_line_mib=3)).jobs == 1
 
 
 texts = st.text(
@@ -326,7 +377,7 @@ texts = st.text(
     ["<|start|>system<|message|>", "<|im_end|>", "\x00", "[INST]", "\u2028", "../../x"]
 )
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | texts,
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )

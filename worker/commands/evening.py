@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mh_batch.jobs.settings import MAX_LINE_MIB
 from mh_batch.worker.visible import visible
 
 from .options import (
@@ -13,6 +14,7 @@ from .options import (
     Again,
     BatchModel,
     Db,
+    MaxLine,
     Model,
     Name,
     Order,
@@ -46,12 +48,15 @@ def submit(
         typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
     ] = False,
     again: Again = False,
+    max_line_mib: MaxLine = MAX_LINE_MIB,
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
+    from mh_batch.worker.allocator import give_large_blocks_back
     from mh_batch.worker.submission import Rules, batch_name
 
-    rules = Rules(skip_bad, again)
+    rules = Rules(skip_bad, again, max_line_mib=max_line_mib)
+    give_large_blocks_back()
     settings = settings_of(profile, assignments)
     all_fit = True
     for source in files:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mh_batch.jobs.settings import PROFILES
+from mh_batch.jobs.settings import MOST_LINE_MIB, PROFILES
 
 Db = Annotated[
     Path, typer.Option("--db", envvar="MH_BATCH_DB", help="The database file.", show_default=True)
@@ -60,6 +60,12 @@ RescuedAnswers = Annotated[
         "--rescued",
         help="Conversations with answers forced from thoughts that had not ended: keep, drop or "
         "only [default: keep; drop where the format is to train on].",
+    ),
+]
+MaxLine = Annotated[
+    int,
+    typer.Option(
+        "--max-line-mib", min=1, max=MOST_LINE_MIB, help="Refuse lines longer than so many MiB."
     ),
 ]
 RawCsv = Annotated[
