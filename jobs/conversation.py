@@ -41,7 +41,8 @@ class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["function"] = "function"
 
 
-class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+# without a place for the collector of cycles, which these cannot have: a line may have a million
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One message of the context or of the history.
 
     `thinking` is an assistant's reasoning (Harmony's analysis channel); adapters drop it where

@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import accumulate, compress
+from itertools import accumulate, chain, compress, tee
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +32,8 @@ _MANY_COLONS = 1 << 18
 _QUOTE, _COLON = b'":'
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TEXTS = re.compile(_TEXT, re.DOTALL)
+# what is between two texts or is one, some at a time: a piece of every text would fill memory
+_SOME = re.compile(rb'(?:[^"]++|' + _TEXT + rb"){1,5000}+", re.DOTALL)
 _MEMBER = re.compile(rb"\s*+(" + _TEXT + rb")\s*+:\s*+", re.DOTALL)
 _COMMA = re.compile(rb"\s*+,?")
 # the next key, opening or end, and all that stands before it
@@ -135,17 +137,24 @@ def _members(text: bytes, path: Path, begin: int) -> Iterator[_Member]:
 
 def _count_members(text: bytes) -> int:
     """Return how many keys an object has, without making any of them."""
-    structure = _structure(text)
-    colons = map(_COLON.__eq__, structure)
-    return Counter(compress(_depths(structure), colons))[1]
+    signs, again = tee(_structure(text))
+    return Counter(compress(_depths(signs), map(_COLON.__eq__, again)))[1]
 
 
-def _structure(raw: bytes | msgspec.Raw) -> bytes:
-    """Return the brackets and colons of JSON, without those in texts."""
-    return _TEXTS.sub(b"", raw).translate(None, _OTHERS)
+def _bare(raw: bytes | msgspec.Raw) -> Iterator[bytes]:
+    """Yield JSON without its texts, in blocks."""
+    view, at = memoryview(raw), 0
+    while (found := _SOME.match(raw, at)) is not None:
+        yield _TEXTS.sub(b"", view[at : found.end()])
+        at = found.end()
 
 
-def _depths(structure: bytes) -> Iterator[int]:
+def _structure(raw: bytes | msgspec.Raw) -> Iterator[int]:
+    """Yield the brackets and colons of JSON, without those in texts."""
+    return chain.from_iterable(block.translate(None, _OTHERS) for block in _bare(raw))
+
+
+def _depths(structure: Iterator[int]) -> Iterator[int]:
     return accumulate(map(_DEEPER.__getitem__, structure))
 
 
@@ -178,14 +187,14 @@ def _check_count(member: _Member) -> None:
     """Refuse more values than anything that we read has a use for: each becomes an object."""
     most = MAX_TALK_VALUES if member.path[-1] in _TALK else MAX_VALUES
     # a value takes two bytes at least, and signs in texts only make it look more
-    if memoryview(member.raw).nbytes <= 2 * most or _count_values(bytes(member.raw)) <= most:
+    if memoryview(member.raw).nbytes <= 2 * most or _count_values(bytes(member.raw)) < most:
         return
-    if _count_values(_TEXTS.sub(b"", member.raw)) > most:
+    if sum(map(_count_values, _bare(member.raw))) > most:
         raise _Flaw(f"{name(member.path)}: more than {most:,} values")
 
 
 def _count_values(bare: bytes) -> int:
-    return 1 + sum(bare.count(sign) for sign in (b",", b"[", b"{"))
+    return sum(bare.count(sign) for sign in (b",", b"[", b"{"))
 
 
 def _walk(member: _Member, room: int) -> None:

@@ -76,7 +76,7 @@ class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="tex
     text: str
 
 
-class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """A message with the spellings found in the wild; `refusal` and the like only as null."""
 
     role: Role
@@ -94,7 +94,7 @@ class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     annotations: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class ShareGptTurn(msgspec.Struct, frozen=True):
+class ShareGptTurn(msgspec.Struct, frozen=True, gc=False):
     """One entry of ShareGPT's `conversations`; further keys (weights, marks) are not ours."""
 
     value: str
