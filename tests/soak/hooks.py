@@ -1,6 +1,7 @@
 """Where the program is told that it passes a phase: its functions, wrapped from outside."""
 
 import dataclasses
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -93,17 +94,9 @@ def in_worker(strikes: Strikes, folder: Path) -> None:
 
         return wrapped
 
-    def replace(function: Call) -> Call:
-        def wrapped(path: Path, target: Path) -> Path:
-            passing("artifact written")
-            renamed = function(path, target)
-            passing("artifact renamed")
-            return renamed
-
-        return wrapped
-
+    renaming = around(lambda: passing("artifact written"), lambda: passing("artifact renamed"))
     wrap(queue, "claim", claim)
-    wrap(Path, "replace", replace)
+    wrap(os, "replace", renaming)
 
 
 def _asking(generate: Call, folder: Path) -> Call:
