@@ -4,8 +4,6 @@ A string search finds in one call what comparisons in Python take hundreds for. 
 tokens have the period `p` if each of them but the first `p` equals the token `p` before.
 """
 
-from bisect import bisect_left
-
 LONGEST_PERIOD = 300
 _GLANCE = 32  # tokens; most text is dismissed because its last few do not stand shortly before
 
@@ -45,11 +43,18 @@ def periodic_length(tail: str, period: int, least: int, most: int | None = None)
 
     No more than `most` are looked at, `None` for all.
     """
-    most = len(tail) if most is None else min(most, len(tail))
+    end = len(tail)
+    most = end if most is None else min(most, end)
     if has_period(tail, period, most):
         return most
-    longer = range(least + 1, most)
-    return least + bisect_left(longer, True, key=lambda n: not has_period(tail, period, n))
+    while most - least > 1:
+        middle = (least + most) // 2
+        start, known = end - middle, end - least
+        if tail[start:known] == tail[start + period : known + period]:
+            least = middle
+        else:
+            most = middle
+    return least
 
 
 def has_period(tail: str, period: int, length: int) -> bool:

@@ -44,31 +44,41 @@ class Novelty:
         self._held = 0  # tokens among the younger
 
     def take(self, tokens: Sequence[int]) -> None:
-        """Take the next tokens; then `run` is how many up to here brought hardly anything new."""
-        line = (*self._before, *tokens)
-        pairs = list(pairwise(line[:-1]))
-        if self._held < ENOUGH:
-            known = list(map(self._younger.get, pairs, map(self._older.get, pairs)))
-        else:
-            known = list(map(self._younger.get, pairs))
-        self._younger.update(zip(pairs, tokens, strict=True))
-        self._before = (line[-2], line[-1])
-        self._forget(len(tokens))
-        self._add(len(tokens), _cost(tokens, known))
+        """Take the next tokens; then `run` is how many up to here brought hardly anything new.
+
+        Where the sum is as low or as high as it gets, half of them are judged and count twice, and
+        where it is high the others are not remembered either: they are known for the most part.
+        """
+        if not tokens:
+            return
+        count = len(tokens)
+        judged = count if 0 < self._score < _MOST else (count + 1) // 2
+        learned = tokens[:judged] if self._score == _MOST else tokens
+        pairs = list(pairwise((*self._before, *learned[:-1])))
+        cost = _cost(tokens, self._known(pairs[:judged]))
+        self._younger.update(zip(pairs, learned, strict=True))
+        self._forget(len(learned))
+        self._go_on(tokens, cost * count // judged)
+
+    def _known(self, pairs: Sequence[tuple[int, int]]) -> list[int | None]:
+        """Return what followed each pair last time, `None` where it has not stood there lately."""
+        if self._held >= ENOUGH:
+            return list(map(self._younger.get, pairs))
+        return list(map(self._younger.get, pairs, map(self._older.get, pairs)))
 
     def repeat(self, tokens: Sequence[int]) -> None:
         """Take the next tokens as `take` does; they are known to go on with an exact cycle."""
-        line = (*self._before, *tokens)
-        self._before = (line[-2], line[-1])
-        self._add(len(tokens), 0)
+        self._go_on(tokens, 0)
 
-    def _add(self, count: int, cost: int) -> None:
-        """Add what `count` tokens are worth, less what they cost."""
-        self._score = min(self._score + _TOKEN * count - cost, _MOST)
+    def _go_on(self, tokens: Sequence[int], cost: int) -> None:
+        """Add what the tokens are worth, less what they cost."""
+        before, last = (*self._before, *tokens[-2:])[-2:]
+        self._before = (before, last)
+        self._score = min(self._score + _TOKEN * len(tokens) - cost, _MOST)
         if self._score <= 0:
             self._score = self.run = 0
         else:
-            self.run += count
+            self.run += len(tokens)
 
     def _forget(self, count: int) -> None:
         """Note that the younger hold `count` tokens more; drop the older once they hold enough."""
@@ -78,9 +88,9 @@ class Novelty:
 
 
 def _cost(tokens: Sequence[int], known: Sequence[int | None]) -> int:
-    """Return what is new in `tokens`; `known` are those that followed last time, or `None`."""
+    """Return what is new in the first `tokens`; `known` are what followed last time, or `None`."""
     unknown = bytes(map(is_, known, repeat(None)))
     new = unknown.count(1)
     expected: int = sum(map(eq, known, tokens))
-    surprises = len(tokens) - new - expected
+    surprises = len(known) - new - expected
     return _SURPRISE * surprises + _NEW * new + _BURST_COST * unknown.count(_BURST)
