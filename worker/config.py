@@ -2,13 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from mh_batch.jobs.errors import InputError, SettingsError
 from mh_batch.jobs.near import nearest
-from mh_batch.jobs.settings import NAMES, EngineOptions, Settings, apply, profile_values
+from mh_batch.jobs.settings import (
+    MAX_LINE_MIB,
+    MOST_LINE_MIB,
+    NAMES,
+    EngineOptions,
+    Settings,
+    apply,
+    profile_values,
+)
 
 from .task import WorkerSettings
 
@@ -18,11 +27,13 @@ CONFIG_NAME = "mh-batch.toml"
 class Config(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file's content; `None` means that the file does not say.
 
-    `settings` are for what is submitted, all but those and their `profile` for the worker.
+    `settings`, their `profile` and `max_line_mib` are for what is submitted, the rest is for the
+    worker.
     """
 
     model: str | None = None
     profile: str | None = None
+    max_line_mib: Annotated[int, Meta(ge=1, le=MOST_LINE_MIB)] = MAX_LINE_MIB
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 

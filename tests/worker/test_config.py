@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from command_line import mh_batch, write_lines
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.worker.config import Config, effective_settings, read_config
@@ -36,6 +37,18 @@ def test_every_table_of_the_file_counts(tmp_path: Path) -> None:
     assert effective_settings(config, None, []).sampling.top_k == 3
 
 
+def test_the_limit_of_a_line_is_that_of_the_file_and_the_flag_wins(tmp_path: Path) -> None:
+    assert read_config(tmp_path).max_line_mib == 32
+    (tmp_path / "mh-batch.toml").write_text("max_line_mib = 1\n")
+    lines = write_lines(tmp_path, [{"prompt": "x" * (1 << 20)}, {"prompt": "y"}])
+    told = mh_batch(tmp_path, "submit", lines.name, code=2).stderr
+    assert told == "mh-batch: convos.jsonl:1: longer than 1 MiB; --max-line-mib takes longer ones\n"
+    run = ("run", lines.name, "-o", "out.jsonl", "--model", "demo")
+    assert "longer than 1 MiB" in mh_batch(tmp_path, *run, code=2).stderr
+    landed = mh_batch(tmp_path, "submit", lines.name, "--max-line-mib", "2").stderr
+    assert landed == "batch 1 (convos): 2 jobs queued\n"
+
+
 def test_the_file_wins_over_its_own_profile_and_the_flag_over_the_file(tmp_path: Path) -> None:
     config = read(tmp_path, 'profile = "steady"\n[settings]\nmax_tokens = 7\n')
     own = effective_settings(config, None, [])
@@ -67,9 +80,8 @@ def test_a_name_that_is_not_known_is_told_with_what_was_meant(
 
 
 def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None:
-    assert "known: artifacts, engine, hang_seconds, max_crashes, model, profile" in complaint(
-        tmp_path, "x9 = 1"
-    )
+    known = "known: artifacts, engine, hang_seconds, max_crashes, max_line_mib, model, profile"
+    assert known in complaint(tmp_path, "x9 = 1")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +91,8 @@ def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None
         "recycle_bytes = 0",
         f"recycle_bytes = {2**63}",
         f"max_crashes = {2**31}",
+        "max_line_mib = 0",
+        "max_line_mib = 257",
         "engine = 1",
         "settings = 1",
         f"[engine]\nprefix_cache_bytes = {2**63}",

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mh_batch.jobs.settings import MAX_LINE_MIB
 from mh_batch.worker.visible import visible
 
 from .options import (
@@ -48,14 +47,16 @@ def submit(
         typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
     ] = False,
     again: Again = False,
-    max_line_mib: MaxLine = MAX_LINE_MIB,
+    max_line_mib: MaxLine = None,
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
     from mh_batch.worker.allocator import give_large_blocks_back
+    from mh_batch.worker.config import read_config
     from mh_batch.worker.submission import Rules, batch_name
 
-    rules = Rules(skip_bad, again, max_line_mib=max_line_mib)
+    most = max_line_mib or read_config(Path.cwd()).max_line_mib
+    rules = Rules(skip_bad, again, max_line_mib=most)
     give_large_blocks_back()
     settings = settings_of(profile, assignments)
     all_fit = True

@@ -137,6 +137,8 @@ def run(
     """
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.selection import Selection
+    from mh_batch.worker.allocator import give_large_blocks_back
+    from mh_batch.worker.config import read_config
     from mh_batch.worker.export import Export, check_export
     from mh_batch.worker.submission import Rules, batch_name
 
@@ -153,7 +155,9 @@ def run(
         order=checked_order(order),
         override_model=override_model,
     )
-    batch_id = submit_file(db, batch, Rules(again=again), go_on=True)
+    rules = Rules(again=again, max_line_mib=read_config(Path.cwd()).max_line_mib)
+    give_large_blocks_back()
+    batch_id = submit_file(db, batch, rules, go_on=True)
     outcome = drain(task, allow_sleep=allow_sleep, results=False)
     if outcome.stopped:
         say(f"then `mh-batch results {batch_id} -o {output}` writes the results")

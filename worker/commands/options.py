@@ -63,9 +63,12 @@ RescuedAnswers = Annotated[
     ),
 ]
 MaxLine = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--max-line-mib", min=1, max=MOST_LINE_MIB, help="Refuse lines longer than so many MiB."
+        "--max-line-mib",
+        min=1,
+        max=MOST_LINE_MIB,
+        help="Refuse lines longer than so many MiB [default: 32].",
     ),
 ]
 RawCsv = Annotated[
