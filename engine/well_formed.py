@@ -113,7 +113,9 @@ def with_tools(parse: Parse, tools: Sequence[Tool]) -> Parse:
 def _required(function: FunctionSpec) -> frozenset[str]:
     """Return the arguments that a function cannot do without."""
     required = (function.parameters or {}).get("required")
-    return frozenset(required) if isinstance(required, list) else frozenset()
+    if not isinstance(required, list):
+        return frozenset()
+    return frozenset(name for name in required if isinstance(name, str))
 
 
 def _argument_names(text: str) -> frozenset[str]:

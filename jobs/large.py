@@ -19,6 +19,8 @@ from .sound import LONE, MAX_DEPTH, OUT_OF_RANGE, TWICE, Path, name, out_of_rang
 LARGE = 1 << 20
 """From so many bytes on a line is checked here."""
 
+MAX_KEY_BYTES = 1 << 20
+
 MAX_MEMBERS = 10_000
 """How many keys a line, or its body, may have."""
 
@@ -27,6 +29,7 @@ MAX_TALK_VALUES = 1 << 22
 """How many values a field that we read may hold, and the messages: a line of 32 MiB holds fewer."""
 
 _TALK = frozenset({"messages", "conversations"})
+_COUNTED = ("history",)  # read in one shape of line, metadata in the others
 _BLOCK = 1 << 20
 _MANY_COLONS = 1 << 18
 _QUOTE, _COLON = b'":'
@@ -125,6 +128,8 @@ def _members(text: bytes, path: Path, begin: int) -> Iterator[_Member]:
         raise _Flaw(f"{name(path)}: more than {MAX_MEMBERS:,} keys")
     view, at, seen = memoryview(text), text.index(b"{") + 1, set()
     while found := _MEMBER.match(text, at):
+        if len(found[1]) > MAX_KEY_BYTES:
+            raise _Flaw(f"{name(path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
         key, value = json.loads(found[1]), found.end()
         raw = fields[key]
         at = value + memoryview(raw).nbytes
@@ -167,8 +172,9 @@ def _check(member: _Member, *, ours: bool) -> None:
     if first not in b"[{":
         return
     room = MAX_DEPTH - len(member.path)
-    if ours:
+    if ours or member.path == _COUNTED:
         _check_count(member)
+    if ours:
         _walk(member, room)
     elif max(_depths(_structure(member.raw))) > room:
         raise _Flaw(f"{name(member.path)}: nested more than {MAX_DEPTH} deep")
@@ -204,6 +210,8 @@ def _walk(member: _Member, room: int) -> None:
     for token in _STEPS.finditer(member.raw):
         kind = token.lastindex
         if kind == _KEY:
+            if len(token[1]) > MAX_KEY_BYTES:
+                raise _Flaw(f"{name(member.path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
             key, keys = _plain(token[1]), containers[-1]
             assert keys is not None, "only objects have keys"
             if key in keys:

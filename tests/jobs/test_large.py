@@ -150,6 +150,20 @@ def test_values_that_nothing_has_a_use_for_are_refused_before_they_are_made() ->
     assert isinstance(read_line(1, data), JobLine)
 
 
+def test_the_pairs_of_a_history_are_counted_before_they_are_made() -> None:
+    history = b'{"instruction": "x", "history": [' + b'["",""],' * 400_000 + b'["",""]]}'
+    assert read_line(1, history) == BadLine(1, "history: more than 1,048,576 values")
+
+
+@pytest.mark.parametrize("field", ["", '"tools": [', '"mine": 1, '])
+def test_a_key_as_long_as_a_text_is_refused(field: str) -> None:
+    key = f'"{"k" * large.MAX_KEY_BYTES}": 1'
+    inner = f"{field}{{{key}}}]" if field.endswith("[") else field + key
+    read = read_line(1, f'{{"prompt": "x", {inner}}}'.encode())
+    assert isinstance(read, BadLine)
+    assert read.reason.endswith("a key longer than 1,048,576 bytes")
+
+
 def test_what_is_read_is_the_same_on_either_side_of_the_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
