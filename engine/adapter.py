@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from mh_batch.engine.kv_cache.chunking import Boundaries
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
-
-from .cuts import Boundaries
 
 
 class Adapter(Protocol):

@@ -183,7 +183,7 @@ class Fitter:
 
     def __init__(self, render: Render) -> None:
         self._render = render
-        self._gauge: Gauge | None = None
+        self._gauge: TurnCosts | None = None
 
     def fit(
         self,
@@ -253,17 +253,17 @@ class Fitter:
                 return tokens, dropped
             dropped = further
 
-    def _gauge_for(self, prompt: Prompt) -> "Gauge":
+    def _gauge_for(self, prompt: Prompt) -> "TurnCosts":
         """Return what measures the prompt's pieces, the last one if it serves again."""
         setting = msgspec.structs.replace(prompt, messages=(), guidance=None)
         gauge = self._gauge
         if gauge is None or gauge.setting != setting:
             # two threads may be here, so what is returned is not looked up again
-            gauge = self._gauge = Gauge(self._render, setting)
+            gauge = self._gauge = TurnCosts(self._render, setting)
         return gauge
 
 
-class Gauge:
+class TurnCosts:
     """Measures pieces of conversations that share `setting`: tools, date and effort.
 
     A piece counts by how much longer a short prompt gets with it, because no adapter renders a

@@ -13,6 +13,15 @@ import mlx.core as mx
 import msgspec
 import psutil
 
+from mh_batch.engine.decoding.decode import Callbacks, Decoded, StopCriteria, decode
+from mh_batch.engine.decoding.loop_detector import LoopDetector, LoopMode
+from mh_batch.engine.decoding.penalties import penalises
+from mh_batch.engine.decoding.sampling import Sampler
+from mh_batch.engine.decoding.stop_sequences import StopTexts
+from mh_batch.engine.kv_cache.caches import held, layout, window
+from mh_batch.engine.kv_cache.prefill import Prefilled, prefill
+from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
+from mh_batch.engine.model.load import LoadedModel
 from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
@@ -23,18 +32,9 @@ from mh_batch.jobs.generation import (
 )
 from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
-from . import memory
-from .decode import Decoded, Ends, Watch, decode
+from .completion_reader import Completion, read
 from .fit import Fitted, Fitter, Opening, from_scratch, go_on, room_behind
-from .kv import held, layout, window
-from .load import LoadedModel
-from .loops import LoopDetector, LoopMode
-from .penalties import penalises
-from .prefill import Prefilled, prefill
-from .prefix import PrefixCache
-from .reading import Completion, read
-from .sampling import Draw
-from .stops import StopTexts
+from .model import memory
 
 
 class Prepared(NamedTuple):
@@ -80,7 +80,7 @@ class Generator:
         fitted = self._take_prepared(request) or self._fit(request)
         render_seconds = time.perf_counter() - start
         sampling = msgspec.structs.replace(request.sampling, max_tokens=fitted.max_tokens)
-        watch = Watch(cancelled, progress, _loop_watch(sampling, _given(request, fitted)))
+        watch = Callbacks(cancelled, progress, _loop_watch(sampling, _given(request, fitted)))
         timings, decoded = self._complete(fitted, request, sampling, watch)
         start = time.perf_counter()
         completion = Completion(
@@ -148,7 +148,7 @@ class Generator:
         return memory.release(self._options)
 
     def _complete(
-        self, fitted: Fitted, request: GenerationRequest, sampling: Sampling, watch: Watch
+        self, fitted: Fitted, request: GenerationRequest, sampling: Sampling, watch: Callbacks
     ) -> tuple[Timings, Decoded]:
         """Read the prompt and generate; return what the clock and the caches said, and the tokens.
 
@@ -169,7 +169,7 @@ class Generator:
             decoded = Decoded(stop_reason=StopReason.CANCELLED)
         else:
             protected, first = self._adapter.control_tokens, len(_given(request, fitted))
-            draw = Draw(sampling, request.seed, prompt, protected, first)
+            draw = Sampler(sampling, request.seed, prompt, protected, first)
             ends = self._ends(sampling, fitted.opening)
             decoded = decode(self._model, prefilled.caches, prompt[-1], draw, ends, watch)
         timings = _timings(len(prompt), prefilled, decoded, seconds)
@@ -179,13 +179,13 @@ class Generator:
             loop_detection_mode=sampling.loop_detection,
         ), decoded
 
-    def _ends(self, sampling: Sampling, opening: tuple[int, ...]) -> Ends:
+    def _ends(self, sampling: Sampling, opening: tuple[int, ...]) -> StopCriteria:
         """Return what ends a completion with these settings, behind this opening."""
         stop_tokens = self._adapter.stop_tokens
         if not sampling.stops:
-            return Ends(sampling.max_tokens, stop_tokens)
+            return StopCriteria(sampling.max_tokens, stop_tokens)
         texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer, opening)
-        return Ends(sampling.max_tokens, stop_tokens, texts)
+        return StopCriteria(sampling.max_tokens, stop_tokens, texts)
 
     def _memory(self) -> dict[str, int]:
         """Return the memory fields of a timing row, in bytes."""

@@ -1,13 +1,13 @@
 """How long prompts are, without the weights of the model that is to read them."""
 
+from mh_batch.engine.model.load import Tell, load_reader, tell_nobody
 from mh_batch.jobs.generation import GenerationRequest
 
 from .fit import Fitted, Fitter
 from .generate import fit_request
-from .load import Tell, load_reader, tell_nobody
 
 
-class Ruler:
+class PromptMeasurer:
     """Fits the prompts for one model as its generator would."""
 
     def __init__(self, model: str, tell: Tell = tell_nobody) -> None:

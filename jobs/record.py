@@ -20,7 +20,7 @@ class Verdict(StrEnum):
     GIVE_UP = "give_up"
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
+class AttemptKey(msgspec.Struct, frozen=True, order=True):
     """Where in a job an attempt stands.
 
     `choice` (from 0) numbers the completions of one prompt, `turn` (from 1) the user's turns,
@@ -33,7 +33,7 @@ class Place(msgspec.Struct, frozen=True, order=True):
     attempt: int = 1
 
     @property
-    def whole(self) -> "Step":
+    def step_key(self) -> "Step":
         """The step that the attempt belongs to."""
         return self.choice, self.turn, self.step
 
@@ -50,7 +50,7 @@ class Attempt(msgspec.Struct, frozen=True):
     `round` is how often the job had been put back into the queue by then (`mh-batch retry`).
     """
 
-    place: Place
+    key: AttemptKey
     verdict: Verdict
     retry_reason: str | None
     seed: int
@@ -66,12 +66,12 @@ class Attempt(msgspec.Struct, frozen=True):
 class Turn(msgspec.Struct, frozen=True):
     """A settled step of a conversation, made from the attempt that was kept.
 
-    `place.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
+    `key.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
     answers (`None` for a step after a tool result). `complete` is false where the attempts ran
     out and the best one was kept.
     """
 
-    place: Place
+    key: AttemptKey
     user: str | None
     final: str | None
     analysis: str | None
@@ -82,7 +82,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 def assistant_message(
-    place: Place, final: str | None, analysis: str | None, parse: Parse
+    key: AttemptKey, final: str | None, analysis: str | None, parse: Parse
 ) -> Message:
     """Return a settled step as the message that later turns and the results see.
 
@@ -90,7 +90,7 @@ def assistant_message(
     """
     calls = tuple(
         ToolCall(
-            id=f"call_{place.turn}_{place.step}_{i}",
+            id=f"call_{key.turn}_{key.step}_{i}",
             function=FunctionCall((call.recipient or "").removeprefix("functions."), call.text),
         )
         for i, call in enumerate(parse.calls)
@@ -129,7 +129,7 @@ class Crash(msgspec.Struct, frozen=True):
     One that is `forgiven` does not count against the job.
     """
 
-    place: Place
+    key: AttemptKey
     phase: str
     signal: int | None
     exit_code: int | None
@@ -144,7 +144,7 @@ class FinishedTurn(msgspec.Struct, frozen=True):
     `opened_tokens` of them that attempt was begun, the others it drew in `decode_seconds`.
     """
 
-    place: Place
+    key: AttemptKey
     user: str | None
     final: str | None
     analysis: str | None
@@ -182,7 +182,7 @@ class FinishedJob(msgspec.Struct, frozen=True):
     @property
     def final(self) -> str | None:
         """The last answer of the first choice; `None` if there is none."""
-        return next((t.final for t in reversed(self.turns) if t.place.choice == 0), None)
+        return next((t.final for t in reversed(self.turns) if t.key.choice == 0), None)
 
     @property
     def rescued(self) -> bool:
@@ -198,7 +198,7 @@ class JobEnd(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class History(msgspec.Struct, frozen=True):
     """Everything the store holds of a job: attempts in order, and the steps already settled."""
 
     attempts: tuple[Attempt, ...] = ()
@@ -219,7 +219,7 @@ class JobLine(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw | None = None
 
 
-class Refused(msgspec.Struct, frozen=True):
+class SkippedModels(msgspec.Struct, frozen=True):
     """What a worker cannot run: models that do not load, and pairs of batch and model whose
     weights are not those the batch began with. Their jobs stay queued and are passed over."""
 

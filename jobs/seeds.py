@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from .record import Place
+from .record import AttemptKey
 
 
 def _derive(*parts: int | str) -> int:
@@ -17,6 +17,6 @@ def job_seed(batch_seed: int, custom_id: str) -> int:
     return _derive("job", batch_seed, custom_id)
 
 
-def attempt_seed(seed: int, place: Place) -> int:
+def attempt_seed(seed: int, key: AttemptKey) -> int:
     """Return the seed of one attempt of a job with `seed`."""
-    return _derive("attempt", seed, place.choice, place.turn, place.step, place.attempt)
+    return _derive("attempt", seed, key.choice, key.turn, key.step, key.attempt)

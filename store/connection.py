@@ -43,7 +43,7 @@ class Store(Database):
         self._real = real
         self._file: FileId | None = file_id(real)
 
-    def require_ground(self) -> None:
+    def check_file_identity(self) -> None:
         """Raise `StoreUnusable` if the file, or this worker's lock on it, is no longer in place.
 
         SQLite goes on writing into a file that was deleted, and nobody would ever see it. Two
@@ -171,7 +171,7 @@ def _transaction(db: Database, begin: str) -> Iterator[None]:
 
 def _require_ground(db: Database) -> None:
     if isinstance(db, Store):
-        db.require_ground()
+        db.check_file_identity()
 
 
 def _refuse_second_name(real: Path) -> None:

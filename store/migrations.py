@@ -11,37 +11,37 @@ migrations = Migrations("mh_batch")
 @migrations()
 def m001_tables(db: Database) -> None:
     """Create every table and index."""
-    db.executescript(script("schema.sql"))
+    db.executescript(script("schema/tables.sql"))
 
 
 @migrations()
 def m002_views(db: Database) -> None:
     """Create the views that people query."""
-    db.executescript(script("views.sql"))
+    db.executescript(script("schema/views.sql"))
 
 
 @migrations()
 def m003_continuations(db: Database) -> None:
     """Keep what rescues began with, rounds of retries, requests to cancel, and adapters."""
-    db.executescript(script("continuations.sql"))
+    db.executescript(script("schema/continuations.sql"))
 
 
 @migrations()
 def m004_forgiven(db: Database) -> None:
     """Keep which deaths of the model count no more, so that a job put back starts fresh."""
-    db.executescript(script("forgiven.sql"))
+    db.executescript(script("schema/forgiven.sql"))
 
 
 @migrations()
 def m005_continued(db: Database) -> None:
     """Keep which attempts go on where one was cut, and how much room the context had for that."""
-    db.executescript(script("continued.sql"))
+    db.executescript(script("schema/continued.sql"))
 
 
 @migrations()
 def m006_rescued(db: Database) -> None:
     """Count jobs that are done with a rescued answer, and have the results say which they are."""
-    db.executescript(script("rescued.sql"))
+    db.executescript(script("schema/rescued.sql"))
 
 
 def names() -> tuple[str, ...]:

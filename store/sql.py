@@ -19,8 +19,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 @cache
 def script(name: str) -> str:
-    """Return the text of the SQL file `name` of this package."""
-    return Path(__file__).with_name(name).read_text("utf-8")
+    """Return the text of an SQL file of this package, such as `queue/claim_head.sql`."""
+    return (Path(__file__).parent / name).read_text("utf-8")
 
 
 def entries(text: str) -> dict[str, Entry]:

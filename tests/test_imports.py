@@ -3,50 +3,169 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from helpers.paths import ROOT
+
 MAY_IMPORT = {
     "jobs": {"jobs"},
     "store": {"store", "jobs"},
     "engine": {"engine", "jobs"},
     "worker": {"worker", "engine", "store", "jobs"},
 }
+WORKER = {
+    "cli": {"commands"},
+    "commands": {
+        "bench", "config", "doctor", "draining", "options", "output", "progress", "runtime",
+        "submission", "text",
+    },
+    "bench": {
+        "draining", "model_process", "options", "output", "progress", "runtime", "submission",
+        "text",
+    },
+    "doctor": {"model_process", "output", "progress", "runtime", "submission", "text"},
+    "api": {"config", "draining", "options", "progress", "runtime", "submission"},
+    "progress": {"draining", "text"},
+    "submission": {"controller", "files", "model_process", "runtime", "text"},
+    "draining": {"controller", "files", "model_process", "options", "runtime", "text"},
+    "output": {"files", "runtime", "text"},
+    "model_process": {"files", "options", "runtime"},
+    "controller": {"text"},
+    "config": {"options"},
+    "runtime": {"files"},
+    "options": set(),
+    "files": set(),
+    "text": set(),
+}  # fmt: skip
+ENGINE = {
+    "measure": {"fit", "generate", "model"},
+    "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model"},
+    "completion_reader": {
+        "adapter", "chat_template", "decoding", "harmony", "model", "parsing"
+    },
+    "model": {"adapter", "chat_template", "demo", "harmony"},
+    "harmony": {"decoding", "kv_cache", "parsing"},
+    "chat_template": {"kv_cache", "parsing"},
+    "adapter": {"kv_cache"},
+    "fit": set(),
+    "demo": set(),
+    "decoding": set(),
+    "kv_cache": set(),
+    "parsing": set(),
+}  # fmt: skip
+STORE = {
+    "reports": {"connection", "faults", "lookup", "queue", "sql"},
+    "queue": {"clock", "connection", "lock", "lookup", "sql"},
+    "lookup": {"connection"},
+    "connection": {"faults", "inspection", "lock", "migrations"},
+    "inspection": {"faults", "migrations"},
+    "migrations": {"sql"},
+    "clock": set(),
+    "faults": set(),
+    "lock": set(),
+    "sql": set(),
+}
+JOBS = {
+    "results": {
+        "conversation", "errors", "generation", "record", "status", "tool_results"
+    },
+    "jsonl": {"conversation", "errors", "near", "record", "settings"},
+    "seeds": {"record"},
+    "record": {"conversation", "errors", "generation", "settings", "status"},
+    "generation": {"conversation", "settings"},
+    "prefix": {"conversation"},
+    "tool_results": {"conversation"},
+    "settings": {"errors", "near"},
+    "conversation": set(),
+    "errors": set(),
+    "near": set(),
+    "status": set(),
+}  # fmt: skip
+INSIDE = {"worker": WORKER, "engine": ENGINE, "store": STORE, "jobs": JOBS}
+"""What a folder or file of each top-level folder may import of the others in it."""
+
 LATE = ("sqlite_utils", "rich", "anyio", "psutil", "huggingface_hub")
 HEAVY = ("mlx", "mlx_lm", "transformers", "openai_harmony")
 
 
-def imported_modules(path: Path) -> set[str]:
-    """Every absolute module name that a file imports, at any depth."""
-    modules = set()
+def module_name(path: Path) -> str:
+    """The name that a file of the source folders has as a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("mh_batch", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+SOURCES = {module_name(path): path for top in MAY_IMPORT for path in (ROOT / top).rglob("*.py")}
+
+
+def imported_modules(name: str) -> set[str]:
+    """Every module that a module imports, at any depth and for type checkers too."""
+    path, modules = SOURCES[name], set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            modules.add(node.module)
-            if node.module == "mh_batch":
-                modules |= {f"mh_batch.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(above if node.level else ()), *filter(None, [node.module])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                modules.add(full if full in SOURCES else base)
     return modules
+
+
+IMPORTS = {name: imported_modules(name) for name in SOURCES}
+
+
+def parts_imported(top: str) -> Iterator[tuple[str, str, str]]:
+    """Each import between two folders or files of a top-level folder, and where it stands."""
+    for name, modules in IMPORTS.items():
+        own = name.split(".")
+        for module in modules:
+            other = module.split(".")
+            if own[1] == top == ".".join(other[1:2]) and own[2:3] != other[2:3] and own[2:]:
+                yield name, own[2], ".".join(other[2:3])
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
 def test_a_folder_imports_only_what_the_design_allows(folder: str) -> None:
-    files = sorted((ROOT / folder).rglob("*.py"))
-    assert files
-    for path in files:
-        ours = {m.split(".")[1] for m in imported_modules(path) if m.startswith("mh_batch.")}
-        assert ours <= MAY_IMPORT[folder], f"{path} imports {ours - MAY_IMPORT[folder]}"
+    ours = [name for name in SOURCES if name.split(".")[1] == folder]
+    assert ours
+    for name in ours:
+        tops = {m.split(".")[1] for m in IMPORTS[name] if m.startswith("mh_batch.")}
+        assert tops <= MAY_IMPORT[folder], f"{name} imports {tops - MAY_IMPORT[folder]}"
+
+
+@pytest.mark.parametrize("top", INSIDE)
+def test_inside_a_folder_imports_run_one_way(top: str) -> None:
+    for name, own, other in parts_imported(top):
+        assert other in INSIDE[top].get(own, set()), f"{name} imports {top}/{other}"
+
+
+@pytest.mark.parametrize("top", INSIDE)
+def test_the_ways_that_imports_run_make_no_cycle(top: str) -> None:
+    tuple(TopologicalSorter(INSIDE[top]).static_order())  # raises CycleError
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    ours = {name: modules & SOURCES.keys() - {name} for name, modules in IMPORTS.items()}
+    tuple(TopologicalSorter(ours).static_order())  # raises CycleError
+
+
+def test_only_the_harmony_adapter_needs_openai_harmony() -> None:
+    # the script that trains the demo model is no part of what is installed for use
+    folders = {name.rpartition(".")[0] for name in IMPORTS if "openai_harmony" in IMPORTS[name]}
+    assert folders == {"mh_batch.engine.harmony", "mh_batch.engine.demo.training"}
 
 
 def test_jobs_needs_only_msgspec_beyond_the_standard_library() -> None:
-    for path in (ROOT / "jobs").rglob("*.py"):
-        for module in imported_modules(path):
-            top = module.split(".")[0]
-            assert top in sys.stdlib_module_names or top in {"msgspec", "mh_batch"}, (
-                f"{path}: {top}"
-            )
+    for name in SOURCES:
+        if name.split(".")[1] == "jobs":
+            tops = {module.split(".")[0] for module in IMPORTS[name]}
+            assert tops <= sys.stdlib_module_names | {"msgspec", "mh_batch"}, name
 
 
 @pytest.mark.parametrize(
@@ -104,4 +223,4 @@ def test_one_module_says_how_a_python_process_of_ours_begins() -> None:
         for path in (ROOT / folder).rglob("*.py")
         if "sys.executable" in path.read_text()
     }
-    assert naming == {"worker/child.py"}
+    assert naming == {"worker/runtime/child.py"}

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from command_line import MAIN, mh_batch
 
+from helpers.command_line import MAIN, mh_batch
 from mh_batch.store import open_store
 from mh_batch.store.lock import worker_lock
 
@@ -162,7 +162,7 @@ def test_every_setting_is_there_with_its_built_in_value() -> None:
 
 
 def test_every_shape_of_a_line_is_there() -> None:
-    from mh_batch.jobs.shapes import SHAPES
+    from mh_batch.jobs.jsonl.shapes import SHAPES
 
     for key in (*SHAPES, "instruction"):
         assert f"| `{key}` |" in section(FORMATS, "What goes in")
@@ -170,7 +170,7 @@ def test_every_shape_of_a_line_is_there() -> None:
 
 
 def test_every_format_of_the_results_is_there() -> None:
-    from mh_batch.jobs.formats import FORMATS as FORMS
+    from mh_batch.jobs.results.formats import FORMATS as FORMS
 
     for name in FORMS:
         assert f"| `{name}` |" in section(FORMATS, "What comes out")
@@ -188,7 +188,7 @@ def test_the_configuration_is_one_and_has_every_key(tmp_path: Path) -> None:
 
 
 def test_the_cookbook_is_the_one_of_the_program() -> None:
-    from mh_batch.store.cookbook import recipes
+    from mh_batch.store.reports.cookbook import recipes
 
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section(DATABASE, "Cookbook"), re.MULTILINE)
     assert rows == [(name, entry.about) for name, entry in recipes().items()]

@@ -20,20 +20,26 @@ from anyio.from_thread import start_blocking_portal
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import FinishedJob, NewBatch
-from mh_batch.jobs.selection import Rescued, Selection, choose
+from mh_batch.jobs.results.selection import Rescued, Selection, choose
 from mh_batch.jobs.settings import EngineOptions, Settings, apply, profile_values
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import open_reader, open_store, require_store
-from mh_batch.store.reports import find_batch, latest_batch
-from mh_batch.store.results import finished_jobs
+from mh_batch.store.lookup import find_batch, latest_batch
+from mh_batch.store.reports.results import finished_jobs
+from mh_batch.worker.draining.run import Outcome, work_until_asked
+from mh_batch.worker.options import DrainOptions, WorkerOptions, shared_fields
+from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.runtime.signals import handling
+from mh_batch.worker.runtime.stop import EndReason
+from mh_batch.worker.submission.submission import (
+    Rules,
+    Submitted,
+    batch_name,
+    open_source,
+    submit_stream,
+)
 
 from .config import named_model
-from .display import PlainDisplay
-from .signals import handling
-from .stop import EndReason
-from .submission import Rules, Submitted, batch_name, open_source, submit_stream
-from .task import Work, WorkerOptions, shared_fields
-from .work import Outcome, work_until_asked
 
 StrPath = str | os.PathLike[str]
 Conversation = Mapping[str, Any] | str
@@ -139,7 +145,7 @@ def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTI
     checked = shared_fields(_checked(options), WorkerOptions)
     require_store(path)
     logs = options.logs or path.resolve().parent / "logs"
-    task = Work(path, named_model(model), logs, **checked)
+    task = DrainOptions(path, named_model(model), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
         return _summary(_interruptible(task, PlainDisplay(out)))
 
@@ -199,7 +205,7 @@ def _checked(options: Options) -> WorkerOptions:
         raise InputError(f"options: {where.removesuffix('`')}: {reason}") from None
 
 
-def _interruptible(task: Work, display: PlainDisplay) -> Outcome:
+def _interruptible(task: DrainOptions, display: PlainDisplay) -> Outcome:
     """Drain on a thread of its own, which every Ctrl-C that arrives here is handed on to.
 
     In a notebook a loop is running on this thread already.

@@ -17,9 +17,9 @@ from typing import Annotated
 import typer
 
 from mh_batch.jobs.errors import MhBatchError
+from mh_batch.worker.commands.shared import say
 
 from .commands import bench, evening, morning, night
-from .commands.shared import say
 
 app = typer.Typer(
     name="mh-batch",

@@ -18,8 +18,7 @@ from mh_batch.jobs.settings import (
     apply,
     profile_values,
 )
-
-from .task import WorkerSettings
+from mh_batch.worker.options import WorkerSettings
 
 CONFIG_NAME = "mh-batch.toml"
 

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_model import scripted
-from spelled import encode
 
-from mh_batch.engine.control import is_utf8
+from helpers.scripted_model import scripted
+from helpers.spelled import encode
+from mh_batch.engine.completion_reader import Completion, Reader
 from mh_batch.engine.fit import MARGIN, Fitted, go_on, room_behind
 from mh_batch.engine.generate import Generator
-from mh_batch.engine.load import LoadedModel, load
-from mh_batch.engine.reading import Completion, Reader
+from mh_batch.engine.harmony.special_tokens import is_utf8
+from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.generation import (
     Continuation,

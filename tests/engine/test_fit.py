@@ -10,21 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mh_batch.engine.chat_template.adapter import NativeAdapter
 from mh_batch.engine.fit import (
     LOW_WATER,
     MARGIN,
     Budget,
     Fitted,
     Fitter,
-    Gauge,
     Turn,
+    TurnCosts,
     drop_further,
     plan,
     split,
     without_oldest,
 )
-from mh_batch.engine.harmony import HarmonyAdapter
-from mh_batch.engine.native import NativeAdapter
+from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Role, Tool, ToolCall
 from mh_batch.jobs.errors import PromptTooLong
 from mh_batch.jobs.generation import Prompt
@@ -280,7 +280,7 @@ def test_the_pieces_add_up_to_the_prompt(
     for last in (turns[-1], turns[-1][:1]):
         messages = [message for turn in (*turns[:-1], last) for message in turn]
         wanted = prompt(system, *messages, tools=(LOOK,) if chained else ())
-        gauge = Gauge(render, msgspec.structs.replace(wanted, messages=()))
+        gauge = TurnCosts(render, msgspec.structs.replace(wanted, messages=()))
         pieces = [gauge.settled(turn).settled for turn in turns[:-1]]
         total = gauge.fixed((system,)) + sum(pieces) + gauge.unanswered(last).asked[-1]
         # where instructions begin the first user message, a token can span the seam

@@ -13,12 +13,12 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 import pytest
-from spelled import encode
 
-from mh_batch.engine.control import spell
+from helpers.spelled import encode
 from mh_batch.engine.fit import MARGIN
 from mh_batch.engine.generate import Generator, context_limit
-from mh_batch.engine.load import LoadedModel, load
+from mh_batch.engine.harmony.special_tokens import spell
+from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import PromptTooLong
 from mh_batch.jobs.generation import (
@@ -334,7 +334,7 @@ def test_what_is_wrong_with_a_prompt_rendered_ahead_shows_when_it_comes(
 RESTARTED = """
 import json, sys
 from mh_batch.engine.generate import Generator
-from mh_batch.engine.load import load
+from mh_batch.engine.model.load import load
 from mh_batch.jobs.generation import GenerationRequest
 import msgspec
 wanted = msgspec.json.decode(sys.argv[2], type=GenerationRequest)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drained import Site
 
+from helpers.drained import Site
 from soak.conversations import conversations
 from soak.night import Night, Server, fork_server, run_night
 

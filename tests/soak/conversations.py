@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from weather import WEATHER
+from helpers.weather import WEATHER
 
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo")
 

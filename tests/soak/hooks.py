@@ -11,11 +11,12 @@ from typing import Any
 from mh_batch.engine import generate
 from mh_batch.engine.generate import Generator
 from mh_batch.jobs.generation import GenerationRequest
-from mh_batch.store import queue, recording, submit
-from mh_batch.worker import submission
-from mh_batch.worker.frames import HEADER_BYTES, Generated, decode_to_parent
-from mh_batch.worker.model_host import ModelHost
-from mh_batch.worker.model_process import ModelServer
+from mh_batch.store import queue
+from mh_batch.store.queue import recording, submit
+from mh_batch.worker.model_process.protocol import HEADER_BYTES, Generated, decode_to_parent
+from mh_batch.worker.model_process.server import ModelServer
+from mh_batch.worker.model_process.supervisor import ModelSupervisor
+from mh_batch.worker.submission import submission
 
 from .strikes import Strikes
 
@@ -83,7 +84,7 @@ def in_worker(strikes: Strikes, folder: Path) -> None:
     wrap(queue, "record_crash", around(before=lambda: passing("crash noted")))
     wrap(queue, "record", Commit(strikes, recording).of("before commit"))
     wrap(queue, "record", around(after=lambda: passing("after commit")))
-    wrap(ModelHost, "generate", lambda generate: _asking(generate, folder))
+    wrap(ModelSupervisor, "generate", lambda generate: _asking(generate, folder))
 
     def claim(function: Call) -> Call:
         def wrapped(*arguments: Any) -> Any:
@@ -102,7 +103,7 @@ def in_worker(strikes: Strikes, folder: Path) -> None:
 def _asking(generate: Call, folder: Path) -> Call:
     """Note every attempt that is asked for, and those among them that are on record already."""
 
-    async def wrapped(host: ModelHost, request: GenerationRequest, on_progress: Call) -> Any:
+    async def wrapped(host: ModelSupervisor, request: GenerationRequest, on_progress: Call) -> Any:
         # an attempt that goes on from another has its seed
         attempt = (request.seed, request.continues is not None)
         with closing(sqlite3.connect(folder / "mh-batch.db")) as db:

@@ -10,16 +10,18 @@ from typing import Any
 
 import anyio
 
-import mh_batch.engine.load  # noqa: F401  (what a model process would import at its first load)
-from mh_batch.engine.harmony import HarmonyAdapter
+import mh_batch.engine.model.load  # noqa: F401  (what a model process would import at its first load)
+from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.jobs.errors import AlreadySubmitted, EnvironmentFault
 from mh_batch.jobs.record import ClaimedJob, JobEnd, NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
-from mh_batch.worker import drain, model_process, submission
-from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.work import Work, work
-from mh_batch.worker.writer import Tally
+from mh_batch.worker import drain
+from mh_batch.worker.draining.reporter import Tally
+from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.model_process import server
+from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.submission import submission
 
 from . import hooks
 from .plan import plan
@@ -64,7 +66,7 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
     hooks.in_worker(strikes, folder)
     # a model that dies at load is tried again at once, and again
     drain.RELOAD_PAUSES = (0.0,) * 100
-    task = Work(folder / "mh-batch.db", "demo", folder / "logs", max_crashes=EVERY_CRASH)
+    task = DrainOptions(folder / "mh-batch.db", "demo", folder / "logs", max_crashes=EVERY_CRASH)
     child = json.dumps({**role, "role": "model"})
     command = (sys.executable, "-I", "-S", DOORWAY, role["socket"], child)
     try:
@@ -77,7 +79,7 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
 
 def _serve(_: dict[str, Any], strikes: Strikes) -> int:
     hooks.in_model(strikes)
-    model_process.main()
+    server.main()
     return 0
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from mh_batch.store import queue, recording
-from mh_batch.worker import writer
+from mh_batch.store import queue
+from mh_batch.store.queue import recording
+from mh_batch.worker.draining import recorder
 
 
 def tear_transactions() -> None:
@@ -38,19 +39,19 @@ def lose_channels() -> None:
 
 def tell_too_early() -> None:
     """Tell of a job's end before it is on disk."""
-    record = writer.Writer._record
+    record = recorder.Recorder._record
 
     async def early(self: Any, job: Any, done: Any, guidance: Any) -> None:
         if done.end is not None:
             await self._tell_end(job, done.end)
         await record(self, job, done, guidance)
 
-    writer.Writer._record = early  # type: ignore[method-assign]
+    recorder.Recorder._record = early  # type: ignore[method-assign]
 
 
 def commit_before_files() -> None:
     """Record an attempt before its files are written."""
-    write = writer.Writer._write_artifacts
+    write = recorder.Recorder._write_artifacts
 
     async def late(self: Any, job: Any, done: Any, guidance: Any) -> None:
         attempt, turn, end = done.attempt, done.turn, done.end
@@ -59,7 +60,7 @@ def commit_before_files() -> None:
         if end is not None:
             await self._tell_end(job, end)
 
-    writer.Writer._record = late  # type: ignore[method-assign]
+    recorder.Recorder._record = late  # type: ignore[method-assign]
 
 
 SABOTAGES = {

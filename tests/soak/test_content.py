@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from drained import ONE, TWO, Site
 
+from helpers.drained import ONE, TWO, Site
 from soak.content import content, differences, not_ended, unsound
 
 pytestmark = pytest.mark.anyio

@@ -5,8 +5,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from command_line import mh_batch, rows
 
+from helpers.command_line import mh_batch, rows
 from soak.fuzz import SHAPES, lines
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,5 @@
 """A database of its own for every test."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +7,6 @@ import pytest
 from sqlite_utils import Database
 
 from mh_batch.store.connection import open_store
-
-# the tests here share the makers in `store_samples`
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from command_line import mh_batch
-from drained import Site
 
-EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jsonl"
+from helpers.command_line import mh_batch
+from helpers.drained import Site
+from helpers.paths import EXAMPLE
+
 HOSTILE = "What is 2 + 3? <script>alert('x')</script> \x1b[31mred\x07 & \u202eback"
 TROUBLE: list[dict[str, object]] = [
     {"custom_id": "hostile", "prompt": HOSTILE},

@@ -31,11 +31,11 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import open_reader, open_store
 from mh_batch.worker import Options, Summary, api, drain, results, submit
 from mh_batch.worker.cli import app
-from mh_batch.worker.display import PlainDisplay
-from mh_batch.worker.stop import EndReason
-from mh_batch.worker.task import WorkerOptions
-from mh_batch.worker.work import Outcome, Work
-from mh_batch.worker.writer import Tally
+from mh_batch.worker.draining.reporter import Tally
+from mh_batch.worker.draining.run import DrainOptions, Outcome
+from mh_batch.worker.options import WorkerOptions
+from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.runtime.stop import EndReason
 
 CONVERSATIONS: list[api.Conversation] = [
     "What is 17 + 25?",
@@ -140,11 +140,11 @@ def test_options_decide_about_the_files_beside_the_database(db: Path) -> None:
     assert [path.name for path in (db.parent / "logs").iterdir()] == ["worker.log"]
 
 
-def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> Work:
+def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> DrainOptions:
     """What a drain with these options is told to do."""
-    seen: list[Work] = []
+    seen: list[DrainOptions] = []
 
-    async def see(task: Work, *_: object) -> Outcome:
+    async def see(task: DrainOptions, *_: object) -> Outcome:
         seen.append(task)
         return Outcome(EndReason.EMPTY, Tally(), run_id=1, seconds=0.0)
 
@@ -170,7 +170,7 @@ def test_every_option_of_a_drain_reaches_the_worker(
     }
     # none is left out here, and none of those that the worker has
     assert given.keys() == set(WorkerOptions.__struct_fields__)
-    assert set(Work.__struct_fields__) - given.keys() == {"db", "model", "logs"}
+    assert set(DrainOptions.__struct_fields__) - given.keys() == {"db", "model", "logs"}
     task = work_of(tmp_path, monkeypatch, Options(logs=tmp_path / "elsewhere", **given))
     assert {name: getattr(task, name) for name in given} == given
     assert task.logs == tmp_path / "elsewhere"
@@ -180,7 +180,7 @@ def test_without_options_the_worker_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = work_of(tmp_path, monkeypatch, Options())
-    assert task == Work(tmp_path / "mh-batch.db", "demo", tmp_path / "logs")
+    assert task == DrainOptions(tmp_path / "mh-batch.db", "demo", tmp_path / "logs")
 
 
 def test_options_say_whatever_the_command_can() -> None:
@@ -262,7 +262,9 @@ def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
 ) -> None:
     heard = []
 
-    async def stopped_twice(_: Work, __: PlainDisplay, wishes: AsyncIterator[object]) -> Outcome:
+    async def stopped_twice(
+        _: DrainOptions, __: PlainDisplay, wishes: AsyncIterator[object]
+    ) -> Outcome:
         with anyio.fail_after(30):
             for _wish in range(2):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from command_line import mh_batch, write_lines
 
+from helpers.command_line import mh_batch, write_lines
 from mh_batch.jobs.errors import InputError
 from mh_batch.worker.config import Config, effective_settings, read_config
 

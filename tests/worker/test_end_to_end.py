@@ -9,10 +9,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from command_line import mh_batch, rows, write_lines
 
-EXAMPLE = Path(__file__).parent.parent.parent / "engine" / "demo" / "example.jsonl"
-WATCHED = Path(__file__).parent / "watched_worker.py"
+from helpers.command_line import mh_batch, rows, write_lines
+from helpers.paths import EXAMPLE, HELPERS
+
+WATCHED = HELPERS / "watched_worker.py"
 
 CONVERSATIONS = [
     {"custom_id": "sum", "turns": ["What is 17 + 25?", "Now add 5."]},

@@ -6,15 +6,15 @@ import stat
 from pathlib import Path
 
 import pytest
-from drained import ONE, Site
 
+from helpers.drained import ONE, Site
 from mh_batch.jobs.errors import BadLine, EnvironmentFault
-from mh_batch.worker.artifacts import File, write
-from mh_batch.worker.bench.report import Report, Setup, write_report
+from mh_batch.worker.bench.report.report import Report, Setup, write_report
 from mh_batch.worker.bench.workload import QUICK
+from mh_batch.worker.draining.artifacts import File, write
 from mh_batch.worker.files import PartialFile, replacing
-from mh_batch.worker.output import open_output
-from mh_batch.worker.rejects import Rejects
+from mh_batch.worker.output.files import open_output
+from mh_batch.worker.submission.rejects import Rejects
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from command_line import mh_batch, write_lines
+
+from helpers.command_line import mh_batch, write_lines
 
 SCRIPT = Path(sys.executable).with_name("mh-batch")
 ENTRIES: dict[str, tuple[str, ...]] = {

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mh_batch.engine.folder import check_weights, find_local, read_config
+from mh_batch.engine.model.folder import check_weights, find_local, read_config
 from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import Sampling
+from mh_batch.worker.bench.report.report import Figure, Series
 
-from .report import Figure, Series
 from .rounds import Sample, Samples, Variants, interleave
 from .workload import Sizes, prompt_of
 

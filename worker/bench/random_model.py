@@ -12,8 +12,8 @@ from mlx import nn
 from mlx_lm.models import gpt_oss
 from mlx_lm.utils import save_model
 
-from mh_batch.engine.folder import DEMO
-from mh_batch.engine.load import find
+from mh_batch.engine.model.folder import DEMO
+from mh_batch.engine.model.load import find
 
 from .settings import SEED
 

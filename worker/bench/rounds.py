@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from .report import Figure
+from mh_batch.worker.bench.report.report import Figure
 
 
 class Sample(NamedTuple):

@@ -8,16 +8,17 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from mh_batch.engine.folder import DEMO
+from mh_batch.engine.model.folder import DEMO
 from mh_batch.jobs.errors import InputError, JobError
 from mh_batch.jobs.near import nearest
+from mh_batch.worker.bench.report.outputs import Outputs
+from mh_batch.worker.bench.report.report import Figure, ProfileLine, Report, Series, Setup, Usage
+from mh_batch.worker.bench.scenarios.drain import artifacts, drain
 
-from . import compare, options, position, prefix, queue, speed, submit, table
 from .bench import Bench, Found, check_model, model_folder
-from .drain import artifacts, drain
-from .outputs import Outputs
-from .report import Figure, ProfileLine, Report, Series, Setup, Usage
+from .report import compare, table
 from .rounds import not_measured
+from .scenarios import options, position, prefix, queue, speed, submit
 from .usage import Meter, probes
 from .workload import FULL, QUICK, Sizes
 
@@ -147,7 +148,7 @@ def measure(part: Part, bench: Bench, say: Callable[[str], None]) -> None:
 
 
 def _profile(bench: Bench, say: Callable[[str], None]) -> tuple[ProfileLine, ...]:
-    from .profile import profile
+    from mh_batch.worker.bench.scenarios.profile import profile
 
     say("bench: profile")
     return profile(bench)
@@ -172,7 +173,7 @@ def report_of(
 
 
 def _setup(request: Request, complete: bool) -> Setup:
-    from mh_batch.engine.device import device
+    from mh_batch.engine.model.device import device
 
     return Setup(
         model=Path(request.model).name,

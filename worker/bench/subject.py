@@ -8,7 +8,7 @@ import mlx.core as mx
 import psutil
 
 from mh_batch.engine.generate import Generator
-from mh_batch.engine.load import load
+from mh_batch.engine.model.load import load
 from mh_batch.jobs.generation import Generation, Prompt
 from mh_batch.jobs.settings import EngineOptions
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import psutil
 
+from mh_batch.worker.bench.report.report import Usage
+
 from .ioreg import gpu_percent
-from .report import Usage
 
 SAMPLE_SECONDS = 2.0
 

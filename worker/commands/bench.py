@@ -44,7 +44,7 @@ def bench(
     """Measure the engine and the worker beside plain references."""
     from rich.console import Console
 
-    from mh_batch.worker.bench.outputs import Outputs
+    from mh_batch.worker.bench.report.outputs import Outputs
     from mh_batch.worker.bench.run import Request
     from mh_batch.worker.bench.run import run as run_bench
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mh_batch.worker.visible import visible
+from mh_batch.worker.text.escape import visible
 
 from .options import (
     DEFAULT_DB,
@@ -26,7 +26,7 @@ from .shared import checked_order, leave, model_name, settings_of, submit_file, 
 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
-    from mh_batch.worker.submission import Rules
+    from mh_batch.worker.submission.submission import Rules
 
 
 def submit(
@@ -51,9 +51,9 @@ def submit(
 ) -> None:
     """Queue the conversations of each FILE: all lines of it, or none."""
     from mh_batch.jobs.record import NewBatch
-    from mh_batch.worker.allocator import give_large_blocks_back
     from mh_batch.worker.config import read_config
-    from mh_batch.worker.submission import Rules, batch_name
+    from mh_batch.worker.submission.allocator import give_large_blocks_back
+    from mh_batch.worker.submission.submission import Rules, batch_name
 
     most = max_line_mib or read_config(Path.cwd()).max_line_mib
     rules = Rules(skip_bad, again, max_line_mib=most)
@@ -81,8 +81,8 @@ def _check(db: Path, batch: "NewBatch", rules: "Rules") -> bool:
     """Print what the lines of a batch would be to the model; return whether all can be done."""
     from msgspec.structs import replace
 
-    from mh_batch.worker.check import report_on
     from mh_batch.worker.config import read_config
+    from mh_batch.worker.submission.dry_run import report_on
 
     default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
     report = report_on(replace(batch, model=batch.model or model_name(default)), db, rules)
@@ -99,7 +99,7 @@ def doctor(
     """Check that all a night needs is here and sound; say what to do."""
     from mh_batch.worker.doctor.examine import examine, exit_code, print_findings
     from mh_batch.worker.doctor.finding import Site
-    from mh_batch.worker.output import print_json
+    from mh_batch.worker.output.files import print_json
 
     task = task_of(db, model, None)
     site = Site(task.db, task.logs, task.model, task.engine.preload_blas)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mh_batch.jobs.errors import InputError
-from mh_batch.worker.visible import visible
+from mh_batch.worker.text.escape import visible
 
 from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RawCsv, RescuedAnswers
 from .shared import reading_from, say, write_out
@@ -51,9 +51,9 @@ def results(
     The formats openai and csv give every finished job, the others only those that are done, without
     rescued answers.
     """
-    from mh_batch.jobs.selection import Selection
-    from mh_batch.jobs.split import Split
-    from mh_batch.worker.export import Export, check_export
+    from mh_batch.jobs.results.selection import Selection
+    from mh_batch.jobs.results.split import Split
+    from mh_batch.worker.output.export import Export, check_export
 
     if seed is not None and split is None:
         raise InputError("--seed: is for --split only")
@@ -74,7 +74,7 @@ def show(
     ] = False,
 ) -> None:
     """Print a conversation as a person reads it, channels told apart."""
-    from mh_batch.worker.show import doubt, print_job
+    from mh_batch.worker.output.show import doubt, print_job
 
     with reading_from(db) as reader:
         if (told := doubt(reader, job)) is not None:
@@ -106,7 +106,7 @@ def query(
     ] = None,
 ) -> None:
     """Run one read-only SQL query on the database: your own, or one of the cookbook."""
-    from mh_batch.worker import reading
+    from mh_batch.worker.output import tables
 
     if csv and json:
         raise InputError("--csv and --json: choose one")
@@ -116,10 +116,10 @@ def query(
         raise InputError("query: give one of SQL, --recipe NAME, --list")
     form = "raw_csv" if raw_csv else "csv" if csv else "json" if json else "table"
     if list_recipes:
-        reading.print_recipes(form)
+        tables.print_recipes(form)
     else:
-        chosen = sql if sql is not None else reading.recipe_sql(recipe or "")
-        reading.print_query(db, chosen, form, timeout)
+        chosen = sql if sql is not None else tables.recipe_sql(recipe or "")
+        tables.print_query(db, chosen, form, timeout)
 
 
 def timings(
@@ -134,7 +134,7 @@ def timings(
 
     Of all batches if none is named.
     """
-    from mh_batch.worker.timings import timings
+    from mh_batch.worker.output.timings import timings
 
     with reading_from(db) as reader:
         timings(reader, batch, plot, json)
@@ -153,7 +153,7 @@ def report(
 
     Of the latest batch if none is named.
     """
-    from mh_batch.worker.report import write_report
+    from mh_batch.worker.output.report import write_report
 
     with reading_from(db) as reader:
         write_report(reader, batch, output)
@@ -168,7 +168,7 @@ def explore(
     ] = 8001,
 ) -> None:
     """Browse the database with datasette, read-only, the cookbook at hand; Ctrl-C ends it."""
-    from mh_batch.worker.explore import explore
+    from mh_batch.worker.output.explore import explore
 
     explore(db, port)
 
@@ -176,9 +176,10 @@ def explore(
 def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
     """Read the stored tokens of a batch again with today's parser; no model is needed."""
     from mh_batch.store.connection import writing
-    from mh_batch.store.reports import find_batch, latest_batch
-    from mh_batch.worker.reparse import reparse as read_again
-    from mh_batch.worker.reparse import told
+    from mh_batch.store.lookup import find_batch, latest_batch
+
+    from .rereading import reparse as read_again
+    from .rereading import told
 
     with writing(db) as store:
         chosen = find_batch(store, batch) if batch else latest_batch(store)

@@ -95,7 +95,7 @@ def work(
     from msgspec.structs import replace
 
     from mh_batch.store.connection import require_store
-    from mh_batch.worker.stop import parse_clock
+    from mh_batch.worker.runtime.stop import parse_clock
 
     # a mistyped --db must not make a new, empty database
     require_store(db)
@@ -136,11 +136,11 @@ def run(
     A second time it goes on with the batch that FILE is already.
     """
     from mh_batch.jobs.record import NewBatch
-    from mh_batch.jobs.selection import Selection
-    from mh_batch.worker.allocator import give_large_blocks_back
+    from mh_batch.jobs.results.selection import Selection
     from mh_batch.worker.config import read_config
-    from mh_batch.worker.export import Export, check_export
-    from mh_batch.worker.submission import Rules, batch_name
+    from mh_batch.worker.output.export import Export, check_export
+    from mh_batch.worker.submission.allocator import give_large_blocks_back
+    from mh_batch.worker.submission.submission import Rules, batch_name
 
     selection = Selection.parse(None, None, [], rescued)
     export = Export(output, form, selection, raw_csv=raw_csv)
@@ -170,7 +170,7 @@ def run(
 def _unsuccessful(db: Path, batch_id: int) -> int:
     """Return 1 if a job of the batch did not go well, else 0."""
     from mh_batch.jobs.status import NOT_WELL
-    from mh_batch.store.reports import batch_reports
+    from mh_batch.store.reports.batches import batch_reports
 
     with reading_from(db) as reader:
         (report,) = batch_reports(reader, batch_id)
@@ -189,19 +189,19 @@ def status(
     if watch and json:
         raise InputError("--watch and --json: choose one")
     if watch:
-        from mh_batch.worker.watching import watch_batch
+        from mh_batch.worker.progress.status_watch import watch_batch
 
         watch_batch(db, batch)
         return
-    from mh_batch.worker import reading
+    from mh_batch.worker.output import tables
 
     with reading_from(db) as reader:
-        reading.print_status(reader, batch, json)
+        tables.print_status(reader, batch, json)
 
 
 def cancel(targets: Targets, db: Db = DEFAULT_DB) -> None:
     """Cancel what is queued of batches or jobs, and stop what is running; its turns are kept."""
-    from mh_batch.worker import steering
+    from . import steering
 
     steering.cancel(db, targets, say)
 
@@ -215,6 +215,6 @@ def retry(
     ] = None,
 ) -> None:
     """Queue failed, incomplete or cancelled jobs again; their complete turns are kept."""
-    from mh_batch.worker import steering
+    from . import steering
 
     steering.retry(db, targets, statuses, say)

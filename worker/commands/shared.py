@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mh_batch.jobs.errors import InputError
-from mh_batch.worker.visible import visible
+from mh_batch.worker.text.escape import visible
 
 from .options import DEFAULT_DB
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.record import Order as OrderName
     from mh_batch.jobs.settings import Settings
-    from mh_batch.worker.artifacts import Keep
-    from mh_batch.worker.export import Export
-    from mh_batch.worker.submission import Rules
-    from mh_batch.worker.work import Outcome, Work
+    from mh_batch.worker.draining.run import Outcome
+    from mh_batch.worker.options import ArtifactPolicy, DrainOptions
+    from mh_batch.worker.output.export import Export
+    from mh_batch.worker.submission.submission import Rules
 
 
 def settings_of(profile: str | None, assignments: list[str] | None) -> "Settings":
@@ -50,9 +50,13 @@ def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = Fa
     """Submit a file and say so; `go_on` takes the batch that it is already, if it is one."""
     from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
-    from mh_batch.worker.submission import batch_to_go_on_with, open_source, submit_stream
-    from mh_batch.worker.submit_progress import submit_progress
-    from mh_batch.worker.wording import count, printable
+    from mh_batch.worker.submission.progress_bar import submit_progress
+    from mh_batch.worker.submission.submission import (
+        batch_to_go_on_with,
+        open_source,
+        submit_stream,
+    )
+    from mh_batch.worker.text.format import count, printable
 
     with open_source(batch.source) as stream:
         store = open_store(db)
@@ -75,36 +79,36 @@ def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = Fa
     return landed.batch_id
 
 
-def _checked_artifacts(keep: str) -> "Keep":
-    known: dict[str, Keep] = {"all": "all", "retries": "retries", "off": "off"}
+def _checked_artifacts(keep: str) -> "ArtifactPolicy":
+    known: dict[str, ArtifactPolicy] = {"all": "all", "retries": "retries", "off": "off"}
     if keep not in known:
         raise InputError(f"--artifacts {keep}: there are {', '.join(known)}")
     return known[keep]
 
 
-def task_of(db: Path, model: str | None, artifacts: str | None) -> "Work":
+def task_of(db: Path, model: str | None, artifacts: str | None) -> "DrainOptions":
     """Return what a worker is to do; `None` takes what the configuration says."""
     from msgspec.structs import replace
 
     from mh_batch.worker.config import read_config
-    from mh_batch.worker.task import Work, WorkerSettings, shared_fields
+    from mh_batch.worker.options import DrainOptions, WorkerSettings, shared_fields
 
     config = read_config(Path.cwd())
     logs = db.resolve().parent / "logs"
-    task = Work(
+    task = DrainOptions(
         db, model_name(model or config.model), logs, **shared_fields(config, WorkerSettings)
     )
     return replace(task, artifacts=_checked_artifacts(artifacts)) if artifacts else task
 
 
-def drain(task: "Work", *, allow_sleep: bool, results: bool) -> "Outcome":
+def drain(task: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome":
     """Drain the queue and say how it went."""
     import anyio
 
-    from mh_batch.worker.awake import keep_awake
-    from mh_batch.worker.display import open_display
-    from mh_batch.worker.work import work as drain_queue
-    from mh_batch.worker.wrapup import night_of, wrap_up
+    from mh_batch.worker.draining.run import work as drain_queue
+    from mh_batch.worker.progress.display import open_display
+    from mh_batch.worker.progress.summary import night_of, wrap_up
+    from mh_batch.worker.runtime.keep_awake import keep_awake
 
     if not allow_sleep and (note := keep_awake()):
         say(note)
@@ -126,7 +130,7 @@ def _options(db: Path) -> str:
 
 def write_out(db: Path, batch: str | None, export: "Export") -> None:
     """Write a batch's results and say where they are; `None` is the latest batch."""
-    from mh_batch.worker.export import write_results
+    from mh_batch.worker.output.export import write_results
 
     with reading_from(db) as reader:
         for told in write_results(reader, batch, export):
@@ -135,7 +139,7 @@ def write_out(db: Path, batch: str | None, export: "Export") -> None:
 
 def reading_from(db: Path) -> "AbstractContextManager[Database]":
     """Open the database to read, to be closed on the way out; Ctrl-C ends it at once."""
-    from mh_batch.worker.interruption import reading_from
+    from mh_batch.worker.output.interruption import reading_from
 
     return reading_from(db)
 

@@ -4,11 +4,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 
-from mh_batch.engine.blas import REFERENCE
+from mh_batch.engine.model.blas import REFERENCE
 from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.worker.model_process.preload import PACKAGE, openblas_path, preloading
+from mh_batch.worker.runtime.child import PYTHON
 
-from ..child import PYTHON
-from ..preload import PACKAGE, openblas_path, preloading
 from .finding import Finding, Site, failure, ok, refused, warning
 
 ASK_SECONDS = 120
@@ -16,7 +16,8 @@ ASK_SECONDS = 120
 _SLOW = f"{REFERENCE} is MLX's own on Linux, correct and slow"
 # in a process of its own, which is started as the model process is
 _ASK = (
-    "from mh_batch.engine.device import device; from mh_batch.engine.blas import blas_in_use; "
+    "from mh_batch.engine.model.device import device; "
+    "from mh_batch.engine.model.blas import blas_in_use; "
     "print(device()); print(blas_in_use())"
 )
 

@@ -10,10 +10,10 @@ from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store.connection import require_store
 from mh_batch.store.inspection import Condition
 from mh_batch.store.lock import beside
+from mh_batch.worker.output.interruption import reading_from
+from mh_batch.worker.progress.worker_pid import worker_at
+from mh_batch.worker.text.format import GIB, MIB, count, size
 
-from ..interruption import reading_from
-from ..presence import worker_at
-from ..wording import GIB, MIB, count, size
 from .finding import Finding, Site, failure, ok, refused, warning
 
 LARGE = GIB

@@ -8,9 +8,9 @@ from contextlib import closing
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store.connection import open_reader
+from mh_batch.worker.model_process.metal import WATCHDOG, metal_fault
+from mh_batch.worker.text.format import count
 
-from ..metal import WATCHDOG, metal_fault
-from ..wording import count
 from .finding import Finding, Site, ok, warning
 
 _TAILS = """

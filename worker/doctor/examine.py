@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from ..terminal import console, plain
-from ..wording import count
+from mh_batch.worker.text.console import console, plain
+from mh_batch.worker.text.format import count
+
 from .blas import blas
 from .database import database
 from .deaths import deaths

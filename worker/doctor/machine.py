@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..child import PYTHON
-from ..wording import GIB, MIB, size
+from mh_batch.worker.runtime.child import PYTHON
+from mh_batch.worker.text.format import GIB, MIB, size
+
 from .finding import Finding, Site, failure, ok, warning
 
 PACKAGES = ("mh-batch", "mlx", "mlx-lm", "openai-harmony")
@@ -18,7 +19,7 @@ LITTLE_SPACE = 5 * GIB
 NO_SPACE = 200 * MIB
 
 # in a process of its own: a broken driver ends the process that asks for the device
-_ASK_DEVICE = "from mh_batch.engine.device import device; print(device())"
+_ASK_DEVICE = "from mh_batch.engine.model.device import device; print(device())"
 
 
 def versions(site: Site) -> Iterator[Finding]:  # noqa: ARG001

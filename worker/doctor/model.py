@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
+from mh_batch.worker.text.format import size
 
-from ..wording import size
 from .finding import Finding, Site, failure, ok, refused, warning
 
 _DOWNLOAD_AGAIN = "download the model again; what is whole of it is not fetched twice"
@@ -17,7 +17,12 @@ _NAME_ONE = "name one with --model, MH_BATCH_MODEL or `model` in mh-batch.toml (
 
 def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     """Say whether o200k_base, which gpt-oss needs, is there and unchanged."""
-    from mh_batch.engine.vocabulary import BASE_VARIABLE, FILE_NAME, is_sound, vocabulary_folder
+    from mh_batch.engine.harmony.vocabulary import (
+        BASE_VARIABLE,
+        FILE_NAME,
+        is_sound,
+        vocabulary_folder,
+    )
 
     own = os.environ.get(BASE_VARIABLE)
     try:
@@ -36,8 +41,8 @@ def model(site: Site) -> Iterator[Finding]:
     """Say whether the model's folder is complete, and whether its weights fit into memory."""
     memory = psutil.virtual_memory()
     text = f"{size(memory.total)} in all, {size(memory.available)} available"
-    from mh_batch.engine.folder import find_here
-    from mh_batch.engine.weights import weight_files
+    from mh_batch.engine.model.folder import find_here
+    from mh_batch.engine.model.weights import weight_files
 
     if site.model is None:
         yield warning("model", "none is named here", _NAME_ONE)
@@ -72,7 +77,7 @@ def judge_memory(weights: int, total: int, available: int) -> Finding:
 
 def _inspect(name: str, folder: Path) -> str:
     """Return the architecture of a complete model; raises `ModelNotLoaded` for any other."""
-    from mh_batch.engine.folder import check_tokenizer, check_weights, read_config
+    from mh_batch.engine.model.folder import check_tokenizer, check_weights, read_config
 
     architecture = str(read_config(name, folder)["model_type"])
     check_weights(name, folder)

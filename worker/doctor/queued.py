@@ -3,11 +3,11 @@
 import sqlite3
 from collections.abc import Iterator
 
-from mh_batch.engine.folder import find_here
+from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
+from mh_batch.worker.output.interruption import reading_from
+from mh_batch.worker.text.format import count
 
-from ..interruption import reading_from
-from ..wording import count
 from .finding import Finding, Site, failure, ok, refused, warning
 
 MOST_MODELS = 20

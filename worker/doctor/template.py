@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import anyio
 
-from mh_batch.engine.folder import find_here
+from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied
 from mh_batch.jobs.generation import GenerationRequest, Prompt
 from mh_batch.jobs.settings import Context, Sampling
+from mh_batch.worker.model_process.client import COMMAND, start_model
+from mh_batch.worker.text.format import count
 
-from ..model_client import COMMAND, start_model
-from ..wording import count
 from .finding import Finding, Site, failure, ok, warning
 
 SILENT_SECONDS = 20.0

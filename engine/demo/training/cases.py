@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 
 from openai_harmony import Message, ToolDescription
 
-from mh_batch.engine.demo.training import tasks, wordings
-from mh_batch.engine.demo.training.evaluation_texts import INSTRUCTIONS, NAMED_CALLS, REQUESTS
-from mh_batch.engine.demo.training.lessons import rescued
-from mh_batch.engine.demo.training.tasks import Source, Task
-from mh_batch.engine.demo.training.tools import declare, request_call, result_text, state_result
-from mh_batch.engine.demo.training.transcripts import (
+from . import tasks, wordings
+from .evaluation_texts import INSTRUCTIONS, NAMED_CALLS, REQUESTS
+from .lessons import rescued
+from .tasks import Source, Task
+from .tools import declare, request_call, result_text, state_result
+from .transcripts import (
     FINAL,
     Lesson,
     called,

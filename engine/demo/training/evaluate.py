@@ -16,9 +16,9 @@ import mlx.core as mx
 from mlx_lm.models.gpt_oss import Model
 from mlx_lm.utils import load_model
 
-from mh_batch.engine.demo.training.cases import Case, all_cases, conversation_cases
-from mh_batch.engine.demo.training.transcripts import FINAL
-from mh_batch.engine.demo.training.vocabulary import harmony
+from .cases import Case, all_cases, conversation_cases
+from .transcripts import FINAL
+from .vocabulary import harmony
 
 _HEADER = re.compile(
     r"<\|channel\|>(?P<channel>analysis|commentary|final)"

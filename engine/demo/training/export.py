@@ -16,8 +16,8 @@ from mlx.utils import tree_flatten
 from mlx_lm.models.gpt_oss import Model, ModelArgs
 from mlx_lm.utils import quantize_model
 
-from mh_batch.engine.demo.training.network import Network, Rows, Shape
-from mh_batch.engine.demo.training.vocabulary import VOCABULARY_SIZE
+from .network import Network, Rows, Shape
+from .vocabulary import VOCABULARY_SIZE
 
 LAYOUTS = ("full", "tables", "float32")
 

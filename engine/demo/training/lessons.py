@@ -4,24 +4,10 @@ from dataclasses import dataclass, replace
 
 from openai_harmony import Message
 
-from mh_batch.engine.demo.training import tasks, wordings
-from mh_batch.engine.demo.training.tasks import Source, Task
-from mh_batch.engine.demo.training.tools import (
-    Function,
-    random_functions,
-    request_call,
-    result_text,
-    state_result,
-)
-from mh_batch.engine.demo.training.transcripts import (
-    Lesson,
-    called,
-    developer,
-    returned,
-    said,
-    system,
-    user,
-)
+from . import tasks, wordings
+from .tasks import Source, Task
+from .tools import Function, random_functions, request_call, result_text, state_result
+from .transcripts import Lesson, called, developer, returned, said, system, user
 
 TASKS = (
     tasks.calculate,

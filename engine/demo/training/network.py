@@ -14,13 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mh_batch.engine.demo.training.vocabulary import (
-    CODE_DIMS,
-    FORMS,
-    VOCABULARY_SIZE,
-    stem_codes,
-    token_features,
-)
+from .vocabulary import CODE_DIMS, FORMS, VOCABULARY_SIZE, stem_codes, token_features
 
 
 @dataclass(frozen=True, slots=True)

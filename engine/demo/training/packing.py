@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mh_batch.engine.demo.training.lessons import random_lesson, random_scene
-from mh_batch.engine.demo.training.tasks import Source, word_pool
-from mh_batch.engine.demo.training.transcripts import encode_answer, render_lesson
-from mh_batch.engine.demo.training.vocabulary import encode
+from .lessons import random_lesson, random_scene
+from .tasks import Source, word_pool
+from .transcripts import encode_answer, render_lesson
+from .vocabulary import encode
 
 IGNORED = -1
 

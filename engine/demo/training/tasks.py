@@ -4,9 +4,9 @@ import functools
 import random
 from dataclasses import dataclass
 
-from mh_batch.engine.demo.training import wordings
-from mh_batch.engine.demo.training.transcripts import Answer
-from mh_batch.engine.demo.training.vocabulary import copies_cleanly, held_out, token_texts, words
+from . import wordings
+from .transcripts import Answer
+from .vocabulary import copies_cleanly, held_out, token_texts, words
 
 SORRY = Answer("This is not a simple task.", "Sorry, I can only do simple tasks.")
 TRAINING_WORDS = 2000

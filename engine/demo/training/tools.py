@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from openai_harmony import ToolDescription
 
-from mh_batch.engine.demo.training.tasks import Source
-from mh_batch.engine.demo.training.transcripts import Answer
-from mh_batch.engine.demo.training.vocabulary import copies_cleanly, encode, harmony
-from mh_batch.engine.demo.training.wordings import Wordings
+from .tasks import Source
+from .transcripts import Answer
+from .vocabulary import copies_cleanly, encode, harmony
+from .wordings import Wordings
 
 VERBS = (
     "get",

@@ -13,16 +13,11 @@ from pathlib import Path
 
 import torch
 
-from mh_batch.engine.demo.training.network import Network, Shape
-from mh_batch.engine.demo.training.optim import optimisers
-from mh_batch.engine.demo.training.packing import (
-    Batch,
-    copied_tokens,
-    lesson_batch,
-    repeat_batch,
-)
-from mh_batch.engine.demo.training.packing import Shape as BatchShape
-from mh_batch.engine.demo.training.vocabulary import FIRST_SPECIAL_TOKEN, encode
+from .network import Network, Shape
+from .optim import optimisers
+from .packing import Batch, copied_tokens, lesson_batch, repeat_batch
+from .packing import Shape as BatchShape
+from .vocabulary import FIRST_SPECIAL_TOKEN, encode
 
 SHORT = BatchShape(rows=24, length=320)
 LONG = BatchShape(rows=4, length=1280, endless=True)

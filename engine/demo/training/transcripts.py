@@ -19,7 +19,7 @@ from openai_harmony import (
     ToolDescription,
 )
 
-from mh_batch.engine.demo.training.vocabulary import harmony
+from .vocabulary import harmony
 
 ANALYSIS = "<|channel|>analysis<|message|>"
 FINAL = "<|channel|>final<|message|>"

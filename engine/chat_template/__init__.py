@@ -1,0 +1,1 @@
+"""Models with a chat template: prompts and completions of all others."""

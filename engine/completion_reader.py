@@ -1,0 +1,102 @@
+"""How an attempt reads: the one way for those just generated and those of an old night.
+
+Neither a model nor MLX is needed to read again what is stored, but for the tokeniser of a model
+that is not gpt-oss, which mlx-lm loads.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from mh_batch.engine.chat_template.adapter import NativeAdapter
+from mh_batch.engine.decoding.stop_sequences import cut_answer
+from mh_batch.engine.harmony.adapter import HarmonyAdapter
+from mh_batch.engine.model.folder import find_here
+from mh_batch.engine.parsing.well_formed import with_tools
+from mh_batch.jobs.conversation import Tool
+from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.generation import Parse, StopReason
+
+from .adapter import Adapter
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """All of an attempt that its parse depends on.
+
+    `tokens` are the completion's ids, its stop token included; `opening` is what the prompt had
+    begun the answer with, by a rescue or in an attempt before. `stops` are the stop sequences of
+    the attempt, `tools` the functions that the request declared.
+    """
+
+    tokens: tuple[int, ...]
+    stop_reason: StopReason
+    opening: tuple[int, ...] = ()
+    stops: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+
+
+def read(adapter: Adapter, completion: Completion) -> Parse:
+    """Return how a completion reads, its opening included; never raises."""
+    tokens = (*completion.opening, *completion.tokens)
+    parse = adapter.parse(tokens, completion.stop_reason)
+    if completion.stop_reason is StopReason.STOP_SEQUENCE:
+        parse = cut_answer(parse, completion.stops)
+    return with_tools(parse, completion.tools)
+
+
+class Reader:
+    """Reads the completions of a model that was loaded with the adapter of that name.
+
+    Nothing is downloaded. Raises `ModelNotLoaded` if the model's tokeniser is not on this machine,
+    or if there is no such adapter.
+    """
+
+    def __init__(self, adapter_name: str, model: str) -> None:
+        self._model = model
+        self._adapter = _adapter(adapter_name, model)
+
+    def read(self, completion: Completion, raw: str) -> Parse:
+        """Return how a completion reads whose tokens spelled `raw` when they were made.
+
+        Raises `ModelNotLoaded` if they spell something else today: the tokeniser is another one.
+        """
+        if self._adapter.decode(completion.tokens) != raw:
+            raise ModelNotLoaded(
+                f"{self._model}: its tokeniser is not the one that made these answers; bring the "
+                "model back as it was"
+            )
+        return read(self._adapter, completion)
+
+
+def _adapter(name: str, model: str) -> Adapter:
+    if name == HarmonyAdapter.name:
+        return HarmonyAdapter()
+    if name == NativeAdapter.name:
+        return _native(model)
+    raise ModelNotLoaded(f"{model}: no adapter is called {name}; this version cannot read it")
+
+
+def _native(model: str) -> NativeAdapter:
+    """Return the adapter for a model's tokeniser as it is on this machine."""
+    from mh_batch.engine.chat_template.tokenizer import (
+        native_adapter,  # here, because it imports MLX
+    )
+
+    folder = _folder(model)
+    try:
+        return native_adapter(folder)
+    except Exception as error:  # whatever transformers makes of the folder
+        raise ModelNotLoaded(
+            f"{model}: its tokeniser does not load from {folder}: {error}"
+        ) from error
+
+
+def _folder(model: str) -> Path:
+    """Return the model's folder: a path, or what the hub's cache holds under a hub name."""
+    folder = find_here(model)
+    if folder is None:
+        raise ModelNotLoaded(
+            f"{model}: reading its answers again takes its tokeniser, and its folder is not on "
+            "this machine; load the model once, or put the folder back"
+        )
+    return folder

@@ -1,0 +1,1 @@
+"""From logits to tokens: sampling, penalties, and what ends a completion."""

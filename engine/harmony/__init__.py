@@ -1,0 +1,1 @@
+"""gpt-oss: prompts and completions in OpenAI's Harmony format."""

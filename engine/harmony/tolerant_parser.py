@@ -1,0 +1,199 @@
+"""Our own reader: makes the best of any sequence of token ids.
+
+What a header mis-spelt it mends, and nothing is wrong with the section then; what a text lost
+or swallowed it reads as well as it can and marks as damage.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from mh_batch.engine.parsing.closers import STOPS
+from mh_batch.engine.parsing.well_formed import CHANNELS, Section
+
+from .header import MAX_JUNK, Header, interpret
+from .segments import NAME_TOKENS, Piece, name_length, pieces
+from .special_tokens import CHANNEL, is_text, is_utf8, spell, texts
+
+Kind: TypeAlias = Literal["control", "header", "content"]
+
+# a recipient and a content type between a channel and the text
+_RECIPIENT_TOKENS = 24
+
+_ROLES = ("assistant", "user", "system", "developer", "tool")
+
+
+class Span(NamedTuple):
+    """What the ids from `start` to `end` were taken for; a reading's spans leave no gap."""
+
+    kind: Kind
+    start: int
+    end: int
+
+
+class Reading(NamedTuple):
+    """Sections in order, and what each token was taken for.
+
+    `contents` are the ids of each section's text. `has_header` is false where nothing at all
+    looks like Harmony.
+    """
+
+    sections: tuple[Section, ...]
+    contents: tuple[tuple[int, ...], ...]
+    spans: tuple[Span, ...]
+    has_header: bool
+
+
+def read(tokens: Sequence[int]) -> Reading:
+    """Read any tokens; every text token lands in the text of a section or in a header."""
+    return _Reader(tokens).read()
+
+
+class _Reader:
+    """Reads one completion; `_kinds` says of every token what it was taken for."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self._tokens = tokens
+        self._kinds: list[Kind] = ["content" if is_text(t) else "control" for t in tokens]
+        self._sections: list[Section] = []
+        self._contents: list[tuple[int, ...]] = []
+        self._bare: list[int] = []
+
+    def read(self) -> Reading:
+        for piece in pieces(self._tokens):
+            if piece.marked:
+                self._read_marked(piece)
+            else:
+                self._read_unmarked(piece)
+        self._name_bare_texts()
+        self._mark_leftovers()
+        has_header = "header" in self._kinds or len(self._bare) < len(self._sections)
+        return Reading(
+            tuple(self._sections), tuple(self._contents), tuple(self._spans()), has_header
+        )
+
+    def _read_marked(self, piece: Piece) -> None:
+        """Read a message whose text is marked: whatever the header holds, it ends there."""
+        words = self._tokens[piece.begin : piece.text - 1]
+        header = self._interpret(piece, words)
+        damage = self._take_header(piece, header, words)
+        if not piece.started:
+            damage.append("no_start")
+        if piece.cut:
+            damage.append("control_in_content")
+        if header.channel is None:
+            damage.append("no_channel")
+            self._bare.append(len(self._sections))
+        self._add(header, piece, self._tokens[piece.text : piece.end], damage)
+
+    def _read_unmarked(self, piece: Piece) -> None:
+        """Read a message without MESSAGE token: its text starts somewhere behind the channel."""
+        words = self._tokens[piece.begin : piece.end]
+        marker = words.index(CHANNEL) if CHANNEL in words else len(words)
+        name = name_length(words, marker + 1, CHANNELS)
+        if not name:
+            self._read_headless(piece, marker)
+            return
+        begin = _behind_recipient(words, marker + 1 + name)
+        header = self._interpret(piece, words[:begin])
+        damage = self._take_header(piece, header, words[:begin])
+        if piece.closed_by is None and not texts(words[begin:]):
+            return  # the stream ended in this header, or the model began it anew
+        if header.channel != "analysis":
+            damage.append("no_message_token")
+        self._add(header, piece, words[begin:], damage)
+
+    def _read_headless(self, piece: Piece, marker: int) -> None:
+        """Read a piece without a channel: a header that was cut off, or nothing but text."""
+        words = self._tokens[piece.begin : piece.end]
+        begun = len(words) - marker - 1 if marker < len(words) else len(words)
+        is_header = marker < len(words) or piece.has_role
+        if is_header and begun < NAME_TOKENS and piece.closed_by is None and not piece.cut:
+            self._mark_header(piece.begin, piece.end)
+            return
+        role = name_length(words, 0, _ROLES) if piece.has_role else 0
+        self._mark_header(piece.begin, piece.begin + role)
+        speaker = spell(words[:role]).strip() or "assistant"
+        if texts(words[role:]) or piece.closed_by is not None:
+            self._add_bare(piece, words[role:], ("no_header",), speaker)
+
+    def _take_header(self, piece: Piece, header: Header, words: Sequence[int]) -> list[str]:
+        """Take `words` for a header and return its damage; one full of text is a text as well."""
+        if len(header.junk) > MAX_JUNK:
+            self._add_bare(piece._replace(closed_by=None), texts(words), ("header_junk",))
+        else:
+            self._mark_header(piece.begin, piece.begin + len(words))
+        return list(header.damage)
+
+    def _interpret(self, piece: Piece, words: Sequence[int]) -> Header:
+        return interpret(spell(words), role=None if piece.has_role else "assistant")
+
+    def _add_bare(
+        self,
+        piece: Piece,
+        words: Sequence[int],
+        damage: tuple[str, ...],
+        role: str = "assistant",
+    ) -> None:
+        """Add text that names no channel."""
+        self._bare.append(len(self._sections))
+        self._add(Header(role, None, None, None, "", ()), piece, words, damage)
+
+    def _add(
+        self, header: Header, piece: Piece, content: Sequence[int], damage: Sequence[str]
+    ) -> None:
+        """Add a section; control tokens in its content are damage, never text."""
+        words = texts(content)
+        found = list(damage)
+        if len(words) != len(content):
+            found.append("control_in_content")
+        if piece.closed_by is not None and not is_utf8(words):
+            found.append("invalid_utf8")
+        section = Section(
+            role=header.role,
+            channel=header.channel,
+            recipient=header.recipient,
+            content_type=header.content_type,
+            text=spell(words),
+            closed_by=piece.closed_by,
+            damage=tuple(found),
+        )
+        self._sections.append(section)
+        self._contents.append(tuple(words))
+
+    def _name_bare_texts(self) -> None:
+        """Take text without a channel for the answer, if there is no other."""
+        channel = "analysis" if any(s.channel == "final" for s in self._sections) else "final"
+        for index in self._bare:
+            bare = self._sections[index]
+            self._sections[index] = msgspec.structs.replace(bare, channel=channel)
+
+    def _mark_leftovers(self) -> None:
+        """Say so if a header was begun behind the stop token and dropped for want of a text."""
+        if self._sections and self._sections[-1].closed_by in STOPS:
+            last = self._sections[-1]
+            if self._tokens[-1] != last.closed_by:
+                damage = (*last.damage, "after_stop")
+                self._sections[-1] = msgspec.structs.replace(last, damage=damage)
+
+    def _mark_header(self, begin: int, end: int) -> None:
+        for index in range(begin, end):
+            if self._kinds[index] == "content":
+                self._kinds[index] = "header"
+
+    def _spans(self) -> Iterator[Span]:
+        """Yield runs of tokens of one kind."""
+        start = 0
+        for index in range(1, len(self._kinds) + 1):
+            if index == len(self._kinds) or self._kinds[index] != self._kinds[start]:
+                yield Span(self._kinds[start], start, index)
+                start = index
+
+
+def _behind_recipient(words: Sequence[int], begin: int) -> int:
+    """Return where JSON arguments begin if a recipient stands before them, else `begin`."""
+    for end in range(begin, min(begin + _RECIPIENT_TOKENS, len(words))):
+        if spell(words[end : end + 2]).lstrip().startswith("{"):
+            return end if "to=" in spell(words[begin:end]) else begin
+    return begin

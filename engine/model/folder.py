@@ -1,0 +1,112 @@
+"""A model's folder, looked at before anything is loaded from it, without MLX."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from mh_batch.engine.demo import DEMO_MODEL
+from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.near import nearest
+
+from .weights import flaw, missing_files, weight_files
+
+DEMO = "demo"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_LIKE = "a hub name looks like mlx-community/gpt-oss-20b-MXFP4-Q8"
+_LONGEST_CAUSE = 300
+
+
+def find_here(name: str) -> Path | None:
+    """Return the folder of a model on this machine, `None` for a hub name not downloaded yet.
+
+    Raises `ModelNotLoaded` for a name that cannot be one. Nothing is fetched.
+    """
+    return find_local(name) or downloaded(name)
+
+
+def find_local(name: str) -> Path | None:
+    """Return the folder that `demo` or a path stands for, `None` for a hub name.
+
+    Raises `ModelNotLoaded` for what is none of these.
+    """
+    if name == DEMO:
+        return DEMO_MODEL
+    folder = Path(name).expanduser()
+    if name.strip() and folder.is_dir():
+        return folder
+    if name.strip() and folder.exists():
+        raise ModelNotLoaded(f"{name}: is a file; a model is a folder")
+    if not _HUB_NAME.fullmatch(name):
+        raise ModelNotLoaded(f"{name or '(no name)'}: no such folder ({_LIKE}); {_cure(name)}")
+    return None
+
+
+def _cure(name: str) -> str:
+    if nearest(name, (DEMO,)):
+        return f"did you mean {DEMO}?"
+    return (
+        "name another; lines that name this one take --model instead if they are submitted with "
+        "--override-model"
+    )
+
+
+def downloaded(name: str) -> Path | None:
+    """Return what the hub's cache holds under a hub name, `None` if nothing. Nothing is fetched."""
+    from huggingface_hub import snapshot_download  # here, because most models need none
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError):
+        return None
+
+
+def read_config(name: str, folder: Path) -> dict[str, Any]:
+    """Return `config.json`, checked to be an object that names a model type.
+
+    Raises `ModelNotLoaded` for any other.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelNotLoaded(f"{name}: no config.json in {folder}") from None
+    except (OSError, ValueError) as error:
+        raise ModelNotLoaded(f"{name}: config.json is not readable: {cause(error)}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelNotLoaded(f"{name}: config.json names no model_type")
+    return config
+
+
+def check_weights(name: str, folder: Path) -> None:
+    """Refuse a folder without whole weight files: a download that broke off is the usual cause.
+
+    Raises `ModelNotLoaded` naming a file.
+    """
+    files = weight_files(folder)
+    if not files:
+        raise ModelNotLoaded(f"{name}: no weights (model*.safetensors) in {folder}")
+    if missing := missing_files(folder):
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelNotLoaded(f"{name}: {missing[0]}{more} of its weights is not in {folder}")
+    try:
+        flaws = [found for path in files if (found := flaw(path))]
+    except OSError as error:
+        raise ModelNotLoaded(f"{name}: weights are not readable: {cause(error)}") from error
+    if flaws:
+        raise ModelNotLoaded(f"{name}: {flaws[0]}")
+
+
+def check_tokenizer(name: str, folder: Path) -> None:
+    """Refuse a folder without a tokeniser; raises `ModelNotLoaded`. gpt-oss needs none."""
+    if not any((folder / file).is_file() for file in TOKENIZER_FILES):
+        raise ModelNotLoaded(f"{name}: no tokeniser ({TOKENIZER_FILES[0]}) in {folder}")
+
+
+def cause(error: BaseException) -> str:
+    """Return an error as one line of bounded length, with its kind where the text says little."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (KeyError, AttributeError, TypeError)) or not text:
+        text = f"{type(error).__name__} {text}".rstrip()
+    return text if len(text) <= _LONGEST_CAUSE else f"{text[:_LONGEST_CAUSE]}…"

@@ -1,0 +1,1 @@
+"""Lines of a JSONL file, checked and turned into requests."""

@@ -1,0 +1,202 @@
+"""A JSONL file as a stream of checked jobs; memory does not grow with the file."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import msgspec
+
+from mh_batch.jobs.errors import BadLine, InputError
+from mh_batch.jobs.record import JobLine
+from mh_batch.jobs.settings import MAX_LINE_MIB, Context
+
+from . import long_lines
+from .json_checks import flaw
+from .shapes import KNOWN_KEYS, BadField, shape
+
+BUILT_IN = Context()
+
+MAX_ID_CHARS = 512
+MAX_SKIPPED_BYTES = 1 << 30
+"""After so much without the end of a line there is none."""
+
+_SKIP_BYTES = 1 << 20
+_MAX_REASON_CHARS = 1000
+
+_top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class LineReader:
+    """Reads the lines of one file as `JobLine` or `BadLine`, hashing what it read.
+
+    After the last line `sha256` is the hash of the whole file, `bytes_read` its size and `lines`
+    the number of lines that were not blank.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        source: str,
+        inherited: Context = BUILT_IN,
+        max_line_bytes: int = MAX_LINE_MIB << 20,
+    ) -> None:
+        """Take a file, what to call it, what its lines inherit from the batch, and their limit."""
+        self.source = source
+        self.bytes_read = 0
+        self.lines = 0
+        self._stream = stream
+        self._inherited = inherited
+        self._max_line_bytes = max_line_bytes
+        self._raw: bytes | None = None
+        self._hash = hashlib.sha256()
+
+    def take_raw(self) -> bytes | None:
+        """Hand over the line that the last one was read from; `None` for one beyond the limit.
+
+        Whoever does not take it has it held until the next line is read.
+        """
+        raw, self._raw = self._raw, None
+        return raw
+
+    @property
+    def sha256(self) -> str:
+        """The hash of everything read so far, in hex."""
+        return self._hash.hexdigest()
+
+    def __iter__(self) -> Iterator[JobLine | BadLine]:
+        """Yield a job or a refusal for every line that is not blank.
+
+        Raises `InputError` for a file with no lines at all, one that is not text, or one whose
+        lines have no end.
+        """
+        number = 0
+        while self._read():
+            number += 1
+            if number == 1:
+                self._check_text(self._line(number))
+            if not self._is_blank(number):
+                self.lines += 1
+                # held by nobody here: a line may be a tenth of all memory that there is to be
+                yield self._job_of(number)
+        if not self.lines:
+            raise InputError(f"{self.source}: empty, no line holds a job")
+
+    def _read(self) -> bool:
+        """Read the next line, of one beyond the limit no more than that; whether there is one."""
+        self._raw = None
+        self._raw = self._stream.readline(self._max_line_bytes + 1)
+        self._take(self._raw)
+        return bool(self._raw)
+
+    def _take(self, block: bytes) -> None:
+        self._hash.update(block)
+        self.bytes_read += len(block)
+
+    def _line(self, number: int) -> bytes:
+        """Return the line that was read, without the mark that some files begin with."""
+        raw = self._raw or b""
+        return raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+
+    def _is_blank(self, number: int) -> bool:
+        line = self._line(number)
+        return not line or line.isspace()
+
+    def _job_of(self, number: int) -> JobLine | BadLine:
+        """Read the line, or the rest of one that is too long, which is kept nowhere."""
+        line = self._line(number)
+        if len(line) <= self._max_line_bytes:
+            return read_line(number, line, self._inherited)
+        self._raw = None
+        end, skipped = line, 0
+        while end and not end.endswith(b"\n"):
+            end = self._stream.readline(_SKIP_BYTES)
+            self._take(end)
+            skipped += len(end)
+            if skipped > MAX_SKIPPED_BYTES:
+                raise InputError(f"{self.source}:{number}: a line without end")
+        most = self._max_line_bytes >> 20
+        return BadLine(number, f"longer than {most} MiB; --max-line-mib takes longer ones")
+
+    def _check_text(self, first: bytes) -> None:
+        """Refuse at once what is no text, instead of naming each of its lines."""
+        if b"\0" in first or first.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+            raise InputError(f"{self.source}: a binary file, not JSON lines")
+        if not first.lstrip().startswith(b"{") and not _is_utf8(first):
+            raise InputError(f"{self.source}: not text, so not JSON lines")
+        if _ARRAY.match(first):
+            raise InputError(
+                f"{self.source}: a JSON array; one object a line is needed "
+                "(`jq -c '.[]' FILE` prints it so)"
+            )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLine | BadLine:
+    """Decode one line; what is wrong with it is a value, never an exception.
+
+    Its settings are laid over what is `inherited` from its batch, and have to go together with it.
+    """
+    try:
+        if (reason := _flaw(line)) is not None:
+            return _bad(number, reason)
+        fields = _top_level.decode(line)
+        shaped = shape(fields, inherited)
+        custom_id = _custom_id(fields, number)
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        return BadLine(number, f"not UTF-8: byte 0x{byte:02x} at column {error.start + 1}")
+    except msgspec.ValidationError as error:
+        return BadLine(number, f"not a JSON object: {error}")
+    except msgspec.DecodeError as error:
+        return BadLine(number, f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
+    except BadField as error:
+        return _bad(number, str(error))
+    metadata = _joined(shaped.extra) if shaped.extra else None
+    return JobLine(number, custom_id, shaped.model, shaped.request, metadata)
+
+
+def _flaw(line: bytes) -> str | None:
+    if len(line) >= long_lines.LARGE:
+        return long_lines.flaw(line, KNOWN_KEYS)
+    return flaw(line.decode("utf-8"), KNOWN_KEYS)
+
+
+def _bad(number: int, reason: str) -> BadLine:
+    """Return a refusal; what it quotes of the line may be long."""
+    cut = reason if len(reason) <= _MAX_REASON_CHARS else f"{reason[:_MAX_REASON_CHARS]}…"
+    return BadLine(number, cut)
+
+
+def _joined(members: dict[str, msgspec.Raw]) -> msgspec.Raw:
+    """Return an object of these members, each as it was written."""
+    parts: list[bytes | msgspec.Raw] = []
+    for key, raw in members.items():
+        parts += [b"," if parts else b"{", msgspec.json.encode(key), b":", raw]
+    return msgspec.Raw(b"".join([*parts, b"}"]))
+
+
+def _custom_id(fields: dict[str, msgspec.Raw], number: int) -> str:
+    """Return the line's own `custom_id`, or one made of its number."""
+    raw = fields.get("custom_id")
+    if raw is None:
+        return f"line-{number}"
+    try:
+        custom_id = _text.decode(raw)
+    except msgspec.DecodeError as error:
+        raise BadField(f"custom_id: {error}") from None
+    if not 0 < len(custom_id) <= MAX_ID_CHARS:
+        raise BadField(f"custom_id: must have 1 to {MAX_ID_CHARS} characters")
+    if _CONTROL.search(custom_id):
+        raise BadField("custom_id: holds a control character")
+    return custom_id

@@ -1,0 +1,1 @@
+"""Finished jobs, selected and written as rows of other tools."""

@@ -1,0 +1,200 @@
+"""Finished jobs as rows that other tools read: batch output, training data, a spreadsheet."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from mh_batch.jobs.conversation import Message, ToolCall
+from mh_batch.jobs.record import FinishedJob
+from mh_batch.jobs.status import FINISHED, Status
+
+from .batch_output import Line, marks, one_line, openai_line
+from .selection import Rescued
+from .transcript import TranscriptEntry, Turns, choices, transcript
+
+SHAREGPT_SPEAKERS = {
+    "system": "system",
+    "developer": "system",
+    "user": "human",
+    "assistant": "gpt",
+    "tool": "observation",
+}
+
+CSV_COLUMNS = (
+    *("batch", "batch_id", "job_id", "position", "custom_id", "status", "model", "final"),
+    *("analysis", "finish_reason", "turns", "tokens", "tokens_per_second", "error_code", "error"),
+    *("finished_at", "metadata", "rescued"),
+)
+"""The columns of the view `results`."""
+
+
+class Format(msgspec.Struct, frozen=True):
+    """How one format turns a job into rows, and which jobs it gives unless told otherwise.
+
+    `columns` are those of a CSV file, `None` for JSON lines. `omits` says which answers have no
+    row in the format, `None` if all have one. `rescued` is what becomes of conversations with
+    rescued answers unless told otherwise.
+    """
+
+    rows: Callable[[FinishedJob], Iterator[Line]]
+    statuses: frozenset[Status]
+    columns: tuple[str, ...] | None = None
+    omits: str | None = None
+    rescued: Rescued = "keep"
+
+
+def openai_rows(job: FinishedJob) -> Iterator[Line]:
+    """Yield the job's one line of batch output."""
+    yield openai_line(job)
+
+
+def messages_rows(job: FinishedJob) -> Iterator[Line]:
+    """Yield a row an assistant message: the conversation up to it, and it last.
+
+    The last message is what to train on. As in Harmony, reasoning (`thinking`) is kept since the
+    last user message only: in the last message, and in the tool calls that led to it.
+    """
+    for turns in choices(job):
+        said = transcript(job.request, turns)
+        for end, one in enumerate(said, start=1):
+            if one.turn is not None:
+                key = {"turn": one.turn.key.turn, "step": one.turn.key.step}
+                row = {"messages": _chat(said[:end]), **_tools(job), **key}
+                yield row | marks(one.turn) | _about(job, turns)
+
+
+def completion_rows(job: FinishedJob) -> Iterator[Line]:
+    """Yield a pair for each answer to a question that stands alone.
+
+    A pair has no place for a history: the answer of a later turn, or after a tool, has no row. A
+    system message stands before the question, parted by an empty line.
+    """
+    for turns in choices(job):
+        said = transcript(job.request, turns)
+        first = next(i for i, s in enumerate(said) if s.turn is not None)
+        before = [s.message for s in said[:first]]
+        roles = [message.role for message in before]
+        alone = roles.count("user") == 1 and not {"assistant", "tool"} & set(roles)
+        if not alone or said[first].message.tool_calls or turns[0].final is None:
+            continue
+        prompt = "\n\n".join(message.content for message in before)
+        row = {"prompt": prompt, "completion": turns[0].final, **_tools(job)}
+        yield row | marks(turns[0]) | _about(job, turns)
+
+
+def sharegpt_rows(job: FinishedJob) -> Iterator[Line]:
+    """Yield the whole conversation as ShareGPT's `conversations`; reasoning has no place there."""
+    for turns in choices(job):
+        said = transcript(job.request, turns)
+        row = {"conversations": [e for s in said for e in _entries(s.message)], **_tools(job)}
+        marked: Line = {"rescued": True} if any(turn.rescued for turn in turns) else {}
+        yield row | marked | _about(job, turns)
+
+
+def csv_rows(job: FinishedJob) -> Iterator[Line]:
+    """Yield what the view `results` has of the job, by `CSV_COLUMNS`."""
+    for turns in choices(job) or ((),):
+        last = turns[-1] if turns else None
+        row = {
+            "batch": job.batch,
+            "batch_id": job.batch_id,
+            "job_id": job.id,
+            "position": job.position,
+            "custom_id": job.custom_id,
+            "status": str(job.status),
+            "model": job.model,
+            "final": last and last.final,
+            "analysis": last and last.analysis,
+            "finish_reason": last and last.finish_reason,
+            "turns": len(turns),
+            "tokens": sum(turn.completion_tokens for turn in turns) if turns else None,
+            "tokens_per_second": _speed(turns),
+            "error_code": job.error_code,
+            "error": job.error,
+            "finished_at": job.finished_at,
+            "metadata": None if job.metadata is None else bytes(job.metadata).decode(),
+            "rescued": int(any(turn.rescued for turn in turns)),
+        }
+        yield row | _choice(job, turns)
+
+
+FORMATS: dict[str, Format] = {
+    "openai": Format(openai_rows, FINISHED),
+    # data sets to train on: only what went well, unless asked for
+    "messages": Format(messages_rows, frozenset({Status.DONE}), rescued="drop"),
+    "completion": Format(
+        completion_rows,
+        frozenset({Status.DONE}),
+        omits="a pair holds one question without a history; --format messages has them",
+        rescued="drop",
+    ),
+    "sharegpt": Format(sharegpt_rows, frozenset({Status.DONE}), rescued="drop"),
+    "csv": Format(csv_rows, FINISHED, CSV_COLUMNS),
+}
+
+
+def _tools(job: FinishedJob) -> Line:
+    return {"tools": job.request.tools} if job.request.tools else {}
+
+
+def _about(job: FinishedJob, turns: Turns) -> Line:
+    """Return what every row of a data set says about its job."""
+    about: Line = {"custom_id": job.custom_id, "status": job.status, **_choice(job, turns)}
+    if job.metadata is not None:
+        about["metadata"] = one_line(job.metadata)
+    return about
+
+
+def _choice(job: FinishedJob, turns: Turns) -> Line:
+    """Return which choice it is, where the job has several."""
+    return {"choice": turns[0].key.choice} if job.request.n > 1 and turns else {}
+
+
+def _chat(said: Sequence[TranscriptEntry]) -> list[Line]:
+    """Return messages as chat templates read them, with the reasoning since the last question."""
+    asked = max((i for i, s in enumerate(said) if s.message.role == "user"), default=0)
+    return [_chat_message(s.message, thinks=i > asked) for i, s in enumerate(said)]
+
+
+def _chat_message(message: Message, thinks: bool) -> Line:
+    line: Line = {"role": message.role, "content": message.content}
+    if message.thinking and thinks:
+        line["thinking"] = message.thinking
+    if message.name is not None:
+        line["name"] = message.name
+    if message.tool_calls:
+        line["tool_calls"] = [_chat_call(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        line["tool_call_id"] = message.tool_call_id
+    return line
+
+
+def _chat_call(call: ToolCall) -> Line:
+    return {"id": call.id, "type": call.type, "function": _function(call)}
+
+
+def _function(call: ToolCall) -> Line:
+    """Return a call with its arguments decoded, since chat templates encode them themselves."""
+    arguments: str | msgspec.Raw = call.function.arguments
+    # what is no object is given as the text that the model wrote
+    with suppress(msgspec.DecodeError, RecursionError):
+        msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+        arguments = one_line(arguments)
+    return {"name": call.function.name, "arguments": arguments}
+
+
+def _entries(message: Message) -> Iterator[Line]:
+    """Yield the entries of a message: its text, and a tool call as an entry of its own."""
+    if message.content or not message.tool_calls:
+        yield {"from": SHAREGPT_SPEAKERS[message.role], "value": message.content}
+    for call in message.tool_calls:
+        value = msgspec.json.encode(_function(call)).decode()
+        yield {"from": "function_call", "value": value}
+
+
+def _speed(turns: Turns) -> float | None:
+    """Return tokens per second while decoding; the first token belongs to the prefill."""
+    seconds = sum(turn.decode_seconds for turn in turns)
+    tokens = sum(max(turn.completion_tokens - turn.opened_tokens - 1, 0) for turn in turns)
+    return tokens / seconds if seconds else None

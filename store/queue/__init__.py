@@ -1,0 +1,29 @@
+"""The queue as the worker uses it: runs, claims, what was recorded, and its way back."""
+
+from .cancel_retry import cancel_requests, data_version, requeue
+from .claims import claim, next_model
+from .counts import queue_counts
+from .history import recorded
+from .recording import crashes_on, finish, is_rescued, record, record_crash, rehearse, release
+from .runs import finish_run, recover, set_run_model, start_run
+
+__all__ = [
+    "cancel_requests",
+    "claim",
+    "crashes_on",
+    "data_version",
+    "finish",
+    "finish_run",
+    "is_rescued",
+    "next_model",
+    "queue_counts",
+    "record",
+    "record_crash",
+    "recorded",
+    "recover",
+    "rehearse",
+    "release",
+    "requeue",
+    "set_run_model",
+    "start_run",
+]

@@ -1,0 +1,225 @@
+"""Which job is next, and taking it.
+
+The order: priority, then batch, then position (in a batch ordered by prefix, jobs that begin alike
+stand together). Among the jobs of one priority and batch those of
+the loaded model go first, so that a model is swapped only when the batch or the priority asks.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.errors import (
+    InternalError,
+    JobError,
+    ModelChanged,
+    NoModel,
+    SettingsError,
+    StoreUnusable,
+    describe_error,
+)
+from mh_batch.jobs.generation import ModelInfo
+from mh_batch.jobs.record import ClaimedJob, SkippedModels
+from mh_batch.jobs.seeds import job_seed
+from mh_batch.jobs.settings import NAMES, Settings, apply
+from mh_batch.store.clock import now
+from mh_batch.store.connection import immediate, snapshot
+from mh_batch.store.sql import script
+
+FIRST_OF_MODEL = """
+SELECT id, model, claim_key, position FROM jobs
+WHERE status = 'queued' AND priority = ? AND batch_id = ? AND model IS ?
+ORDER BY claim_key, position
+LIMIT 1
+"""
+_TAKE = """
+UPDATE jobs
+SET status = 'running', started_at = ?, finished_at = NULL, error_code = NULL, error = NULL,
+    model = ?, model_fingerprint = ?, run_id = ?
+WHERE id = ?
+RETURNING position, custom_id, request, round
+"""
+_BATCH = "SELECT settings, submitted_at FROM batches WHERE id = ?"
+_FREEZE_MODEL = "UPDATE batches SET model = ? WHERE id = ? AND model IS NULL"
+# an older version did not note the adapter
+_FREEZE_FINGERPRINT = """
+INSERT INTO batch_models (batch_id, model, fingerprint, adapter) VALUES (?, ?, ?, ?)
+ON CONFLICT (batch_id, model) DO UPDATE SET adapter = excluded.adapter
+WHERE adapter IS NULL AND fingerprint = excluded.fingerprint
+"""
+_FROZEN = "SELECT fingerprint FROM batch_models WHERE batch_id = ? AND model = ?"
+
+
+NOTHING = SkippedModels()
+
+
+class _Next(msgspec.Struct, frozen=True):
+    """The next job; `model` is the one it needs, `None` if nobody names one.
+
+    `inherited` says that the job names no model itself.
+    """
+
+    id: int
+    batch_id: int
+    batch: str
+    model: str | None
+    inherited: bool
+
+
+def next_model(
+    db: Database, default: str | None, loaded: str | None, refused: SkippedModels = NOTHING
+) -> str | None:
+    """Return the model the next claim needs, `None` when nothing is queued that can be run.
+
+    `default` is for jobs and batches that name none, `loaded` the model in memory; jobs of what is
+    `refused` are passed over. Raises `NoModel` if all that is left are jobs without a model.
+    """
+    with snapshot(db):
+        nameless = None
+        for job in _candidates(db, default, loaded, refused):
+            if job.model is not None:
+                return job.model
+            nameless = nameless or job
+    if nameless is None:
+        return None
+    raise NoModel(
+        f"batch {nameless.batch_id} ({nameless.batch}) names no model; name one with --model "
+        "(in Python: model=): demo to try it, a local folder, or a hub name such as "
+        "mlx-community/gpt-oss-20b-MXFP4-Q8"
+    )
+
+
+def claim(
+    db: Database,
+    run_id: int,
+    model: ModelInfo,
+    default: str | None,
+    refused: SkippedModels = NOTHING,
+) -> ClaimedJob | None:
+    """Take the next job if it is one for `model`; `None` if there is none or it needs another.
+
+    `default` is for jobs and batches that name no model; jobs of what is `refused` are passed
+    over. The first claim of a batch freezes the model and its fingerprint. Raises `ModelChanged`,
+    with the job still queued, if the batch began with other weights under that name, and
+    `StoreUnusable` if another version of the program wrote settings of a batch that this one
+    cannot read. A job whose own row cannot be read has a `fault`.
+    """
+    with immediate(db):
+        candidates = _candidates(db, default, model.name, refused)
+        job = next((job for job in candidates if job.model is not None), None)
+        if job is None or job.model != model.name:
+            return None
+        _freeze(db, job, model)
+        values = (now(), model.name, model.fingerprint, run_id, job.id)
+        row = db.conn.execute(_TAKE, values).fetchone()
+        batch = db.conn.execute(_BATCH, (job.batch_id,)).fetchone()
+        try:
+            settings = msgspec.json.decode(batch["settings"], type=Settings)
+        except msgspec.DecodeError as error:
+            raise StoreUnusable(
+                f"batch {job.batch_id} ({job.batch}) was written by another version of the "
+                f"program: {error}; upgrade, or submit its file again"
+            ) from None
+    request, settings, fault = _read_row(row["request"], settings)
+    return ClaimedJob(
+        id=job.id,
+        batch_id=job.batch_id,
+        position=row["position"],
+        custom_id=row["custom_id"],
+        model=model.name,
+        request=request,
+        settings=settings,
+        seed=job_seed(settings.seed, row["custom_id"]),
+        date=batch["submitted_at"][:10],
+        round=row["round"],
+        fault=fault,
+    )
+
+
+def _read_row(encoded: str, batch: Settings) -> tuple[Request, Settings, JobError | None]:
+    """Return a job's request and effective settings, and why it cannot be played, if so.
+
+    Settings that do not go with the batch's are a `JobError` (`submit` took such lines once, and
+    they may still be queued). A row that cannot be read at all is an `InternalError`: another
+    version of the program may have written it.
+    """
+    request = Request()
+    try:
+        request = msgspec.json.decode(encoded, type=Request)
+        return request, apply(batch, request.settings), None
+    except SettingsError as error:
+        if request.settings.keys() <= NAMES:
+            return request, batch, JobError(str(error))
+        return request, batch, _unreadable(error)
+    except Exception as error:  # noqa: BLE001  # whatever a row holds is the matter of its job
+        return request, batch, _unreadable(error)
+
+
+def _unreadable(error: Exception) -> InternalError:
+    fault = InternalError(describe_error(error), "row")
+    fault.__cause__ = error
+    return fault
+
+
+def _candidates(
+    db: Database, default: str | None, loaded: str | None, refused: SkippedModels
+) -> Iterator[_Next]:
+    """Yield the first job of each group that is not refused, in claim order.
+
+    Every step is a look-up in the index of queued jobs, and a reader that stops early pays for no
+    more. A job that nobody names a model for comes with `None`.
+    """
+    for head in db.conn.execute(script("queue/claim_head.sql")):
+        inherited = head["model"] or default
+        own_models = () if loaded is None else (loaded, None) if inherited == loaded else (loaded,)
+        group = (head["priority"], head["batch_id"])
+        found = [db.conn.execute(FIRST_OF_MODEL, (*group, own)).fetchone() for own in own_models]
+        rows = _allowed([row for row in found if row is not None], head, inherited, refused)
+        if not rows:
+            names = {"priority": group[0], "batch_id": group[1]}
+            found = db.conn.execute(script("queue/claim_models.sql"), names).fetchall()
+            rows = _allowed(found, head, inherited, refused)
+        # jobs without a model must not hide those of the same group that have one
+        rows = [row for row in rows if row["model"] or inherited] or rows
+        if not rows:
+            continue
+        first = min(rows, key=lambda row: (row["claim_key"], row["position"]))
+        yield _Next(
+            id=first["id"],
+            batch_id=head["batch_id"],
+            batch=head["batch"],
+            model=first["model"] or inherited,
+            inherited=first["model"] is None,
+        )
+
+
+def _allowed(
+    rows: Sequence[sqlite3.Row], head: sqlite3.Row, inherited: str | None, refused: SkippedModels
+) -> list[sqlite3.Row]:
+    """Return the rows whose model is not refused in the group of `head`."""
+    batch_id = head["batch_id"]
+    models = [row["model"] or inherited for row in rows]
+    return [
+        row
+        for row, model in zip(rows, models, strict=True)
+        if model is None or not refused.holds(batch_id, model)
+    ]
+
+
+def _freeze(db: Database, job: _Next, model: ModelInfo) -> None:
+    """Fix which weights the batch goes on with, or find that they are other ones."""
+    key = (job.batch_id, model.name)
+    if job.inherited:
+        db.conn.execute(_FREEZE_MODEL, (model.name, job.batch_id))
+    db.conn.execute(_FREEZE_FINGERPRINT, (*key, model.fingerprint, model.adapter))
+    began_with = db.conn.execute(_FROZEN, key).fetchone()[0]
+    if began_with != model.fingerprint:
+        raise ModelChanged(
+            f"batch {job.batch_id} ({job.batch}) began with {model.name} of fingerprint "
+            f"{began_with[:12]}, now it is {model.fingerprint[:12]}; bring the first weights "
+            "back, or submit the file again as a new batch",
+            job.batch_id,
+        )

@@ -1,0 +1,145 @@
+"""A batch read again: new parses beside the old ones, and what that may change.
+
+A parse is added, never replaced, and the newest is the current one. An answer in `turns` follows
+it only where nothing has been built on the old reading, and nothing can be: what a later turn saw,
+or will see when the job is tried again, stays as it is. Nor does a good answer give way to a bad
+reading of it.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Tool
+from mh_batch.jobs.generation import Parse, StopReason, finish_reason
+from mh_batch.jobs.record import Attempt, AttemptKey
+from mh_batch.jobs.status import FINISHED
+from mh_batch.store.connection import immediate
+
+from .history import parse_of, recorded, request_of
+from .recording import add_parse
+
+_PAGE = 500
+_STATUSES = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
+_JOBS = f"""
+SELECT j.id, j.request, j.model, m.adapter
+FROM jobs AS j
+LEFT JOIN batch_models AS m ON m.batch_id = j.batch_id AND m.model = j.model
+WHERE j.batch_id = ? AND j.id > ? AND j.status IN ({_STATUSES})
+    AND EXISTS (SELECT 1 FROM attempts AS a WHERE a.job_id = j.id)
+ORDER BY j.id
+LIMIT {_PAGE}
+"""
+_IS_FINISHED = f"SELECT 1 FROM jobs WHERE id = ? AND status IN ({_STATUSES})"
+_CURRENT = """
+SELECT a.id, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems,
+    t.accepted_attempt_id IS NOT NULL AS kept,
+    EXISTS (
+        SELECT 1 FROM attempts AS later
+        WHERE later.job_id = a.job_id AND later.choice = a.choice
+            AND (later.turn, later.step) > (a.turn, a.step)
+    ) OR (t.complete = 1 AND j.status <> 'done') AS seen
+FROM attempts AS a
+JOIN jobs AS j ON j.id = a.job_id
+JOIN parses AS p ON p.attempt_id = a.id AND p.current = 1
+LEFT JOIN turns AS t ON t.accepted_attempt_id = a.id
+WHERE a.job_id = ? AND a.choice = ? AND a.turn = ? AND a.step = ? AND a.attempt = ?
+"""
+_STOP_REASON = "SELECT stop_reason FROM attempts WHERE id = ?"
+_RETIRE = "UPDATE parses SET current = 0 WHERE attempt_id = ? AND current = 1"
+_ANSWER = """
+UPDATE turns SET final = ?, analysis = ?, finish_reason = ? WHERE accepted_attempt_id = ?
+"""
+
+
+class Readable(msgspec.Struct, frozen=True):
+    """A finished job as a reader needs it.
+
+    `adapter` is `None` where the version that answered it did not note it.
+    """
+
+    id: int
+    model: str
+    adapter: str | None
+    tools: tuple[Tool, ...]
+    attempts: tuple[Attempt, ...]
+
+
+class Reread(msgspec.Struct, frozen=True):
+    """What reading attempts again brought, in numbers of attempts.
+
+    Of those read differently, `mended` have become well formed and `broken` have ceased to be.
+    `answers` are the kept ones whose turn follows the new reading, `seen` those whose turn does
+    not, because a later one had seen it.
+    """
+
+    attempts: int = 0
+    added: int = 0
+    different: int = 0
+    mended: int = 0
+    broken: int = 0
+    answers: int = 0
+    seen: int = 0
+
+    def __add__(self, other: "Reread") -> "Reread":
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Reread(*(mine + theirs for mine, theirs in pairs))
+
+
+def readable_jobs(db: Database, batch_id: int) -> Iterator[Readable]:
+    """Yield the finished jobs of a batch that have attempts, with flat memory."""
+    last = 0
+    while rows := db.conn.execute(_JOBS, (batch_id, last)).fetchall():
+        for row in rows:
+            request = request_of(row["request"])
+            attempts = recorded(db, row["id"]).attempts
+            yield Readable(row["id"], row["model"], row["adapter"], request.tools, attempts)
+        last = rows[-1]["id"]
+
+
+def add_readings(db: Database, job_id: int, parses: Mapping[AttemptKey, Parse]) -> Reread:
+    """Add new readings of a job's attempts, all of them or none; return what they changed.
+
+    One that is in no way new is not added. A job that was put back into the queue meanwhile is
+    left alone.
+    """
+    total = Reread()
+    with immediate(db):
+        if db.conn.execute(_IS_FINISHED, (job_id,)).fetchone() is None:
+            return total
+        for key, parse in parses.items():
+            total += _add_reading(db, job_id, key, parse)
+    return total
+
+
+def _add_reading(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> Reread:
+    row = db.conn.execute(_CURRENT, (job_id, *msgspec.structs.astuple(key))).fetchone()
+    before = parse_of(db, row)
+    if before == parse:
+        return Reread(attempts=1)
+    db.conn.execute(_RETIRE, (row["id"],))
+    add_parse(db, row["id"], parse)
+    if msgspec.structs.replace(before, parser_version=parse.parser_version) == parse:
+        return Reread(attempts=1, added=1)
+    worse = before.well_formed and not parse.well_formed
+    answer = bool(row["kept"]) and not row["seen"] and not worse
+    if answer:
+        _follow(db, row["id"], parse)
+    return Reread(
+        attempts=1,
+        added=1,
+        different=1,
+        mended=parse.well_formed and not before.well_formed,
+        broken=worse,
+        answers=answer,
+        seen=bool(row["kept"]) and bool(row["seen"]),
+    )
+
+
+def _follow(db: Database, attempt_id: int, parse: Parse) -> None:
+    """Have the turn that keeps an attempt say what its new reading says."""
+    stop = db.conn.execute(_STOP_REASON, (attempt_id,)).fetchone()[0]
+    reason = finish_reason(StopReason(stop), parse)
+    values = (parse.text("final"), parse.text("analysis"), reason.value, attempt_id)
+    db.conn.execute(_ANSWER, values)

@@ -1,0 +1,59 @@
+"""One row for every start of the worker: what ran, on what, and why it ended."""
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.generation import ModelInfo
+from mh_batch.store.clock import now
+from mh_batch.store.connection import immediate
+
+from .submit import purge_abandoned
+
+_START = "INSERT INTO runs (started_at, settings, versions) VALUES (?, ?, ?) RETURNING id"
+_MODEL = """
+UPDATE runs SET model = ?, model_fingerprint = ?, device = ?, versions = json_patch(versions, ?)
+WHERE id = ?
+"""
+_FINISH = "UPDATE runs SET finished_at = ?, jobs_done = ?, end_reason = ? WHERE id = ?"
+_REQUEUE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE status = 'running'"
+# Nobody noticed the request: the worker was gone, or went away.
+_CANCEL_REQUESTED = """
+UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
+WHERE status = 'running' AND cancel_requested = 1
+"""
+
+
+def start_run(db: Database, settings_json: str, versions: Mapping[str, str]) -> int:
+    """Record that a worker starts; return the run's id."""
+    values = (now(), settings_json, msgspec.json.encode(dict(versions)).decode())
+    with immediate(db):
+        return int(db.conn.execute(_START, values).fetchone()[0])
+
+
+def set_run_model(db: Database, run_id: int, model: ModelInfo) -> None:
+    """Record which model a run has loaded; the last one stays, its versions are added."""
+    versions = msgspec.json.encode(model.versions).decode()
+    values = (model.name, model.fingerprint, model.device, versions, run_id)
+    with immediate(db):
+        db.conn.execute(_MODEL, values)
+
+
+def finish_run(db: Database, run_id: int, jobs_done: int, end_reason: str) -> None:
+    """Record how a run ended. A run without an end died."""
+    with immediate(db):
+        db.conn.execute(_FINISH, (now(), jobs_done, end_reason, run_id))
+
+
+def recover(db: Database) -> int:
+    """Queue again what a dead worker was at, and purge batches whose submitter is gone.
+
+    What somebody had asked to cancel is `cancelled` instead. Returns how many jobs were queued
+    again. Only the holder of the worker's lock may call it.
+    """
+    with immediate(db):
+        db.conn.execute(_CANCEL_REQUESTED, (now(),))
+        requeued = db.conn.execute(_REQUEUE).rowcount
+    purge_abandoned(db)
+    return requeued

@@ -1,0 +1,294 @@
+"""Batches come in whole or not at all, in short transactions that leave the worker its turns."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from types import TracebackType
+from typing import Self
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.errors import AlreadySubmitted, BadLine, StoreUnusable
+from mh_batch.jobs.prefix import prefix_key
+from mh_batch.jobs.record import JobLine, NewBatch
+from mh_batch.store.clock import now
+from mh_batch.store.connection import immediate, location
+from mh_batch.store.lock import beside
+
+from .resubmission import known_batches
+
+CHUNK_ROWS = 2_000
+CHUNK_BYTES = 4_000_000
+"""What one transaction takes: tens of milliseconds, in which a worker waits."""
+
+# While a batch loads no chunk needs to be on disk: the commit of `publish` takes them with it, as
+# the log is written in order. The only check on `jobs` is on a status that no line sets.
+_LOADING_PRAGMAS = """
+PRAGMA synchronous = NORMAL;
+PRAGMA ignore_check_constraints = ON;
+PRAGMA cache_size = -8192;
+"""
+_SETTLED_PRAGMAS = """
+PRAGMA synchronous = FULL;
+PRAGMA ignore_check_constraints = OFF;
+PRAGMA cache_size = -32768;
+"""
+
+# JSON goes to SQLite as bytes: a text of Python takes up to four times the memory
+Row = tuple[int, int, str, int, str | None, int, bytes | None, bytes]
+
+_BEGIN = """
+INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
+VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
+RETURNING id
+"""
+_ADD = """
+INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
+VALUES (?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
+ON CONFLICT (batch_id, custom_id) DO NOTHING
+"""
+_HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
+_PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
+_STATE = "SELECT state FROM batches WHERE id = ?"
+_LOADING = "SELECT id FROM batches WHERE state = 'loading'"
+_LANDED = """
+SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position
+"""
+_encode = msgspec.json.Encoder().encode
+_DELETE_SOME = """
+DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
+"""
+
+
+def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
+    """Yield the lines of a batch in order, as they came; `metadata` is left out."""
+    for number, custom_id, model, request in db.conn.execute(_LANDED, (batch_id,)):
+        decoded = msgspec.json.decode(request, type=Request)
+        yield JobLine(number, custom_id, model, decoded)
+
+
+class EncodedLine(msgspec.Struct, frozen=True):
+    """A line of a batch as its row will be; `claim_key` is what orders the jobs of the batch."""
+
+    number: int
+    custom_id: str
+    model: str | None
+    claim_key: int
+    metadata: bytes | None
+    request: bytes
+
+
+class Submission:
+    """A batch on its way in: `add` its lines, then `publish`.
+
+    Use it as a context manager: a block that ends without `publish`, for whatever reason, leaves
+    nothing behind. Until then no claim, count or result sees the batch. `batch_id` is its id,
+    `count` how many jobs it holds.
+    """
+
+    def __init__(self, db: Database, batch_id: int, batch: NewBatch, presence: int) -> None:
+        self.batch_id = batch_id
+        self.count = 0
+        self._db = db
+        self._batch = batch
+        self._presence = presence
+
+    @classmethod
+    def begin(cls, db: Database, batch: NewBatch) -> Self:
+        """Start a batch, purging first what a submitter that died has left.
+
+        Raises `StoreUnusable` if the database cannot be written.
+        """
+        presence = _open_presence(db)
+        try:
+            if _alone(presence):
+                _purge(db)
+            # shared, until this submission ends: nobody may purge a batch that is still growing
+            _lock(presence, LOCK_SH)
+            with immediate(db):
+                values = (
+                    batch.name,
+                    batch.source,
+                    now(),
+                    batch.model,
+                    batch.priority,
+                    batch.settings.seed,
+                    msgspec.json.encode(batch.settings).decode(),
+                )
+                batch_id = db.conn.execute(_BEGIN, values).fetchone()[0]
+            db.conn.executescript(_LOADING_PRAGMAS)
+            return cls(db, batch_id, batch, presence)
+        except BaseException:
+            os.close(presence)
+            raise
+
+    def encoded(self, line: JobLine) -> EncodedLine:
+        """Return a line as its row will be, which takes less memory than the line."""
+        return EncodedLine(
+            number=line.number,
+            custom_id=line.custom_id,
+            model=None if self._batch.override_model else line.model or None,
+            claim_key=prefix_key(line.request) if self._batch.order == "prefix" else 0,
+            metadata=None if line.metadata is None else bytes(line.metadata),
+            request=_encode(line.request),
+        )
+
+    def add(self, lines: Sequence[JobLine | EncodedLine]) -> list[BadLine]:
+        """Write `lines`; return those whose `custom_id` the batch already has, not written.
+
+        The reason names the line that has it. Long sequences become several transactions.
+        """
+        refused: list[BadLine] = []
+        for chunk, rows in self._chunks(lines):
+            refused += self._write(chunk, rows)
+        return refused
+
+    def publish(self, source_sha256: str, *, only_new: bool = False) -> int:
+        """Make the batch visible, in one small transaction; return how many jobs it holds.
+
+        When this returns, all of it is on disk. With `only_new` it raises `AlreadySubmitted` if
+        another batch came of a file with the same hash, also one that landed meanwhile.
+        """
+        self._db.conn.executescript(_SETTLED_PRAGMAS)
+        with immediate(self._db):
+            if only_new:
+                refuse_known(self._db, source_sha256, self._batch)
+            self._db.conn.execute(_PUBLISH, (source_sha256, self.count, self.batch_id))
+        return self.count
+
+    @property
+    def published(self) -> bool:
+        """Whether the batch is visible, by the database itself: a signal may come in between."""
+        row = self._db.conn.execute(_STATE, (self.batch_id,)).fetchone()
+        return row is not None and row[0] == "ready"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if not self.published:
+                _delete(self._db, self.batch_id)
+        except StoreUnusable:
+            # what stopped the submission matters more; the rows are invisible, and purged later
+            if error is None:
+                raise
+        finally:
+            os.close(self._presence)
+            self._db.conn.executescript(_SETTLED_PRAGMAS)
+
+    def _chunks(
+        self, lines: Iterable[JobLine | EncodedLine]
+    ) -> Iterator[tuple[list[EncodedLine], list[Row]]]:
+        """Cut `lines` so that no transaction is long, and encode them outside of it."""
+        chunk: list[EncodedLine] = []
+        rows: list[Row] = []
+        size = 0
+        for given in lines:
+            line = self.encoded(given) if isinstance(given, JobLine) else given
+            key = (self.batch_id, line.number, line.custom_id, self._batch.priority)
+            rows.append((*key, line.model, line.claim_key, line.metadata, line.request))
+            chunk.append(line)
+            size += len(line.request) + len(line.metadata or b"")
+            if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield chunk, rows
+                chunk, rows, size = [], [], 0
+        if rows:
+            yield chunk, rows
+
+    def _write(self, lines: list[EncodedLine], rows: list[Row]) -> list[BadLine]:
+        with immediate(self._db):
+            landed = self._db.conn.executemany(_ADD, rows).rowcount
+            if sum(len(row[-1]) for row in rows) >= CHUNK_BYTES:
+                # the driver keeps what it was given last, however large: a row that is there
+                self._db.conn.execute(_ADD, (*rows[0][:-2], None, b"{}"))
+        self.count += landed
+        return [] if landed == len(rows) else self._duplicates(lines)
+
+    def _duplicates(self, lines: list[EncodedLine]) -> list[BadLine]:
+        """Name the lines whose `custom_id` belongs to another line."""
+        refused = []
+        for line in lines:
+            key = (self.batch_id, line.custom_id)
+            first = self._db.conn.execute(_HOLDER, key).fetchone()[0]
+            if first != line.number:
+                reason = f"custom_id: {line.custom_id!r} is already that of line {first}"
+                refused.append(BadLine(line.number, reason))
+        return refused
+
+
+def refuse_known(db: Database, source_sha256: str, batch: NewBatch) -> None:
+    """Raise `AlreadySubmitted` if a batch came of a file with this hash."""
+    known = known_batches(db, source_sha256)
+    if not known:
+        return
+    latest = known[0]
+    other = latest.differences(batch)
+    settings = f" with other settings ({'; '.join(other)})" if other else ""
+    raise AlreadySubmitted(
+        f"{batch.source}: already submitted as batch {latest.id} ({latest.name}) at "
+        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more "
+        "(in Python: again=True)",
+        source_sha256,
+    )
+
+
+def purge_abandoned(db: Database) -> int:
+    """Delete the batches whose submitter is gone; return how many.
+
+    Does nothing while any submitter of this database is alive: its batch looks the same.
+    """
+    presence = _open_presence(db)
+    try:
+        return _purge(db) if _alone(presence) else 0
+    finally:
+        os.close(presence)
+
+
+def _open_presence(db: Database) -> int:
+    """Open the file whose lock tells who is submitting; the kernel frees it at any death."""
+    path = beside(location(db), ".submit.lock")
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreUnusable(f"{path}: cannot be locked: {error.strerror}") from error
+
+
+def _alone(presence: int) -> bool:
+    """Tell whether no other submitter is alive; if so, none can begin until `presence` yields."""
+    return _lock(presence, LOCK_EX | LOCK_NB)
+
+
+def _lock(presence: int, operation: int) -> bool:
+    """Lock the presence file; return `False` if others hold it and `operation` does not wait."""
+    try:
+        flock(presence, operation)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise StoreUnusable(f"the folder of the database has no locks: {error.strerror}") from error
+    return True
+
+
+def _purge(db: Database) -> int:
+    abandoned = [row[0] for row in db.conn.execute(_LOADING)]
+    for batch_id in abandoned:
+        _delete(db, batch_id)
+    return len(abandoned)
+
+
+def _delete(db: Database, batch_id: int) -> None:
+    """Delete a batch that never began, a chunk a transaction."""
+    deleted = CHUNK_ROWS
+    while deleted == CHUNK_ROWS:
+        with immediate(db):
+            deleted = db.conn.execute(_DELETE_SOME, (batch_id, CHUNK_ROWS)).rowcount
+    with immediate(db):
+        db.conn.execute("DELETE FROM batches WHERE id = ?", (batch_id,))

@@ -1,0 +1,1 @@
+"""What the database says: results, progress, timings and queries."""

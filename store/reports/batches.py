@@ -1,0 +1,79 @@
+"""How far the batches are, in numbers that cost no walk over the jobs themselves."""
+
+import sqlite3
+from collections.abc import Collection
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.status import Status
+from mh_batch.store.connection import snapshot
+from mh_batch.store.queue.counts import batch_counts
+
+_REPORTS = """
+SELECT id, name, state, submitted_at, job_count, attempts, retries, completion_tokens,
+    decode_seconds, rescued
+FROM batches
+WHERE state = 'ready' AND (?1 IS NULL OR id = ?1)
+ORDER BY id
+"""
+_SOURCES = "SELECT DISTINCT source FROM batches"
+
+
+def sources(db: Database) -> tuple[str, ...]:
+    """Return the names of all submitted files, as they were given; `-` is standard input."""
+    with snapshot(db):
+        return tuple(row[0] for row in db.conn.execute(_SOURCES))
+
+
+class BatchReport(msgspec.Struct, frozen=True):
+    """How far one batch is.
+
+    `counts` has every status. `completion_tokens` and `tokens_per_second` (while decoding; `None`
+    before the first token) are over all attempts, `retries` those from scratch after a first.
+    `rescued` of the jobs that are done have an answer that was forced from thoughts that had not
+    ended.
+    """
+
+    id: int
+    name: str
+    state: str
+    submitted_at: str
+    total: int
+    counts: dict[Status, int]
+    attempts: int
+    retries: int
+    completion_tokens: int
+    tokens_per_second: float | None
+    rescued: int = 0
+
+    def count(self, statuses: Collection[Status]) -> int:
+        """Return how many jobs stand in one of `statuses`."""
+        return sum(self.counts.get(status, 0) for status in statuses)
+
+
+def batch_reports(db: Database, batch_id: int | None) -> list[BatchReport]:
+    """Return the reports of all batches in order, or of the one with `batch_id`."""
+    with snapshot(db):
+        rows = db.conn.execute(_REPORTS, (batch_id,)).fetchall()
+        return [_report(row, batch_counts(db, row["id"])) for row in rows]
+
+
+def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
+    seconds = row["decode_seconds"]
+    return BatchReport(
+        id=row["id"],
+        name=row["name"],
+        state=row["state"],
+        submitted_at=row["submitted_at"],
+        total=row["job_count"],
+        counts=counts,
+        attempts=row["attempts"],
+        retries=row["retries"],
+        completion_tokens=row["completion_tokens"],
+        # the first token of each attempt belongs to its prefill
+        tokens_per_second=(row["completion_tokens"] - row["attempts"]) / seconds
+        if seconds
+        else None,
+        rescued=row["rescued"],
+    )

@@ -1,0 +1,157 @@
+"""How a drain is getting on, as anyone may read it while the worker writes.
+
+Every question is a look-up or a walk over a bounded number of the latest attempts; only the counts
+of the batches grow with the queue, so whoever asks often asks for them rarely.
+"""
+
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.generation import FinishReason
+from mh_batch.jobs.record import AttemptKey, Verdict
+from mh_batch.jobs.status import FINISHED, Status
+from mh_batch.store.connection import snapshot
+from mh_batch.store.queue.history import request_of
+from mh_batch.store.sql import script
+
+WINDOW = 200
+"""How many of the latest attempts the pace is taken from."""
+
+_RUN = """
+SELECT id, model, device, started_at, finished_at, end_reason FROM runs ORDER BY id DESC LIMIT 1
+"""
+# The worker claims the next job while one is on the model: the one claimed first is running.
+_RUNNING = """
+SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT 1
+"""
+_DEATHS = "SELECT count(*) FROM crashes WHERE run_id = ?"
+_LAST_OF_JOB = """
+SELECT choice, turn, step, attempt, verdict, finish_reason FROM attempts
+WHERE job_id = ? ORDER BY id DESC LIMIT 1
+"""
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """The latest start of a worker; no `finished_at` means that it runs, or died."""
+
+    id: int
+    model: str | None
+    device: str | None
+    started_at: str
+    finished_at: str | None
+    end_reason: str | None
+
+
+class RunningJob(msgspec.Struct, frozen=True):
+    """The conversation on the model, and which attempt of it."""
+
+    custom_id: str
+    key: AttemptKey
+
+
+class LastAttempt(msgspec.Struct, frozen=True):
+    """What the latest timing row says; bytes, and tokens a second while decoding."""
+
+    tokens_per_second: float | None
+    kv_len: int
+    max_kv_size: int | None
+    active_memory_bytes: int
+    peak_memory_bytes: int
+    process_memory_bytes: int
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """How fast the latest attempts of a run went.
+
+    `jobs` were finished in `seconds`; `tokens_per_second` (`None` if nothing was decoded) is over
+    all attempts looked at.
+    """
+
+    jobs: int
+    seconds: float
+    tokens_per_second: float | None
+
+
+class Latest(msgspec.Struct, frozen=True):
+    """What is going on, apart from the counts; `None` for what there is not."""
+
+    run: RunRow | None
+    running: RunningJob | None
+    last: LastAttempt | None
+    pace: Pace
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Jobs of a run that ended alike and not well; `job_id` and `custom_id` are of the first."""
+
+    status: Status
+    error_code: str | None
+    jobs: int
+    job_id: int
+    custom_id: str
+
+
+def latest(db: Database) -> Latest:
+    """Return what is going on."""
+    with snapshot(db):
+        row = db.conn.execute(_RUN).fetchone()
+        run = None if row is None else RunRow(*row)
+        return Latest(run, _running(db), *_recent(db, run))
+
+
+def reasons(db: Database, run_id: int) -> list[Reason]:
+    """Return why jobs of a run are not done, the most frequent reason first."""
+    rows = db.conn.execute(script("reports/reasons.sql"), {"run_id": run_id})
+    return [Reason(Status(status), *others) for status, *others in rows]
+
+
+def deaths(db: Database, run_id: int) -> int:
+    """Return how often the model process died in a run while a job was on it."""
+    return int(db.conn.execute(_DEATHS, (run_id,)).fetchone()[0])
+
+
+def _running(db: Database) -> RunningJob | None:
+    row = db.conn.execute(_RUNNING).fetchone()
+    if row is None:
+        return None
+    last = db.conn.execute(_LAST_OF_JOB, (row["id"],)).fetchone()
+    if last is None:
+        return RunningJob(row["custom_id"], AttemptKey())
+    key = AttemptKey(*(last[name] for name in AttemptKey.__struct_fields__))
+    if last["verdict"] == Verdict.RETRY:
+        return RunningJob(row["custom_id"], replace(key, attempt=key.attempt + 1))
+    request = request_of(row["request"])
+    called = last["finish_reason"] == FinishReason.TOOL_CALLS
+    return RunningJob(row["custom_id"], _next(key, request, called=called))
+
+
+def _next(settled: AttemptKey, request: Request, *, called: bool) -> AttemptKey:
+    """Return the first attempt after a settled step; `called` says that it called a tool."""
+    if called:
+        return replace(settled, step=settled.step + 1, attempt=1)
+    if settled.turn < len(request.turns) + request.asks:
+        return AttemptKey(settled.choice, settled.turn + 1)
+    return AttemptKey(settled.choice + 1)
+
+
+def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]:
+    """Return the latest attempt and the pace of the latest ones, both of `run` alone."""
+    values = {"run_id": run.id if run else 0, "window": WINDOW}
+    rows = db.conn.execute(script("reports/recent.sql"), values).fetchall()
+    if not rows:
+        return None, Pace(0, 0.0, None)
+    last = LastAttempt(*(rows[0][name] for name in LastAttempt.__struct_fields__))
+    ended = {row["job_id"] for row in rows if row["status"] in FINISHED}
+    seconds = _seconds(rows[-1]["started_at"], rows[0]["finished_at"])
+    decoded = sum(max(row["completion_tokens"] - 1, 0) for row in rows)
+    decoding = sum(row["decode_seconds"] for row in rows)
+    return last, Pace(len(ended), seconds, decoded / decoding if decoding else None)
+
+
+def _seconds(start: str, end: str) -> float:
+    """Return the time from `start` to `end`, both as the database holds times."""
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

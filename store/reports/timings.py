@@ -1,0 +1,203 @@
+"""What the timing rows say: speed, gaps and memory by context length and by time."""
+
+import sqlite3
+from datetime import datetime
+from typing import TypeVar
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.status import Status
+from mh_batch.store.connection import snapshot
+from mh_batch.store.sql import entries, script
+
+from .batches import batch_reports
+
+HOUR = 3600
+MOST_CONTEXT_BINS = 12
+MOST_TIME_BINS = 60
+_SMALLEST_CONTEXT_BIN = 16
+# seconds that a clock shows as round numbers, from one second to a month
+_ROUND_SECONDS = (
+    *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
+    *(HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, 24 * HOUR, 48 * HOUR, 168 * HOUR, 720 * HOUR),
+)
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """All attempts together; seconds, tokens and bytes. `None` where nothing was measured.
+
+    `queue_seconds` is the wait outside the model's own work.
+    """
+
+    jobs: int
+    attempts: int
+    started_at: str | None
+    finished_at: str | None
+    prompt_tokens: int
+    reused_tokens: int
+    completion_tokens: int
+    tokens_per_second: float | None
+    prefill_tokens_per_second: float | None
+    queue_seconds: float
+    render_seconds: float
+    prefill_seconds: float
+    decode_seconds: float
+    parse_seconds: float
+    longest_gap_seconds: float | None
+    longest_context: int | None
+    process_memory_bytes: int | None
+    peak_memory_bytes: int | None
+
+    @property
+    def began(self) -> float:
+        """When the first attempt began, in seconds since 1970; 0 without one."""
+        return _epoch(self.started_at)
+
+    @property
+    def ended(self) -> float:
+        """When the last attempt ended, in seconds since 1970; 0 without one."""
+        return _epoch(self.finished_at)
+
+
+class ContextBin(msgspec.Struct, frozen=True):
+    """Attempts whose fullest cache ended with `kv_from` to `kv_to` positions.
+
+    A tenth of them decoded no faster than `slow_tenth`, a tenth at least as fast as `fast_tenth`.
+    """
+
+    kv_from: int
+    kv_to: int
+    attempts: int
+    tokens_per_second: float | None
+    slow_tenth: float | None
+    fast_tenth: float | None
+    prefill_tokens_per_second: float | None
+
+
+class TimeBin(msgspec.Struct, frozen=True):
+    """Attempts that ended from `at` (seconds since 1970, UTC) on; bytes are the highest seen.
+
+    The first of them began at `began`, maybe before `at`.
+    """
+
+    at: int
+    began: float
+    jobs: int
+    attempts: int
+    completion_tokens: int
+    tokens_per_second: float | None
+    prefill_tokens_per_second: float | None
+    queue_seconds: float
+    process_memory_bytes: int
+    peak_memory_bytes: int
+    active_memory_bytes: int
+    cache_memory_bytes: int
+
+
+class Refusals(msgspec.Struct, frozen=True):
+    """Attempts refused for one `reason`, each with what it was gone on with.
+
+    After `gave_up` of them there was no further try, after `next_accepted` the next was taken,
+    `next_rescued` of these because the answer was forced from thoughts that had not ended. The
+    tokens and seconds are what they cost.
+    """
+
+    reason: str
+    attempts: int
+    gave_up: int
+    next_accepted: int
+    completion_tokens: int
+    model_seconds: float
+    next_rescued: int = 0
+
+
+class TimingReport(msgspec.Struct, frozen=True):
+    """The numbers of one batch, or of all: at most `MOST_...` bins, and the hours with work.
+
+    `typical_gap_seconds` is the median of the waits between attempts, `bad_gap_seconds` what a
+    twentieth of them exceeds; `None` without attempts. `time_width` is seconds a bin of `by_time`.
+    `done` jobs are done, `rescued` of them with an answer that was forced.
+    """
+
+    totals: Totals
+    typical_gap_seconds: float | None
+    bad_gap_seconds: float | None
+    by_context: tuple[ContextBin, ...]
+    by_hour: tuple[TimeBin, ...]
+    time_width: int
+    by_time: tuple[TimeBin, ...]
+    refusals: tuple[Refusals, ...]
+    done: int = 0
+    rescued: int = 0
+
+
+def timing_report(db: Database, batch_id: int | None) -> TimingReport:
+    """Return the numbers of a batch, or of everything for `None`: one state of the database."""
+    with snapshot(db):
+        asked = _Asked(db, batch_id)
+        (totals,) = asked.rows("totals", Totals)
+        count = totals.attempts
+        width = time_width(totals.ended - totals.began, count)
+        batches = batch_reports(db, batch_id)
+        return TimingReport(
+            totals=totals,
+            typical_gap_seconds=asked.gap(count // 2) if count else None,
+            bad_gap_seconds=asked.gap(count * 19 // 20) if count else None,
+            by_context=asked.rows(
+                "by_context", ContextBin, width=context_width(totals.longest_context or 0)
+            ),
+            by_hour=asked.rows("by_time", TimeBin, width=HOUR),
+            time_width=width,
+            by_time=asked.rows("by_time", TimeBin, width=width),
+            refusals=asked.rows("refusals", Refusals),
+            done=sum(batch.counts[Status.DONE] for batch in batches),
+            rescued=sum(batch.rescued for batch in batches),
+        )
+
+
+def context_width(longest: int) -> int:
+    """Return how many positions a bin takes, a power of two, so that the bins stay few."""
+    width = _SMALLEST_CONTEXT_BIN
+    while longest // width >= MOST_CONTEXT_BINS:
+        width *= 2
+    return width
+
+
+def time_width(seconds: float, attempts: int) -> int:
+    """Return the seconds a bin takes: round, few bins, and a few attempts in a usual one."""
+    least = max(seconds / MOST_TIME_BINS, 3 * seconds / max(attempts, 1))
+    return round_seconds(min(least, seconds / 2))
+
+
+def round_seconds(least: float) -> int:
+    """Return the first round number of seconds that is not below `least`."""
+    return next((width for width in _ROUND_SECONDS if width >= least), _ROUND_SECONDS[-1])
+
+
+def _epoch(at: str | None) -> float:
+    return datetime.fromisoformat(at).timestamp() if at else 0.0
+
+
+_T = TypeVar("_T")
+
+
+class _Asked:
+    """The statements of the file, over the rows of one batch or of all."""
+
+    def __init__(self, db: Database, batch_id: int | None) -> None:
+        self._conn = db.conn
+        self._batch = batch_id
+        self._sql = entries(script("reports/timings.sql"))
+        self._rows = self._sql["of_all" if batch_id is None else "of_batch"].sql
+
+    def rows(self, name: str, kind: type[_T], width: int | None = None) -> tuple[_T, ...]:
+        found = self._run(name, width=width).fetchall()
+        return tuple(msgspec.convert(dict(row), kind) for row in found)
+
+    def gap(self, place: int) -> float:
+        return float(self._run("gap", place=place).fetchone()[0])
+
+    def _run(self, name: str, **values: int | None) -> sqlite3.Cursor:
+        sql = f"{self._rows}{self._sql[name].sql}"
+        return self._conn.execute(sql, {"batch": self._batch, **values})

@@ -1,0 +1,31 @@
+"""What a call of a declared tool must have."""
+
+import pytest
+
+from mh_batch.engine.parsing.well_formed import with_tools
+from mh_batch.jobs.conversation import FunctionSpec, Tool
+from mh_batch.jobs.generation import Channel, Parse, Rung
+
+CALL = Parse(
+    parser_version=1,
+    rung=Rung.STRICT,
+    well_formed=True,
+    problems=(),
+    channels=(Channel("commentary", '{"a": 7}', "functions.add", "json"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("required", "problems"),
+    [
+        (["a"], ()),
+        (["a", "b"], ("missing_argument",)),
+        ([{"a": 1}, ["a"], None], ()),
+        ({"a": 1}, ()),
+    ],
+)
+def test_a_call_needs_the_names_that_the_schema_requires(
+    required: object, problems: tuple[str, ...]
+) -> None:
+    tool = Tool(FunctionSpec("add", parameters={"required": required}))
+    assert with_tools(CALL, (tool,)).problems == problems

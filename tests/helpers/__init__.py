@@ -1,0 +1,1 @@
+"""What tests share: makers of values, processes that play a part, places in the repository."""

@@ -1,0 +1,105 @@
+"""A folder with a database and a scripted model process, for tests that drain it."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+from sqlite_utils import Database
+
+from mh_batch.jobs.record import NewBatch
+from mh_batch.jobs.settings import Settings, apply
+from mh_batch.store.connection import open_store
+from mh_batch.store.queue import cancel_retry
+from mh_batch.store.queue.cancel_retry import Cancelled
+from mh_batch.worker.draining.loop import Drain, EndReason
+from mh_batch.worker.draining.run import DrainOptions, Outcome, work
+from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.submission.submission import submit_stream
+
+ONE = {"prompt": "Hi"}
+TWO = {"turns": ["a", "b"]}
+
+
+class Notes(PlainDisplay):
+    """Keeps what was said and calls back while an attempt runs."""
+
+    def __init__(self, out: io.StringIO | None = None) -> None:
+        self.said = out or io.StringIO()
+        super().__init__(self.said)
+        self.on_tokens: Callable[[int], object] = lambda _: None
+        self.on_note: Callable[[str], object] = lambda _: None
+
+    def tokens(self, count: int) -> None:
+        self.on_tokens(count)
+
+    def note(self, text: str) -> None:
+        super().note(text)
+        self.on_note(text)
+
+
+class Site:
+    """A folder with a database, a script for the model, and a way to drain."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.db_path = folder / "mh-batch.db"
+        self.notes = Notes()
+
+    def submit(self, *lines: dict[str, object], **settings: object) -> None:
+        db = open_store(self.db_path)
+        stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
+        submit_stream(db, stream, NewBatch("b", "b.jsonl", apply(Settings(), settings)))
+        db.close()
+
+    async def drain(
+        self, script: Sequence[str] = (), model: str | None = "demo", **work_options: Any
+    ) -> Outcome:
+        path = self.folder / "script.json"
+        path.write_text(json.dumps(script))
+        child = str(Path(__file__).parent / "scripted_child.py")
+        task = DrainOptions(self.db_path, model, self.folder / "logs", **work_options)
+        with anyio.fail_after(60):
+            return await work(task, self.notes, (sys.executable, child, str(path)))
+
+    def cancel(self, ref: str) -> Cancelled:
+        db = open_store(self.db_path)
+        try:
+            return cancel_retry.cancel(db, cancel_retry.find_target(db, ref))
+        finally:
+            db.close()
+
+    def retry(self, ref: str) -> int:
+        db = open_store(self.db_path)
+        try:
+            return cancel_retry.retry(db, cancel_retry.find_target(db, ref))
+        finally:
+            db.close()
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        db = Database(self.db_path)
+        try:
+            return [tuple(row) for row in db.conn.execute(sql)]
+        finally:
+            db.close()
+
+    def sound(self) -> bool:
+        return self.rows("PRAGMA foreign_key_check") == [] and self.rows(
+            "PRAGMA integrity_check"
+        ) == [("ok",)]
+
+
+def keep_drain(monkeypatch: pytest.MonkeyPatch, drains: list[Drain]) -> None:
+    """Let a test get at the running drain, as the signal handler does."""
+    original = Drain.run
+
+    async def run(self: Drain, tasks: TaskGroup) -> EndReason:
+        drains.append(self)
+        return await original(self, tasks)
+
+    monkeypatch.setattr(Drain, "run", run)

@@ -1,0 +1,186 @@
+"""A model process that plays a script: what cannot be had from a real model on demand.
+
+Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one entry an attempt:
+`"answer"`, `"malformed"`, `"length"`, `"stuck"` (in its analysis), `"die"` (SIGKILL to itself),
+`"exit"`, `"garbage"`, `"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the
+prefill, for ever), `"slow"` (a prefill of several portions), `"die_for_good"` (and at every load of
+that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process).
+It goes on with answers at the end.
+`SCRIPT.log` receives what was asked for, one JSON line each.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import msgspec
+
+from helpers.made import begun, cut, generation, malformed, stuck
+from mh_batch.jobs.generation import (
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    ModelInfo,
+    Rendered,
+    StopReason,
+)
+from mh_batch.worker.model_process import protocol
+
+PORTION_SECONDS = 0.5
+RENDERED = Rendered((7, 8), "the prompt")
+METAL = (
+    "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
+    "buffer execution failed: "
+)
+METAL_FAULTS = {
+    "watchdog": "Impacting Interactivity "
+    "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
+    "out_of_memory": "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
+}
+INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
+
+
+class Child:
+    """Reads frames from standard input, answers on standard output."""
+
+    def __init__(self, script: Path) -> None:
+        self.script = script
+        self.model = ""
+
+    def next_entry(self) -> str:
+        """Take the first entry off the script, so that a new process goes on after it."""
+        entries = json.loads(self.script.read_text())
+        self.script.write_text(json.dumps(entries[1:]))
+        return entries[0] if entries else "answer"
+
+    def send(self, frame: protocol.ToParent) -> None:
+        """Write one frame."""
+        sys.stdout.buffer.write(protocol.encode(frame))
+        sys.stdout.buffer.flush()
+
+    def receive(self) -> protocol.ToChild:
+        """Read one frame; a closed pipe ends the process."""
+        header = sys.stdin.buffer.read(protocol.HEADER_BYTES)
+        if not header:
+            sys.exit(0)
+        return protocol.decode_to_child(sys.stdin.buffer.read(protocol.body_length(header)))
+
+    def run(self) -> None:
+        """Serve until told to shut down."""
+        self.send(protocol.Hello(protocol.PROTOCOL, "0", os.getpid()))
+        while not isinstance(frame := self.receive(), protocol.Shutdown):
+            if isinstance(frame, protocol.Load):
+                self.load(frame)
+            elif isinstance(frame, protocol.Prepare):
+                self.note("prepare", frame.request)
+            elif isinstance(frame, protocol.Generate):
+                self.generate(frame)
+
+    def load(self, frame: protocol.Load) -> None:
+        """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
+
+        `stuck` is never loaded, and `noisy` only after it has written to the log for a while.
+        `shaky` kills the first time, and `watched` has Metal do it.
+        """
+        dead = self.script.with_suffix(".dead")
+        self.model = frame.model
+        if dead.exists() and dead.read_text() == frame.model:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if frame.model == "stuck":
+            signal.pause()
+        if frame.model == "watched" and self.first("watched"):
+            abort("watchdog")
+        if frame.model == "noisy":
+            for portion in range(4):
+                time.sleep(PORTION_SECONDS)
+                print(f"downloading: {portion}/4", file=sys.stderr, flush=True)
+        if frame.model == "missing":
+            self.send(protocol.Failed(frame.id, "ModelNotLoaded", "missing: no such folder"))
+        elif frame.model == "deadly" or (frame.model == "shaky" and self.first("shaky")):
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            fingerprint = str(os.getpid()) if frame.model == "changing" else INFO.fingerprint
+            info = msgspec.structs.replace(INFO, name=frame.model, fingerprint=fingerprint)
+            self.send(protocol.Loaded(frame.id, info))
+
+    def first(self, what: str) -> bool:
+        """Whether no process of this script did `what` before."""
+        mark = self.script.with_suffix(f".{what}")
+        known = mark.exists()
+        mark.touch()
+        return not known
+
+    def note(self, kind: str, request: GenerationRequest) -> None:
+        """Write down what was asked for."""
+        with self.script.with_suffix(".log").open("ab") as log:
+            log.write(msgspec.json.encode({"kind": kind, "seed": request.seed}) + b"\n")
+
+    def generate(self, frame: protocol.Generate) -> None:
+        """Play the next entry."""
+        self.note("generate", frame.request)
+        entry = self.next_entry()
+        self.send(protocol.Progress(frame.id, 7))
+        if entry == "die":
+            sys.stderr.write("last words\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif entry == "die_for_good":
+            self.script.with_suffix(".dead").write_text(self.model)
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif entry == "hang":
+            self.send(protocol.Progress(frame.id, 0, "prefill"))
+            signal.pause()
+        elif entry in METAL_FAULTS:
+            abort(entry)
+        elif entry == "exit":
+            sys.exit(5)
+        elif entry == "garbage":
+            sys.stdout.buffer.write(b"\xff\xff\xff\xff garbage")
+            sys.stdout.buffer.flush()
+        elif entry == "too_long":
+            self.send(protocol.Failed(frame.id, "PromptTooLong", "9 tokens do not fit into 5"))
+        elif entry == "wait":
+            while not isinstance(self.receive(), protocol.Cancel):
+                pass  # hints may come meanwhile
+            self.send(protocol.Generated(frame.id, cancelled()))
+        else:
+            if entry == "slow":
+                entry = "answer"
+                for _ in range(4):
+                    self.send(protocol.Progress(frame.id, 0, "prefill"))
+                    time.sleep(PORTION_SECONDS)
+            kinds = {"answer": generation, "malformed": malformed, "length": cut, "stuck": stuck}
+            made = kinds[entry]()
+            if entry == "stuck":
+                # the context holds no more, so nothing goes on from here
+                made = msgspec.structs.replace(made, room=0)
+            if frame.request.rescue:
+                made = msgspec.structs.replace(made, opening=frame.request.rescue)
+            if frame.request.continues is not None:
+                made = begun(made, *frame.request.continues.tokens)
+            if frame.request.render:
+                made = msgspec.structs.replace(made, rendered=RENDERED)
+            self.send(protocol.Generated(frame.id, made))
+
+
+def abort(fault: str) -> None:
+    """End as MLX does when Metal says that a command buffer failed."""
+    sys.stderr.write(f"{METAL}{METAL_FAULTS[fault]}\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), signal.SIGABRT)
+
+
+def cancelled() -> Generation:
+    """What a cancelled attempt comes back as."""
+    return msgspec.structs.replace(
+        generation(), finish_reason=FinishReason.CANCELLED, stop_reason=StopReason.CANCELLED
+    )
+
+
+if __name__ == "__main__":
+    Child(Path(sys.argv[1])).run()

@@ -1,0 +1,119 @@
+"""Small makers of the structs that the store takes."""
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlite_utils import Database
+
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.generation import (
+    Channel,
+    FinishReason,
+    Generation,
+    ModelInfo,
+    Parse,
+    Rung,
+    StopReason,
+    Timings,
+)
+from mh_batch.jobs.record import (
+    Attempt,
+    AttemptKey,
+    ClaimedJob,
+    JobEnd,
+    JobLine,
+    NewBatch,
+    Turn,
+    Verdict,
+)
+from mh_batch.jobs.settings import Sampling, Settings
+from mh_batch.jobs.status import Status
+from mh_batch.store import queue
+from mh_batch.store.queue.submit import Submission
+
+DONE = JobEnd(Status.DONE)
+SAMPLING = Sampling(temperature=0.7)
+FIRST = AttemptKey()
+DEFAULTS = Settings()
+
+
+def line(number: int, custom_id: str | None = None, model: str | None = None) -> JobLine:
+    return JobLine(number, custom_id or f"line-{number}", model, Request(turns=(f"ask {number}",)))
+
+
+def lines(count: int) -> list[JobLine]:
+    return [line(number) for number in range(1, count + 1)]
+
+
+def submit(
+    db: Database,
+    jobs: Iterable[JobLine],
+    name: str = "night",
+    priority: int = 0,
+    model: str | None = None,
+    settings: Settings = DEFAULTS,
+) -> int:
+    batch = NewBatch(name, f"{name}.jsonl", settings, model, priority)
+    with Submission.begin(db, batch) as submission:
+        assert submission.add(list(jobs)) == []
+        submission.publish("0" * 64)
+    return submission.batch_id
+
+
+def model(name: str = "demo", fingerprint: str = "f" * 64) -> ModelInfo:
+    return ModelInfo(name, fingerprint, "gpt_oss", "harmony", "cpu", 4096, {"mlx": "1.0"})
+
+
+def start(db: Database) -> int:
+    return queue.start_run(db, "{}", {"mh-batch": "0"})
+
+
+def claim(db: Database, run_id: int, name: str = "demo") -> ClaimedJob:
+    job = queue.claim(db, run_id, model(name), name)
+    assert job is not None
+    return job
+
+
+def generation(tokens: tuple[int, ...] = (5, 200_012, 7), text: str = "four") -> Generation:
+    return Generation(
+        tokens=tokens,
+        raw=f"<|channel|>final<|message|>{text}<|return|>",
+        finish_reason=FinishReason.STOP,
+        stop_reason=StopReason.STOP_TOKEN,
+        parse=Parse(1, Rung.STRICT, True, (), (Channel("analysis", "hm"), Channel("final", text))),
+        prompt_tokens=11,
+        prompt_sha256="a" * 64,
+        timings=Timings(11, len(tokens), decode_seconds=0.5, kv_len=1500, kv_layout="rotating"),
+        max_tokens=SAMPLING.max_tokens,
+    )
+
+
+def attempt(key: AttemptKey = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
+    return Attempt(
+        key=key,
+        verdict=verdict,
+        retry_reason=None if verdict is Verdict.ACCEPT else "length",
+        seed=2**63 - 1,
+        sampling=SAMPLING,
+        generation=generation(),
+        started_at="2026-05-01T01:00:00.000Z",
+        finished_at="2026-05-01T01:00:02.500Z",
+    )
+
+
+def rest(key: AttemptKey, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
+    """What goes on from the three tokens of the attempt before, with two of its own."""
+    made = generation((7, 8))
+    made = msgspec.structs.replace(made, opening=generation().tokens, prompt_tokens=14)
+    return msgspec.structs.replace(attempt(key, verdict), generation=made, continues=True)
+
+
+def turn(key: AttemptKey = FIRST, complete: bool = True) -> Turn:
+    return Turn(key, "two and two?", "four", "hm", "stop", key.attempt, False, complete)
+
+
+def finish_next(db: Database, run_id: int, end: JobEnd = DONE) -> ClaimedJob:
+    """Claim the next job and end it with one accepted attempt."""
+    job = claim(db, run_id)
+    queue.record(db, job.id, run_id, attempt(), turn(), end)
+    return job

@@ -1,0 +1,37 @@
+"""A real worker that tells each of its events on standard output, so that a test can strike then.
+
+Started as `python watched_worker.py DATABASE`. Lines: `attempt ID TURN`, `tokens N`,
+`ended ID STATUS`, `end REASON`.
+"""
+
+import sys
+from pathlib import Path
+
+import anyio
+
+from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
+from mh_batch.worker.draining.loop import Tally
+from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.progress.display import PlainDisplay
+
+
+class TellingDisplay(PlainDisplay):
+    """Prints every event at once."""
+
+    def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
+        print("attempt", job.custom_id, key.turn, flush=True)
+
+    def tokens(self, count: int) -> None:
+        print("tokens", count, flush=True)
+
+    def job_ended(self, job: ClaimedJob, end: JobEnd, tally: Tally, waiting: int) -> None:
+        super().job_ended(job, end, tally, waiting)
+        print("ended", job.custom_id, end.status, flush=True)
+
+
+if __name__ == "__main__":
+    db = Path(sys.argv[1])
+    outcome = anyio.run(
+        work, DrainOptions(db=db, model="demo", logs=db.parent / "logs"), TellingDisplay(sys.stderr)
+    )
+    print("end", outcome.reason, flush=True)

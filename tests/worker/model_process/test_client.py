@@ -1,0 +1,263 @@
+"""The model process from the worker's side: answers, cancellations, deaths."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import msgspec
+import psutil
+import pytest
+
+from helpers.made import claimed, generation
+from helpers.paths import HELPERS
+from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
+from mh_batch.jobs.generation import GenerationRequest, StopReason
+from mh_batch.jobs.settings import EngineOptions
+from mh_batch.worker.controller.conversation import ConversationRun, Generate
+from mh_batch.worker.model_process import protocol
+from mh_batch.worker.model_process.client import (
+    SHUTDOWN_SECONDS,
+    TELL_DOWNLOADS,
+    ProcessDied,
+    start_model,
+)
+from mh_batch.worker.model_process.protocol import Progress, ToParent
+from mh_batch.worker.model_process.server import Heartbeat, Inbox, ModelServer
+from mh_batch.worker.model_process.supervisor import LoadDied, ModelSupervisor
+
+pytestmark = pytest.mark.anyio
+
+
+def request() -> GenerationRequest:
+    action = ConversationRun(claimed()).next()
+    assert isinstance(action, Generate)
+    return action.request
+
+
+def command(tmp_path: Path, script: Sequence[str]) -> tuple[str, ...]:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps(script))
+    return (sys.executable, str(HELPERS / "scripted_child.py"), str(path))
+
+
+def nothing(_: int) -> None:
+    pass
+
+
+async def test_an_attempt_is_answered_and_its_progress_told(tmp_path: Path) -> None:
+    seen: list[int] = []
+    async with start_model(tmp_path / "log", command(tmp_path, [])) as client:
+        assert (await client.load("demo", EngineOptions())).name == "demo"
+        assert await client.generate(request(), seen.append) == generation()
+    assert seen == [7]
+    assert not psutil.pid_exists(client.pid)
+
+
+async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, ["wait", "answer"])) as client:
+        await client.load("demo", EngineOptions())
+        async with anyio.create_task_group() as tasks:
+            # the first progress frame proves that the attempt is running
+            answer = await client.generate(request(), lambda _: tasks.start_soon(client.cancel))
+        assert answer.stop_reason is StopReason.CANCELLED
+        assert await client.generate(request(), nothing) == generation()
+
+
+async def test_a_killed_process_is_told_with_its_signal_and_last_words(tmp_path: Path) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, ["die"])) as client:
+        await client.load("demo", EngineOptions())
+        with pytest.raises(ProcessDied) as caught:
+            await client.generate(request(), nothing)
+    assert caught.value.death.signal == signal.SIGKILL
+    assert caught.value.death.stderr_tail == "last words\n"
+    assert "killed by SIGKILL (decode); last words" in str(caught.value)
+
+
+async def test_a_process_that_exits_is_told_with_its_exit_code(tmp_path: Path) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, ["exit"])) as client:
+        await client.load("demo", EngineOptions())
+        with pytest.raises(ProcessDied, match="exit code 5"):
+            await client.generate(request(), nothing)
+
+
+async def test_a_process_that_writes_garbage_is_killed_and_that_is_a_death(tmp_path: Path) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, ["garbage"])) as client:
+        await client.load("demo", EngineOptions())
+        with pytest.raises(ProcessDied, match=r"killed by SIGKILL.*no frame.*: killed"):
+            await client.generate(request(), nothing)
+
+
+async def test_an_error_of_the_job_arrives_as_that_error(tmp_path: Path) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, ["too_long"])) as client:
+        await client.load("demo", EngineOptions())
+        with pytest.raises(PromptTooLong, match="9 tokens do not fit into 5"):
+            await client.generate(request(), nothing)
+
+
+async def test_a_program_that_is_no_model_process_is_noticed(tmp_path: Path) -> None:
+    with pytest.raises(ProcessDied, match="no frame"):
+        async with start_model(tmp_path / "log", (sys.executable, "-c", "print('hello')")):
+            pass
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_as_such(tmp_path: Path) -> None:
+    async with ModelSupervisor(
+        tmp_path / "log", EngineOptions(), command=command(tmp_path, [])
+    ) as host:
+        with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
+            await host.ensure("missing")
+        with pytest.raises(ModelNotLoaded, match="deadly: the model process died while loading"):
+            await host.ensure("deadly")
+        assert host.loaded is None
+        assert (await host.ensure("demo")).name == "demo"
+
+
+async def test_other_weights_after_a_new_start_are_noticed(tmp_path: Path) -> None:
+    async with ModelSupervisor(
+        tmp_path / "log", EngineOptions(), command=command(tmp_path, [])
+    ) as host:
+        await host.ensure("changing")
+        await host.recycle()
+        with pytest.raises(ModelChanged, match="weights changed"):
+            await host.ensure("changing")
+
+
+async def test_the_host_brings_a_new_process_after_a_death(tmp_path: Path) -> None:
+    async with ModelSupervisor(
+        tmp_path / "log", EngineOptions(), command=command(tmp_path, ["die"])
+    ) as host:
+        await host.ensure("demo")
+        first = host.pid
+        with pytest.raises(ProcessDied):
+            await host.generate(request(), nothing)
+        assert host.loaded is None
+        await host.ensure("demo")
+        assert host.pid != first
+        assert await host.generate(request(), nothing) == generation()
+
+
+async def test_a_cancellation_in_the_middle_of_an_attempt_ends_the_process(tmp_path: Path) -> None:
+    # well below the time that a process is given to end by itself
+    with anyio.fail_after(SHUTDOWN_SECONDS / 2):
+        async with ModelSupervisor(
+            tmp_path / "log", EngineOptions(), command=command(tmp_path, ["wait"])
+        ) as host:
+            await host.ensure("demo")
+            with anyio.CancelScope() as scope:
+                await host.generate(request(), lambda _: scope.cancel())
+            pid = host.pid
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+
+
+async def test_a_load_without_a_sign_of_life_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.model_process.client.LOAD_PATIENCE", 3)
+    async with ModelSupervisor(
+        tmp_path / "log", EngineOptions(), 1.0, command=command(tmp_path, [])
+    ) as host:
+        with pytest.raises(LoadDied, match=r"stuck: .*SIGKILL \(load\); .*no sign of life for 3 s"):
+            await host.ensure("stuck")
+
+
+async def test_a_load_that_writes_to_the_log_is_left_alone_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a download says every half second how far it is, and takes longer than the patience
+    monkeypatch.setattr("mh_batch.worker.model_process.client.LOAD_PATIENCE", 1)
+    async with ModelSupervisor(
+        tmp_path / "log", EngineOptions(), 1.5, command=command(tmp_path, [])
+    ) as host:
+        assert (await host.ensure("noisy")).name == "noisy"
+
+
+BAR = """
+from huggingface_hub.utils.tqdm import _create_progress_bar, tqdm
+bar = _create_progress_bar(cls=tqdm, log_level=30, name="x", total=9, unit="B", desc="weights")
+bar.update(3)
+bar.close()
+"""
+
+
+@pytest.mark.parametrize("disabled", [None, "1"])
+def test_a_download_writes_to_the_log_how_far_it_is(tmp_path: Path, disabled: str | None) -> None:
+    env = {k: v for k, v in os.environ.items() if k not in TELL_DOWNLOADS}
+    if disabled is not None:
+        env["HF_HUB_DISABLE_PROGRESS_BARS"] = disabled
+    said: list[str] = []
+    for told in ({}, TELL_DOWNLOADS):
+        with (tmp_path / "log").open("w") as log:
+            command = (sys.executable, "-c", BAR)
+            subprocess.run(command, check=True, stderr=log, env={**env, **told}, timeout=60)
+        said.append((tmp_path / "log").read_text())
+    assert said[0] == ""
+    assert "weights" in said[1]
+
+
+async def test_a_hint_that_is_too_long_to_send_is_lost_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with start_model(tmp_path / "log", command(tmp_path, [])) as client:
+        await client.load("demo", EngineOptions())
+        with monkeypatch.context() as patched:
+            patched.setattr(protocol, "MAX_FRAME_BYTES", 10)
+            await client.prepare(request())
+        assert await client.generate(request(), nothing) == generation()
+
+
+async def test_a_request_that_the_process_cannot_read_is_an_error_of_its_job(
+    tmp_path: Path,
+) -> None:
+    async with start_model(tmp_path / "log") as client:
+        body = msgspec.msgpack.encode({"type": "Generate", "id": 1, "request": {"seed": -1}})
+        await client._write(len(body).to_bytes(protocol.HEADER_BYTES, "big") + body)
+        failed = await client._hear()
+        assert isinstance(failed, protocol.Failed)
+        assert (failed.id, failed.kind, failed.stage) == (1, "InternalError", "encode")
+        # and it is there for the next one
+        assert (await client.load("demo", EngineOptions())).name == "demo"
+
+
+def test_an_answer_that_is_too_long_to_send_is_an_error_of_its_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inbox = Inbox(io.BytesIO())
+    requests = iter([protocol.Generate(1, request()), protocol.Shutdown()])
+    sent: list[bytes] = []
+    monkeypatch.setattr(inbox, "get", lambda: next(requests))
+    monkeypatch.setattr(ModelServer, "_generate", lambda *_: generation("long " * 100))
+    monkeypatch.setattr(protocol, "MAX_FRAME_BYTES", 400)
+    ModelServer(inbox, sent.append).run()
+    failed = protocol.decode_to_parent(b"".join(sent)[protocol.HEADER_BYTES :])
+    assert isinstance(failed, protocol.Failed)
+    assert (failed.id, failed.kind) == (1, "JobError")
+    assert "too long to send" in failed.message
+
+
+def test_an_attempt_tells_each_of_its_phases_at_once_and_tokens_now_and_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 0.01, 0.1, 5.0, 5.01, 5.02, 5.03, 9.0, 9.01])
+    monkeypatch.setattr("mh_batch.worker.model_process.server.time.monotonic", lambda: next(clock))
+    sent: list[ToParent] = []
+    pulse = Heartbeat(3, sent.append)
+    for _ in range(3):
+        pulse.portion()
+    pulse.portion()  # the first token is read
+    pulse.token(1)
+    pulse.portion()
+    pulse.token(2)
+    pulse.portion()
+    assert sent == [
+        Progress(3, 0, "prefill"),
+        Progress(3, 0, "prefill"),
+        Progress(3, 1, "decode"),
+        Progress(3, 2, "decode"),
+    ]

@@ -1,0 +1,205 @@
+"""`mh-batch report`: one page that needs nothing else, whatever a conversation holds."""
+
+import re
+import shutil
+import subprocess
+from contextlib import closing
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from helpers.command_line import mh_batch
+from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
+from mh_batch.jobs.errors import InputError
+from mh_batch.store.connection import open_reader
+from mh_batch.store.lookup import latest_batch
+from mh_batch.store.reports.batch_page import night as collect
+from mh_batch.store.reports.query import query
+from mh_batch.store.reports.results import finished_job
+from mh_batch.worker.output.report import MOST_CHARACTERS, conversation, settings_rows, write_report
+from mh_batch.worker.output.report import page as page_of
+from mh_batch.worker.text.escape import visible
+
+VOID = {"meta", "link", "br", "img", "hr"}
+BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chromium-browser")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags in balance, its attributes, its visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+@pytest.fixture(scope="module")
+def html(night: Path) -> str:
+    mh_batch(night, "report", "-o", "report.html")
+    return (night / "report.html").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_page_is_of_the_latest_batch_and_in_balance(page: Page) -> None:
+    assert page.open == []
+    assert "batch 2 from trouble.jsonl" in page.text
+    assert "done 50%" in page.text
+    assert "incomplete 25%" in page.text
+
+
+def test_the_page_shows_the_figures_that_the_database_holds(night: Path, page: Page) -> None:
+    sql = """
+    SELECT count(*), sum(completion_tokens), sum(prompt_tokens)
+    FROM attempts JOIN jobs ON jobs.id = job_id WHERE batch_id = 2
+    """
+    ((attempts, generated, prompted),) = query(night / "mh-batch.db", sql)[1]
+    for figure in (f"{attempts} attempts", f"{generated} generated", f"{prompted} in prompts"):
+        assert figure in page.text
+    for words in ("prompt_too_long", "too-long", "command buffer <lost>", "max_tokens", "cpu"):
+        assert words in page.text
+    fingerprint = next(query(night / "mh-batch.db", "SELECT fingerprint FROM batch_models")[1])[0]
+    assert fingerprint[:16] in page.text
+
+
+def test_the_four_pictures_are_in_the_page(page: Page) -> None:
+    titles = [value for name, value in page.attributes if name == "aria-label"]
+    assert len(titles) == 4
+    assert {"svg", "polyline", "rect", "text"} <= page.tags
+
+
+def test_the_page_fetches_and_runs_nothing(html: str, page: Page) -> None:
+    assert "script" not in page.tags
+    fetched = {value for name, value in page.attributes if name in ("src", "href")}
+    assert fetched == {"data:,"}
+    assert not re.search(r"url\(|@import|https?://", html)
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert "default-src 'none'" in html
+
+
+def test_what_a_conversation_holds_stays_text(html: str, page: Page) -> None:
+    assert "<script>alert('x')</script> \\x1b[31mred\\x07 & \\u202eback" in page.text
+    assert "<script" not in html
+    assert not set("\x1b\x07\u202e") & set(html)
+
+
+def test_another_batch_can_be_named_and_go_to_standard_output(night: Path) -> None:
+    text = Page(mh_batch(night, "report", "example", "-o", "-").stdout).text
+    assert "batch 1 from" in text
+    assert "None failed" in text
+    assert "3 conversations" in text
+    assert "17 + 25 = 42" in text
+
+
+def test_a_batch_without_any_attempt_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "Hello"}\n')
+    mh_batch(tmp_path, "submit", "in.jsonl")
+    page = Page(mh_batch(tmp_path, "report", "-o", "-").stdout)
+    assert "queued 100%" in page.text
+    assert "No attempt yet" in page.text
+
+
+def test_a_report_never_overwrites_the_database(night: Path) -> None:
+    before = (night / "mh-batch.db").read_bytes()
+    with closing(open_reader(night / "mh-batch.db")) as reader:
+        for name in ("mh-batch.db", "mh-batch.db-wal", "mh-batch.db.lock"):
+            with pytest.raises(InputError, match="would overwrite"):
+                write_report(reader, None, str(night / name))
+    assert (night / "mh-batch.db").read_bytes() == before
+
+
+def test_long_texts_are_cut_and_the_page_says_where_the_rest_is(night: Path) -> None:
+    long = Message("user", "x" * (MOST_CHARACTERS + 7))
+    with closing(open_reader(night / "mh-batch.db")) as reader:
+        found = collect(reader, latest_batch(reader))
+    (job, *_) = found.samples
+    cut = replace(job, request=Request((long,)), turns=())
+    (said,) = conversation(cut)
+    assert (len(said.text), said.more, said.is_thought) == (MOST_CHARACTERS, 7, False)
+    text = Page(page_of(replace(found, samples=(cut,)), "2026-01-02T03:04:05.000Z")).text
+    assert f"and 7 more characters: mh-batch show {job.id}" in text
+
+
+def test_a_call_its_result_and_earlier_thoughts_are_part_of_a_conversation(night: Path) -> None:
+    call = ToolCall("call_1", FunctionCall("clock", "{}"))
+    context = (
+        Message("system", "Be brief."),
+        Message("assistant", thinking="Look it up.", tool_calls=(call,)),
+        Message("tool", "noon", name="clock", tool_call_id="call_1"),
+    )
+    with closing(open_reader(night / "mh-batch.db")) as reader:
+        job = finished_job(reader, 1)
+    said = list(conversation(replace(job, request=Request(context), turns=())))
+    assert [(s.who, s.text, s.is_thought) for s in said] == [
+        ("system", "Be brief.", False),
+        ("assistant, analysis", "Look it up.", True),
+        ("assistant calls clock", "{}", False),
+        ("tool clock", "noon", False),
+    ]
+
+
+def test_settings_that_were_changed_come_first() -> None:
+    rows = settings_rows(
+        '{"sampling": {"temperature": 1.0, "stop": [], "max_tokens": 7}, "seed": 0}'
+    )
+    assert [(row.name, row.changed) for row in rows] == [
+        ("max_tokens", True),
+        ("temperature", False),
+        ("stop", False),
+        ("seed", False),
+    ]
+
+
+@given(st.text())
+def test_no_control_character_is_left_in_what_is_shown(text: str) -> None:
+    shown = visible(text)
+    assert not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in shown)
+    assert visible(shown) == shown
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_browser_shows_the_page_without_complaint(night: Path, html: str, width: int) -> None:
+    assert BROWSER is not None
+    assert html
+    url = (night / "report.html").as_uri()
+    size = f"--window-size={width},2000"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", size]
+    done = subprocess.run(
+        [BROWSER, *flags, "--dump-dom", url],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    assert Page(done.stdout).text.count("trouble") >= 2

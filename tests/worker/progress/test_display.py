@@ -1,0 +1,222 @@
+"""What a person sees while a drain runs."""
+
+import io
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from helpers.made import claimed
+from helpers.store_samples import claim, finish_next, lines, start, submit
+from mh_batch.jobs.errors import StoreUnusable
+from mh_batch.jobs.record import AttemptKey, JobEnd
+from mh_batch.jobs.status import Status
+from mh_batch.store.connection import open_store
+from mh_batch.worker.draining.loop import Tally
+from mh_batch.worker.progress.display import LiveDisplay, PlainDisplay, Summary
+from mh_batch.worker.progress.live_region import LiveRegion
+from mh_batch.worker.progress.poller import Poller
+from mh_batch.worker.progress.status_watch import NO_WORKER, pictures, seen, watch_batch
+from mh_batch.worker.progress.worker_pid import worker_at
+
+DONE = JobEnd(Status.DONE)
+FAILED = JobEnd(Status.FAILED, "prompt_too_long", "9 tokens do not fit into 5")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database with a batch of four jobs, of which one is done and one failed."""
+    path = tmp_path / "mh-batch.db"
+    with closing(open_store(path)) as db:
+        submit(db, lines(4))
+        run = start(db)
+        finish_next(db, run)
+        finish_next(db, run, FAILED)
+    return path
+
+
+def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
+    out = io.StringIO()
+    with PlainDisplay(out) as display:
+        display.note("loading demo")
+        tally = Tally({Status.DONE: 1}, decoded_tokens=100, decode_seconds=2.0)
+        display.job_ended(claimed(), DONE, tally, 1)
+        tally.ended[Status.FAILED] = 1
+        display.job_ended(claimed(), FAILED, tally, 0)
+    assert out.getvalue().splitlines() == [
+        "loading demo",
+        "c: failed (prompt_too_long): 9 tokens do not fit into 5",
+        "2/2 jobs, 50 tok/s, 0:00 left, 1 failed or incomplete",
+    ]
+
+
+def test_plain_lines_count_no_cancelled_job_as_a_failure() -> None:
+    summary = Summary()
+    tally = Tally({Status.DONE: 1, Status.CANCELLED: 1})
+    summary.take(tally, 0)
+    assert summary.line() == "2/2 jobs, 0:00 left"
+    assert tally.all_well
+
+
+def test_plain_lines_tell_of_rescued_answers() -> None:
+    summary = Summary()
+    summary.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
+    assert summary.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
+
+
+def test_plain_lines_name_no_time_before_enough_is_known() -> None:
+    summary = Summary()
+    summary.take(Tally({Status.DONE: 2}), 5)
+    assert summary.line() == "2/7 jobs"
+    summary.take(Tally({Status.DONE: 3}), 4)
+    assert summary.line().endswith(" left")
+
+
+def test_a_live_display_leaves_the_notes_and_the_bars_behind(path: Path) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, height=20)
+    with LiveDisplay(console, path) as display:
+        display.note("loading demo")
+        display.attempt_started(claimed(), AttemptKey(turn=2, attempt=3))
+        display.tokens(17)
+        display.job_ended(claimed(), FAILED, Tally({Status.FAILED: 1}), 3)
+    text = Text.from_ansi(out.getvalue()).plain
+    assert "loading demo" in text
+    assert "c: failed (prompt_too_long)" in text
+    bar, so_far = text.strip().splitlines()[-2:]
+    assert bar.startswith("night")
+    assert "2/4" in bar
+    assert so_far == "so far   2 finished, 0 retries, 1 failed or incomplete"
+
+
+def test_a_live_display_outlives_its_terminal_and_its_database(tmp_path: Path) -> None:
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError("the terminal went away")
+
+    console = Console(file=Gone(), force_terminal=True, width=100)
+    with LiveDisplay(console, tmp_path / "nowhere.db") as display:
+        display.note("x")
+        display.attempt_started(claimed(), AttemptKey())
+        display.tokens(1)
+
+
+class Terminal(Console):
+    """A console whose size a test sets."""
+
+    def __init__(self, out: io.StringIO) -> None:
+        super().__init__(file=out, force_terminal=True, height=20)
+        self.cells = 80
+
+    @property
+    def width(self) -> int:
+        return self.cells
+
+    @width.setter
+    def width(self, width: int) -> None:
+        self.cells = width
+
+
+def test_lines_that_a_narrower_terminal_folded_are_taken_back() -> None:
+    out = io.StringIO()
+    terminal = Terminal(out)
+    screen = LiveRegion(terminal)
+    screen.open()
+    screen.show([Text("x" * 75), Text("y" * 10)])
+    out.seek(0)
+    out.truncate()
+    screen.show([Text("x" * 75), Text("y" * 10)])
+    up_before = out.getvalue().count("\x1b[1A")
+    out.seek(0)
+    out.truncate()
+    terminal.cells = 30
+    screen.show([Text("x" * 30), Text("y" * 10)])
+    # 75 cells are three rows of 30: two more than were written
+    assert out.getvalue().count("\x1b[1A") == up_before + 2
+    screen.close()
+
+
+def test_an_observer_looks_again_only_when_something_changed(path: Path) -> None:
+    observer = Poller(path)
+    with closing(observer), closing(open_store(path)) as db:
+        assert observer.look(whole=True)
+        assert not observer.look()
+        assert (observer.picture.waiting, observer.picture.finished) == (2, 2)
+        job = claim(db, start(db))
+        assert observer.look()
+        assert observer.picture.attempting is not None
+        assert observer.picture.attempting.custom_id == job.custom_id
+
+
+def test_a_batch_that_is_over_stays_in_view_behind_those_that_are_not(path: Path) -> None:
+    observer = Poller(path)
+    with closing(observer), closing(open_store(path)) as db:
+        observer.look(whole=True)
+        run = start(db)
+        finish_next(db, run)
+        finish_next(db, run)
+        submit(db, lines(1), "next")
+        observer.look(whole=True)
+        assert [b.name for b in observer.picture.batches] == ["next", "night"]
+
+
+def test_of_a_queue_that_is_empty_the_last_batch_is_shown(path: Path) -> None:
+    with closing(open_store(path)) as db:
+        run = start(db)
+        finish_next(db, run)
+        finish_next(db, run)
+    observer = Poller(path)
+    with closing(observer):
+        observer.look()
+        assert [b.name for b in observer.picture.batches] == ["night"]
+
+
+def test_no_database_is_told_to_whoever_looks(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="no database"):
+        Poller(tmp_path / "nowhere.db").look()
+
+
+def test_without_a_worker_nothing_is_said_to_be_running(path: Path) -> None:
+    with closing(open_store(path)) as db:
+        claim(db, start(db))
+    observer = Poller(path)
+    with closing(observer):
+        found = next(pictures(observer, path, alone=False))
+    assert found.attempting is None
+    assert found.remark == NO_WORKER
+    assert found.waiting == 2
+
+
+def test_watching_ends_when_nothing_waits_and_no_worker_is_there(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(open_store(path)) as db:
+        run = start(db)
+        finish_next(db, run)
+        finish_next(db, run)
+    watch_batch(path, None)
+    watch_batch(path, "night")
+    assert capsys.readouterr().out.splitlines() == ["4/4 jobs, 1 failed or incomplete"] * 2
+
+
+def test_a_worker_is_seen_by_the_lock_it_holds_and_not_by_a_pid_that_was_left(
+    path: Path,
+) -> None:
+    lock = path.with_name(path.name + ".lock")
+    assert worker_at(path) is None
+    lock.write_text(str(os.getpid()))
+    assert worker_at(path) is None  # alive, but not at this file
+    with lock.open():
+        assert worker_at(path) == os.getpid()
+    lock.write_text("999999999")
+    assert worker_at(path) is None
+
+
+def test_a_picture_with_a_worker_is_left_as_it_is(path: Path) -> None:
+    observer = Poller(path)
+    with closing(observer):
+        observer.look()
+        assert seen(observer.picture, os.getpid()) is observer.picture

@@ -1,0 +1,1 @@
+"""What a bench run found, as values, tables, pictures and a note."""

@@ -1,0 +1,154 @@
+"""The worker as it is: real drains of short jobs, and how much of them was not the model."""
+
+import io
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+from mh_batch.jobs.settings import Settings, apply
+from mh_batch.worker.bench.bench import Bench, Found, work_folder
+from mh_batch.worker.bench.report.report import Figure
+from mh_batch.worker.bench.rounds import Sample, Variants, figure
+from mh_batch.worker.bench.settings import SEED
+from mh_batch.worker.bench.workload import short_jobs
+
+if TYPE_CHECKING:
+    from mh_batch.worker.options import ArtifactPolicy
+
+ATTEMPTS = """
+select a.started_at, a.finished_at, m.render_seconds, m.first_token_seconds, m.decode_seconds,
+    m.parse_seconds
+from attempts a join timings m on m.attempt_id = a.id
+order by a.id
+"""
+
+KEPT: tuple["ArtifactPolicy", ...] = ("off", "all")
+
+
+class AttemptTimes(NamedTuple):
+    """When an attempt ran, in seconds of one clock, and where the model says its time went."""
+
+    started: float
+    finished: float
+    render: float
+    first_token: float
+    decode: float
+    parse: float
+
+
+class Gaps(NamedTuple):
+    """What lay between the last token of a job and the prefill of the next.
+
+    `share` is all of it over the wall time from the first attempt's start to the last one's end,
+    `rendering` the part the model's process knows of (rendering, parsing), `between` the part
+    between one attempt's end and the next one's start (the store, the controller). `typical` is
+    the median gap in seconds.
+    """
+
+    share: float
+    rendering: float
+    between: float
+    typical: float
+
+
+def drain(bench: Bench) -> Found:
+    """Run short jobs through `work` in a folder of its own."""
+    jobs = bench.sizes.drain_jobs
+    yield from figures(run_jobs(bench.model, jobs), f"{jobs} short jobs")
+
+
+def artifacts(bench: Bench) -> Found:
+    """Measure what the files of every attempt cost a drain."""
+    jobs = bench.sizes.artifact_jobs
+    variants: Variants = {keep: partial(_pace, bench.model, jobs, keep) for keep in KEPT}
+    samples = bench.interleave(variants, warm=False)
+    for keep in KEPT:
+        over = {} if keep == "off" else {"of off": "off"}
+        yield figure(("artifacts", f"{jobs} short jobs, {keep}"), "jobs/s", samples, keep, over)
+
+
+def _pace(model: str, jobs: int, keep: "ArtifactPolicy") -> Sample:
+    """Return the jobs a second of a drain, from the start of its first to the end of its last."""
+    attempts = run_jobs(model, jobs, keep)
+    return Sample(jobs / (attempts[-1].finished - attempts[0].started))
+
+
+def figures(attempts: Sequence[AttemptTimes], case: str) -> Iterator[Figure]:
+    """Yield what the attempts of a drain say about its gaps."""
+    found = gaps(attempts)
+    n = len(attempts)
+    if found is None:
+        yield Figure("drain", case, None, "%", note=f"n/a: {n} attempts leave no gap to measure")
+        return
+    yield Figure("drain", f"{case}, gap share of wall", 100 * found.share, "%", n=n)
+    yield Figure("drain", f"{case}, of which render and parse", 100 * found.rendering, "%", n=n)
+    yield Figure("drain", f"{case}, of which between attempts", 100 * found.between, "%", n=n)
+    yield Figure("drain", f"{case}, median gap", 1000 * found.typical, "ms", n=n - 1)
+
+
+def gaps(attempts: Sequence[AttemptTimes]) -> Gaps | None:
+    """Return the gaps of a drain, `None` for fewer than two attempts or no wall time."""
+    if len(attempts) < 2:
+        return None
+    wall = attempts[-1].finished - attempts[0].started
+    if wall <= 0:
+        return None
+    busy = sum(a.first_token + a.decode for a in attempts)
+    between = [b.started - a.finished for a, b in pairwise(attempts)]
+    # an attempt does not say how much of it lay before its tokens and how much behind: halves
+    around = [a.finished - a.started - a.first_token - a.decode for a in attempts]
+    typical = median(
+        pause + (one + other) / 2
+        for pause, (one, other) in zip(between, pairwise(around), strict=True)
+    )
+    return Gaps(
+        share=max(0.0, wall - busy) / wall,
+        rendering=sum(a.render + a.parse for a in attempts) / wall,
+        between=sum(between) / wall,
+        typical=typical,
+    )
+
+
+def run_jobs(model: str, jobs: int, keep: "ArtifactPolicy" = "all") -> list[AttemptTimes]:
+    """Submit and drain short jobs, an attempt each and what goes on from it; return their times."""
+    with work_folder() as folder:
+        return run_jobs_in(folder, model, jobs, keep)
+
+
+def run_jobs_in(folder: Path, model: str, jobs: int, keep: "ArtifactPolicy") -> list[AttemptTimes]:
+    """Do so in `folder`, and leave the database and the files of the attempts there."""
+    import anyio
+
+    from mh_batch.jobs.record import NewBatch
+    from mh_batch.store.connection import open_reader, open_store
+    from mh_batch.worker.draining.run import DrainOptions, work
+    from mh_batch.worker.progress.display import PlainDisplay
+    from mh_batch.worker.submission.submission import submit_stream
+
+    settings = apply(Settings(), {"max_tokens": 64, "max_attempts": 1, "seed": SEED})
+    db = folder / "mh-batch.db"
+    store = open_store(db)
+    try:
+        lines = io.BytesIO(b"".join(short_jobs(jobs)))
+        submit_stream(store, lines, NewBatch("bench", "bench", settings, model, 0))
+    finally:
+        store.close()
+    task = DrainOptions(db=db, model=model, logs=folder / "logs", artifacts=keep)
+    anyio.run(work, task, PlainDisplay(io.StringIO()))
+    reader = open_reader(db)
+    try:
+        rows = reader.execute(ATTEMPTS).fetchall()
+    finally:
+        reader.close()
+    return [
+        AttemptTimes(_seconds(started), _seconds(finished), *times)
+        for started, finished, *times in rows
+    ]
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()

@@ -1,0 +1,1 @@
+"""What a conversation does next: the core, without I/O."""

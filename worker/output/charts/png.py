@@ -1,0 +1,125 @@
+"""Drawing as PNG with matplotlib, which is an extra: imported only when something is drawn."""
+
+import importlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from mh_batch.jobs.errors import InputError
+
+from .spec import Bars, Chart, Lines, Tick, ticks, time_ticks, x_range
+
+DPI = 120
+PANEL_INCHES = (6.6, 4.0)
+INK = "#30343b"
+GRID = "#e3e6ea"
+# told apart by the colour-blind too (Okabe and Ito)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+MARKERS_UP_TO = 60
+
+
+def require_matplotlib() -> None:
+    """Raise `InputError` in one line if matplotlib is not installed."""
+    try:
+        importlib.import_module("matplotlib")
+    except ImportError:
+        raise InputError("--plot needs matplotlib: pip install 'mh-batch[plot]'") from None
+
+
+def new_picture(width: float, height: float, title: str) -> Any:
+    """Return an empty matplotlib figure of a size in inches."""
+    # not pyplot: it would look for a screen
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    picture.suptitle(title)
+    return picture
+
+
+def png(picture: Any) -> bytes:
+    """Return a figure as PNG."""
+    out = io.BytesIO()
+    picture.savefig(out, format="png", dpi=DPI)
+    return out.getvalue()
+
+
+def draw_charts(charts: Sequence[Chart], title: str) -> bytes:
+    """Return the charts as one PNG, two in a row."""
+    rows = (len(charts) + 1) // 2
+    width, height = PANEL_INCHES
+    picture = new_picture(2 * width, rows * height + 0.4, title)
+    picture.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+    for axis, chart in zip(picture.subplots(rows, 2, squeeze=False).flat, charts, strict=False):
+        _dress(axis, chart.title)
+        if isinstance(chart, Lines):
+            _lines(axis, chart)
+        else:
+            _bars(axis, chart)
+    return png(picture)
+
+
+def _dress(axis: Any, title: str) -> None:
+    axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color("#9aa0a8")
+    axis.tick_params(colors=INK, labelsize=9)
+    axis.set_axisbelow(True)
+
+
+def _lines(axis: Any, chart: Lines) -> None:
+    nan = float("nan")
+    marker = "o" if len(chart.x) <= MARKERS_UP_TO else None
+    for curve, colour in zip(chart.curves, COLOURS, strict=False):
+        y = [nan if v is None else v for v in curve.y]
+        axis.plot(
+            chart.x,
+            y,
+            color=colour,
+            label=curve.label,
+            marker=marker,
+            markersize=3.5,
+            linewidth=1.8,
+            linestyle="--" if curve.dashed else "-",
+        )
+        if curve.low:
+            low, high = ([nan if v is None else v for v in b] for b in (curve.low, curve.high))
+            axis.fill_between(chart.x, low, high, color=colour, alpha=0.15, linewidth=0)
+    axis.set_xlabel(chart.x_label, color=INK)
+    axis.set_ylabel(chart.y_label, color=INK)
+    left, right = x_range(chart)
+    room = 0.03 * (right - left)
+    axis.set_xlim(left - room, right + room)
+    # room above the curves for the legend
+    top = 1.3 * chart.highest or 1.0
+    axis.set_ylim(0, top)
+    _mark(axis.set_xticks, time_ticks(left, right) if chart.is_time else ticks(left, right))
+    _mark(axis.set_yticks, ticks(0, top))
+    axis.grid(axis="y", color=GRID)
+    axis.legend(loc="upper left", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
+
+
+def _bars(axis: Any, chart: Bars) -> None:
+    if not chart.bars:
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, chart.nothing, ha="center", va="center", color=INK)
+        return
+    labels = [bar.label.replace("_", " ") for bar in chart.bars]
+    starts = [0.0] * len(labels)
+    for part, (name, colour) in enumerate(zip(chart.parts, COLOURS, strict=False)):
+        lengths = [bar.parts[part] for bar in chart.bars]
+        if any(lengths):
+            axis.barh(labels, lengths, left=starts, color=colour, label=name, height=0.55)
+        starts = [a + b for a, b in zip(starts, lengths, strict=True)]
+    for place, total in enumerate(starts):
+        axis.annotate(f" {total:,.0f}", (total, place), va="center", fontsize=9, color=INK)
+    # one bar alone must not fill the panel, and the legend stands below the last
+    axis.set_ylim(max(3.0, len(labels)) + 0.6, -0.6)
+    axis.set_xlim(0, 1.12 * chart.longest)
+    _mark(axis.set_xticks, ticks(0, chart.longest, whole=True))
+    axis.set_xlabel(chart.x_label, color=INK)
+    axis.grid(axis="x", color=GRID)
+    axis.legend(loc="lower right", fontsize=8.5, frameon=False, labelcolor=INK)
+
+
+def _mark(put: Any, marks: Sequence[Tick]) -> None:
+    put([tick.at for tick in marks], [tick.label for tick in marks])

@@ -1,0 +1,72 @@
+"""`mh-batch explore`: the database in a browser, by datasette, which is an extra."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mh_batch.jobs.errors import InputError
+from mh_batch.store.connection import open_reader
+from mh_batch.store.reports.cookbook import recipes
+from mh_batch.worker.runtime.child import PYTHON
+
+# datasette builds a URI of the path as it is
+_MISLEADING = frozenset("?#%")
+_SETTINGS = {
+    # a file whose latest rows are in the write-ahead log is not whole when copied
+    "allow_download": "off",
+    "sql_time_limit_ms": "60000",
+    "max_returned_rows": "5000",
+    "truncate_cells_html": "600",
+}
+_ABOUT = (
+    "Read only, also while a worker writes. The queries below are the cookbook; "
+    "each is a start for one of your own."
+)
+
+
+def explore(path: Path, port: int) -> None:
+    """Become datasette on the database at `path`, for this machine only.
+
+    Raises `InputError` if it is not installed or cannot open such a path, `StoreUnusable` if
+    there is no database.
+    """
+    if importlib.util.find_spec("datasette") is None:
+        raise InputError("explore needs datasette: pip install 'mh-batch[explore]'")
+    real = path.resolve()
+    if found := sorted(_MISLEADING & set(str(real))):
+        raise InputError(
+            f"{real}: datasette cannot open a path with {' '.join(found)} in it; "
+            "name the database through a link without"
+        )
+    open_reader(path).close()
+    with tempfile.TemporaryFile() as metadata_file:
+        metadata_file.write(msgspec.json.encode(metadata(real.stem)))
+        metadata_file.seek(0)
+        # in its place: signals reach it, and nothing is left behind when it ends
+        os.dup2(metadata_file.fileno(), 0)
+        sys.stdout.flush()
+        words = command(real, port)
+        os.execv(words[0], words)
+
+
+def metadata(name: str) -> dict[str, Any]:
+    """Return datasette's metadata: what the database `name` is, and the cookbook as queries."""
+    queries = {r.name: {"title": r.about, "sql": r.sql} for r in recipes().values()}
+    return {"title": "mh-batch", "databases": {name: {"description": _ABOUT, "queries": queries}}}
+
+
+def command(path: Path, port: int) -> list[str]:
+    """Return the command that serves `path`; its metadata comes through standard input.
+
+    Without `--immutable`: datasette then opens the file read-only (`mode=ro`) and sees what a
+    worker commits.
+    """
+    settings = [part for name, value in _SETTINGS.items() for part in ("--setting", name, value)]
+    serve = [*PYTHON, "-m", "mh_batch.worker.output.explore_server", "serve"]
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    return [*serve, str(path), "--metadata", "-", *where, *settings]

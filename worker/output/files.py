@@ -1,0 +1,110 @@
+"""Where results go: standard output, or files that appear whole or not at all."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from stat import S_IMODE
+from typing import TextIO
+
+from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.worker.files import replacing
+
+from .rows import json_writer
+
+STDOUT = "-"
+DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
+
+
+def check_output(path: str, db: Path, *inputs: str) -> None:
+    """Raise `InputError` if results cannot go to `path`: before hours of work, not after them.
+
+    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`, nor a
+    file that was submitted to it.
+    """
+    if path == STDOUT:
+        return
+    target = Path(path).resolve()
+    taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
+    read = [Path(name).resolve() for name in inputs]
+    if target in (*taken, *read) or (target.is_file() and _was_submitted(target, db)):
+        raise InputError(f"{path}: the results would overwrite it; name another file")
+    if not target.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {target.parent}")
+    if target.is_dir():
+        raise InputError(f"{path}: a folder, not a file")
+
+
+def _was_submitted(target: Path, db: Path) -> bool:
+    """Tell whether a file is that of any batch: its source is looked for here and beside `db`."""
+    from mh_batch.store.connection import open_reader
+    from mh_batch.store.reports.batches import sources
+
+    if not db.exists():
+        return False
+    with closing(open_reader(db)) as reader:
+        names = [name for name in sources(reader) if name != STDOUT]
+    folders = (Path.cwd(), db.resolve().parent)
+    places = {folder / name for name in names for folder in folders}
+    return any(_same(place, target) for place in places)
+
+
+def _same(place: Path, target: Path) -> bool:
+    """Tell whether both are one file, also under two names: in other case on a Mac, or a link."""
+    try:
+        return place.samefile(target)
+    except OSError:
+        return False
+
+
+@contextmanager
+def open_output(path: str) -> Iterator[TextIO]:
+    """Open standard output for `-`, else a file that appears whole or not at all, in UTF-8.
+
+    Line ends are written as they are given. What is no ordinary file (a pipe, a device) is
+    written to as it is. Raises `EnvironmentFault` on a full disk and the like.
+    """
+    if path == STDOUT:
+        yield _utf8(sys.stdout)
+        return
+    target = Path(path).resolve()
+    try:
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8", newline="") as out:
+                yield out
+            return
+        with replacing(target) as file:
+            out = TextIOWrapper(file, encoding="utf-8", newline="")
+            yield out
+            if target.exists():
+                os.fchmod(file.fileno(), S_IMODE(target.stat().st_mode))
+            # its end belongs to the file
+            out.detach()
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise EnvironmentFault(f"{path}: {error.strerror}") from None
+
+
+def write_output(path: Path, content: bytes) -> None:
+    """Write a file that a user named, whole or not at all.
+
+    Raises `EnvironmentFault` on a full disk and the like.
+    """
+    with open_output(str(path)) as out:
+        out.buffer.write(content)
+
+
+def print_json(value: object) -> None:
+    """Print a value as a line of JSON."""
+    with open_output(STDOUT) as out:
+        json_writer(out)(value)
+
+
+def _utf8(stream: TextIO) -> TextIO:
+    """Return the stream for data: JSON and CSV are UTF-8 whatever the terminal's encoding."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", newline="")
+    return stream

@@ -1,0 +1,145 @@
+"""`mh-batch report`: a batch's night as one HTML page that needs nothing but a browser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from sqlite_utils import Database
+
+from mh_batch.jobs.record import FinishedJob
+from mh_batch.jobs.results.transcript import choices, transcript
+from mh_batch.jobs.settings import Settings
+from mh_batch.jobs.status import UNSUCCESSFUL
+from mh_batch.store.clock import now
+from mh_batch.store.connection import location
+from mh_batch.store.lookup import find_batch, latest_batch
+from mh_batch.store.reports.batch_page import Night, night
+from mh_batch.store.reports.batches import BatchReport
+from mh_batch.worker.output.charts.spec import charts
+from mh_batch.worker.output.charts.svg import svg
+from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.format import count, number, percent, seconds, with_rescued
+
+from .files import check_output, open_output
+from .timings import REFUSAL_COLUMNS, moment, refusal_rows, summary
+
+TEMPLATE = "report.html.jinja"
+MOST_CHARACTERS = 4000
+
+
+class Passage(msgspec.Struct, frozen=True):
+    """One text of a conversation, `more` characters of it left out; thoughts are folded away."""
+
+    who: str
+    text: str
+    more: int
+    is_thought: bool
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A setting of the batch; `changed` where it is not what the program brings."""
+
+    name: str
+    value: str
+    changed: bool
+
+
+def write_report(db: Database, ref: str | None, output: str) -> None:
+    """Write the page of a batch to a file or, for `-`, to standard output; `None`: the latest.
+
+    Raises `InputError` if it cannot go there.
+    """
+    check_output(output, location(db))
+    batch = find_batch(db, ref) if ref else latest_batch(db)
+    html = page(night(db, batch), now())
+    with open_output(output) as out:
+        out.write(html)
+
+
+def page(found: Night, written_at: str) -> str:
+    """Return the page as HTML; every text in it is escaped, controls are shown as signs."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    environment.filters.update(
+        number=number, seconds=seconds, moment=moment, count=count, with_rescued=with_rescued
+    )
+    template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
+    return (
+        template.render(
+            night=found,
+            written_at=written_at,
+            outcome=outcome(found.report),
+            summary=summary(found.timings),
+            charts=[(chart.title, Markup(svg(chart))) for chart in charts(found.timings)],
+            refusals=refusal_rows(found.timings),
+            refusal_columns=REFUSAL_COLUMNS,
+            not_done=found.report.count(UNSUCCESSFUL),
+            samples=[(job, tuple(conversation(job))) for job in found.samples],
+            settings=settings_rows(found.settings),
+        )
+        + "\n"
+    )
+
+
+def outcome(report: BatchReport) -> list[tuple[str, int, str]]:
+    """Return each status that some job has, with how many and their share."""
+    return [
+        (status, count, percent(count, report.total))
+        for status, count in report.counts.items()
+        if count
+    ]
+
+
+def conversation(job: FinishedJob) -> Iterator[Passage]:
+    """Yield what was said in the first completion of a job, long texts cut."""
+    turns = next(iter(choices(job)), ())
+    for said in transcript(job.request, turns):
+        message = said.message
+        if said.turn is not None:
+            for channel in said.turn.parse.channels:
+                to = f" to {channel.recipient}" if channel.recipient else ""
+                yield _passage(f"assistant, {channel.channel}{to}", channel.text)
+            continue
+        if message.thinking:
+            yield _passage(f"{message.role}, analysis", message.thinking)
+        if message.content or not message.tool_calls:
+            yield _passage(f"{message.role} {message.name or ''}".strip(), message.content)
+        for call in message.tool_calls:
+            yield _passage(f"{message.role} calls {call.function.name}", call.function.arguments)
+
+
+def settings_rows(text: str) -> list[Setting]:
+    """Return the settings of a batch by name, those that were changed first."""
+    usual = dict(_flat(msgspec.json.decode(msgspec.json.encode(Settings()))))
+    rows = [
+        Setting(name, msgspec.json.encode(value).decode(), value != usual.get(name))
+        for name, value in _flat(msgspec.json.decode(text))
+    ]
+    return sorted(rows, key=lambda row: not row.changed)
+
+
+def _passage(who: str, text: str) -> Passage:
+    more = max(0, len(text) - MOST_CHARACTERS)
+    return Passage(who, text[:MOST_CHARACTERS], more, "analysis" in who)
+
+
+def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of all groups by their own names, which are unique."""
+    for name, value in values.items():
+        if isinstance(value, dict) and name != "logit_bias":
+            yield from _flat(value)
+        else:
+            yield name, value
+
+
+def _shown(value: object) -> object:
+    """Return what a template is about to write; markup of our own stays as it is."""
+    return value if isinstance(value, Markup) else visible(str(value).replace("\r\n", "\n"))

@@ -1,0 +1,55 @@
+"""Rows of data as CSV or as JSON lines: data for a file, and no more than text to look at."""
+
+import csv
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
+
+import msgspec
+
+from mh_batch.worker.text.escape import visible, visible_json
+
+# as OWASP lists them; the last four are the wide forms that spreadsheets take for the narrow ones
+_RUNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", flags=re.ASCII)
+
+
+def csv_writer(out: TextIO, *, raw: bool = False) -> Callable[[Iterable[Any]], object]:
+    """Return what writes a row of CSV (RFC 4180).
+
+    What a spreadsheet would run as a formula begins with an apostrophe, unless it is to be `raw`.
+    On a terminal nothing in a cell steers it.
+    """
+    shown = out.isatty()
+    writer = csv.writer(out, lineterminator="\n" if shown else "\r\n")
+
+    def write(row: Iterable[Any]) -> object:
+        cells = row if raw else map(harmless, row)
+        return writer.writerow(map(_visible_cell, cells) if shown else cells)
+
+    return write
+
+
+def json_writer(out: TextIO) -> Callable[[object], object]:
+    """Return what writes a value as a line of JSON; on a terminal nothing in it steers it."""
+    shown = out.isatty()
+
+    def write(value: object) -> object:
+        line = msgspec.json.encode(value).decode()
+        return out.write(f"{visible_json(line) if shown else line}\n")
+
+    return write
+
+
+def harmless(cell: Any) -> Any:
+    """Return a cell that no spreadsheet runs: text like a formula gets an apostrophe in front.
+
+    Plain numbers, such as `-1.5` and `+3e4`, stay.
+    """
+    if isinstance(cell, str) and cell.startswith(_RUNS) and not _NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def _visible_cell(cell: Any) -> Any:
+    return visible(cell) if isinstance(cell, str) else cell

@@ -1,0 +1,114 @@
+"""What the reading commands print: status, a query, the cookbook."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from mh_batch.jobs.status import Status
+from mh_batch.store.lookup import find_batch
+from mh_batch.store.reports.batches import batch_reports
+from mh_batch.store.reports.cookbook import recipe, recipes
+from mh_batch.store.reports.query import ask
+from mh_batch.worker.text.console import print_table
+
+from .files import STDOUT, open_output, print_json
+from .interruption import reading_from
+from .rows import csv_writer, json_writer
+
+TABLE_ROWS = 1000
+
+
+def print_status(db: Database, ref: str | None, as_json: bool) -> None:
+    """Print a row a batch; `ref` names one batch, `None` means all."""
+    reports = batch_reports(db, find_batch(db, ref).id if ref else None)
+    if as_json:
+        print_json(reports)
+        return
+    if not reports:
+        print("no batches yet; `mh-batch submit FILE` makes one")
+        return
+    # a column for every status would not fit a terminal: only those that some job has
+    shown = [s for s in Status if s is Status.DONE or any(r.counts.get(s) for r in reports)]
+    names = [str(s) for s in shown]
+    with_rescued = any(r.rescued for r in reports)
+    if with_rescued:
+        names.insert(shown.index(Status.DONE) + 1, "rescued")
+    columns = ["batch", "name", "jobs", *names, "tokens", "tok/s", "submitted"]
+    rows = []
+    for r in reports:
+        speed = f"{r.tokens_per_second:.1f}" if r.tokens_per_second else "-"
+        counts = [r.counts.get(status, 0) for status in shown]
+        if with_rescued:
+            counts.insert(shown.index(Status.DONE) + 1, r.rescued)
+        when = r.submitted_at[:16].replace("T", " ")
+        rows.append([r.id, r.name, r.total, *counts, r.completion_tokens, speed, when])
+    print_table(columns, rows)
+
+
+def recipe_sql(name: str) -> str:
+    """Return the SQL of a recipe of the cookbook; raises `UnknownTarget` naming what is near."""
+    return recipe(name).sql
+
+
+def print_recipes(form: str) -> None:
+    """Print the cookbook's recipes with the questions they answer; `form` as in `print_query`."""
+    columns = ("recipe", "question")
+    rows = [(entry.name, entry.about) for entry in recipes().values()]
+    if form == "table":
+        print_table(columns, rows)
+    else:
+        _stream(columns, rows, form)
+
+
+def print_query(path: Path, sql: str, form: str, seconds: float | None = None) -> None:
+    """Run one read-only query and print it as `table`, `csv`, `raw_csv` or `json` (a line a row).
+
+    A table shows at most `TABLE_ROWS` rows and says so: its columns are as wide as their widest
+    value, so all of it is held in memory. The other forms stream. A BLOB is written in hex. Raises
+    `Interrupted` once it has taken `seconds`; `None` gives it any time.
+    """
+    with reading_from(path, seconds) as db:
+        columns, rows = ask(db, sql)
+        readable = (tuple(map(_readable, row)) for row in rows)
+        if form == "table":
+            print_table(columns, list(islice(readable, TABLE_ROWS)))
+            if next(readable, None) is not None:
+                told = f"... the first {TABLE_ROWS} rows; --csv and --json give all"
+                print(told, file=sys.stderr)
+            return
+        _stream(columns, readable, form)
+
+
+def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) -> None:
+    """Print rows as they come, as `csv`, `raw_csv` or `json`."""
+    with open_output(STDOUT) as out:
+        if form == "json":
+            write, keys = json_writer(out), distinct(columns)
+            for row in rows:
+                write(dict(zip(keys, row, strict=True)))
+            return
+        write_row = csv_writer(out, raw=form == "raw_csv")
+        write_row(columns)
+        for row in rows:
+            write_row(row)
+
+
+def distinct(columns: Sequence[str]) -> list[str]:
+    """Return the names of columns as keys of an object: a second `count(*)` is `count(*):2`."""
+    keys: list[str] = []
+    for column in columns:
+        key, number = column, 1
+        # a name that another column really has is never given away
+        while key in keys or (number > 1 and key in columns):
+            number += 1
+            key = f"{column}:{number}"
+        keys.append(key)
+    return keys
+
+
+def _readable(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value

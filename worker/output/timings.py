@@ -1,0 +1,176 @@
+"""`mh-batch timings`: the numbers of a night as tables, as JSON or as a picture."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import InputError
+from mh_batch.store.connection import location
+from mh_batch.store.lookup import BatchRow, find_batch
+from mh_batch.store.reports.timings import TimingReport, timing_report
+from mh_batch.worker.output.charts.spec import charts
+from mh_batch.worker.text.console import print_table
+from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.format import count, done, number, percent, seconds, size
+
+from .files import check_output, print_json, write_output
+
+HOURS_SHOWN = 48
+
+
+def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> None:
+    """Print the numbers of a batch, or of all for `None`; `plot` also draws them as PNG.
+
+    Raises `InputError` if there is nothing to draw, or nothing to draw it with.
+    """
+    if plot is not None:
+        _check_plot(plot, location(db))
+    batch = find_batch(db, ref) if ref else None
+    report = timing_report(db, batch.id if batch else None)
+    if as_json:
+        print_json(report)
+    elif report.totals.attempts == 0:
+        print(f"{visible(title(batch))}: no attempt yet; `mh-batch work` makes them")
+    else:
+        _print(report, batch)
+    if plot is not None:
+        _draw(report, batch, plot)
+
+
+def title(batch: BatchRow | None) -> str:
+    """Return what the numbers are of."""
+    return f"batch {batch.id} ({batch.name})" if batch else "all batches"
+
+
+def summary(report: TimingReport) -> list[tuple[str, str]]:
+    """Return the figures of a night with what they are, as a person reads them."""
+    t = report.totals
+    spans = (t.queue_seconds, t.render_seconds, t.prefill_seconds, t.decode_seconds)
+    every = sum(spans) + t.parse_seconds
+    prompt = f"{t.prompt_tokens:,} in prompts"
+    reused = f"{percent(t.reused_tokens, t.prompt_tokens)} of them reused"
+    shares = (
+        ("prefill", t.prefill_seconds),
+        ("decoding", t.decode_seconds),
+        ("waiting", t.queue_seconds),
+    )
+    return [
+        (
+            "jobs, attempts",
+            f"{count(t.jobs, 'job')}, {count(t.attempts, 'attempt')}; "
+            f"{done(report.done, report.rescued)}",
+        ),
+        ("from, to (UTC)", f"{moment(t.started_at)} to {moment(t.finished_at)}"),
+        ("tokens", f"{t.completion_tokens:,} generated, {prompt} ({reused})"),
+        ("decode speed", f"{number(t.tokens_per_second)} tokens/s"),
+        ("prefill speed", f"{number(t.prefill_tokens_per_second)} tokens/s"),
+        ("time went to", ", ".join(f"{name} {percent(part, every)}" for name, part in shares)),
+        (
+            "gap before an attempt",
+            f"median {seconds(report.typical_gap_seconds)}, 95% within "
+            f"{seconds(report.bad_gap_seconds)}, longest {seconds(t.longest_gap_seconds)}, "
+            f"together {seconds(t.queue_seconds)}",
+        ),
+        (
+            "memory, highest",
+            f"process {size(t.process_memory_bytes or 0)}, model {size(t.peak_memory_bytes or 0)}",
+        ),
+        ("longest context", f"{t.longest_context or 0:,} positions"),
+    ]
+
+
+def moment(at: str | None) -> str:
+    """Return a time of the database to the second, as people write it."""
+    return at[:19].replace("T", " ") if at else "-"
+
+
+def refusal_rows(report: TimingReport) -> list[list[str]]:
+    """Return a row a reason for which attempts were refused: counts, tokens and time spent."""
+    return [
+        [
+            r.reason,
+            f"{r.attempts:,}",
+            f"{r.next_accepted:,}",
+            f"{r.next_rescued:,}",
+            f"{r.gave_up:,}",
+            f"{r.completion_tokens:,}",
+            seconds(r.model_seconds),
+        ]
+        for r in report.refusals
+    ]
+
+
+REFUSAL_COLUMNS = ("reason", "attempts", "next taken", "rescued", "gave up", "tokens", "model time")
+
+
+def _print(report: TimingReport, batch: BatchRow | None) -> None:
+    print_table((title(batch), ""), summary(report))
+    _section("by context length (positions in the cache at the end)")
+    columns = ("from", "to", "attempts", "tok/s", "slow 10%", "fast 10%", "prefill tok/s")
+    print_table(
+        columns,
+        [
+            [
+                f"{b.kv_from:,}",
+                f"{b.kv_to:,}",
+                f"{b.attempts:,}",
+                number(b.tokens_per_second),
+                number(b.slow_tenth),
+                number(b.fast_tenth),
+                number(b.prefill_tokens_per_second),
+            ]
+            for b in report.by_context
+        ],
+    )
+    _print_hours(report)
+    if report.refusals:
+        _section("why attempts were refused")
+        print_table(REFUSAL_COLUMNS, refusal_rows(report))
+
+
+def _print_hours(report: TimingReport) -> None:
+    shown = report.by_hour[-HOURS_SHOWN:]
+    left_out = len(report.by_hour) - len(shown)
+    _section("by hour (UTC)" + (f", the last {HOURS_SHOWN}; --json gives all" if left_out else ""))
+    columns = ("hour", "jobs", "attempts", "tokens", "tok/s", "prefill tok/s", "gaps", "memory")
+    print_table(
+        columns,
+        [
+            [
+                f"{datetime.fromtimestamp(b.at, UTC):%Y-%m-%d %H:00}",
+                f"{b.jobs:,}",
+                f"{b.attempts:,}",
+                f"{b.completion_tokens:,}",
+                number(b.tokens_per_second),
+                number(b.prefill_tokens_per_second),
+                seconds(b.queue_seconds),
+                size(b.process_memory_bytes),
+            ]
+            for b in shown
+        ],
+    )
+
+
+def _section(text: str) -> None:
+    print(f"\n{text}")
+
+
+def _check_plot(plot: Path, db: Path) -> None:
+    from mh_batch.worker.output.charts.png import require_matplotlib
+
+    if str(plot) == "-":
+        raise InputError("--plot -: name a file, such as night.png")
+    check_output(str(plot), db)
+    require_matplotlib()
+
+
+def _draw(report: TimingReport, batch: BatchRow | None, plot: Path) -> None:
+    from mh_batch.worker.output.charts.png import draw_charts
+
+    t = report.totals
+    if t.attempts == 0:
+        raise InputError(f"--plot: {title(batch)}: nothing to draw before the first attempt")
+    span = f"{moment(t.started_at)[:16]} to {moment(t.finished_at)[:16]} UTC"
+    heading = f"mh-batch, {title(batch)}: {count(t.attempts, 'attempt')}, {span}"
+    write_output(plot, draw_charts(charts(report), heading))

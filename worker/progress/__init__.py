@@ -1,0 +1,1 @@
+"""What a drain tells a person, while it runs and at its end."""

@@ -1,0 +1,87 @@
+"""Looks at a database that somebody else may be writing, often and at little cost."""
+
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlite_utils import Database
+
+from mh_batch.jobs.errors import StoreUnusable
+from mh_batch.jobs.status import OPEN
+from mh_batch.store.connection import open_reader
+from mh_batch.store.reports.batches import BatchReport, batch_reports
+from mh_batch.store.reports.progress import Latest, latest
+
+from .dashboard import Attempting, Snapshot
+
+COUNT_SHARE = 0.05
+"""Which part of the time may go into counting: a walk over the index of a long queue."""
+
+
+class Poller:
+    """Keeps a picture of the database at `path`; it belongs to the thread that uses it.
+
+    `batch_id` is the only batch in it, `None` for all.
+    """
+
+    def __init__(self, path: Path, batch_id: int | None = None) -> None:
+        self._path = path
+        self._batch_id = batch_id
+        self._db: Database | None = None
+        self._version: int | None = None
+        self._count_at = 0.0
+        self._reports: list[BatchReport] = []
+        self._opened: set[int] = set()
+        self.picture = Snapshot()
+
+    def look(self, *, whole: bool = False) -> bool:
+        """Bring the picture up to date if the database changed; return whether it did.
+
+        `whole` counts at once, however long that takes. Raises `StoreUnusable` where it cannot
+        be read.
+        """
+        db = self._db = self._db or open_reader(self._path)
+        try:
+            version = db.execute("PRAGMA data_version").fetchone()[0]
+            due = time.monotonic() >= self._count_at
+            if version == self._version and not whole:
+                return False
+            if due or whole:
+                self._count(db)
+            self._picture(latest(db))
+        except sqlite3.Error as error:
+            raise StoreUnusable(f"{self._path}: cannot be read just now: {error}") from error
+        # a change whose count is not due yet must not be forgotten
+        self._version = version if due or whole else None
+        return True
+
+    def close(self) -> None:
+        """Let go of the database."""
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+    def _count(self, db: Database) -> None:
+        began = time.monotonic()
+        self._reports = batch_reports(db, self._batch_id)
+        self._opened |= {report.id for report in self._reports if _open_jobs([report])}
+        over = time.monotonic()
+        self._count_at = over + (over - began) / COUNT_SHARE
+
+    def _picture(self, found: Latest) -> None:
+        running = found.running
+        shown = [r for r in self._reports if r.id in self._opened] or self._reports[-1:]
+        # what is being worked on stands first; what is over makes room
+        shown.sort(key=lambda report: (not _open_jobs([report]), report.id))
+        self.picture = Snapshot(
+            batches=tuple(shown),
+            waiting=_open_jobs(self._reports),
+            attempting=Attempting(running.custom_id, running.key) if running else None,
+            last=found.last,
+            pace=found.pace,
+        )
+
+
+def _open_jobs(reports: Iterable[BatchReport]) -> int:
+    return sum(report.count(OPEN) for report in reports)

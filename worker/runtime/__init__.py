@@ -1,0 +1,1 @@
+"""What a drain runs on: threads, tasks, child processes, signals and the clock."""

@@ -1,0 +1,1 @@
+"""Files of conversations become batches in the queue."""

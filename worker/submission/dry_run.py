@@ -1,0 +1,183 @@
+"""`mh-batch submit --check`: what a file would be to the model, with nothing put into the queue.
+
+The file lands in a database of its own that is thrown away, so that it is judged as a submit would
+judge it, and memory stays flat; then every prompt is rendered in the model process, which loads
+no weights for that.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+from msgspec.structs import replace
+
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied, NoModel, SettingsError
+from mh_batch.jobs.generation import GenerationRequest
+from mh_batch.jobs.record import ClaimedJob, JobLine, NewBatch
+from mh_batch.jobs.seeds import job_seed
+from mh_batch.jobs.settings import apply
+from mh_batch.store.clock import now
+from mh_batch.store.connection import open_reader, open_store
+from mh_batch.store.queue.submit import landed_lines
+from mh_batch.store.reports.estimate import ThroughputEstimate, past
+from mh_batch.worker.controller.conversation import ConversationRun, Generate
+from mh_batch.worker.model_process.client import COMMAND, ModelClient, start_model
+from mh_batch.worker.model_process.protocol import Measured
+from mh_batch.worker.text.format import count
+
+from .dry_run_report import LineEstimate, Report
+from .submission import DEFAULT_RULES, Rules, open_source, submit_stream
+
+TELL_SECONDS = 10.0
+
+STAND_IN = Message("assistant", "x")
+"""Takes the place of an answer that is not there yet: the prompt is at least that long."""
+
+
+async def check(
+    stream: BinaryIO,
+    batch: NewBatch,
+    past_of: Callable[[str], ThroughputEstimate | None],
+    on_line: Callable[[int], None] = lambda _: None,
+    command: tuple[str, ...] = COMMAND,
+    rules: Rules = DEFAULT_RULES,
+) -> Report:
+    """Measure every line of a stream and report; `past_of` tells what a model did so far.
+
+    `on_line` is told how many lines are done, `command` starts the model process. Of `rules`,
+    `skip_bad` leaves bad lines out and counts them. Raises `BadLines` as a submit would, `NoModel`
+    if neither a line nor the batch names a model, `ModelNotLoaded` if there is none of the name
+    that the batch gives, and `ModelProcessDied` with the line that took the model process along.
+    """
+    report = Report(batch.source, past_of)
+    missing: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="mh-batch-check-") as folder:
+        db = open_store(Path(folder) / "check.db")
+        try:
+            landed = submit_stream(db, stream, batch, replace(rules, rejects=False))
+            report.left_out = landed.rejected
+            async with start_model(Path(folder) / "model.log", command) as client:
+                for done, line in enumerate(landed_lines(db, landed.batch_id), start=1):
+                    await _check_line(client, batch, line, report, missing)
+                    on_line(done)
+        finally:
+            db.close()
+    return report
+
+
+async def _check_line(
+    client: ModelClient, batch: NewBatch, line: JobLine, report: Report, missing: dict[str, str]
+) -> None:
+    """Measure one line; `missing` holds the models that are none, so that each is tried once."""
+    try:
+        job = _job(batch, line)
+        if job.model in missing:
+            report.refuse(line.number, missing[job.model])
+            return
+        report.take(line.number, job.model, await _weigh(client, job))
+    except (JobError, SettingsError) as error:
+        report.refuse(line.number, str(error))
+    except ModelProcessDied as error:
+        raise ModelProcessDied(f"{batch.source}:{line.number}: {error}") from error
+    except ModelNotLoaded as error:
+        if line.model is None:
+            raise
+        missing[line.model] = str(error)
+        report.refuse(line.number, str(error))
+
+
+def _job(batch: NewBatch, line: JobLine) -> ClaimedJob:
+    """Return the line as a worker would have it in its hands today."""
+    model = line.model or batch.model
+    if model is None:
+        raise NoModel(
+            f"{batch.source}:{line.number}: names no model, and none was named here; "
+            "name one with --model: demo, a local folder, or a hub name"
+        )
+    settings = apply(batch.settings, line.request.settings)
+    return ClaimedJob(
+        id=0,
+        batch_id=0,
+        position=line.number,
+        custom_id=line.custom_id,
+        model=model,
+        request=line.request,
+        settings=settings,
+        seed=job_seed(settings.seed, line.custom_id),
+        date=now()[:10],
+    )
+
+
+async def _weigh(client: ModelClient, job: ClaimedJob) -> LineEstimate:
+    """Measure the first prompt of a job, and the last one as far as it is known."""
+    action = ConversationRun(job).next()
+    assert isinstance(action, Generate), "a job begins with a generation"
+    request = action.request
+    first = whole = await client.measure(job.model, request)
+    to_come = job.request.turns if job.request.asks else job.request.turns[1:]
+    if to_come:
+        whole = await _measure_whole(client, job.model, request, to_come)
+    return LineEstimate(
+        prompt_tokens=whole.prompt_tokens,
+        max_tokens=min(first.max_tokens, whole.max_tokens),
+        asked_tokens=job.settings.sampling.max_tokens,
+        dropped_turns=max(first.dropped_turns, whole.dropped_turns),
+        answers=(1 + len(to_come)) * job.request.n,
+    )
+
+
+async def _measure_whole(
+    client: ModelClient, model: str, request: GenerationRequest, to_come: tuple[str, ...]
+) -> Measured:
+    """Measure the prompt of the last turn; raises `JobError` for a turn that does not fit alone."""
+    known = request.prompt.messages
+    played = [message for text in to_come for message in (STAND_IN, Message("user", text))]
+    whole = await client.measure(model, _with_messages(request, (*known, *played)))
+    if whole.dropped_turns:
+        instructions = tuple(m for m in known if m.role in ("system", "developer"))
+        for text in to_come:
+            alone = _with_messages(request, (*instructions, Message("user", text)))
+            await client.measure(model, alone)
+    return whole
+
+
+def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) -> GenerationRequest:
+    return replace(request, prompt=replace(request.prompt, messages=messages))
+
+
+def report_on(batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES) -> Report:
+    """Measure the file of a batch, with the past that the database at `db` holds, if any.
+
+    Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
+    """
+    with open_source(batch.source) as stream, past_in(db) as past_of:
+        return anyio.run(check, stream, batch, past_of, _teller(), COMMAND, rules)
+
+
+def _teller() -> Callable[[int], None]:
+    """Return what says every few seconds how many lines are done, for files that take long."""
+    last = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= TELL_SECONDS:
+            last = time.monotonic()
+            print(f"{count(done, 'line')} so far", file=sys.stderr, flush=True)
+
+    return tell
+
+
+@contextmanager
+def past_in(path: Path) -> Iterator[Callable[[str], ThroughputEstimate | None]]:
+    """Give what tells of a model's past in the database at `path`: nothing if there is none."""
+    if not path.exists():
+        yield lambda _: None
+        return
+    with closing(open_reader(path)) as db:
+        yield lambda model: past(db, model)

@@ -1,0 +1,49 @@
+"""How far a file has been read, on a terminal; nothing anywhere else."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from mh_batch.worker.text.format import printable
+
+from .submission import Progress
+
+
+@contextmanager
+def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
+    """Show a bar on standard error while the block reads `stream`; `None` if that is no terminal.
+
+    What is no ordinary file has no size, so its bar only moves.
+    """
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[lines]:,} lines"),
+        TimeRemainingColumn(),
+    )
+    # without a thread of its own: each call comes from a loop that is busy anyway
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, auto_refresh=False
+    ) as bar:
+        task = bar.add_task(printable(source), total=_size(stream), lines=0)
+
+        def show(read: int, lines: int) -> None:
+            bar.update(task, completed=read, lines=lines, refresh=True)
+
+        yield show
+
+
+def _size(stream: BinaryIO) -> int | None:
+    """Return the size of a file, `None` for a pipe."""
+    status = os.fstat(stream.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

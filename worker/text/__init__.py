@@ -1,0 +1,1 @@
+"""Text for people: formatted, and with control characters spelled out."""

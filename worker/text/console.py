@@ -1,0 +1,33 @@
+"""Text for a terminal: what came from a model or a user cannot steer it."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .escape import visible
+
+UNFOLDED = 1_000_000
+
+
+def plain(text: str, style: str = "") -> Text:
+    """Return text in which control characters are spelled out: `\\x1b` instead of an escape."""
+    return Text(visible(text), style=style)
+
+
+def console() -> Console:
+    """Return standard output; a pipe or a file has no width, so nothing is folded there."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows under their columns; `None` is empty."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(plain(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(plain("" if value is None else str(value)) for value in row))
+    console().print(table)
