@@ -43,7 +43,7 @@ def test_five_hundred_conversations_at_temperature_1_2_end_well_or_say_how_not(
     tmp_path: Path,
 ) -> None:
     write_lines(tmp_path, conversations(500))
-    settings = ("--set", "temperature=1.2", "--set", "max_tokens=64")
+    settings = ("--set", "temperature=1.2", "--set", "max_tokens=32")
     mh_batch(tmp_path, "submit", "convos.jsonl", *settings)
     drained = ("work", "--model", "demo", "--artifacts", "off")
     mh_batch(tmp_path, *drained, code=1, timeout=NIGHT_SECONDS)
