@@ -8,7 +8,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from mh_batch.engine.decoding.decode import Decoded, StopCriteria, Watch, decode
+from mh_batch.engine.decoding.decode import Callbacks, Decoded, StopCriteria, decode
 from mh_batch.engine.decoding.sampling import Sampler
 from mh_batch.engine.decoding.stop_sequences import StopTexts
 from mh_batch.jobs.generation import StopReason
@@ -37,7 +37,7 @@ def run(
     asked = {"cancelled": lambda: False, "progress": lambda _: None} | watch
     draw = Sampler(Sampling(temperature=0), 1, [0])
     ends = StopCriteria(max_tokens, frozenset(stop_tokens), texts)
-    return decode(model, [], 0, draw, ends, Watch(**asked))
+    return decode(model, [], 0, draw, ends, Callbacks(**asked))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -147,7 +147,7 @@ def test_the_loop_never_touches_numpy(
     for name in [name for name in sys.modules if name.partition(".")[0] == "numpy"]:
         monkeypatch.setitem(sys.modules, name, None)  # an import of it fails
     draw = Sampler(Sampling(**sampling), 1, [0])
-    watch = Watch(lambda: False, lambda _: None, lambda _: False)
+    watch = Callbacks(lambda: False, lambda _: None, lambda _: False)
     decode(Counter(), [], 0, draw, StopCriteria(12, frozenset()), watch)
     assert numpy_calls == []
 
