@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from .did_you_mean import nearest
 from .errors import SettingsError
-from .near import nearest
 
 LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]

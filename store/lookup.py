@@ -1,40 +1,26 @@
-"""Which batch or job somebody means."""
+"""Which batch or job somebody means by a number or a name."""
 
 import difflib
+import sqlite3
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import UnknownTarget
+from mh_batch.jobs.errors import InputError, UnknownTarget
 from mh_batch.store.connection import snapshot
 
 _NAMES_SHOWN = 5
-
-
-_NONE_YET = "there is none yet; `mh-batch submit FILE` makes one"
-
+_NO_BATCHES = "there is none yet; `mh-batch submit FILE` makes one"
 
 _ROW = "SELECT id, name, source, source_sha256, state, submitted_at, model, priority, job_count"
-
-
 _BY_ID = f"{_ROW} FROM batches WHERE id = ? AND state = 'ready'"
-
-
 _BY_NAME = f"{_ROW} FROM batches WHERE name = ? AND state = 'ready' ORDER BY id DESC LIMIT 1"
-
-
 _LATEST = f"{_ROW} FROM batches WHERE state = 'ready' ORDER BY id DESC LIMIT 1"
-
-
 _NAMES = "SELECT DISTINCT name FROM batches WHERE state = 'ready' ORDER BY id DESC LIMIT 1000"
-
-
 _JOB = """
 SELECT j.id FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
 WHERE j.id = ? AND b.state = 'ready'
 """
-
-
 # CROSS JOIN holds SQLite to one look-up a batch, latest first.
 _JOB_BY_CUSTOM_ID = """
 SELECT j.id FROM batches AS b CROSS JOIN jobs AS j ON j.batch_id = b.id AND j.custom_id = ?
@@ -42,12 +28,25 @@ WHERE b.state = 'ready'
 ORDER BY b.id DESC
 LIMIT 1
 """
+_JOB_IN_BATCH = (
+    "SELECT id FROM jobs WHERE batch_id = ? AND (id = ? OR custom_id = ?) ORDER BY custom_id <> ?"
+)
+_JOB_NAMES = """
+SELECT j.id, j.batch_id, b.name, j.custom_id
+FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
+WHERE j.id = ?
+"""
+_SAME_CUSTOM_ID = """
+SELECT b.id FROM batches AS b CROSS JOIN jobs AS j ON j.batch_id = b.id AND j.custom_id = ?
+WHERE b.state = 'ready' AND j.id <> ?
+ORDER BY b.id DESC
+"""
 
 
 class BatchRow(msgspec.Struct, frozen=True):
-    """A batch that is ready. `source_sha256` is over the file it came from.
+    """A batch that is ready; `source_sha256` is the hash of the file it came from.
 
-    `model` is the one of jobs that name none, `None` until a worker has brought one.
+    `model` is for jobs that name none, `None` until a worker has brought one.
     """
 
     id: int
@@ -61,10 +60,18 @@ class BatchRow(msgspec.Struct, frozen=True):
     job_count: int
 
 
+class Target(msgspec.Struct, frozen=True):
+    """A whole batch, or one job of it where `job_id` is given; `label` is its name in messages."""
+
+    batch_id: int
+    job_id: int | None
+    label: str
+
+
 def find_batch(db: Database, ref: str) -> BatchRow:
     """Return the batch with the number `ref`, else the latest with that name.
 
-    Raises `UnknownTarget` with the names that come near.
+    Raises `UnknownTarget` with similar names.
     """
     with snapshot(db):
         number = _number(ref)
@@ -73,13 +80,13 @@ def find_batch(db: Database, ref: str) -> BatchRow:
         if row is not None:
             return BatchRow(*row)
         known = [name for (name,) in db.conn.execute(_NAMES)]
-    near = difflib.get_close_matches(ref, known, n=_NAMES_SHOWN, cutoff=0.6)
-    if near:
-        cure = f"did you mean {' or '.join(near)}?"
+    similar = difflib.get_close_matches(ref, known, n=_NAMES_SHOWN, cutoff=0.6)
+    if similar:
+        cure = f"did you mean {' or '.join(similar)}?"
     elif known:
         cure = f"the latest: {', '.join(known[:_NAMES_SHOWN])}"
     else:
-        cure = _NONE_YET
+        cure = _NO_BATCHES
     raise UnknownTarget(f"no batch {ref!r}; {cure}")
 
 
@@ -87,7 +94,7 @@ def latest_batch(db: Database) -> BatchRow:
     """Return the batch submitted last; raises `UnknownTarget` if there is none."""
     row = db.conn.execute(_LATEST).fetchone()
     if row is None:
-        raise UnknownTarget(f"no batch: {_NONE_YET}")
+        raise UnknownTarget(f"no batch: {_NO_BATCHES}")
     return BatchRow(*row)
 
 
@@ -101,10 +108,83 @@ def find_job(db: Database, ref: str) -> int:
         row = None if number is None else db.conn.execute(_JOB, (number,)).fetchone()
         row = row or db.conn.execute(_JOB_BY_CUSTOM_ID, (ref,)).fetchone()
     if row is None:
-        raise UnknownTarget(f"no job {ref!r}: neither a number of one nor a custom_id")
+        raise UnknownTarget(f"no job {ref!r}: neither a job's number nor a custom_id")
     return int(row[0])
 
 
+def find_target(db: Database, ref: str) -> Target:
+    """Return what `ref` names: a batch by number or name, else a job by number or `custom_id`.
+
+    `BATCH/JOB` is a job of that batch. Raises `InputError` for a name that is both a batch's and
+    a job's, and `UnknownTarget` for one that is neither.
+    """
+    batch, job = _batch_target(db, ref), _job_target(db, ref)
+    if batch is not None and job is not None and not ref.isdigit():
+        raise InputError(
+            f"{ref!r} is both a batch and a job; write {batch.batch_id} for the batch, "
+            f"{job.batch_id}/{ref} for the job"
+        )
+    found = batch or job or _job_in_batch(db, ref)
+    if found is None:
+        raise UnknownTarget(
+            f"no batch and no job {ref!r}; name a batch by its number or name, a job by its number "
+            "or custom_id, or as BATCH/JOB"
+        )
+    return found
+
+
+def find_one_job(db: Database, ref: str) -> Target:
+    """Return the job that `ref` names: by number, `custom_id` (the latest) or as `BATCH/JOB`.
+
+    Raises `UnknownTarget` if there is none.
+    """
+    found = _job_target(db, ref) or _job_in_batch(db, ref)
+    if found is None:
+        raise UnknownTarget(
+            f"no job {ref!r}: neither a job's number, nor a custom_id, nor BATCH/JOB"
+        )
+    return found
+
+
+def same_custom_id(db: Database, target: Target, ref: str) -> list[str]:
+    """Return as `BATCH/JOB` the jobs of other batches that have `ref` as `custom_id` too."""
+    rows = db.conn.execute(_SAME_CUSTOM_ID, (ref, target.job_id)).fetchall()
+    return [f"{batch_id}/{ref}" for (batch_id,) in rows]
+
+
 def _number(ref: str) -> int | None:
-    """Return `ref` as a row's number, or `None` if it cannot be one."""
+    """Return `ref` as the number of a row, `None` if it cannot be one."""
     return int(ref) if ref.isascii() and ref.isdigit() and len(ref) < 19 else None
+
+
+def _batch_target(db: Database, ref: str) -> Target | None:
+    try:
+        batch = find_batch(db, ref)
+    except UnknownTarget:
+        return None
+    return Target(batch.id, None, f"batch {batch.id} ({batch.name})")
+
+
+def _job_target(db: Database, ref: str) -> Target | None:
+    try:
+        return _target_of(db, find_job(db, ref))
+    except UnknownTarget:
+        return None
+
+
+def _job_in_batch(db: Database, ref: str) -> Target | None:
+    """Return the job that `BATCH/JOB` names, `None` if it names none."""
+    name, _, job = ref.partition("/")
+    batch = _batch_target(db, name)
+    if batch is None:
+        return None
+    number = _number(job)
+    row: sqlite3.Row | None = db.conn.execute(
+        _JOB_IN_BATCH, (batch.batch_id, -1 if number is None else number, job, job)
+    ).fetchone()
+    return None if row is None else _target_of(db, row[0])
+
+
+def _target_of(db: Database, job_id: int) -> Target:
+    row = db.conn.execute(_JOB_NAMES, (job_id,)).fetchone()
+    return Target(row["batch_id"], row["id"], f"job {row[0]} ({row['name']}/{row['custom_id']})")

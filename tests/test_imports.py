@@ -73,16 +73,16 @@ JOBS = {
     "results": {
         "conversation", "errors", "generation", "record", "status", "tool_results"
     },
-    "jsonl": {"conversation", "errors", "near", "record", "settings"},
+    "jsonl": {"conversation", "errors", "did_you_mean", "record", "settings"},
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"conversation", "settings"},
     "prefix": {"conversation"},
     "tool_results": {"conversation"},
-    "settings": {"errors", "near"},
+    "settings": {"errors", "did_you_mean"},
     "conversation": set(),
     "errors": set(),
-    "near": set(),
+    "did_you_mean": set(),
     "status": set(),
 }  # fmt: skip
 INSIDE = {"worker": WORKER, "engine": ENGINE, "store": STORE, "jobs": JOBS}

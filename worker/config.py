@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import InputError, SettingsError
-from mh_batch.jobs.near import nearest
 from mh_batch.jobs.settings import (
     MAX_LINE_MIB,
     MOST_LINE_MIB,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mh_batch.engine.demo import DEMO_MODEL
+from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import ModelNotLoaded
-from mh_batch.jobs.near import nearest
 
 from .weights import flaw, missing_files, weight_files
 

@@ -21,8 +21,8 @@ from mh_batch.jobs.conversation import (
     ToolCall,
     ToolResults,
 )
+from mh_batch.jobs.did_you_mean import near_miss, nearest
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.near import near_miss, nearest
 from mh_batch.jobs.settings import NAMES, NOT_OFFERED, NULLABLE, Context, Settings, apply
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from .cancel_retry import cancel_requests, data_version, requeue
 from .claims import claim, next_model
 from .counts import queue_counts
-from .history import recorded
+from .history import read_history
 from .recording import crashes_on, finish, is_rescued, record, record_crash, rehearse, release
 from .runs import finish_run, recover, set_run_model, start_run
 
@@ -17,9 +17,9 @@ __all__ = [
     "is_rescued",
     "next_model",
     "queue_counts",
+    "read_history",
     "record",
     "record_crash",
-    "recorded",
     "recover",
     "rehearse",
     "release",

@@ -1,37 +1,23 @@
 """What people ask of jobs that are there: to cancel them, or to try them again."""
 
-import sqlite3
 from array import array
 from collections.abc import Collection, Iterable
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import InputError, UnknownTarget, WorkerRunning
+from mh_batch.jobs.errors import WorkerRunning
 from mh_batch.jobs.status import RETRYABLE, Status, check_move
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location, snapshot
 from mh_batch.store.lock import worker_lock
-from mh_batch.store.lookup import find_batch, find_job
+from mh_batch.store.lookup import Target
 
 from .recording import cancel_if_asked
 
 CHUNK = 10_000
 """How many jobs change in one transaction, so that a worker never waits long for its turn."""
 
-_IN_BATCH = (
-    "SELECT id FROM jobs WHERE batch_id = ? AND (id = ? OR custom_id = ?) ORDER BY custom_id <> ?"
-)
-_NAMED = """
-SELECT j.id, j.batch_id, b.name, j.custom_id
-FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
-WHERE j.id = ?
-"""
-_ALIKE = """
-SELECT b.id FROM batches AS b CROSS JOIN jobs AS j ON j.batch_id = b.id AND j.custom_id = ?
-WHERE b.state = 'ready' AND j.id <> ?
-ORDER BY b.id DESC
-"""
 _CANCEL_QUEUED = """
 UPDATE jobs SET status = 'cancelled', finished_at = ?1
 WHERE id IN (SELECT id FROM jobs WHERE {target} = ?2 AND status = 'queued' LIMIT ?3)
@@ -66,59 +52,11 @@ WHERE job_id = ?1 AND (choice, turn, step) IN (
 """
 
 
-class Target(msgspec.Struct, frozen=True):
-    """A whole batch, or one job of it where `job_id` is given; `label` names it to people."""
-
-    batch_id: int
-    job_id: int | None
-    label: str
-
-
 class Cancelled(msgspec.Struct, frozen=True):
     """How many jobs are cancelled, and how many more the worker has been asked to end."""
 
     at_once: int
     asked: int
-
-
-def find_target(db: Database, ref: str) -> Target:
-    """Return what `ref` names: a batch by number or name, else a job by number or `custom_id`.
-
-    `BATCH/JOB` is a job of that batch. Raises `InputError` for a name that is both a batch's and
-    a job's, and `UnknownTarget` for one that is neither.
-    """
-    batch, job = _batch(db, ref), _job(db, ref)
-    if batch is not None and job is not None and not ref.isdigit():
-        raise InputError(
-            f"{ref!r} is a batch and a job: the number of the batch ({batch.batch_id}) names the "
-            f"one, {job.batch_id}/{ref} the other"
-        )
-    found = batch or job or _job_in_batch(db, ref)
-    if found is None:
-        raise UnknownTarget(
-            f"no batch and no job {ref!r}; name a batch by its number or name, a job by its number "
-            "or custom_id, or as BATCH/JOB"
-        )
-    return found
-
-
-def find_one_job(db: Database, ref: str) -> Target:
-    """Return the job that `ref` names: by number, `custom_id` (the latest) or as `BATCH/JOB`.
-
-    Raises `UnknownTarget` if there is none.
-    """
-    found = _job(db, ref) or _job_in_batch(db, ref)
-    if found is None:
-        raise UnknownTarget(
-            f"no job {ref!r}: neither a number of one, nor a custom_id, nor BATCH/JOB"
-        )
-    return found
-
-
-def same_custom_id(db: Database, target: Target, ref: str) -> list[str]:
-    """Return as `BATCH/JOB` the jobs of other batches that have `ref` as `custom_id` too."""
-    rows = db.conn.execute(_ALIKE, (ref, target.job_id)).fetchall()
-    return [f"{batch_id}/{ref}" for (batch_id,) in rows]
 
 
 def cancel(db: Database, target: Target) -> Cancelled:
@@ -237,36 +175,3 @@ def _sql(target: Target, template: str) -> str:
 
 def _id(target: Target) -> int:
     return target.batch_id if target.job_id is None else target.job_id
-
-
-def _batch(db: Database, ref: str) -> Target | None:
-    try:
-        batch = find_batch(db, ref)
-    except UnknownTarget:
-        return None
-    return Target(batch.id, None, f"batch {batch.id} ({batch.name})")
-
-
-def _job(db: Database, ref: str) -> Target | None:
-    try:
-        return _named(db, find_job(db, ref))
-    except UnknownTarget:
-        return None
-
-
-def _job_in_batch(db: Database, ref: str) -> Target | None:
-    """Return the job that `BATCH/JOB` names, `None` if it names none."""
-    name, _, job = ref.partition("/")
-    batch = _batch(db, name)
-    if batch is None:
-        return None
-    number = int(job) if job.isascii() and job.isdigit() and len(job) < 19 else -1
-    row: sqlite3.Row | None = db.conn.execute(
-        _IN_BATCH, (batch.batch_id, number, job, job)
-    ).fetchone()
-    return None if row is None else _named(db, row[0])
-
-
-def _named(db: Database, job_id: int) -> Target:
-    row = db.conn.execute(_NAMED, (job_id,)).fetchone()
-    return Target(row["batch_id"], row["id"], f"job {row[0]} ({row['name']}/{row['custom_id']})")

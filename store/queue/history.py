@@ -44,7 +44,7 @@ ORDER BY t.choice, t.turn, t.step
 _metadata = msgspec.json.Decoder(msgspec.Raw)
 
 
-def recorded(db: Database, job_id: int) -> History:
+def read_history(db: Database, job_id: int) -> History:
     """Return all attempts and settled steps of a job, in order; empty for one without any."""
     with snapshot(db):
         attempts = db.conn.execute(_ATTEMPTS, (job_id,)).fetchall()

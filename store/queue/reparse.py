@@ -17,7 +17,7 @@ from mh_batch.jobs.record import Attempt, AttemptKey
 from mh_batch.jobs.status import FINISHED
 from mh_batch.store.connection import immediate
 
-from .history import parse_of, recorded, request_of
+from .history import parse_of, read_history, request_of
 from .recording import add_parse
 
 _PAGE = 500
@@ -93,7 +93,7 @@ def readable_jobs(db: Database, batch_id: int) -> Iterator[Readable]:
     while rows := db.conn.execute(_JOBS, (batch_id, last)).fetchall():
         for row in rows:
             request = request_of(row["request"])
-            attempts = recorded(db, row["id"]).attempts
+            attempts = read_history(db, row["id"]).attempts
             yield Readable(row["id"], row["model"], row["adapter"], request.tools, attempts)
         last = rows[-1]["id"]
 

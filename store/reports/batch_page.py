@@ -65,7 +65,7 @@ class UnsuccessfulJob(msgspec.Struct, frozen=True):
     attempts_of_that_turn: int | None
 
 
-class DeathOfModel(msgspec.Struct, frozen=True):
+class CrashRow(msgspec.Struct, frozen=True):
     """A death of the model process."""
 
     at: str
@@ -82,7 +82,7 @@ class DeathOfModel(msgspec.Struct, frozen=True):
     stderr_tail: str
 
 
-class Night(msgspec.Struct, frozen=True):
+class BatchPage(msgspec.Struct, frozen=True):
     """One batch: how far it is, its numbers, and the jobs worth a look.
 
     `settings` is the JSON it was submitted with. `samples` are the first, the middle and the last
@@ -97,16 +97,16 @@ class Night(msgspec.Struct, frozen=True):
     runs: tuple[Run, ...]
     slowest: tuple[SlowJob, ...]
     unsuccessful: tuple[UnsuccessfulJob, ...]
-    crashes: tuple[DeathOfModel, ...]
+    crashes: tuple[CrashRow, ...]
     samples: tuple[FinishedJob, ...]
 
 
-def night(db: Database, batch: BatchRow) -> Night:
+def batch_page(db: Database, batch: BatchRow) -> BatchPage:
     """Return what there is to say of one batch: one state of the database."""
     with snapshot(db):
         asked = _Asked(db, batch.id)
         (report,) = batch_reports(db, batch.id)
-        return Night(
+        return BatchPage(
             batch=batch,
             report=report,
             timings=timing_report(db, batch.id),
@@ -115,7 +115,7 @@ def night(db: Database, batch: BatchRow) -> Night:
             runs=asked.rows("runs", Run),
             slowest=asked.rows("slowest", SlowJob, MOST_SLOW),
             unsuccessful=asked.recipe("unsuccessful", UnsuccessfulJob),
-            crashes=asked.recipe("crashes", DeathOfModel),
+            crashes=asked.recipe("crashes", CrashRow),
             samples=tuple(
                 finished_job(db, int(asked.one("nth_done", place)))
                 for place in sample_places(report.counts[Status.DONE])

@@ -1,7 +1,7 @@
 """The cookbook: questions that people ask of a night, with their SQL, by name."""
 
+from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import UnknownTarget
-from mh_batch.jobs.near import nearest
 from mh_batch.store.sql import Entry, entries, script
 
 

@@ -27,7 +27,7 @@ class ThroughputEstimate(msgspec.Struct, frozen=True):
     attempts_per_answer: float
 
 
-def past(db: Database, model: str) -> ThroughputEstimate | None:
+def throughput_estimate(db: Database, model: str) -> ThroughputEstimate | None:
     """Return what a model did in this database; `None` if it did too little to tell."""
     values = {"model": model, "sample": SAMPLE, "horizon": HORIZON}
     rows = db.conn.execute(script("reports/estimate.sql"), values).fetchall()

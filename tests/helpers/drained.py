@@ -15,6 +15,7 @@ from sqlite_utils import Database
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
+from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
 from mh_batch.worker.draining.loop import Drain, EndReason
@@ -70,14 +71,14 @@ class Site:
     def cancel(self, ref: str) -> Cancelled:
         db = open_store(self.db_path)
         try:
-            return cancel_retry.cancel(db, cancel_retry.find_target(db, ref))
+            return cancel_retry.cancel(db, find_target(db, ref))
         finally:
             db.close()
 
     def retry(self, ref: str) -> int:
         db = open_store(self.db_path)
         try:
-            return cancel_retry.retry(db, cancel_retry.find_target(db, ref))
+            return cancel_retry.retry(db, find_target(db, ref))
         finally:
             db.close()
 

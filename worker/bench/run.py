@@ -9,8 +9,8 @@ import msgspec
 from rich.console import Console
 
 from mh_batch.engine.model.folder import DEMO
+from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import InputError, JobError
-from mh_batch.jobs.near import nearest
 from mh_batch.worker.bench.report.outputs import Outputs
 from mh_batch.worker.bench.report.report import Figure, ProfileLine, Report, Series, Setup, Usage
 from mh_batch.worker.bench.scenarios.drain import artifacts, drain

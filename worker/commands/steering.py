@@ -6,6 +6,7 @@ from pathlib import Path
 from mh_batch.jobs.results.selection import names_in
 from mh_batch.jobs.status import RETRYABLE, Status
 from mh_batch.store.connection import writing
+from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
 
 Say = Callable[[str], object]
@@ -17,7 +18,7 @@ def cancel(db: Path, refs: Sequence[str], say: Say) -> None:
     Raises `UnknownTarget`, with nothing changed, if one of `refs` names none.
     """
     with writing(db) as store:
-        for target in [cancel_retry.find_target(store, ref) for ref in refs]:
+        for target in [find_target(store, ref) for ref in refs]:
             done = cancel_retry.cancel(store, target)
             parts = [f"{done.at_once} cancelled"] if done.at_once else []
             if done.asked:
@@ -34,7 +35,7 @@ def retry(db: Path, refs: Sequence[str], statuses: str | None, say: Say) -> None
     named = names_in("--status", statuses, Status, RETRYABLE)
     wanted = RETRYABLE if named is None else named
     with writing(db) as store:
-        for target in [cancel_retry.find_target(store, ref) for ref in refs]:
+        for target in [find_target(store, ref) for ref in refs]:
             count = cancel_retry.retry(store, target, wanted)
             names = " or ".join(sorted(wanted))
             say(f"{target.label}: {f'{count} queued again' if count else f'nothing is {names}'}")

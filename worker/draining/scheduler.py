@@ -245,7 +245,7 @@ class Scheduler:
             return job.fault
         try:
             with at_stage("resume"):
-                recorded = await self._store.call(queue.recorded, job.id)
+                recorded = await self._store.call(queue.read_history, job.id)
                 return ConversationRun.resume(job, recorded)
         except JobError as error:
             return error

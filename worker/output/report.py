@@ -16,7 +16,7 @@ from mh_batch.jobs.status import UNSUCCESSFUL
 from mh_batch.store.clock import now
 from mh_batch.store.connection import location
 from mh_batch.store.lookup import find_batch, latest_batch
-from mh_batch.store.reports.batch_page import Night, night
+from mh_batch.store.reports.batch_page import BatchPage, batch_page
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.worker.output.charts.spec import charts
 from mh_batch.worker.output.charts.svg import svg
@@ -54,12 +54,12 @@ def write_report(db: Database, ref: str | None, output: str) -> None:
     """
     check_output(output, location(db))
     batch = find_batch(db, ref) if ref else latest_batch(db)
-    html = page(night(db, batch), now())
+    html = page(batch_page(db, batch), now())
     with open_output(output) as out:
         out.write(html)
 
 
-def page(found: Night, written_at: str) -> str:
+def page(found: BatchPage, written_at: str) -> str:
     """Return the page as HTML; every text in it is escaped, controls are shown as signs."""
     environment = Environment(
         autoescape=True,

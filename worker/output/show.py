@@ -10,8 +10,8 @@ from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Channel
 from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, Step
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
-from mh_batch.store.queue import recorded
-from mh_batch.store.queue.cancel_retry import find_one_job, same_custom_id
+from mh_batch.store.lookup import find_one_job, same_custom_id
+from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.text.console import console, plain
 from mh_batch.worker.text.format import count
@@ -25,7 +25,7 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     target = find_one_job(db, ref)
     assert target.job_id is not None, "a job was looked for"
     job = finished_job(db, target.job_id)
-    attempts = recorded(db, job.id).attempts if with_attempts else ()
+    attempts = read_history(db, job.id).attempts if with_attempts else ()
     out = console()
     title = f"job {job.id} · {job.custom_id} · batch {job.batch} · {job.status}"
     if job.rescued:

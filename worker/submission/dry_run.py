@@ -25,7 +25,7 @@ from mh_batch.jobs.settings import apply
 from mh_batch.store.clock import now
 from mh_batch.store.connection import open_reader, open_store
 from mh_batch.store.queue.submit import landed_lines
-from mh_batch.store.reports.estimate import ThroughputEstimate, past
+from mh_batch.store.reports.estimate import ThroughputEstimate, throughput_estimate
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process.client import COMMAND, ModelClient, start_model
 from mh_batch.worker.model_process.protocol import Measured
@@ -180,4 +180,4 @@ def past_in(path: Path) -> Iterator[Callable[[str], ThroughputEstimate | None]]:
         yield lambda _: None
         return
     with closing(open_reader(path)) as db:
-        yield lambda model: past(db, model)
+        yield lambda model: throughput_estimate(db, model)

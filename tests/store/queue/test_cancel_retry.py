@@ -14,8 +14,9 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import immediate, location
 from mh_batch.store.lock import worker_lock
+from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
-from mh_batch.store.queue.cancel_retry import Cancelled, cancel, find_target, retry
+from mh_batch.store.queue.cancel_retry import Cancelled, cancel, retry
 
 FAILED = JobEnd(Status.FAILED, "model_crashed", "it died")
 INCOMPLETE = JobEnd(Status.INCOMPLETE, "length", "ran out")
@@ -123,7 +124,7 @@ def test_a_retry_keeps_attempts_and_complete_turns_and_counts_another_round(db: 
     queue.record(db, job.id, run_id, attempt(third), turn(third), None)
     queue.record(db, job.id, run_id, attempt(other), turn(other), INCOMPLETE)
     assert retry(db, find_target(db, "night")) == 1
-    kept = queue.recorded(db, job.id)
+    kept = queue.read_history(db, job.id)
     assert [t.key for t in kept.turns] == [AttemptKey(), other]
     assert [a.key for a in kept.attempts] == [AttemptKey(), second, third, other]
     again = claim(db, run_id)

@@ -26,14 +26,14 @@ def play(db: Database, run_id: int) -> None:
     assert queue.next_model(db, None, "other", SkippedModels(frozenset({"none"}))) == "demo"
     first = queue.claim(db, run_id, demo, "demo")
     assert first is not None
-    queue.recorded(db, first.id)
+    queue.read_history(db, first.id)
     queue.record(db, first.id, run_id, attempt(verdict=Verdict.RETRY), None, None)
     crash = Crash(AttemptKey(attempt=2), "generate", 9, None, "")
     queue.record_crash(db, first.id, run_id, crash)
     queue.crashes_on(db, first.id, crash.key)
     kept = replace(turn(AttemptKey(attempt=2)), rescued=True)
     queue.record(db, first.id, run_id, attempt(AttemptKey(attempt=2)), kept, DONE)
-    queue.recorded(db, first.id)
+    queue.read_history(db, first.id)
     second = queue.claim(db, run_id, demo, None, SkippedModels(frozenset({"none"})))
     assert second is not None
     queue.release(db, second.id)

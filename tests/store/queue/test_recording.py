@@ -120,7 +120,7 @@ def test_any_attempt_and_turn_come_back_equal(
     job = claim(db, run_id)
     queue.record(db, job.id, run_id, made, settled, None)
     turns = () if settled is None else (settled,)
-    assert queue.recorded(db, job.id) == History((made,), turns)
+    assert queue.read_history(db, job.id) == History((made,), turns)
 
 
 @given(st.lists(st.integers(0, 2**32 - 1)))
@@ -132,7 +132,7 @@ def test_tokens_are_packed_little_endian_and_come_back(tokens: list[int]) -> Non
 
 def test_a_job_without_attempts_has_an_empty_record(db: Database) -> None:
     submit(db, lines(1))
-    assert queue.recorded(db, 1) == History()
+    assert queue.read_history(db, 1) == History()
 
 
 def test_a_conversation_comes_back_in_order(db: Database) -> None:
@@ -146,7 +146,7 @@ def test_a_conversation_comes_back_in_order(db: Database) -> None:
     queue.record(db, job.id, run_id, refused, None, None)
     queue.record(db, job.id, run_id, taken, first_turn, None)
     queue.record(db, job.id, run_id, second, second_turn, DONE)
-    assert queue.recorded(db, job.id) == History(
+    assert queue.read_history(db, job.id) == History(
         (refused, taken, second), (first_turn, second_turn)
     )
     row = db.table("jobs").get(job.id)
@@ -163,20 +163,20 @@ def test_the_attempt_kept_may_be_an_earlier_one(db: Database) -> None:
     kept = turn(best.key, complete=False)
     queue.record(db, job.id, run_id, best, None, None)
     queue.record(db, job.id, run_id, last, kept, JobEnd(Status.INCOMPLETE))
-    assert queue.recorded(db, job.id).turns == (kept,)
+    assert queue.read_history(db, job.id).turns == (kept,)
 
 
 def test_a_reparse_does_not_change_what_was_recorded(db: Database) -> None:
     submit(db, lines(1))
     run_id = start(db)
     job = finish_next(db, run_id)
-    before = queue.recorded(db, job.id)
+    before = queue.read_history(db, job.id)
     db.execute("UPDATE parses SET current = 0")
     db.execute(
         "INSERT INTO parses (attempt_id, parser_version, rung, well_formed, problems, current)"
         " VALUES (1, 2, 'raw', 0, '[\"x\"]', 1)"
     )
-    assert queue.recorded(db, job.id) == before
+    assert queue.read_history(db, job.id) == before
 
 
 def test_an_attempt_is_recorded_once_only(db: Database) -> None:

@@ -17,9 +17,9 @@ from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd, Turn, Verdict
 from mh_batch.jobs.status import RETRYABLE, Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
+from mh_batch.store.lookup import find_target
 from mh_batch.store.migrations import migrations
 from mh_batch.store.queue import cancel_retry
-from mh_batch.store.queue.cancel_retry import find_target
 from mh_batch.store.reports.batches import batch_reports
 from mh_batch.store.reports.cookbook import recipe
 from mh_batch.store.reports.query import query

@@ -21,7 +21,7 @@ from mh_batch.jobs.record import Attempt, AttemptKey, Crash, JobEnd, JobLine, Tu
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.queue.submit import landed_lines
-from mh_batch.store.reports.estimate import past
+from mh_batch.store.reports.estimate import throughput_estimate
 from mh_batch.store.reports.progress import WINDOW, Reason, deaths, latest, reasons
 
 FAILED = JobEnd(Status.FAILED, "prompt_too_long", "too long")
@@ -126,7 +126,7 @@ def test_a_model_s_past_is_its_medians_and_how_often_it_was_asked(db: Database) 
         record = msgspec.structs.replace(attempt(key, verdict), generation=made)
         settled: Turn | None = turn(key) if verdict is Verdict.ACCEPT else None
         queue.record(db, job.id, run, record, settled, None)
-    found = past(db, "demo")
+    found = throughput_estimate(db, "demo")
     assert found is not None
     assert (found.attempts, found.attempts_per_answer) == (2, 2.0)
     assert (found.tokens_per_second, found.prefill_tokens_per_second) == (40.0, 200.0)
@@ -137,7 +137,7 @@ def test_a_model_s_past_is_its_medians_and_how_often_it_was_asked(db: Database) 
 def test_a_model_without_a_timed_past_has_none(db: Database, model: str) -> None:
     submit(db, lines(1))
     finish_next(db, start(db))  # its timings hold no speed
-    assert past(db, model) is None
+    assert throughput_estimate(db, model) is None
 
 
 def test_the_lines_of_a_batch_come_back_in_order(db: Database) -> None:

@@ -17,7 +17,7 @@ from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import latest_batch
-from mh_batch.store.reports.batch_page import night as collect
+from mh_batch.store.reports.batch_page import batch_page as collect
 from mh_batch.store.reports.query import query
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.output.report import MOST_CHARACTERS, conversation, settings_rows, write_report
