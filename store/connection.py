@@ -142,6 +142,15 @@ def snapshot(db: Database) -> Iterator[None]:
         yield from _transaction(db, "BEGIN")
 
 
+def data_version(db: Database) -> int:
+    """Return a number that changes whenever another connection has written; reads no table.
+
+    Raises `StoreUnusable` if the file is gone.
+    """
+    with snapshot(db):
+        return int(db.conn.execute("PRAGMA data_version").fetchone()[0])
+
+
 def location(db: Database) -> Path:
     """Return the path of the file that `db` is connected to."""
     return Path(db.execute("PRAGMA database_list").fetchone()[2])

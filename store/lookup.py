@@ -67,6 +67,16 @@ class Target(msgspec.Struct, frozen=True):
     job_id: int | None
     label: str
 
+    @property
+    def column(self) -> str:
+        """The column of `jobs` that is `value` for the jobs of the target; it has an index."""
+        return "batch_id" if self.job_id is None else "id"
+
+    @property
+    def value(self) -> int:
+        """What `column` is for the jobs of the target."""
+        return self.batch_id if self.job_id is None else self.job_id
+
 
 def find_batch(db: Database, ref: str) -> BatchRow:
     """Return the batch with the number `ref`, else the latest with that name.

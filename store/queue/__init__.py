@@ -1,10 +1,12 @@
 """The queue as the worker uses it: runs, claims, what was recorded, and its way back."""
 
-from .cancel_retry import cancel_requests, data_version, requeue
-from .claims import claim, next_model
+from mh_batch.store.connection import data_version
+
+from .cancel_retry import cancel_requests, requeue
+from .claims import claim, next_model, release
 from .counts import queue_counts
 from .history import read_history
-from .recording import crashes_on, finish, is_rescued, record, record_crash, rehearse, release
+from .recording import crashes_on, finish, is_rescued, record, record_crash, rehearse
 from .runs import finish_run, recover, set_run_model, start_run
 
 __all__ = [

@@ -8,39 +8,23 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import WorkerRunning
 from mh_batch.jobs.status import RETRYABLE, Status, check_move
-from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location, snapshot
 from mh_batch.store.lock import worker_lock
 from mh_batch.store.lookup import Target
 
-from .recording import cancel_if_asked
+from . import transitions
 
 CHUNK = 10_000
 """How many jobs change in one transaction, so that a worker never waits long for its turn."""
 
-_CANCEL_QUEUED = """
-UPDATE jobs SET status = 'cancelled', finished_at = ?1
-WHERE id IN (SELECT id FROM jobs WHERE {target} = ?2 AND status = 'queued' LIMIT ?3)
-"""
-_CANCEL_RUNNING = """
-UPDATE jobs SET status = 'cancelled', finished_at = ?1, cancel_requested = 0
-WHERE {target} = ?2 AND status = 'running'
-"""
 _ASK_RUNNING = "UPDATE jobs SET cancel_requested = 1 WHERE {target} = ? AND status = 'running'"
 _RUNNING = "SELECT count(*) FROM jobs WHERE {target} = ? AND status = 'running'"
 _REQUESTS = "SELECT id FROM jobs WHERE status = 'running' AND cancel_requested = 1"
 _CHOSEN = "SELECT id FROM jobs WHERE {target} = ? AND status = ?"
-_PUT_BACK = frozenset({Status.FAILED, Status.RUNNING})
-_FORGIVE = "UPDATE crashes SET forgiven = 1 WHERE job_id = ?"
-_STATUS = "SELECT status FROM jobs WHERE id = ?"
-_REQUEUE = """
-UPDATE jobs
-SET status = 'queued', round = round + ?, run_id = NULL, cancel_requested = 0,
-    error_code = NULL, error = NULL, started_at = NULL, finished_at = NULL
-WHERE id = ?
-"""
+_REQUEUED_FROM = frozenset({Status.FAILED, Status.RUNNING})
+_CLEAR_CRASHES = "UPDATE crashes SET forgiven = 1 WHERE job_id = ?"
 # Of each choice the first answer that was not complete, and all that was built on it.
-_FORGET_TURNS = """
+_DELETE_INCOMPLETE = """
 DELETE FROM turns
 WHERE job_id = ?1 AND (choice, turn, step) IN (
     SELECT later.choice, later.turn, later.step
@@ -60,118 +44,93 @@ class Cancelled(msgspec.Struct, frozen=True):
 
 
 def cancel(db: Database, target: Target) -> Cancelled:
-    """Cancel what is queued of a target, and have what is running ended.
+    """Cancel the queued jobs of a target, and have its running ones ended.
 
-    A running job ends by its worker's hand, within a second or so; one that a dead worker left
-    ends at once.
+    The worker ends a running job within a second or so; one that a dead worker left is cancelled
+    here.
     """
-    check_move(Status.QUEUED, Status.CANCELLED)
-    check_move(Status.RUNNING, Status.CANCELLED)
     at_once = 0
-    while changed := _change(db, target, _CANCEL_QUEUED, now(), _id(target), CHUNK):
-        at_once += changed
-    if not db.conn.execute(_sql(target, _RUNNING), (_id(target),)).fetchone()[0]:
+    while cancelled := _cancel_some(db, target):
+        at_once += cancelled
+    if not db.conn.execute(_on(target, _RUNNING), (target.value,)).fetchone()[0]:
         return Cancelled(at_once, 0)
     try:
         # whoever gets the lock knows that no worker has these jobs
-        with worker_lock(location(db)):
-            at_once += _change(db, target, _CANCEL_RUNNING, now(), _id(target))
+        with worker_lock(location(db)), immediate(db):
+            at_once += transitions.cancel_running(db, target)
     except WorkerRunning:
-        # one that dies before it looks leaves the request to the next worker
-        return Cancelled(at_once, _change(db, target, _ASK_RUNNING, _id(target)))
+        # if it dies before it sees the request, the next worker finds it
+        with immediate(db):
+            asked = int(db.conn.execute(_on(target, _ASK_RUNNING), (target.value,)).rowcount)
+        return Cancelled(at_once, asked)
     return Cancelled(at_once, 0)
 
 
 def cancel_requests(db: Database) -> frozenset[int]:
-    """Return the running jobs that somebody wants ended."""
+    """Return the running jobs that somebody asked to cancel."""
     return frozenset(row[0] for row in db.conn.execute(_REQUESTS))
-
-
-def data_version(db: Database) -> int:
-    """Return a number that changes whenever another connection has written; reads no table.
-
-    Raises `StoreUnusable` if the file is gone.
-    """
-    with snapshot(db):
-        return int(db.conn.execute("PRAGMA data_version").fetchone()[0])
 
 
 def retry(db: Database, target: Target, statuses: Collection[Status] = RETRYABLE) -> int:
     """Queue the jobs of a target that ended in one of `statuses` again; return how many.
 
-    Their attempts stay and are counted on; answers that were complete stay too. Each is queued
-    once, also if a worker ends it badly again meanwhile.
+    Their attempts stay and are counted on; complete answers stay too. Each job is queued once,
+    also if a worker ends it badly again meanwhile.
     """
     for status in statuses:
         check_move(status, Status.QUEUED)
-    chosen = _chosen(db, target, statuses)
-    return sum(
-        _retry(db, chosen[start : start + CHUNK], statuses)
-        for start in range(0, len(chosen), CHUNK)
-    )
+    sources = frozenset(statuses)
+    chosen = _chosen(db, target, sources)
+    count = 0
+    for start in range(0, len(chosen), CHUNK):
+        with immediate(db):
+            # another process may have queued or claimed some of them meanwhile
+            again = [job for job in chosen[start : start + CHUNK] if _requeue(db, job, sources, 1)]
+            db.conn.executemany(_DELETE_INCOMPLETE, [(job_id,) for job_id in again])
+        count += len(again)
+    return count
 
 
 def requeue(db: Database, job_ids: Iterable[int]) -> int:
     """Queue jobs again that run, or failed through no fault of their own, as they stand.
 
-    Nobody counts the deaths of the model against them any more. Returns how many were put back:
-    not those that somebody queued or cancelled meanwhile, nor one that runs and is to be
-    cancelled, which ends so.
+    Their crashes no longer count. Returns how many were queued: not those that somebody queued or
+    cancelled meanwhile, nor a running one with a request to cancel, which is cancelled.
     """
     count = 0
     with immediate(db):
         for job_id in set(job_ids):
-            if _status(db, job_id) not in _PUT_BACK or cancel_if_asked(db, job_id):
-                continue
-            _requeue(db, job_id, rounds=0)
-            count += 1
+            transitions.cancel_requested(db, job_id)
+            count += _requeue(db, job_id, _REQUEUED_FROM, 0)
     return count
 
 
-def _retry(db: Database, job_ids: Iterable[int], statuses: Collection[Status]) -> int:
-    """Queue those of the jobs again that still are in one of `statuses`; return how many."""
+def _requeue(db: Database, job_id: int, sources: frozenset[Status], rounds: int) -> bool:
+    """Queue a job again, its crashes cleared, if it stands in one of `sources`."""
+    moved = transitions.requeue(db, job_id, sources, rounds)
+    if moved:
+        db.conn.execute(_CLEAR_CRASHES, (job_id,))
+    return moved
+
+
+def _cancel_some(db: Database, target: Target) -> int:
     with immediate(db):
-        # somebody else may have queued or claimed some of them meanwhile
-        again = [job_id for job_id in job_ids if _status(db, job_id) in statuses]
-        for job_id in again:
-            db.conn.execute(_FORGET_TURNS, (job_id,))
-            _requeue(db, job_id, rounds=1)
-    return len(again)
-
-
-def _requeue(db: Database, job_id: int, rounds: int) -> None:
-    db.conn.execute(_FORGIVE, (job_id,))
-    db.conn.execute(_REQUEUE, (rounds, job_id))
-
-
-def _status(db: Database, job_id: int) -> Status:
-    return Status(db.conn.execute(_STATUS, (job_id,)).fetchone()[0])
+        return transitions.cancel_queued(db, target, CHUNK)
 
 
 def _chosen(db: Database, target: Target, statuses: Collection[Status]) -> "array[int]":
     """Return the jobs of a target in one of `statuses`, packed: there may be a million."""
-    sql = _sql(target, _CHOSEN)
     with snapshot(db):
         return array(
             "q",
             (
                 row[0]
                 for status in sorted(statuses)
-                for row in db.conn.execute(sql, (_id(target), status.value))
+                for row in db.conn.execute(_on(target, _CHOSEN), (target.value, status.value))
             ),
         )
 
 
-def _change(db: Database, target: Target, sql: str, *values: object) -> int:
-    """Run a statement on a target in a transaction of its own; return how many jobs it changed."""
-    with immediate(db):
-        return int(db.conn.execute(_sql(target, sql), values).rowcount)
-
-
-def _sql(target: Target, template: str) -> str:
+def _on(target: Target, template: str) -> str:
     """Return the statement for one job or a whole batch, so that SQLite finds an index for it."""
-    return template.format(target="batch_id" if target.job_id is None else "id")
-
-
-def _id(target: Target) -> int:
-    return target.batch_id if target.job_id is None else target.job_id
+    return template.format(target=target.column)

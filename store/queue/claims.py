@@ -25,22 +25,17 @@ from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.record import ClaimedJob, SkippedModels
 from mh_batch.jobs.seeds import job_seed
 from mh_batch.jobs.settings import NAMES, Settings, apply
-from mh_batch.store.clock import now
+from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.sql import script
+
+from . import transitions
 
 FIRST_OF_MODEL = """
 SELECT id, model, claim_key, position FROM jobs
 WHERE status = 'queued' AND priority = ? AND batch_id = ? AND model IS ?
 ORDER BY claim_key, position
 LIMIT 1
-"""
-_TAKE = """
-UPDATE jobs
-SET status = 'running', started_at = ?, finished_at = NULL, error_code = NULL, error = NULL,
-    model = ?, model_fingerprint = ?, run_id = ?
-WHERE id = ?
-RETURNING position, custom_id, request, round
 """
 _BATCH = "SELECT settings, submitted_at FROM batches WHERE id = ?"
 _FREEZE_MODEL = "UPDATE batches SET model = ? WHERE id = ? AND model IS NULL"
@@ -113,8 +108,7 @@ def claim(
         if job is None or job.model != model.name:
             return None
         _freeze(db, job, model)
-        values = (now(), model.name, model.fingerprint, run_id, job.id)
-        row = db.conn.execute(_TAKE, values).fetchone()
+        row = transitions.start(db, job.id, model, run_id)
         batch = db.conn.execute(_BATCH, (job.batch_id,)).fetchone()
         try:
             settings = msgspec.json.decode(batch["settings"], type=Settings)
@@ -137,6 +131,20 @@ def claim(
         round=row["round"],
         fault=fault,
     )
+
+
+def release(db: Database, job_id: int) -> Status:
+    """Queue a running job again, as it stands, or cancel it if somebody asked for that.
+
+    Returns its new status. Raises `IllegalMove` if it is not running.
+    """
+    with immediate(db):
+        if transitions.cancel_requested(db, job_id):
+            return Status.CANCELLED
+        if not transitions.release(db, job_id):
+            status = transitions.status_of(db, job_id)
+            raise IllegalMove(f"a job that is {status} cannot be released, only a running one")
+    return Status.QUEUED
 
 
 def _read_row(encoded: str, batch: Settings) -> tuple[Request, Settings, JobError | None]:

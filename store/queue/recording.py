@@ -8,12 +8,13 @@ from contextlib import suppress
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import UnknownTarget
 from mh_batch.jobs.generation import Parse, Timings
 from mh_batch.jobs.record import Attempt, AttemptKey, Crash, JobEnd, Turn
-from mh_batch.jobs.status import FINISHED, IllegalMove, Status, check_move
+from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, snapshot
+
+from . import transitions
 
 
 def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
@@ -67,19 +68,9 @@ _REHEARSAL_JOB = """
 INSERT INTO jobs (batch_id, position, custom_id, status, request)
 VALUES (?, 0, '', 'running', '{}') RETURNING id
 """
-_STATUS = "SELECT status FROM jobs WHERE id = ?"
-_END = """
-UPDATE jobs SET status = ?, error_code = ?, error = ?, finished_at = ?, cancel_requested = 0
-WHERE id = ?
-"""
 _IS_RESCUED = "SELECT EXISTS (SELECT 1 FROM turns WHERE job_id = ? AND rescued = 1)"
 _COUNT_RESCUED = """
 UPDATE batches SET rescued = rescued + 1 WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
-"""
-_RELEASE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE id = ?"
-_CANCEL_IF_ASKED = """
-UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
-WHERE id = ? AND status = 'running' AND cancel_requested = 1
 """
 # A model that dies while it is loaded, its chat template tried or not, dies of no job.
 _DEATHS = """
@@ -143,29 +134,6 @@ def is_rescued(db: Database, job_id: int) -> bool:
     """Whether any answer that is kept of a job was forced from thoughts that had not ended."""
     with snapshot(db):
         return bool(db.conn.execute(_IS_RESCUED, (job_id,)).fetchone()[0])
-
-
-def release(db: Database, job_id: int) -> Status:
-    """Queue a running job again, as it stands, or cancel it if somebody asked for that.
-
-    Returns its new status. Raises `IllegalMove` if it is not running.
-    """
-    with immediate(db):
-        status = _status(db, job_id)
-        if status is not Status.RUNNING:
-            raise IllegalMove(f"a job that is {status} is in nobody's hands")
-        if cancel_if_asked(db, job_id):
-            return Status.CANCELLED
-        db.conn.execute(_RELEASE, (job_id,))
-    return Status.QUEUED
-
-
-def cancel_if_asked(db: Database, job_id: int) -> bool:
-    """Cancel a running job that somebody wants ended; return whether it was one.
-
-    Part of the caller's transaction: a job that goes back to the queue would lose the request.
-    """
-    return bool(db.conn.execute(_CANCEL_IF_ASKED, (now(), job_id)).rowcount)
 
 
 def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
@@ -243,16 +211,8 @@ def _record_turn(db: Database, job_id: int, turn: Turn) -> None:
 
 
 def _end(db: Database, job_id: int, end: JobEnd) -> None:
-    check_move(_status(db, job_id), end.status)
-    finished_at = now() if end.status in FINISHED else None
-    db.conn.execute(_END, (end.status.value, end.error_code, end.error, finished_at, job_id))
+    """End a job and count it; part of the caller's transaction."""
+    transitions.end(db, job_id, end)
     # a job that is done never leaves that status, so this total only grows
     if end.status is Status.DONE and is_rescued(db, job_id):
         db.conn.execute(_COUNT_RESCUED, (job_id,))
-
-
-def _status(db: Database, job_id: int) -> Status:
-    row = db.conn.execute(_STATUS, (job_id,)).fetchone()
-    if row is None:
-        raise UnknownTarget(f"no job {job_id}")
-    return Status(row[0])

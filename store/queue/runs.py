@@ -9,6 +9,7 @@ from mh_batch.jobs.generation import ModelInfo
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate
 
+from . import transitions
 from .submit import purge_abandoned
 
 _START = "INSERT INTO runs (started_at, settings, versions) VALUES (?, ?, ?) RETURNING id"
@@ -17,12 +18,6 @@ UPDATE runs SET model = ?, model_fingerprint = ?, device = ?, versions = json_pa
 WHERE id = ?
 """
 _FINISH = "UPDATE runs SET finished_at = ?, jobs_done = ?, end_reason = ? WHERE id = ?"
-_REQUEUE = "UPDATE jobs SET status = 'queued', run_id = NULL WHERE status = 'running'"
-# Nobody noticed the request: the worker was gone, or went away.
-_CANCEL_REQUESTED = """
-UPDATE jobs SET status = 'cancelled', finished_at = ?, cancel_requested = 0
-WHERE status = 'running' AND cancel_requested = 1
-"""
 
 
 def start_run(db: Database, settings_json: str, versions: Mapping[str, str]) -> int:
@@ -47,13 +42,14 @@ def finish_run(db: Database, run_id: int, jobs_done: int, end_reason: str) -> No
 
 
 def recover(db: Database) -> int:
-    """Queue again what a dead worker was at, and purge batches whose submitter is gone.
+    """Queue the jobs of a dead worker again, and purge batches whose submitter is gone.
 
-    What somebody had asked to cancel is `cancelled` instead. Returns how many jobs were queued
+    Jobs that somebody asked to cancel are `cancelled` instead. Returns how many jobs were queued
     again. Only the holder of the worker's lock may call it.
     """
     with immediate(db):
-        db.conn.execute(_CANCEL_REQUESTED, (now(),))
-        requeued = db.conn.execute(_REQUEUE).rowcount
+        # first: a queued job has no request any more
+        transitions.cancel_requested(db)
+        requeued = transitions.release(db)
     purge_abandoned(db)
     return requeued

@@ -59,7 +59,7 @@ def test_within_a_batch_a_custom_id_that_is_a_number_goes_before_a_jobs_number(
 
 def test_a_name_that_is_a_batch_and_a_job_is_refused(db: Database) -> None:
     submit(db, lines(2), "line-1")
-    with pytest.raises(InputError, match=r"the batch \(1\).*1/line-1"):
+    with pytest.raises(InputError, match="1 for the batch, 1/line-1 for the job"):
         find_target(db, "line-1")
     assert find_target(db, "1/line-1").job_id == 1
 

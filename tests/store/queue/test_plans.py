@@ -71,7 +71,7 @@ def test_the_statements_of_a_job_were_seen(statements: tuple[Database, set[str]]
     for part in (
         "WITH RECURSIVE heads",
         "WITH RECURSIVE models",
-        "UPDATE jobs\nSET status = 'running'",
+        "UPDATE jobs SET status = 'running'",
         "UPDATE jobs SET status = 'queued'",
         "UPDATE jobs SET status = 'done'",
         *("UPDATE batches\nSET attempts", "UPDATE batches SET rescued"),

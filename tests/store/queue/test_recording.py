@@ -313,5 +313,5 @@ def test_a_job_that_is_in_nobodys_hands_is_not_released(db: Database) -> None:
     submit(db, lines(1))
     job = claim(db, start(db))
     queue.finish(db, job.id, JobEnd(Status.FAILED, "internal_error", "x"))
-    with pytest.raises(IllegalMove, match="failed is in nobody's hands"):
+    with pytest.raises(IllegalMove, match="failed cannot be released"):
         queue.release(db, job.id)
