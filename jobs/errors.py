@@ -69,10 +69,13 @@ class BadLines(InputError):
 
 
 class AlreadySubmitted(InputError):
-    """A file with the same bytes, of hash `source_sha256`, is a batch already."""
+    """A file with the same bytes is a batch already.
 
-    def __init__(self, message: str, source_sha256: str) -> None:
-        self.source_sha256 = source_sha256
+    `same_batch` is the latest such batch with the same settings, `None` if all have others.
+    """
+
+    def __init__(self, message: str, same_batch: int | None) -> None:
+        self.same_batch = same_batch
         super().__init__(message)
 
 

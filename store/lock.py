@@ -1,8 +1,12 @@
-"""The lock that lets one worker, or one migration, at a database; the kernel frees it."""
+"""The locks beside a database, one for its worker or migration, one for those who submit.
+
+The kernel frees them when their holder dies.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +16,7 @@ from filelock import FileLock, Timeout
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
 
 _SUFFIX = ".lock"
+_SUBMIT_SUFFIX = ".submit.lock"
 _held: dict[Path, "FileId"] = {}
 
 
@@ -43,14 +48,14 @@ def beside(path: Path, suffix: str) -> Path:
 
 
 def holder(path: Path) -> int | None:
-    """Return the pid that the lock of database `path` was last taken by, `None` if unknown."""
+    """Return the pid of the last holder of the lock of database `path`, `None` if unknown."""
     with suppress(OSError, ValueError):
         return int(beside(path, _SUFFIX).read_text("ascii"))
     return None
 
 
 def held_here(path: Path) -> bool:
-    """Tell whether this process holds the lock of database `path`."""
+    """Whether this process holds the lock of database `path`."""
     return beside(path, _SUFFIX) in _held
 
 
@@ -96,8 +101,45 @@ def worker_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
+class SubmitLock:
+    """Shows other processes that this one is submitting to the database at `path`.
+
+    Raises `StoreUnusable` where the folder cannot hold a lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = beside(path, _SUBMIT_SUFFIX)
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise StoreUnusable(f"{self._path}: cannot be locked: {error.strerror}") from error
+
+    def take_alone(self) -> bool:
+        """Return whether nobody else is submitting; then nobody can begin until `share`."""
+        return self._lock(LOCK_EX | LOCK_NB)
+
+    def share(self) -> None:
+        """Wait for those that hold the lock alone, then hold it together with others."""
+        self._lock(LOCK_SH)
+
+    def close(self) -> None:
+        """Give the lock up."""
+        os.close(self._descriptor)
+
+    def _lock(self, operation: int) -> bool:
+        try:
+            flock(self._descriptor, operation)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise StoreUnusable(
+                f"the folder of the database has no locks: {error.strerror}"
+            ) from error
+        return True
+
+
 def _sign(target: Path, descriptor: int) -> None:
-    """Leave our pid in the lock file, for the message that a second worker gets.
+    """Write our pid into the lock file, for the message that a second worker gets.
 
     Remember which file it is.
     """

@@ -1,14 +1,14 @@
-"""Which batches hold the lines of a file already."""
+"""Whether a file is in the database already, and what would differ if it were submitted again."""
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import StoreUnusable
+from mh_batch.jobs.errors import AlreadySubmitted, StoreUnusable
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import GROUPS, Settings
 
 _ANY = "SELECT 1 FROM batches WHERE state = 'ready' AND source_sha256 IS NOT NULL LIMIT 1"
-_KNOWN = """
+_SAME_FILE = """
 SELECT id, name, submitted_at, model, settings,
     EXISTS (
         SELECT 1 FROM jobs
@@ -20,10 +20,10 @@ ORDER BY id DESC
 """
 
 
-class KnownBatch(msgspec.Struct, frozen=True):
-    """A batch in the database; `model` is that of jobs that name none, `None` if still open.
+class EarlierBatch(msgspec.Struct, frozen=True):
+    """A batch of the same file; `model` is for jobs that name none, `None` if not yet chosen.
 
-    `own_models` says that some jobs have another one.
+    `own_models` says that some jobs name another one.
     """
 
     id: int
@@ -33,11 +33,10 @@ class KnownBatch(msgspec.Struct, frozen=True):
     settings: Settings
     own_models: bool
 
-    def differences(self, batch: NewBatch) -> list[str]:
-        """Return what `batch` would do otherwise, such as `temperature 1.0, now 0.5`.
+    def diff(self, batch: NewBatch) -> list[str]:
+        """Return what `batch` would do differently, such as `temperature 1.0, now 0.5`.
 
-        A model that is named on one side only makes no difference, nor does what decides about
-        the order alone.
+        A model that only one of the two names is no difference, nor is the order of the jobs.
         """
         found = []
         if None not in (self.model, batch.model) and self.model != batch.model:
@@ -49,16 +48,32 @@ class KnownBatch(msgspec.Struct, frozen=True):
         return found + [f"{name} {before[name]}, now {now[name]}" for name in changed]
 
 
-def any_known(db: Database) -> bool:
-    """Tell whether there is any batch to know a file by."""
+def any_batch(db: Database) -> bool:
+    """Whether there is any batch to compare a file with."""
     return db.conn.execute(_ANY).fetchone() is not None
 
 
-def known_batches(db: Database, source_sha256: str) -> list[KnownBatch]:
-    """Return the batches made of a file with these bytes, latest first."""
+def check_resubmission(db: Database, source_sha256: str, batch: NewBatch) -> None:
+    """Raise `AlreadySubmitted` if a batch was made of a file with this hash."""
+    earlier = _batches_of(db, source_sha256)
+    if not earlier:
+        return
+    latest = earlier[0]
+    changed = latest.diff(batch)
+    settings = f" with other settings ({'; '.join(changed)})" if changed else ""
+    raise AlreadySubmitted(
+        f"{batch.source}: already submitted as batch {latest.id} ({latest.name}) at "
+        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more "
+        "(in Python: again=True)",
+        next((found.id for found in earlier if not found.diff(batch)), None),
+    )
+
+
+def _batches_of(db: Database, source_sha256: str) -> list[EarlierBatch]:
+    """Return the batches made of a file with this hash, latest first."""
     try:
         return [
-            KnownBatch(
+            EarlierBatch(
                 id=row["id"],
                 name=row["name"],
                 submitted_at=row["submitted_at"],
@@ -66,7 +81,7 @@ def known_batches(db: Database, source_sha256: str) -> list[KnownBatch]:
                 settings=msgspec.json.decode(row["settings"], type=Settings),
                 own_models=bool(row["own_models"]),
             )
-            for row in db.conn.execute(_KNOWN, (source_sha256,)).fetchall()
+            for row in db.conn.execute(_SAME_FILE, (source_sha256,)).fetchall()
         ]
     except msgspec.DecodeError as error:
         raise StoreUnusable(

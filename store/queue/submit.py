@@ -1,8 +1,6 @@
-"""Batches come in whole or not at all, in short transactions that leave the worker its turns."""
+"""Submits a batch whole or not at all, in short transactions that a worker need not wait for."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from types import TracebackType
 from typing import Self
 
@@ -10,21 +8,21 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Request
-from mh_batch.jobs.errors import AlreadySubmitted, BadLine, StoreUnusable
+from mh_batch.jobs.errors import BadLine, StoreUnusable
 from mh_batch.jobs.prefix import prefix_key
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location
-from mh_batch.store.lock import beside
+from mh_batch.store.lock import SubmitLock
 
-from .resubmission import known_batches
+from .resubmission import check_resubmission
 
 CHUNK_ROWS = 2_000
 CHUNK_BYTES = 4_000_000
-"""What one transaction takes: tens of milliseconds, in which a worker waits."""
+"""How much one transaction writes: a worker waits tens of milliseconds for it."""
 
-# While a batch loads no chunk needs to be on disk: the commit of `publish` takes them with it, as
-# the log is written in order. The only check on `jobs` is on a status that no line sets.
+# While a batch loads no chunk needs to be on disk: the commit of `publish` syncs them too, as the
+# log is written in order. The only check on `jobs` is on a status that no line sets.
 _LOADING_PRAGMAS = """
 PRAGMA synchronous = NORMAL;
 PRAGMA ignore_check_constraints = ON;
@@ -53,9 +51,7 @@ _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
 _STATE = "SELECT state FROM batches WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
-_LANDED = """
-SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position
-"""
+_LINES = "SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position"
 _encode = msgspec.json.Encoder().encode
 _DELETE_SOME = """
 DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
@@ -63,14 +59,14 @@ DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
 
 
 def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
-    """Yield the lines of a batch in order, as they came; `metadata` is left out."""
-    for number, custom_id, model, request in db.conn.execute(_LANDED, (batch_id,)):
+    """Yield the lines of a batch in the order of its file, without their `metadata`."""
+    for number, custom_id, model, request in db.conn.execute(_LINES, (batch_id,)):
         decoded = msgspec.json.decode(request, type=Request)
         yield JobLine(number, custom_id, model, decoded)
 
 
 class EncodedLine(msgspec.Struct, frozen=True):
-    """A line of a batch as its row will be; `claim_key` is what orders the jobs of the batch."""
+    """A line of a batch as it is stored; `claim_key` orders the jobs of the batch."""
 
     number: int
     custom_id: str
@@ -81,51 +77,41 @@ class EncodedLine(msgspec.Struct, frozen=True):
 
 
 class Submission:
-    """A batch on its way in: `add` its lines, then `publish`.
+    """A batch that is being submitted: `add` its lines, then `publish`.
 
     Use it as a context manager: a block that ends without `publish`, for whatever reason, leaves
-    nothing behind. Until then no claim, count or result sees the batch. `batch_id` is its id,
-    `count` how many jobs it holds.
+    nothing in the database. Until then no claim, count or result sees the batch. `batch_id` is its
+    id, `count` how many jobs it holds.
     """
 
-    def __init__(self, db: Database, batch_id: int, batch: NewBatch, presence: int) -> None:
+    def __init__(self, db: Database, batch_id: int, batch: NewBatch, lock: SubmitLock) -> None:
         self.batch_id = batch_id
         self.count = 0
         self._db = db
         self._batch = batch
-        self._presence = presence
+        self._lock = lock
 
     @classmethod
     def begin(cls, db: Database, batch: NewBatch) -> Self:
-        """Start a batch, purging first what a submitter that died has left.
+        """Start a batch, after deleting what submitters that died have left.
 
         Raises `StoreUnusable` if the database cannot be written.
         """
-        presence = _open_presence(db)
+        lock = SubmitLock(location(db))
         try:
-            if _alone(presence):
+            if lock.take_alone():
                 _purge(db)
-            # shared, until this submission ends: nobody may purge a batch that is still growing
-            _lock(presence, LOCK_SH)
-            with immediate(db):
-                values = (
-                    batch.name,
-                    batch.source,
-                    now(),
-                    batch.model,
-                    batch.priority,
-                    batch.settings.seed,
-                    msgspec.json.encode(batch.settings).decode(),
-                )
-                batch_id = db.conn.execute(_BEGIN, values).fetchone()[0]
+            # until this submission ends: nobody may purge a batch that is still growing
+            lock.share()
+            batch_id = _begin(db, batch)
             db.conn.executescript(_LOADING_PRAGMAS)
-            return cls(db, batch_id, batch, presence)
+            return cls(db, batch_id, batch, lock)
         except BaseException:
-            os.close(presence)
+            lock.close()
             raise
 
     def encoded(self, line: JobLine) -> EncodedLine:
-        """Return a line as its row will be, which takes less memory than the line."""
+        """Return a line as it is stored, which takes less memory than the line."""
         return EncodedLine(
             number=line.number,
             custom_id=line.custom_id,
@@ -136,9 +122,9 @@ class Submission:
         )
 
     def add(self, lines: Sequence[JobLine | EncodedLine]) -> list[BadLine]:
-        """Write `lines`; return those whose `custom_id` the batch already has, not written.
+        """Write `lines`; return those not written because the batch has their `custom_id` already.
 
-        The reason names the line that has it. Long sequences become several transactions.
+        The reason names the line that has it. Long sequences take several transactions.
         """
         refused: list[BadLine] = []
         for chunk, rows in self._chunks(lines):
@@ -149,18 +135,18 @@ class Submission:
         """Make the batch visible, in one small transaction; return how many jobs it holds.
 
         When this returns, all of it is on disk. With `only_new` it raises `AlreadySubmitted` if
-        another batch came of a file with the same hash, also one that landed meanwhile.
+        there is a batch of a file with the same hash, also one submitted meanwhile.
         """
         self._db.conn.executescript(_SETTLED_PRAGMAS)
         with immediate(self._db):
             if only_new:
-                refuse_known(self._db, source_sha256, self._batch)
+                check_resubmission(self._db, source_sha256, self._batch)
             self._db.conn.execute(_PUBLISH, (source_sha256, self.count, self.batch_id))
         return self.count
 
     @property
     def published(self) -> bool:
-        """Whether the batch is visible, by the database itself: a signal may come in between."""
+        """Whether the batch is visible, by the database: a signal may interrupt `publish`."""
         row = self._db.conn.execute(_STATE, (self.batch_id,)).fetchone()
         return row is not None and row[0] == "ready"
 
@@ -177,17 +163,17 @@ class Submission:
             if not self.published:
                 _delete(self._db, self.batch_id)
         except StoreUnusable:
-            # what stopped the submission matters more; the rows are invisible, and purged later
+            # what stopped the submission matters more; the rows are invisible and are deleted later
             if error is None:
                 raise
         finally:
-            os.close(self._presence)
+            self._lock.close()
             self._db.conn.executescript(_SETTLED_PRAGMAS)
 
     def _chunks(
         self, lines: Iterable[JobLine | EncodedLine]
     ) -> Iterator[tuple[list[EncodedLine], list[Row]]]:
-        """Cut `lines` so that no transaction is long, and encode them outside of it."""
+        """Yield `lines` in parts for one transaction each, encoded before it begins."""
         chunk: list[EncodedLine] = []
         rows: list[Row] = []
         size = 0
@@ -207,13 +193,13 @@ class Submission:
         with immediate(self._db):
             landed = self._db.conn.executemany(_ADD, rows).rowcount
             if sum(len(row[-1]) for row in rows) >= CHUNK_BYTES:
-                # the driver keeps what it was given last, however large: a row that is there
+                # sqlite3 keeps the last values, however large: replace them by a row that exists
                 self._db.conn.execute(_ADD, (*rows[0][:-2], None, b"{}"))
         self.count += landed
         return [] if landed == len(rows) else self._duplicates(lines)
 
     def _duplicates(self, lines: list[EncodedLine]) -> list[BadLine]:
-        """Name the lines whose `custom_id` belongs to another line."""
+        """Return the lines whose `custom_id` another line has."""
         refused = []
         for line in lines:
             key = (self.batch_id, line.custom_id)
@@ -224,57 +210,27 @@ class Submission:
         return refused
 
 
-def refuse_known(db: Database, source_sha256: str, batch: NewBatch) -> None:
-    """Raise `AlreadySubmitted` if a batch came of a file with this hash."""
-    known = known_batches(db, source_sha256)
-    if not known:
-        return
-    latest = known[0]
-    other = latest.differences(batch)
-    settings = f" with other settings ({'; '.join(other)})" if other else ""
-    raise AlreadySubmitted(
-        f"{batch.source}: already submitted as batch {latest.id} ({latest.name}) at "
-        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more "
-        "(in Python: again=True)",
-        source_sha256,
-    )
-
-
 def purge_abandoned(db: Database) -> int:
-    """Delete the batches whose submitter is gone; return how many.
+    """Delete the batches whose submitter died; return how many.
 
-    Does nothing while any submitter of this database is alive: its batch looks the same.
+    Does nothing while anybody submits to this database: a batch that is loading looks the same.
     """
-    presence = _open_presence(db)
+    lock = SubmitLock(location(db))
     try:
-        return _purge(db) if _alone(presence) else 0
+        return _purge(db) if lock.take_alone() else 0
     finally:
-        os.close(presence)
+        lock.close()
 
 
-def _open_presence(db: Database) -> int:
-    """Open the file whose lock tells who is submitting; the kernel frees it at any death."""
-    path = beside(location(db), ".submit.lock")
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StoreUnusable(f"{path}: cannot be locked: {error.strerror}") from error
-
-
-def _alone(presence: int) -> bool:
-    """Tell whether no other submitter is alive; if so, none can begin until `presence` yields."""
-    return _lock(presence, LOCK_EX | LOCK_NB)
-
-
-def _lock(presence: int, operation: int) -> bool:
-    """Lock the presence file; return `False` if others hold it and `operation` does not wait."""
-    try:
-        flock(presence, operation)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise StoreUnusable(f"the folder of the database has no locks: {error.strerror}") from error
-    return True
+def _begin(db: Database, batch: NewBatch) -> int:
+    """Make the row of a batch that is loading; return its id."""
+    settings = msgspec.json.encode(batch.settings).decode()
+    values = (
+        *(batch.name, batch.source, now(), batch.model, batch.priority),
+        *(batch.settings.seed, settings),
+    )
+    with immediate(db):
+        return int(db.conn.execute(_BEGIN, values).fetchone()[0])
 
 
 def _purge(db: Database) -> int:
@@ -285,7 +241,7 @@ def _purge(db: Database) -> int:
 
 
 def _delete(db: Database, batch_id: int) -> None:
-    """Delete a batch that never began, a chunk a transaction."""
+    """Delete a batch that was never published, a chunk in each transaction."""
     deleted = CHUNK_ROWS
     while deleted == CHUNK_ROWS:
         with immediate(db):

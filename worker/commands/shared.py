@@ -51,11 +51,7 @@ def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = Fa
     from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
     from mh_batch.worker.submission.progress_bar import submit_progress
-    from mh_batch.worker.submission.submission import (
-        batch_to_go_on_with,
-        open_source,
-        submit_stream,
-    )
+    from mh_batch.worker.submission.submission import open_source, submit_stream
     from mh_batch.worker.text.format import count, printable
 
     with open_source(batch.source) as stream:
@@ -64,11 +60,10 @@ def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = Fa
             with submit_progress(stream, batch.source) as progress:
                 landed = submit_stream(store, stream, batch, rules, progress)
         except AlreadySubmitted as known:
-            if not go_on:
+            if not go_on or known.same_batch is None:
                 raise
-            batch_id = batch_to_go_on_with(store, known, batch)
-            say(f"{batch.source} is batch {batch_id} already: going on with it")
-            return batch_id
+            say(f"{batch.source} is batch {known.same_batch} already: going on with it")
+            return known.same_batch
         finally:
             store.close()
     say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")

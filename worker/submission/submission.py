@@ -11,18 +11,12 @@ from typing import BinaryIO, NamedTuple
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import AlreadySubmitted, BadLine, BadLines, InputError, Interrupted
+from mh_batch.jobs.errors import BadLine, BadLines, InputError, Interrupted
 from mh_batch.jobs.jsonl.lines import LineReader
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.jobs.settings import MAX_LINE_MIB
-from mh_batch.store.queue.resubmission import any_known, known_batches
-from mh_batch.store.queue.submit import (
-    CHUNK_BYTES,
-    CHUNK_ROWS,
-    EncodedLine,
-    Submission,
-    refuse_known,
-)
+from mh_batch.store.queue.resubmission import any_batch, check_resubmission
+from mh_batch.store.queue.submit import CHUNK_BYTES, CHUNK_ROWS, EncodedLine, Submission
 from mh_batch.worker.runtime.signals import handling
 
 from .rejects import Rejects, rejects_path
@@ -93,7 +87,7 @@ def submit_stream(
     try:
         with _terminable():
             if not rules.again:
-                _refuse_known_file(db, stream, batch)
+                _check_resubmission(db, stream, batch)
             most = rules.max_line_mib << 20
             reader = LineReader(stream, batch.source, batch.settings.context, most)
             with (
@@ -175,26 +169,15 @@ def chunks(
         yield chunk
 
 
-def batch_to_go_on_with(db: Database, known: AlreadySubmitted, batch: NewBatch) -> int:
-    """Return the batch that `batch` would be again, with the same settings.
-
-    Raises `known` if there is none.
-    """
-    for row in known_batches(db, known.source_sha256):
-        if not row.differences(batch):
-            return row.id
-    raise known
-
-
-def _refuse_known_file(db: Database, stream: BinaryIO, batch: NewBatch) -> None:
+def _check_resubmission(db: Database, stream: BinaryIO, batch: NewBatch) -> None:
     """Raise `AlreadySubmitted` before any work, where a file can be read twice."""
-    if stream.seekable() and any_known(db):
+    if stream.seekable() and any_batch(db):
         begin = stream.tell()
         digest = hashlib.sha256()
         while block := stream.read(HASH_BYTES):
             digest.update(block)
         stream.seek(begin)
-        refuse_known(db, digest.hexdigest(), batch)
+        check_resubmission(db, digest.hexdigest(), batch)
 
 
 @contextmanager

@@ -42,7 +42,6 @@ from mh_batch.worker.submission.submission import (
     Rules,
     Submitted,
     batch_name,
-    batch_to_go_on_with,
     chunks,
     open_source,
     submit_stream,
@@ -185,18 +184,18 @@ def test_one_goes_on_with_the_latest_batch_of_equal_settings(db: Database, tmp_p
     submit(db, path, GOOD, Rules(again=True), settings={"seed": 3})
     submit(db, path, GOOD, Rules(again=True), settings={"seed": 4})
 
-    def known(**changes: object) -> int:
+    def known(**changes: object) -> int | None:
         with pytest.raises(AlreadySubmitted) as caught:
             submit(db, path, GOOD, **changes)
-        return batch_to_go_on_with(db, caught.value, batch_of(path, **changes))
+        return caught.value.same_batch
 
     assert known() == 1
     assert known(model="demo", priority=3, order="prefix") == 1
     assert known(settings={"seed": 3}, model="any") == 2
     with pytest.raises(AlreadySubmitted, match="seed 4, now 5"):
-        known(settings={"seed": 5})
-    with pytest.raises(AlreadySubmitted):
-        known(model="other")
+        submit(db, path, GOOD, settings={"seed": 5})
+    assert known(settings={"seed": 5}) is None
+    assert known(model="other") is None
 
 
 FOREIGN = (
@@ -230,8 +229,7 @@ def test_the_models_of_lines_can_be_overridden(db: Database, tmp_path: Path) -> 
     assert tuple(db.execute("SELECT count(*), count(model) FROM jobs").fetchone()) == (5, 0)
     with pytest.raises(AlreadySubmitted) as caught:
         submit(db, tmp_path / "in.jsonl", FOREIGN, **changes)
-    again = batch_of(tmp_path / "in.jsonl", **changes)
-    assert batch_to_go_on_with(db, caught.value, again) == landed.batch_id
+    assert caught.value.same_batch == landed.batch_id
     with pytest.raises(InputError, match="name the model"):
         submit(db, tmp_path / "in.jsonl", FOREIGN, override_model=True)
 
@@ -245,8 +243,7 @@ def test_a_batch_with_models_of_lines_is_not_gone_on_with_where_they_are_overrid
         AlreadySubmitted, match="models that lines name, now demo for all"
     ) as caught:
         submit(db, tmp_path / "in.jsonl", FOREIGN, **changes)
-    with pytest.raises(AlreadySubmitted):
-        batch_to_go_on_with(db, caught.value, batch_of(tmp_path / "in.jsonl", **changes))
+    assert caught.value.same_batch is None
 
 
 @pytest.fixture(params=["heard", "ignored"])
