@@ -28,6 +28,8 @@ from mh_batch.jobs.generation import (
     Rendered,
     StopReason,
     Timings,
+    decode_speed,
+    decoded_tokens,
     finish_reason,
 )
 from mh_batch.jobs.settings import Context, EngineOptions, Sampling
@@ -263,7 +265,8 @@ def _timings(prompt_tokens: int, prefilled: Prefilled, decoded: Decoded, seconds
         reused_tokens=prefilled.reused,
         prefill_tokens=read,
         prefill_tokens_per_second=_rate(read, prefill_seconds),
-        tokens_per_second=_rate(completion_tokens - 1, decoded.decode_seconds),
+        tokens_per_second=decode_speed(decoded_tokens(completion_tokens), decoded.decode_seconds)
+        or None,
         kv_len=held(prefilled.caches),
         max_kv_size=window(prefilled.caches),
         kv_layout=layout(prefilled.caches),

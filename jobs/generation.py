@@ -163,6 +163,16 @@ class Timings(msgspec.Struct, frozen=True):
     process_memory_bytes: int = 0
 
 
+def decoded_tokens(completion_tokens: int) -> int:
+    """Return how many tokens of an attempt were decoded: the first one belongs to the prefill."""
+    return max(completion_tokens - 1, 0)
+
+
+def decode_speed(decoded: int, seconds: float) -> float | None:
+    """Return decoded tokens a second; `None` if nothing was decoded."""
+    return decoded / seconds if seconds else None
+
+
 class Rendered(msgspec.Struct, frozen=True):
     """A prompt as the model saw it: its token ids, and the text they decode to."""
 

@@ -64,6 +64,22 @@ def has_wal(path: Path) -> bool:
     return path.with_name(path.name + "-wal").exists()
 
 
+def find_damage(conn: sqlite3.Connection, *, thorough: bool) -> str | None:
+    """Return what is wrong with the database, `None` if nothing is.
+
+    `thorough` also compares the indexes with their tables.
+    """
+    check = "integrity_check" if thorough else "quick_check"
+    try:
+        found = str(conn.execute(f"PRAGMA {check}(1)").fetchone()[0])
+        orphan = conn.execute("PRAGMA foreign_key_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    if found != "ok":
+        return found
+    return None if orphan is None else f"a row of {orphan[0]} refers to nothing"
+
+
 def _read(path: Path) -> tuple[set[str], set[str]]:
     """Return the names of the file's tables, and of the migrations of ours it has been through."""
     if not has_wal(path):

@@ -1,16 +1,27 @@
-"""The SQL that is long enough to live in files of its own, shipped with the package."""
+"""SQL that is long enough for a file of its own, shipped with the package."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
+from sqlite_utils import Database
 
+DECODE_SPEED = "sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.decode_seconds), 0)"
+"""The decode speed over timing rows `m`, `{decode_speed}` in the files of `reports/`.
+
+It is `decoded_tokens` and `decode_speed` of jobs/generation.py in SQL. The files of `schema/` spell
+it out, because a migration never changes.
+"""
+
+T = TypeVar("T")
 _NAME = re.compile(r"^-- name: (\S+)$", flags=re.MULTILINE)
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One named statement of a file; `about` is the comment under its name, on one line."""
+    """A named statement of a file; `about` is the comment below its name, as one line."""
 
     name: str
     about: str
@@ -19,19 +30,40 @@ class Entry(msgspec.Struct, frozen=True):
 
 @cache
 def script(name: str) -> str:
-    """Return the text of an SQL file of this package, such as `queue/claim_head.sql`."""
-    return (Path(__file__).parent / name).read_text("utf-8")
+    """Return the text of an SQL file of this package, such as `reports/timings.sql`."""
+    text = (Path(__file__).parent / name).read_text("utf-8")
+    return text.replace("{decode_speed}", DECODE_SPEED)
 
 
 def entries(text: str) -> dict[str, Entry]:
-    """Return the statements of a text by name, in its order.
+    """Return the statements of a file's text by name, in their order.
 
     Each begins with `-- name: ...`; the comment lines right below say what it is about. What
-    stands before the first name is about the text itself.
+    stands before the first name is about the file.
     """
     parts = _NAME.split(text)[1:]
     found = [_entry(name, body) for name, body in zip(parts[::2], parts[1::2], strict=True)]
     return {entry.name: entry for entry in found}
+
+
+class BatchQueries:
+    """Statements by name, each run for one batch, `:batch`; `None` stands for all batches."""
+
+    def __init__(self, db: Database, batch_id: int | None, statements: Mapping[str, str]) -> None:
+        self._conn = db.conn
+        self._batch_id = batch_id
+        self._statements = statements
+
+    def rows(self, name: str, kind: type[T], **values: int) -> tuple[T, ...]:
+        """Return the rows of a statement as structs of `kind`."""
+        return tuple(msgspec.convert(dict(row), kind) for row in self._run(name, values))
+
+    def value(self, name: str, **values: int) -> Any:
+        """Return the first column of the first row."""
+        return self._run(name, values).fetchone()[0]
+
+    def _run(self, name: str, values: Mapping[str, int]) -> Any:
+        return self._conn.execute(self._statements[name], {"batch": self._batch_id, **values})
 
 
 def _entry(name: str, body: str) -> Entry:

@@ -6,6 +6,7 @@ from contextlib import suppress
 import msgspec
 
 from mh_batch.jobs.conversation import Message, ToolCall
+from mh_batch.jobs.generation import decode_speed, decoded_tokens
 from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.status import FINISHED, Status
 
@@ -109,7 +110,7 @@ def csv_rows(job: FinishedJob) -> Iterator[Line]:
             "finish_reason": last and last.finish_reason,
             "turns": len(turns),
             "tokens": sum(turn.completion_tokens for turn in turns) if turns else None,
-            "tokens_per_second": _speed(turns),
+            "tokens_per_second": _decode_speed(turns),
             "error_code": job.error_code,
             "error": job.error,
             "finished_at": job.finished_at,
@@ -193,8 +194,6 @@ def _entries(message: Message) -> Iterator[Line]:
         yield {"from": "function_call", "value": value}
 
 
-def _speed(turns: Turns) -> float | None:
-    """Return tokens per second while decoding; the first token belongs to the prefill."""
-    seconds = sum(turn.decode_seconds for turn in turns)
-    tokens = sum(max(turn.completion_tokens - turn.opened_tokens - 1, 0) for turn in turns)
-    return tokens / seconds if seconds else None
+def _decode_speed(turns: Turns) -> float | None:
+    drawn = (turn.completion_tokens - turn.opened_tokens for turn in turns)
+    return decode_speed(sum(map(decoded_tokens, drawn)), sum(t.decode_seconds for t in turns))

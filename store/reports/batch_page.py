@@ -1,6 +1,4 @@
-"""What a page about one batch shows beside its numbers: a bounded number of rows of each kind."""
-
-from typing import TypeVar
+"""The content of the page about one batch: its numbers, and some rows of each kind."""
 
 import msgspec
 from sqlite_utils import Database
@@ -10,7 +8,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
 from mh_batch.store.lookup import BatchRow
 from mh_batch.store.reports.batches import BatchReport, batch_reports
-from mh_batch.store.sql import entries, script
+from mh_batch.store.sql import BatchQueries, entries, script
 
 from .cookbook import recipe
 from .results import finished_job
@@ -21,14 +19,14 @@ MOST_SLOW = 10
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model of the batch, and what its weights were."""
+    """A model of the batch and the fingerprint of its weights."""
 
     model: str
     fingerprint: str
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run of the worker that worked at the batch; `None` for what it did not come to."""
+    """A run of the worker that had jobs of the batch; `None` for what it did not reach."""
 
     id: int
     model: str | None
@@ -40,7 +38,7 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class SlowJob(msgspec.Struct, frozen=True):
-    """What one job cost the model, all attempts together."""
+    """What the attempts of one job cost together."""
 
     job_id: int
     custom_id: str
@@ -53,7 +51,7 @@ class SlowJob(msgspec.Struct, frozen=True):
 
 
 class UnsuccessfulJob(msgspec.Struct, frozen=True):
-    """A job that is not done; `turn` and `attempts_of_that_turn` where its attempts ran out."""
+    """A job that is not done; `turn` and `attempts_of_that_turn` say where its attempts ran out."""
 
     job_id: int
     batch_id: int
@@ -66,7 +64,7 @@ class UnsuccessfulJob(msgspec.Struct, frozen=True):
 
 
 class CrashRow(msgspec.Struct, frozen=True):
-    """A death of the model process."""
+    """A crash of the model process."""
 
     at: str
     run_id: int
@@ -83,7 +81,7 @@ class CrashRow(msgspec.Struct, frozen=True):
 
 
 class BatchPage(msgspec.Struct, frozen=True):
-    """One batch: how far it is, its numbers, and the jobs worth a look.
+    """One batch: its progress, its numbers, and the jobs worth a look.
 
     `settings` is the JSON it was submitted with. `samples` are the first, the middle and the last
     job that is done, the same ones every time.
@@ -102,54 +100,36 @@ class BatchPage(msgspec.Struct, frozen=True):
 
 
 def batch_page(db: Database, batch: BatchRow) -> BatchPage:
-    """Return what there is to say of one batch: one state of the database."""
+    """Return the content of the page about `batch`, all of it from one state of the database."""
     with snapshot(db):
-        asked = _Asked(db, batch.id)
+        queries = _queries(db, batch.id)
         (report,) = batch_reports(db, batch.id)
         return BatchPage(
             batch=batch,
             report=report,
             timings=timing_report(db, batch.id),
-            settings=asked.one("settings"),
-            models=asked.rows("models", Model),
-            runs=asked.rows("runs", Run),
-            slowest=asked.rows("slowest", SlowJob, MOST_SLOW),
-            unsuccessful=asked.recipe("unsuccessful", UnsuccessfulJob),
-            crashes=asked.recipe("crashes", CrashRow),
+            settings=queries.value("settings"),
+            models=queries.rows("models", Model, most=MOST_ROWS),
+            runs=queries.rows("runs", Run, most=MOST_ROWS),
+            slowest=queries.rows("slowest", SlowJob, most=MOST_SLOW),
+            unsuccessful=queries.rows("unsuccessful", UnsuccessfulJob, most=MOST_ROWS),
+            crashes=queries.rows("crashes", CrashRow, most=MOST_ROWS),
             samples=tuple(
-                finished_job(db, int(asked.one("nth_done", place)))
+                finished_job(db, queries.value("nth_done", place=place))
                 for place in sample_places(report.counts[Status.DONE])
             ),
         )
 
 
 def sample_places(count: int) -> tuple[int, ...]:
-    """Return which of `count` jobs stand for all: the first, the middle and the last."""
+    """Return the first, the middle and the last of `count` places."""
     return tuple(sorted({0, count // 2, count - 1})) if count else ()
 
 
-_T = TypeVar("_T")
-
-
-class _Asked:
-    """The statements of the file, and the cookbook's, for one batch."""
-
-    def __init__(self, db: Database, batch_id: int) -> None:
-        self._conn = db.conn
-        self._batch = batch_id
-        self._sql = entries(script("reports/batch_page.sql"))
-
-    def one(self, name: str, place: int = 0) -> str:
-        values = {"batch": self._batch, "place": place}
-        return str(self._conn.execute(self._sql[name].sql, values).fetchone()[0])
-
-    def rows(self, name: str, kind: type[_T], most: int = MOST_ROWS) -> tuple[_T, ...]:
-        return self._convert(self._sql[name].sql, kind, most)
-
-    def recipe(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
-        sql = f"SELECT * FROM ({recipe(name).sql}) WHERE batch_id = :batch LIMIT :most"
-        return self._convert(sql, kind, MOST_ROWS)
-
-    def _convert(self, sql: str, kind: type[_T], most: int) -> tuple[_T, ...]:
-        found = self._conn.execute(sql, {"batch": self._batch, "most": most})
-        return tuple(msgspec.convert(dict(row), kind) for row in found)
+def _queries(db: Database, batch_id: int) -> BatchQueries:
+    """Return the statements of the file, and two of the cookbook, for one batch."""
+    statements = {name: e.sql for name, e in entries(script("reports/batch_page.sql")).items()}
+    for name in ("unsuccessful", "crashes"):
+        all_batches = f"SELECT * FROM ({recipe(name).sql})"
+        statements[name] = f"{all_batches} WHERE batch_id = :batch LIMIT :most"
+    return BatchQueries(db, batch_id, statements)

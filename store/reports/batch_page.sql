@@ -24,7 +24,7 @@ SELECT
     count(*) AS attempts,
     sum(m.completion_tokens) AS tokens,
     sum(m.prefill_seconds + m.decode_seconds) AS model_seconds,
-    sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.decode_seconds), 0) AS tokens_per_second,
+    {decode_speed} AS tokens_per_second,
     max(m.kv_len) AS longest_context
 FROM jobs AS j
 JOIN attempts AS a ON a.job_id = j.id

@@ -6,6 +6,7 @@ from collections.abc import Collection
 import msgspec
 from sqlite_utils import Database
 
+from mh_batch.jobs.generation import decode_speed
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
 from mh_batch.store.queue.counts import batch_counts
@@ -60,7 +61,6 @@ def batch_reports(db: Database, batch_id: int | None) -> list[BatchReport]:
 
 
 def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
-    seconds = row["decode_seconds"]
     return BatchReport(
         id=row["id"],
         name=row["name"],
@@ -71,9 +71,9 @@ def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
         attempts=row["attempts"],
         retries=row["retries"],
         completion_tokens=row["completion_tokens"],
-        # the first token of each attempt belongs to its prefill
-        tokens_per_second=(row["completion_tokens"] - row["attempts"]) / seconds
-        if seconds
-        else None,
+        # as `decoded_tokens` has it for one attempt
+        tokens_per_second=decode_speed(
+            row["completion_tokens"] - row["attempts"], row["decode_seconds"]
+        ),
         rescued=row["rescued"],
     )

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Request
-from mh_batch.jobs.generation import FinishReason
+from mh_batch.jobs.generation import FinishReason, decode_speed, decoded_tokens
 from mh_batch.jobs.record import AttemptKey, Verdict
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import snapshot
@@ -29,6 +29,12 @@ _RUNNING = """
 SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT 1
 """
 _DEATHS = "SELECT count(*) FROM crashes WHERE run_id = ?"
+_LATEST_STDERR = """
+SELECT stderr_tail FROM crashes
+WHERE run_id = (SELECT max(id) FROM runs)
+ORDER BY id DESC
+LIMIT 1000
+"""
 _LAST_OF_JOB = """
 SELECT choice, turn, step, attempt, verdict, finish_reason FROM attempts
 WHERE job_id = ? ORDER BY id DESC LIMIT 1
@@ -114,6 +120,11 @@ def deaths(db: Database, run_id: int) -> int:
     return int(db.conn.execute(_DEATHS, (run_id,)).fetchone()[0])
 
 
+def latest_stderr_tails(db: Database) -> list[str]:
+    """Return what the model process wrote last before each crash of the latest run."""
+    return [row[0] for row in db.conn.execute(_LATEST_STDERR)]
+
+
 def _running(db: Database) -> RunningJob | None:
     row = db.conn.execute(_RUNNING).fetchone()
     if row is None:
@@ -147,9 +158,9 @@ def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]
     last = LastAttempt(*(rows[0][name] for name in LastAttempt.__struct_fields__))
     ended = {row["job_id"] for row in rows if row["status"] in FINISHED}
     seconds = _seconds(rows[-1]["started_at"], rows[0]["finished_at"])
-    decoded = sum(max(row["completion_tokens"] - 1, 0) for row in rows)
-    decoding = sum(row["decode_seconds"] for row in rows)
-    return last, Pace(len(ended), seconds, decoded / decoding if decoding else None)
+    decoded = sum(decoded_tokens(row["completion_tokens"]) for row in rows)
+    speed = decode_speed(decoded, sum(row["decode_seconds"] for row in rows))
+    return last, Pace(len(ended), seconds, speed)
 
 
 def _seconds(start: str, end: str) -> float:

@@ -1,15 +1,13 @@
 """What the timing rows say: speed, gaps and memory by context length and by time."""
 
-import sqlite3
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
-from mh_batch.store.sql import entries, script
+from mh_batch.store.sql import BatchQueries, entries, script
 
 from .batches import batch_reports
 
@@ -135,22 +133,22 @@ class TimingReport(msgspec.Struct, frozen=True):
 def timing_report(db: Database, batch_id: int | None) -> TimingReport:
     """Return the numbers of a batch, or of everything for `None`: one state of the database."""
     with snapshot(db):
-        asked = _Asked(db, batch_id)
-        (totals,) = asked.rows("totals", Totals)
+        queries = _queries(db, batch_id)
+        (totals,) = queries.rows("totals", Totals)
         count = totals.attempts
         width = time_width(totals.ended - totals.began, count)
         batches = batch_reports(db, batch_id)
         return TimingReport(
             totals=totals,
-            typical_gap_seconds=asked.gap(count // 2) if count else None,
-            bad_gap_seconds=asked.gap(count * 19 // 20) if count else None,
-            by_context=asked.rows(
+            typical_gap_seconds=queries.value("gap", place=count // 2) if count else None,
+            bad_gap_seconds=queries.value("gap", place=count * 19 // 20) if count else None,
+            by_context=queries.rows(
                 "by_context", ContextBin, width=context_width(totals.longest_context or 0)
             ),
-            by_hour=asked.rows("by_time", TimeBin, width=HOUR),
+            by_hour=queries.rows("by_time", TimeBin, width=HOUR),
             time_width=width,
-            by_time=asked.rows("by_time", TimeBin, width=width),
-            refusals=asked.rows("refusals", Refusals),
+            by_time=queries.rows("by_time", TimeBin, width=width),
+            refusals=queries.rows("refusals", Refusals),
             done=sum(batch.counts[Status.DONE] for batch in batches),
             rescued=sum(batch.rescued for batch in batches),
         )
@@ -179,25 +177,10 @@ def _epoch(at: str | None) -> float:
     return datetime.fromisoformat(at).timestamp() if at else 0.0
 
 
-_T = TypeVar("_T")
-
-
-class _Asked:
-    """The statements of the file, over the rows of one batch or of all."""
-
-    def __init__(self, db: Database, batch_id: int | None) -> None:
-        self._conn = db.conn
-        self._batch = batch_id
-        self._sql = entries(script("reports/timings.sql"))
-        self._rows = self._sql["of_all" if batch_id is None else "of_batch"].sql
-
-    def rows(self, name: str, kind: type[_T], width: int | None = None) -> tuple[_T, ...]:
-        found = self._run(name, width=width).fetchall()
-        return tuple(msgspec.convert(dict(row), kind) for row in found)
-
-    def gap(self, place: int) -> float:
-        return float(self._run("gap", place=place).fetchone()[0])
-
-    def _run(self, name: str, **values: int | None) -> sqlite3.Cursor:
-        sql = f"{self._rows}{self._sql[name].sql}"
-        return self._conn.execute(sql, {"batch": self._batch, **values})
+def _queries(db: Database, batch_id: int | None) -> BatchQueries:
+    """Return the statements of the file, each over the rows of one batch or of all."""
+    found = entries(script("reports/timings.sql"))
+    measured = found["of_all" if batch_id is None else "of_batch"].sql
+    return BatchQueries(
+        db, batch_id, {name: f"{measured}{entry.sql}" for name, entry in found.items()}
+    )

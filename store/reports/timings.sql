@@ -30,7 +30,7 @@ SELECT
     coalesce(sum(prompt_tokens), 0) AS prompt_tokens,
     coalesce(sum(reused_tokens), 0) AS reused_tokens,
     coalesce(sum(completion_tokens), 0) AS completion_tokens,
-    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    {decode_speed} AS tokens_per_second,
     sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second,
     coalesce(sum(queue_seconds), 0.0) AS queue_seconds,
     coalesce(sum(render_seconds), 0.0) AS render_seconds,
@@ -41,7 +41,7 @@ SELECT
     max(kv_len) AS longest_context,
     max(process_memory_bytes) AS process_memory_bytes,
     max(peak_memory_bytes) AS peak_memory_bytes
-FROM measured
+FROM measured AS m
 
 -- name: gap
 SELECT queue_seconds FROM measured ORDER BY queue_seconds LIMIT 1 OFFSET :place
@@ -61,11 +61,11 @@ SELECT
     kv_from,
     kv_from + :width - 1 AS kv_to,
     count(*) AS attempts,
-    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    {decode_speed} AS tokens_per_second,
     min(tokens_per_second) FILTER (WHERE 10 * place >= size) AS slow_tenth,
     min(tokens_per_second) FILTER (WHERE 10 * place >= 9 * size) AS fast_tenth,
     sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second
-FROM ranked
+FROM ranked AS m
 GROUP BY kv_from
 ORDER BY kv_from
 
@@ -76,14 +76,14 @@ SELECT
     count(DISTINCT job_id) AS jobs,
     count(*) AS attempts,
     sum(completion_tokens) AS completion_tokens,
-    sum(max(completion_tokens - 1, 0)) / nullif(sum(decode_seconds), 0) AS tokens_per_second,
+    {decode_speed} AS tokens_per_second,
     sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second,
     sum(queue_seconds) AS queue_seconds,
     max(process_memory_bytes) AS process_memory_bytes,
     max(peak_memory_bytes) AS peak_memory_bytes,
     max(active_memory_bytes) AS active_memory_bytes,
     max(cache_memory_bytes) AS cache_memory_bytes
-FROM measured
+FROM measured AS m
 GROUP BY 1
 ORDER BY 1
 

@@ -1,6 +1,5 @@
 """The database: does it open, is it sound, who is at it."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +7,9 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store.connection import require_store
-from mh_batch.store.inspection import Condition
+from mh_batch.store.inspection import Condition, find_damage
 from mh_batch.store.lock import beside
+from mh_batch.store.queue import counts
 from mh_batch.worker.output.interruption import reading_from
 from mh_batch.worker.progress.worker_pid import worker_at
 from mh_batch.worker.text.format import GIB, MIB, count, size
@@ -21,8 +21,6 @@ LARGE = GIB
 
 LONG_LOG = 512 * MIB
 
-_LEFT_RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
-_LOADING = "SELECT count(*) FROM batches WHERE state = 'loading'"
 _RESTORE = "restore a copy, or save what is readable with `sqlite3 FILE .recover`"
 
 
@@ -45,18 +43,13 @@ def database(site: Site) -> Iterator[Finding]:
 
 def _soundness(site: Site, db: Database) -> Iterator[Finding]:
     bytes_held = site.db.stat().st_size
-    check = "quick_check" if bytes_held >= LARGE else "integrity_check"
-    try:
-        found = [str(row[0]) for row in db.execute(f"PRAGMA {check}(5)")]
-        orphans = db.execute("PRAGMA foreign_key_check").fetchone()
-    except sqlite3.DatabaseError as error:
-        found, orphans = [str(error)], None
+    thorough = bytes_held < LARGE
+    damage = find_damage(db.conn, thorough=thorough)
     text = f"{site.db}, {size(bytes_held)}"
-    if found != ["ok"]:
-        yield failure("database", f"{text}: {found[0]}", _RESTORE)
-    elif orphans is not None:
-        yield failure("database", f"{text}: a row of {orphans[0]} refers to nothing", _RESTORE)
+    if damage is not None:
+        yield failure("database", f"{text}: {damage}", _RESTORE)
     else:
+        check = "integrity_check" if thorough else "quick_check"
         yield ok("database", f"{text}, sound ({check}, foreign_key_check)")
 
 
@@ -68,7 +61,7 @@ def _state(path: Path, db: Database) -> Iterator[Finding]:
         cure = "close programs that keep reading it (a notebook, datasette) for a moment"
         yield warning("log", f"{size(held)} of write-ahead log wait to be taken over", cure)
     worker = worker_at(path)
-    running = db.execute(_LEFT_RUNNING).fetchone()[0]
+    running = counts.running_count(db)
     if worker is not None:
         yield ok("worker", f"running, pid {worker}")
     elif running:
@@ -76,6 +69,6 @@ def _state(path: Path, db: Database) -> Iterator[Finding]:
         yield warning("worker", f"none, and {count(running, 'job')} it left running", cure)
     else:
         yield ok("worker", "none is running")
-    if loading := db.execute(_LOADING).fetchone()[0]:
+    if loading := counts.loading_count(db):
         cure = "nothing, if a submit is running; else the next `mh-batch work` clears it away"
         yield warning("submit", f"{count(loading, 'batch', 'batches')} not whole yet", cure)

@@ -8,17 +8,11 @@ from contextlib import closing
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store.connection import open_reader
+from mh_batch.store.reports.progress import latest_stderr_tails
 from mh_batch.worker.model_process.metal import WATCHDOG, metal_fault
 from mh_batch.worker.text.format import count
 
 from .finding import Finding, Site, ok, warning
-
-_TAILS = """
-SELECT stderr_tail FROM crashes
-WHERE run_id = (SELECT max(id) FROM runs)
-ORDER BY id DESC
-LIMIT 1000
-"""
 
 
 def deaths(site: Site) -> Iterator[Finding]:
@@ -27,7 +21,7 @@ def deaths(site: Site) -> Iterator[Finding]:
     try:
         if site.db.exists():
             with closing(open_reader(site.db)) as db:
-                tails = [row[0] for row in db.execute(_TAILS)]
+                tails = latest_stderr_tails(db)
     except (StoreUnusable, sqlite3.DatabaseError):
         # the check of the database tells
         return

@@ -5,21 +5,13 @@ from collections.abc import Iterator
 
 from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
+from mh_batch.store.queue import counts
 from mh_batch.worker.output.interruption import reading_from
 from mh_batch.worker.text.format import count
 
 from .finding import Finding, Site, failure, ok, refused, warning
 
 MOST_MODELS = 20
-
-_MODELS = """
-SELECT coalesce(j.model, b.model) AS wanted, count(*) AS jobs
-FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
-WHERE j.status = 'queued' AND b.state = 'ready'
-GROUP BY wanted
-ORDER BY jobs DESC, wanted
-LIMIT ?
-"""
 
 
 def queued_models(site: Site) -> Iterator[Finding]:
@@ -28,7 +20,7 @@ def queued_models(site: Site) -> Iterator[Finding]:
     try:
         if site.db.exists():
             with reading_from(site.db) as db:
-                wanted = db.execute(_MODELS, (MOST_MODELS,)).fetchall()
+                wanted = counts.queued_models(db, MOST_MODELS)
     except (StoreUnusable, sqlite3.DatabaseError):
         # the check of the database tells
         return

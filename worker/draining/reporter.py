@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from mh_batch.jobs.generation import Generation
+from mh_batch.jobs.generation import Generation, decode_speed, decoded_tokens
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.jobs.status import NOT_WELL, Status
 from mh_batch.worker.draining.room import Room
@@ -49,12 +49,12 @@ class Tally(msgspec.Struct):
     @property
     def tokens_per_second(self) -> float | None:
         """How fast was decoded, `None` if nothing was."""
-        return self.decoded_tokens / self.decode_seconds if self.decode_seconds else None
+        return decode_speed(self.decoded_tokens, self.decode_seconds)
 
     def add(self, generation: Generation) -> None:
-        """Add an attempt; the first token of an answer is the prefill's."""
+        """Add an attempt."""
         self.tokens += len(generation.tokens)
-        self.decoded_tokens += max(0, len(generation.tokens) - 1)
+        self.decoded_tokens += decoded_tokens(len(generation.tokens))
         self.decode_seconds += generation.timings.decode_seconds
 
     def count(self, status: Status, jobs: int = 1) -> None:

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.status import OPEN
-from mh_batch.store.connection import open_reader
+from mh_batch.store.connection import data_version, open_reader
 from mh_batch.store.reports.batches import BatchReport, batch_reports
 from mh_batch.store.reports.progress import Latest, latest
 
@@ -43,7 +43,7 @@ class Poller:
         """
         db = self._db = self._db or open_reader(self._path)
         try:
-            version = db.execute("PRAGMA data_version").fetchone()[0]
+            version = data_version(db)
             due = time.monotonic() >= self._count_at
             if version == self._version and not whole:
                 return False

@@ -30,6 +30,7 @@ from mh_batch.store.reports.timings import (
     time_width,
     timing_report,
 )
+from mh_batch.store.sql import DECODE_SPEED
 
 replace = msgspec.structs.replace
 
@@ -162,3 +163,9 @@ def test_bins_of_time_are_round_and_hold_some_attempts() -> None:
     assert time_width(10 * HOUR, 60) == 1800
     assert round_seconds(0.2) == 1
     assert round_seconds(61) == 120
+
+
+def test_the_views_have_the_decode_speed_of_the_reports(db: Database) -> None:
+    views = {row["name"]: row["sql"] for row in db.query("SELECT * FROM sqlite_schema")}
+    for name in ("results", "throughput", "speed_by_context"):
+        assert DECODE_SPEED.replace("m.", "") in views[name].replace("m.", "")

@@ -17,14 +17,8 @@ from mh_batch.worker.bench.settings import SEED
 from mh_batch.worker.bench.workload import short_jobs
 
 if TYPE_CHECKING:
+    from mh_batch.jobs.record import Attempt
     from mh_batch.worker.options import ArtifactPolicy
-
-ATTEMPTS = """
-select a.started_at, a.finished_at, m.render_seconds, m.first_token_seconds, m.decode_seconds,
-    m.parse_seconds
-from attempts a join timings m on m.attempt_id = a.id
-order by a.id
-"""
 
 KEPT: tuple["ArtifactPolicy", ...] = ("off", "all")
 
@@ -124,7 +118,10 @@ def run_jobs_in(folder: Path, model: str, jobs: int, keep: "ArtifactPolicy") -> 
     import anyio
 
     from mh_batch.jobs.record import NewBatch
+    from mh_batch.jobs.status import FINISHED
     from mh_batch.store.connection import open_reader, open_store
+    from mh_batch.store.queue import read_history
+    from mh_batch.store.reports.results import finished_jobs
     from mh_batch.worker.draining.run import DrainOptions, work
     from mh_batch.worker.progress.display import PlainDisplay
     from mh_batch.worker.submission.submission import submit_stream
@@ -141,13 +138,23 @@ def run_jobs_in(folder: Path, model: str, jobs: int, keep: "ArtifactPolicy") -> 
     anyio.run(work, task, PlainDisplay(io.StringIO()))
     reader = open_reader(db)
     try:
-        rows = reader.execute(ATTEMPTS).fetchall()
+        ids = [job.id for job in finished_jobs(reader, None, tuple(FINISHED))]
+        attempts = [attempt for job_id in ids for attempt in read_history(reader, job_id).attempts]
     finally:
         reader.close()
-    return [
-        AttemptTimes(_seconds(started), _seconds(finished), *times)
-        for started, finished, *times in rows
-    ]
+    return [_times(attempt) for attempt in sorted(attempts, key=lambda a: a.started_at)]
+
+
+def _times(attempt: "Attempt") -> AttemptTimes:
+    t = attempt.generation.timings
+    return AttemptTimes(
+        started=_seconds(attempt.started_at),
+        finished=_seconds(attempt.finished_at),
+        render=t.render_seconds,
+        first_token=t.first_token_seconds,
+        decode=t.decode_seconds,
+        parse=t.parse_seconds,
+    )
 
 
 def _seconds(moment: str) -> float:
