@@ -1,4 +1,4 @@
-"""Which known name a mistyped one was probably meant to be."""
+"""Suggests the known name that a mistyped one was probably meant to be."""
 
 import difflib
 from collections.abc import Collection
@@ -14,10 +14,10 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def near_miss(name: str, known: frozenset[str]) -> str | None:
-    """Return the known name that `name` is almost surely a typing error of, or `None`.
+    """Return the known name that `name` is almost surely a misspelling of, or `None`.
 
-    Stricter than `nearest`: a key of a user's own (`prompt_id`, `mode`) must stay free. One much
-    longer than any that is known is no typing error.
+    Stricter than `nearest`: users' own keys (`prompt_id`, `mode`) must stay possible. A name longer
+    than `LONGEST_NAME` is no misspelling.
     """
     return _near_miss(name, known) if len(name) <= LONGEST_NAME else None
 

@@ -1,4 +1,4 @@
-"""Which jobs begin alike: a number that sorts them together."""
+"""A number that sorts jobs with the same beginning together."""
 
 from hashlib import blake2b
 
@@ -12,9 +12,8 @@ _ORDER_BITS = 31
 def prefix_key(request: Request) -> int:
     """Return a number that is the same for requests with the same beginning, never 0.
 
-    Its upper half is of the instructions and tools, its lower half of all messages but the last,
-    so that jobs with the same instructions stand together, and among them those with the same
-    conversation so far.
+    Its upper half hashes the instructions and tools, its lower half all messages but the last: jobs
+    with the same instructions follow one another, and among them those with the same conversation.
     """
     leading = [m for m in request.messages if m.role in ("system", "developer")]
     upper = _hash((leading, request.tools))

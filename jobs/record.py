@@ -124,17 +124,14 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
 
 class Crash(msgspec.Struct, frozen=True):
-    """A death of the model process during an attempt.
-
-    One that is `forgiven` does not count against the job.
-    """
+    """A crash of the model process during an attempt; a `cleared` one does not count."""
 
     key: AttemptKey
     phase: str
     signal: int | None
     exit_code: int | None
     stderr_tail: str
-    forgiven: bool = False
+    cleared: bool = False
 
 
 class FinishedTurn(msgspec.Struct, frozen=True):

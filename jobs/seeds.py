@@ -1,4 +1,4 @@
-"""Seeds: every sample follows from the batch's seed and the job's `custom_id`, never from ids."""
+"""Seeds, derived from the batch's seed and the job's `custom_id`, never from row ids."""
 
 from hashlib import blake2b
 

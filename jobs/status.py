@@ -1,10 +1,10 @@
-"""The life of a job, as a table: an illegal move is an error that names both states."""
+"""The life of a job as a table; an illegal move is an error that names both statuses."""
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -17,7 +17,7 @@ class Status(StrEnum):
 MOVES: dict[Status, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED}),
     Status.RUNNING: frozenset(
-        # back to queued: recovery after the worker died or was stopped
+        # back to queued: recovery after the worker crashed or was stopped
         {Status.DONE, Status.INCOMPLETE, Status.FAILED, Status.CANCELLED, Status.QUEUED}
     ),
     Status.DONE: frozenset(),
@@ -30,13 +30,13 @@ OPEN = frozenset({Status.QUEUED, Status.RUNNING})
 FINISHED = frozenset(Status) - OPEN
 UNSUCCESSFUL = FINISHED - {Status.DONE}
 NOT_WELL = UNSUCCESSFUL - {Status.CANCELLED}
-"""What went wrong: a job that somebody cancelled did not."""
+"""Failed or incomplete."""
 
 RETRYABLE = frozenset(s for s in FINISHED if Status.QUEUED in MOVES[s])
 
 
 class IllegalMove(ValueError):
-    """A job was asked to go where its status does not lead."""
+    """A move of a job that its status does not allow."""
 
 
 def check_move(current: Status, target: Status) -> Status:

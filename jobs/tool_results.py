@@ -1,4 +1,4 @@
-"""What a scripted tool answers to the calls of an assistant."""
+"""The answers of scripted tools to the calls of an assistant."""
 
 from .conversation import Message, ToolCall, ToolResults
 
@@ -8,8 +8,8 @@ def answers(
 ) -> tuple[Message, ...] | None:
     """Return the tool messages that answer `calls`, in order; `None` if one has no answer.
 
-    `used` is how many entries of a list earlier calls of the conversation took; a map answers a
-    function the same every time.
+    `used` is how many entries of a list earlier calls of the conversation used; a map gives a
+    function the same answer every time.
     """
     found: list[Message] = []
     for position, call in enumerate(calls, start=used):

@@ -14,7 +14,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
 
-from .faults import BUSY_SECONDS, file_faults, meaning
+from .faults import BUSY_SECONDS, file_fault, file_faults
 from .inspection import Condition, has_wal, inspect, read_only_uri
 from .lock import FileId, file_id, held_here, holder, real_path, require_lock, worker_lock
 from .migrations import migrations
@@ -32,11 +32,11 @@ PRAGMA foreign_keys = ON;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cache_size = -32768;
 """
-_SETTLED = "SELECT count(*) FROM sqlite_schema"
+_FIRST_READ = "SELECT count(*) FROM sqlite_schema"
 
 
 class Store(Database):
-    """A database open for writing, which knows the file it was opened on."""
+    """A database open for writing that checks that its file is still in place."""
 
     def __init__(self, conn: sqlite3.Connection, real: Path) -> None:
         super().__init__(conn, execute_plugins=False)
@@ -46,8 +46,8 @@ class Store(Database):
     def check_file_identity(self) -> None:
         """Raise `StoreUnusable` if the file, or this worker's lock on it, is no longer in place.
 
-        SQLite goes on writing into a file that was deleted, and nobody would ever see it. Two
-        look-ups of a name: it may be asked in every transaction.
+        SQLite goes on writing into a deleted file, and all of it would be lost. It costs two
+        look-ups of a name, so every transaction can ask for it.
         """
         if self._file is None or file_id(self._real) != self._file:
             raise StoreUnusable(
@@ -59,10 +59,10 @@ class Store(Database):
 
 
 def open_store(path: Path) -> Database:
-    """Open the database at `path` for writing, made or migrated first where that is needed.
+    """Open the database at `path` for writing; create or migrate it first where needed.
 
-    Several processes may do so at once. Raises `StoreUnusable` for what is not ours or cannot be
-    used, with the file unchanged, and `WorkerRunning` if a worker of an older version is at it.
+    Several processes may do so at once. Raises `StoreUnusable` for a file that is not ours or
+    cannot be used, which stays unchanged, and `WorkerRunning` if an older worker is using it.
     """
     real = real_path(path)
     _refuse_second_name(real)
@@ -74,7 +74,7 @@ def open_store(path: Path) -> Database:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Database]:
-    """Open a database that is there already for changes to it, and close it after the block.
+    """Open an existing database for writing, and close it after the block.
 
     Raises `StoreUnusable` if there is none, and what `open_store` raises.
     """
@@ -87,7 +87,7 @@ def writing(path: Path) -> Iterator[Database]:
 
 
 def open_reader(path: Path) -> Database:
-    """Open the database at `path` for reading only, whether or not a worker is writing.
+    """Open the database at `path` for reading only, also while a worker is writing.
 
     Raises `StoreUnusable` if there is none, or none that this version can read.
     """
@@ -101,8 +101,8 @@ def open_reader(path: Path) -> Database:
         try:
             return _reader(read_only_uri(real))
         except sqlite3.OperationalError:
-            # where the folder is read-only, WAL's side files cannot be made; with no log there
-            # is no writer either, and the file alone is the whole truth
+            # in a read-only folder WAL's side files cannot be made; without a log there is no
+            # writer either, and the file alone is complete
             if has_wal(real):
                 raise
             return _reader(read_only_uri(real, immutable=True))
@@ -111,7 +111,7 @@ def open_reader(path: Path) -> Database:
 def require_store(path: Path) -> Condition:
     """Raise `StoreUnusable` unless a database of ours is at `path`; return its condition.
 
-    An older one is well: `open_store` brings it up to date. Nothing is made or changed.
+    An older one is fine: `open_store` migrates it. Nothing is created or changed.
     """
     real = real_path(path)
     condition = inspect(real) if real.parent.is_dir() else Condition.MISSING
@@ -124,8 +124,8 @@ def require_store(path: Path) -> Condition:
 def immediate(db: Database) -> Iterator[None]:
     """Run the block as one writing transaction: on disk when the block ends, or undone whole.
 
-    Raises `StoreUnusable` when the file cannot take it (disk full, no rights, locked for long), or
-    is not the one any more that stands under its name.
+    Raises `StoreUnusable` if the file cannot be written (disk full, no rights, locked for long), or
+    is no longer the one under its name.
     """
     yield from _transaction(db, "BEGIN IMMEDIATE")
 
@@ -134,7 +134,7 @@ def immediate(db: Database) -> Iterator[None]:
 def snapshot(db: Database) -> Iterator[None]:
     """Let the block read one state of the database, whatever others write meanwhile.
 
-    Inside another transaction it is that one. Raises `StoreUnusable` when the file cannot be read.
+    Inside a transaction the block joins it. Raises `StoreUnusable` when the file cannot be read.
     """
     if db.conn.in_transaction:
         yield
@@ -162,23 +162,23 @@ def _transaction(db: Database, begin: str) -> Iterator[None]:
         raise RuntimeError("a transaction is already open on this connection")
     try:
         conn.execute(begin)
-        _require_ground(db)
+        _check_file(db)
         yield
-        # again, so that nothing is told as written that nobody can find
-        _require_ground(db)
+        # again, so that nothing is reported as written that nobody can find
+        _check_file(db)
         conn.execute("COMMIT")
     except sqlite3.Error as error:
         _roll_back(conn)
-        told = meaning(error, str(location(db)))
-        if told is None:
+        fault = file_fault(error, str(location(db)))
+        if fault is None:
             raise
-        raise told from error
+        raise fault from error
     except BaseException:
         _roll_back(conn)
         raise
 
 
-def _require_ground(db: Database) -> None:
+def _check_file(db: Database) -> None:
     if isinstance(db, Store):
         db.check_file_identity()
 
@@ -198,7 +198,7 @@ def _refuse_second_name(real: Path) -> None:
 
 
 def _roll_back(conn: sqlite3.Connection) -> None:
-    """Undo the open transaction; SQLite may have done so itself, after a full disk for one."""
+    """Undo the open transaction; SQLite may have done so already, for example on a full disk."""
     with suppress(sqlite3.Error):
         if conn.in_transaction:
             conn.execute("ROLLBACK")
@@ -224,7 +224,7 @@ def _reader(uri: str) -> Database:
     db = Database(_connection(uri), execute_plugins=False)
     try:
         db.execute("PRAGMA query_only = ON")
-        db.execute(_SETTLED)
+        db.execute(_FIRST_READ)
     except BaseException:
         db.close()
         raise
@@ -238,7 +238,7 @@ def _connection(uri: str) -> sqlite3.Connection:
 
 
 def _migrate_alone(real: Path) -> None:
-    """Bring the database up to date under the worker's lock, or wait until someone else has."""
+    """Migrate the database under the worker's lock, or wait until another process has."""
     deadline = time.monotonic() + MIGRATION_WAIT_SECONDS
     while True:
         if held_here(real):
@@ -258,7 +258,7 @@ def _migrate_alone(real: Path) -> None:
 
 
 def _migrate(real: Path) -> None:
-    """Apply what is pending, all of it or none; the caller holds the lock."""
+    """Apply all pending migrations or none; the caller holds the lock."""
     if inspect(real) is Condition.CURRENT:
         return
     with file_faults(str(real)):

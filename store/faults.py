@@ -1,4 +1,4 @@
-"""SQLite's errors in the user's words: what happened to the file, and the cure."""
+"""SQLite's errors about the file, as messages with a cure."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ BUSY_SECONDS = 30
 _RIGHTS = "check the rights of the file and of its folder"
 _DAMAGED = "restore a copy, or save what is readable with `sqlite3 FILE .recover`"
 
-# By primary result code; whatever is not here is a fault of the program and stays as it is.
-_MEANINGS: dict[int, str] = {
+# By primary result code; any other error is a fault of the program and is raised unchanged.
+_MESSAGES: dict[int, str] = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space, then run the command again: "
     "what was reported done is safe",
     sqlite3.SQLITE_READONLY: f"the database cannot be written; {_RIGHTS}",
@@ -32,12 +32,12 @@ def primary_code(error: sqlite3.Error) -> int:
     return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def meaning(error: sqlite3.Error, where: str | None = None) -> StoreUnusable | None:
-    """Return what `error` says about the file, or `None` if it is not about the file.
+def file_fault(error: sqlite3.Error, where: str | None = None) -> StoreUnusable | None:
+    """Return the `StoreUnusable` for `error`, or `None` if it is not about the file.
 
     `where` names the file in front of the message; `None` leaves it out.
     """
-    text = _MEANINGS.get(primary_code(error))
+    text = _MESSAGES.get(primary_code(error))
     if text is None:
         return None
     name = getattr(error, "sqlite_errorname", "")
@@ -50,7 +50,7 @@ def file_faults(where: str | None = None) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        told = meaning(error, where)
-        if told is None:
+        fault = file_fault(error, where)
+        if fault is None:
             raise
-        raise told from error
+        raise fault from error

@@ -1,4 +1,4 @@
-"""Looks at a file before anything touches it: is it ours, and does it need migrating."""
+"""Looks at a file without changing it: is it ours, does it need migrating, is it damaged."""
 
 import sqlite3
 from contextlib import closing
@@ -18,7 +18,7 @@ _APPLIED = f"SELECT name FROM {migrations.migrations_table} WHERE migration_set 
 
 
 class Condition(Enum):
-    """What stands at a path."""
+    """What is at a path."""
 
     MISSING = "no file, or nothing in it"
     OLDER = "ours, with migrations pending"
@@ -26,7 +26,7 @@ class Condition(Enum):
 
 
 def inspect(path: Path) -> Condition:
-    """Return what stands at the real path `path`, having changed nothing.
+    """Return what is at the real path `path`, without changing anything.
 
     Raises `StoreUnusable` for a folder, a file that is no database, a database of another
     program, and one that a newer version of this program has migrated.
@@ -60,7 +60,7 @@ def read_only_uri(path: Path, *, immutable: bool = False) -> str:
 
 
 def has_wal(path: Path) -> bool:
-    """Tell whether a write-ahead log lies beside `path`: it is in use, or its user died."""
+    """Whether a write-ahead log is beside `path`: the file is in use, or its last user crashed."""
     return path.with_name(path.name + "-wal").exists()
 
 
@@ -81,13 +81,13 @@ def find_damage(conn: sqlite3.Connection, *, thorough: bool) -> str | None:
 
 
 def _read(path: Path) -> tuple[set[str], set[str]]:
-    """Return the names of the file's tables, and of the migrations of ours it has been through."""
+    """Return the names of the file's tables, and of our migrations that were applied to it."""
     if not has_wal(path):
-        # a plain read-only connection would leave a -wal and a -shm beside a stranger's file
+        # a plain read-only connection would leave a -wal and a -shm beside a file that is not ours
         try:
             return _names(read_only_uri(path, immutable=True))
         except sqlite3.DatabaseError:
-            # someone may have begun to write meanwhile; what it really is shows with locks
+            # someone may have begun to write meanwhile: read it with locks
             if not has_wal(path):
                 raise
     return _names(read_only_uri(path))

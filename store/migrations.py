@@ -1,4 +1,4 @@
-"""The schema, one step a version. A step that was released never changes."""
+"""The schema as migrations; one that was released never changes."""
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -22,30 +22,30 @@ def m002_views(db: Database) -> None:
 
 @migrations()
 def m003_continuations(db: Database) -> None:
-    """Keep what rescues began with, rounds of retries, requests to cancel, and adapters."""
+    """Store what a forced final began with, rounds of retries, requests to cancel, and adapters."""
     db.executescript(script("schema/continuations.sql"))
 
 
 @migrations()
 def m004_forgiven(db: Database) -> None:
-    """Keep which deaths of the model count no more, so that a job put back starts fresh."""
+    """Store which crashes no longer count, so that a job queued again starts without them."""
     db.executescript(script("schema/forgiven.sql"))
 
 
 @migrations()
 def m005_continued(db: Database) -> None:
-    """Keep which attempts go on where one was cut, and how much room the context had for that."""
+    """Store which attempts continue one that was cut, and how much room the context had."""
     db.executescript(script("schema/continued.sql"))
 
 
 @migrations()
 def m006_rescued(db: Database) -> None:
-    """Count jobs that are done with a rescued answer, and have the results say which they are."""
+    """Count jobs that are done with a forced final, and mark them in the results."""
     db.executescript(script("schema/rescued.sql"))
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all steps that this version of the program knows, in order."""
+    """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)
     try:
         return tuple(step.name for step in migrations.pending(blank))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,9 +31,15 @@ class Entry(msgspec.Struct, frozen=True):
 
 @cache
 def script(name: str) -> str:
-    """Return the text of an SQL file of this package, such as `reports/timings.sql`."""
+    """Return the text of an SQL file of this package, such as `schema/tables.sql`."""
     text = (Path(__file__).parent / name).read_text("utf-8")
     return text.replace("{decode_speed}", DECODE_SPEED)
+
+
+@cache
+def statements(name: str) -> Mapping[str, Entry]:
+    """Return the statements of an SQL file by name, such as those of `reports/timings.sql`."""
+    return MappingProxyType(entries(script(name)))
 
 
 def entries(text: str) -> dict[str, Entry]:

@@ -87,9 +87,9 @@ def main() -> None:
         sys.exit(error.exit_code)
     except sqlite3.Error as error:
         # whatever a damaged file says where nobody expected it
-        from mh_batch.store.faults import meaning
+        from mh_batch.store.faults import file_fault
 
-        told = meaning(error, "the database") or f"the database: {error}"
+        told = file_fault(error, "the database") or f"the database: {error}"
         say(f"mh-batch: {told}; `mh-batch doctor` says more")
         sys.exit(3)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""What JSON allows and a line must not have: keys twice, half characters, bottomless nesting,
-numbers that no 64 bits hold.
+"""Finds what JSON allows and a line must not have: repeated keys, lone surrogates, deep nesting and
+numbers beyond 64 bits.
 
-A decoder takes the last of two equal keys, or stops somewhere with a message of its own; here each
-is told with its field.
+A decoder would take the last of two equal keys, or stop with a message that names no field; here
+the message begins with the field.
 """
 
 import json
@@ -13,7 +13,7 @@ from math import isinf
 from typing import Any
 
 MAX_DEPTH = 128
-"""How deep objects and arrays may be nested, the line itself included."""
+"""How deep objects and arrays may be nested, including the line itself."""
 
 TWICE = "the key is there twice"
 LONE = "half of a character (a lone surrogate such as \\ud800)"
@@ -21,7 +21,7 @@ OUT_OF_RANGE = "a number beyond 64 bits; write it as a text"
 
 _LONGEST_NAME = 80
 
-# possessive, and whole without its end: no line makes the search go back
+# possessive, and complete without its end: no line can make the search backtrack
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _NESTING = re.compile(rf"{_STRING}|[\[{{]|[\]}}]", re.DOTALL)
 _MAYBE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -36,29 +36,29 @@ SMALLEST, LARGEST = -(2**63), 2**64 - 1
 _LONGEST_INTEGER = 20  # characters of SMALLEST and of LARGEST
 
 
-class _Unsound(Exception):
-    """Something in the line needs a closer look: a key twice, a number out of range."""
+class _Suspicious(Exception):
+    """The line needs a closer look: a repeated key, or a number out of range."""
 
 
 class _Number(str):
-    """A number as it stands in the line, told from a text."""
+    """A number as it is written in the line, distinct from a text."""
 
     __slots__ = ()
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object with its keys as they stand, equal ones too."""
+    """An object with all of its keys, equal ones too."""
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
-    # a dictionary made from pairs costs less than any other way to count different keys
+    # making a dictionary is the cheapest way to count distinct keys
     if len(dict(pairs)) != len(pairs):
-        raise _Unsound
+        raise _Suspicious
 
 
 def _refuse_large(text: str) -> None:
     if out_of_range(text):
-        raise _Unsound
+        raise _Suspicious
 
 
 def out_of_range(number: str) -> bool:
@@ -81,49 +81,48 @@ _read = json.JSONDecoder(
 ).raw_decode
 
 
-def flaw(text: str, known: frozenset[str]) -> str | None:
-    """Return what is wrong with the JSON `text`, its field first; `None` if nothing is.
+def find_error(text: str, known: frozenset[str]) -> str | None:
+    """Return what is wrong with the JSON `text`, the field first; `None` if nothing is.
 
-    Inside of fields that are not `known` keys may repeat: those are handed through as they were
-    written.
+    Keys may repeat inside fields that are not `known`: those are passed on as they were written.
     """
-    # an object or array takes a bracket, so few brackets are shallow: no look at the rest
+    # an object or array takes a bracket, so few brackets cannot be deep
     if text.count("{") + text.count("[") > MAX_DEPTH and (deep := _too_deep(text)) is not None:
         return deep
     try:
-        return _first_flaw(text, known)
+        return _first_error(text, known)
     except json.JSONDecodeError as error:
         return f"not JSON: {error.msg.removesuffix(' at')} at column {error.pos + 1}"
 
 
-def _first_flaw(text: str, known: frozenset[str]) -> str | None:
+def _first_error(text: str, known: frozenset[str]) -> str | None:
     begin = len(text) - len(text.lstrip())
-    with suppress(_Unsound):
+    with suppress(_Suspicious):
         _scan(text, begin)
         if not _MAYBE_SURROGATE.search(text):
             return None
     tree, _ = _read(text, begin)
-    return next(_flaws(tree, known), None)
+    return next(_errors(tree, known), None)
 
 
-def _flaws(tree: Any, known: frozenset[str]) -> Iterator[str]:
-    """Yield keys that come twice, half characters and large numbers, in the order of the line."""
+def _errors(tree: Any, known: frozenset[str]) -> Iterator[str]:
+    """Yield repeated keys, lone surrogates and large numbers, in the order of the line."""
     waiting: list[tuple[Path, Any, bool]] = [((), tree, True)]
     while waiting:
         path, value, strict = waiting.pop()
         if isinstance(value, _Number):
             if out_of_range(value):
-                yield f"{name(path)}: {OUT_OF_RANGE}"
+                yield f"{field_name(path)}: {OUT_OF_RANGE}"
         elif isinstance(value, str):
             if _SURROGATE.search(value):
-                yield f"{name(path)}: {LONE}"
+                yield f"{field_name(path)}: {LONE}"
         elif isinstance(value, _Pairs):
             seen: set[str] = set()
             for key, _ in value:
                 if _SURROGATE.search(key):
-                    yield f"{name(path)}: a key with half of a character (a lone surrogate)"
+                    yield f"{field_name(path)}: a key with half of a character (a lone surrogate)"
                 if strict and key in seen:
-                    yield f"{name((*path, key))}: {TWICE}"
+                    yield f"{field_name((*path, key))}: {TWICE}"
                 seen.add(key)
             waiting += [
                 ((*path, key), item, strict and _is_ours((*path, key), known))
@@ -135,7 +134,7 @@ def _flaws(tree: Any, known: frozenset[str]) -> Iterator[str]:
 
 
 def _is_ours(path: Path, known: frozenset[str]) -> bool:
-    """Whether keys below `path` are fields that we read: of the line, or of its body."""
+    """Whether keys below `path` are fields that we read, in the line or in its body."""
     if len(path) == 1:
         return path[0] in known
     return path[:1] != ("body",) or len(path) > 2 or path[1] in known
@@ -151,7 +150,7 @@ def _too_deep(text: str) -> str | None:
             depth += 1
             if depth > MAX_DEPTH:
                 path = keys if keys[0] == "body" else keys[:1]
-                return f"{name(tuple(path))}: nested more than {MAX_DEPTH} deep"
+                return f"{field_name(tuple(path))}: nested more than {MAX_DEPTH} deep"
         elif token in "]}":
             depth -= 1
         elif depth in (1, 2):
@@ -159,8 +158,8 @@ def _too_deep(text: str) -> str | None:
     return None
 
 
-def name(path: Path) -> str:
-    """Return a path as people write it, `messages[2].content`; a long key is cut."""
+def field_name(path: Path) -> str:
+    """Return a path as people write it, such as `messages[2].content`; a long key is cut."""
     told = ""
     for part in path:
         if isinstance(part, int):

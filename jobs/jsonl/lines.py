@@ -12,14 +12,14 @@ from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import MAX_LINE_MIB, Context
 
 from . import long_lines
-from .json_checks import flaw
+from .json_checks import find_error
 from .shapes import KNOWN_KEYS, BadField, shape
 
 BUILT_IN = Context()
 
 MAX_ID_CHARS = 512
 MAX_SKIPPED_BYTES = 1 << 30
-"""After so much without the end of a line there is none."""
+"""After how many more bytes a line counts as endless."""
 
 _SKIP_BYTES = 1 << 20
 _MAX_REASON_CHARS = 1000
@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class LineReader:
-    """Reads the lines of one file as `JobLine` or `BadLine`, hashing what it read.
+    """Reads the lines of one file as `JobLine` or `BadLine`, and hashes them.
 
     After the last line `sha256` is the hash of the whole file, `bytes_read` its size and `lines`
     the number of lines that were not blank.
@@ -44,7 +44,7 @@ class LineReader:
         inherited: Context = BUILT_IN,
         max_line_bytes: int = MAX_LINE_MIB << 20,
     ) -> None:
-        """Take a file, what to call it, what its lines inherit from the batch, and their limit."""
+        """Take a file, its name, the settings that its lines inherit, and the longest line."""
         self.source = source
         self.bytes_read = 0
         self.lines = 0
@@ -55,9 +55,9 @@ class LineReader:
         self._hash = hashlib.sha256()
 
     def take_raw(self) -> bytes | None:
-        """Hand over the line that the last one was read from; `None` for one beyond the limit.
+        """Return the bytes of the latest line and let go of them; `None` for one beyond the limit.
 
-        Whoever does not take it has it held until the next line is read.
+        They are held until they are taken or the next line is read.
         """
         raw, self._raw = self._raw, None
         return raw
@@ -70,8 +70,8 @@ class LineReader:
     def __iter__(self) -> Iterator[JobLine | BadLine]:
         """Yield a job or a refusal for every line that is not blank.
 
-        Raises `InputError` for a file with no lines at all, one that is not text, or one whose
-        lines have no end.
+        Raises `InputError` for a file without lines, one that is not text, or one with an endless
+        line.
         """
         number = 0
         while self._read():
@@ -80,13 +80,13 @@ class LineReader:
                 self._check_text(self._line(number))
             if not self._is_blank(number):
                 self.lines += 1
-                # held by nobody here: a line may be a tenth of all memory that there is to be
+                # no variable holds the line: it may be a tenth of all memory we may use
                 yield self._job_of(number)
         if not self.lines:
             raise InputError(f"{self.source}: empty, no line holds a job")
 
     def _read(self) -> bool:
-        """Read the next line, of one beyond the limit no more than that; whether there is one."""
+        """Read the next line, up to the limit; return whether there is one."""
         self._raw = None
         self._raw = self._stream.readline(self._max_line_bytes + 1)
         self._take(self._raw)
@@ -97,7 +97,7 @@ class LineReader:
         self.bytes_read += len(block)
 
     def _line(self, number: int) -> bytes:
-        """Return the line that was read, without the mark that some files begin with."""
+        """Return the line that was read, without the byte order mark that some files begin with."""
         raw = self._raw or b""
         return raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
 
@@ -106,7 +106,7 @@ class LineReader:
         return not line or line.isspace()
 
     def _job_of(self, number: int) -> JobLine | BadLine:
-        """Read the line, or the rest of one that is too long, which is kept nowhere."""
+        """Return the line as a job, or a refusal; skip the rest of a line that is too long."""
         line = self._line(number)
         if len(line) <= self._max_line_bytes:
             return read_line(number, line, self._inherited)
@@ -122,7 +122,7 @@ class LineReader:
         return BadLine(number, f"longer than {most} MiB; --max-line-mib takes longer ones")
 
     def _check_text(self, first: bytes) -> None:
-        """Refuse at once what is no text, instead of naming each of its lines."""
+        """Refuse a file that is not text at once, instead of naming each of its lines."""
         if b"\0" in first or first.startswith((b"\x1f\x8b", b"PK\x03\x04")):
             raise InputError(f"{self.source}: a binary file, not JSON lines")
         if not first.lstrip().startswith(b"{") and not _is_utf8(first):
@@ -143,12 +143,12 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLine | BadLine:
-    """Decode one line; what is wrong with it is a value, never an exception.
+    """Decode one line; an error in it is returned as `BadLine`, never raised.
 
-    Its settings are laid over what is `inherited` from its batch, and have to go together with it.
+    Its settings must be compatible with what is `inherited` from its batch.
     """
     try:
-        if (reason := _flaw(line)) is not None:
+        if (reason := _find_error(line)) is not None:
             return _bad(number, reason)
         fields = _top_level.decode(line)
         shaped = shape(fields, inherited)
@@ -166,20 +166,20 @@ def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLin
     return JobLine(number, custom_id, shaped.model, shaped.request, metadata)
 
 
-def _flaw(line: bytes) -> str | None:
+def _find_error(line: bytes) -> str | None:
     if len(line) >= long_lines.LARGE:
-        return long_lines.flaw(line, KNOWN_KEYS)
-    return flaw(line.decode("utf-8"), KNOWN_KEYS)
+        return long_lines.find_error(line, KNOWN_KEYS)
+    return find_error(line.decode("utf-8"), KNOWN_KEYS)
 
 
 def _bad(number: int, reason: str) -> BadLine:
-    """Return a refusal; what it quotes of the line may be long."""
+    """Return a refusal, cut to a bounded length: it may quote the line."""
     cut = reason if len(reason) <= _MAX_REASON_CHARS else f"{reason[:_MAX_REASON_CHARS]}…"
     return BadLine(number, cut)
 
 
 def _joined(members: dict[str, msgspec.Raw]) -> msgspec.Raw:
-    """Return an object of these members, each as it was written."""
+    """Return a JSON object of these members, each as it was written."""
     parts: list[bytes | msgspec.Raw] = []
     for key, raw in members.items():
         parts += [b"," if parts else b"{", msgspec.json.encode(key), b":", raw]
@@ -187,7 +187,7 @@ def _joined(members: dict[str, msgspec.Raw]) -> msgspec.Raw:
 
 
 def _custom_id(fields: dict[str, msgspec.Raw], number: int) -> str:
-    """Return the line's own `custom_id`, or one made of its number."""
+    """Return the line's own `custom_id`, or one made from its number."""
     raw = fields.get("custom_id")
     if raw is None:
         return f"line-{number}"

@@ -1,7 +1,7 @@
-"""The checks of `sound` for a line that is too large to be held as objects.
+"""The checks of `json_checks` for a line too large to be held as Python objects.
 
-A line of 30 MiB may hold ten million values, and as Python objects those take a gigabyte. Here it
-is looked at as bytes: what is kept are the keys of the objects that are open.
+A line of 30 MiB may hold ten million values, which take a gigabyte as Python objects. Here it is
+checked as bytes: only the keys of the objects that are open are kept.
 """
 
 import codecs
@@ -14,19 +14,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from .json_checks import LONE, MAX_DEPTH, OUT_OF_RANGE, TWICE, Path, name, out_of_range
+from .json_checks import LONE, MAX_DEPTH, OUT_OF_RANGE, TWICE, Path, field_name, out_of_range
 
 LARGE = 1 << 20
-"""From so many bytes on a line is checked here."""
+"""From how many bytes on a line is checked here."""
 
 MAX_KEY_BYTES = 1 << 20
 
 MAX_MEMBERS = 10_000
-"""How many keys a line, or its body, may have."""
+"""How many keys a line or its body may have."""
 
 MAX_VALUES = 1 << 20
 MAX_TALK_VALUES = 1 << 22
-"""How many values a field that we read may hold, and the messages: a line of 32 MiB holds fewer."""
+"""How many values a field that we read may hold; the second is for messages."""
 
 _TALK = frozenset({"messages", "conversations"})
 _COUNTED = ("history",)  # read in one shape of line, metadata in the others
@@ -58,27 +58,27 @@ _DEEPER = [(code in b"[{") - (code in b"]}") for code in range(256)]
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class _Flaw(Exception):
-    """What is wrong, its field first."""
+class _Error(Exception):
+    """What is wrong, the field first."""
 
 
 class _Member(NamedTuple):
-    """A member of the line or of its body: its path, its value, and where in the line that is."""
+    """A member of the line or of its body: its path, its value, and where that begins."""
 
     path: Path
     raw: msgspec.Raw
     begin: int
 
 
-def flaw(line: bytes, known: frozenset[str]) -> str | None:
-    """Return what is wrong with a line of JSON, its field first; `None` if nothing is.
+def find_error(line: bytes, known: frozenset[str]) -> str | None:
+    """Return what is wrong with a line of JSON, the field first; `None` if nothing is.
 
-    Inside of fields that are not `known` keys may repeat. Raises `UnicodeDecodeError` for what is
+    Keys may repeat inside fields that are not `known`. Raises `UnicodeDecodeError` for what is
     no UTF-8, and `msgspec.DecodeError` for what is no JSON object.
     """
     _check_utf8(line)
     if (lone := _lone_surrogate(line)) is not None:
-        return f"{name(())}: {LONE}, at column {lone + 1}"
+        return f"{field_name(())}: {LONE}, at column {lone + 1}"
     try:
         for member in _members(line, (), 0):
             if member.path == ("body",) and memoryview(member.raw)[0] == ord("{"):
@@ -86,13 +86,13 @@ def flaw(line: bytes, known: frozenset[str]) -> str | None:
                     _check(inner, ours=inner.path[-1] in known)
             else:
                 _check(member, ours=member.path[-1] in known)
-    except _Flaw as found:
+    except _Error as found:
         return str(found)
     return None
 
 
 def _check_utf8(line: bytes) -> None:
-    """Raise `UnicodeDecodeError` as a decoder would; in blocks, for text takes up to four times."""
+    """Raise `UnicodeDecodeError` as a decoder would; in blocks, as text takes up to four times."""
     if line.isascii():
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -107,7 +107,7 @@ def _check_utf8(line: bytes) -> None:
 
 
 def _lone_surrogate(line: bytes) -> int | None:
-    """Return where half of a character is written, `None` if nowhere."""
+    """Return where the first lone surrogate is written, `None` if there is none."""
     if not _MAYBE_LONE.search(line):
         return None
     whole = _PAIRED.match(line)
@@ -116,32 +116,31 @@ def _lone_surrogate(line: bytes) -> int | None:
 
 
 def _members(text: bytes, path: Path, begin: int) -> Iterator[_Member]:
-    """Yield the members of an object that begins at `begin`; raises `_Flaw` for a key twice.
+    """Yield the members of an object that begins at `begin`; raises `_Error` for a repeated key.
 
-    A decoder keeps the last of equal keys: where a value is not the one that it kept, there is
-    another one of its key.
+    A decoder keeps the last of equal keys: a value that is not the one it kept has a repeated key.
     """
     if text.count(b":") > _MANY_COLONS and _count_members(text) > MAX_MEMBERS:
-        raise _Flaw(f"{name(path)}: more than {MAX_MEMBERS:,} keys")
+        raise _Error(f"{field_name(path)}: more than {MAX_MEMBERS:,} keys")
     fields = _object.decode(text)
     if len(fields) > MAX_MEMBERS:
-        raise _Flaw(f"{name(path)}: more than {MAX_MEMBERS:,} keys")
+        raise _Error(f"{field_name(path)}: more than {MAX_MEMBERS:,} keys")
     view, at, seen = memoryview(text), text.index(b"{") + 1, set()
     while found := _MEMBER.match(text, at):
         if len(found[1]) > MAX_KEY_BYTES:
-            raise _Flaw(f"{name(path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
+            raise _Error(f"{field_name(path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
         key, value = json.loads(found[1]), found.end()
         raw = fields[key]
         at = value + memoryview(raw).nbytes
         if key in seen or view[value:at] != memoryview(raw):
-            raise _Flaw(f"{name((*path, key))}: {TWICE}")
+            raise _Error(f"{field_name((*path, key))}: {TWICE}")
         seen.add(key)
         yield _Member((*path, key), raw, begin + value)
         at = _COMMA.match(text, at).end()  # type: ignore[union-attr]
 
 
 def _count_members(text: bytes) -> int:
-    """Return how many keys an object has, without making any of them."""
+    """Return how many keys an object has, without decoding them."""
     signs, again = tee(_structure(text))
     return Counter(compress(_depths(signs), map(_COLON.__eq__, again)))[1]
 
@@ -164,7 +163,7 @@ def _depths(structure: Iterator[int]) -> Iterator[int]:
 
 
 def _check(member: _Member, *, ours: bool) -> None:
-    """Raise `_Flaw` for what is wrong with a value; `ours` says that no key may be there twice."""
+    """Raise `_Error` for an error in a value; `ours` says that no key may repeat."""
     first = memoryview(member.raw)[0]
     if first == _QUOTE:
         return
@@ -177,7 +176,7 @@ def _check(member: _Member, *, ours: bool) -> None:
     if ours:
         _walk(member, room)
     elif max(_depths(_structure(member.raw))) > room:
-        raise _Flaw(f"{name(member.path)}: nested more than {MAX_DEPTH} deep")
+        raise _Error(f"{field_name(member.path)}: nested more than {MAX_DEPTH} deep")
 
 
 def _check_numbers(member: _Member) -> None:
@@ -186,17 +185,17 @@ def _check_numbers(member: _Member) -> None:
     for token in _NUMBERS.finditer(member.raw):
         if token[1] and out_of_range(token[1].decode("ascii")):
             column = member.begin + token.start() + 1
-            raise _Flaw(f"{name(member.path)}: {OUT_OF_RANGE}, at column {column}")
+            raise _Error(f"{field_name(member.path)}: {OUT_OF_RANGE}, at column {column}")
 
 
 def _check_count(member: _Member) -> None:
-    """Refuse more values than anything that we read has a use for: each becomes an object."""
+    """Refuse more values than any field that we read needs: each becomes an object."""
     most = MAX_TALK_VALUES if member.path[-1] in _TALK else MAX_VALUES
-    # a value takes two bytes at least, and signs in texts only make it look more
+    # a value takes at least two bytes, and signs in texts only raise the count
     if memoryview(member.raw).nbytes <= 2 * most or _count_values(bytes(member.raw)) < most:
         return
     if sum(map(_count_values, _bare(member.raw))) > most:
-        raise _Flaw(f"{name(member.path)}: more than {most:,} values")
+        raise _Error(f"{field_name(member.path)}: more than {most:,} values")
 
 
 def _count_values(bare: bytes) -> int:
@@ -204,29 +203,30 @@ def _count_values(bare: bytes) -> int:
 
 
 def _walk(member: _Member, room: int) -> None:
-    """Raise `_Flaw` for a key that is twice in an object, and for nesting deeper than `room`."""
-    # of each open container its keys so far; an array has none
+    """Raise `_Error` for a repeated key in an object, and for nesting deeper than `room`."""
+    # the keys so far of each open container; `None` for an array
     containers: list[set[bytes] | None] = []
     for token in _STEPS.finditer(member.raw):
         kind = token.lastindex
         if kind == _KEY:
             if len(token[1]) > MAX_KEY_BYTES:
-                raise _Flaw(f"{name(member.path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
+                raise _Error(
+                    f"{field_name(member.path)}: a key longer than {MAX_KEY_BYTES:,} bytes"
+                )
             key, keys = _plain(token[1]), containers[-1]
             assert keys is not None, "only objects have keys"
             if key in keys:
-                raise _Flaw(
-                    f"{name(member.path)}: {TWICE}, at column {member.begin + token.start(1) + 1}"
-                )
+                column = member.begin + token.start(1) + 1
+                raise _Error(f"{field_name(member.path)}: {TWICE}, at column {column}")
             keys.add(key)
         elif kind == _OPENING:
             if len(containers) >= room:
-                raise _Flaw(f"{name(member.path)}: nested more than {MAX_DEPTH} deep")
+                raise _Error(f"{field_name(member.path)}: nested more than {MAX_DEPTH} deep")
             containers.append(set() if token[2] == b"{" else None)
         else:
             containers.pop()
 
 
 def _plain(text: bytes) -> bytes:
-    r"""Return what is in a text, escapes resolved: `"\u0061"` is the key `a`."""
+    r"""Return a text without its quotes, escapes resolved: `"\u0061"` is the key `a`."""
     return json.loads(text).encode() if b"\\" in text else text[1:-1]

@@ -1,4 +1,4 @@
-"""The queue as the worker uses it: runs, claims, what was recorded, and its way back."""
+"""The queue as the worker uses it: runs, claims, recording, and what was recorded."""
 
 from mh_batch.store.connection import data_version
 

@@ -1,4 +1,4 @@
-"""What people ask of jobs that are there: to cancel them, or to try them again."""
+"""Cancels jobs, and queues jobs again."""
 
 from array import array
 from collections.abc import Collection, Iterable
@@ -15,7 +15,7 @@ from mh_batch.store.lookup import Target
 from . import transitions
 
 CHUNK = 10_000
-"""How many jobs change in one transaction, so that a worker never waits long for its turn."""
+"""How many jobs change in one transaction, so that a worker never waits long."""
 
 _ASK_RUNNING = "UPDATE jobs SET cancel_requested = 1 WHERE {target} = ? AND status = 'running'"
 _RUNNING = "SELECT count(*) FROM jobs WHERE {target} = ? AND status = 'running'"
@@ -23,7 +23,7 @@ _REQUESTS = "SELECT id FROM jobs WHERE status = 'running' AND cancel_requested =
 _CHOSEN = "SELECT id FROM jobs WHERE {target} = ? AND status = ?"
 _REQUEUED_FROM = frozenset({Status.FAILED, Status.RUNNING})
 _CLEAR_CRASHES = "UPDATE crashes SET forgiven = 1 WHERE job_id = ?"
-# Of each choice the first answer that was not complete, and all that was built on it.
+# Of each choice the first incomplete answer, and all that follow it.
 _DELETE_INCOMPLETE = """
 DELETE FROM turns
 WHERE job_id = ?1 AND (choice, turn, step) IN (

@@ -1,8 +1,8 @@
-"""Which job is next, and taking it.
+"""Which job is next, taking it, and giving it back.
 
-The order: priority, then batch, then position (in a batch ordered by prefix, jobs that begin alike
-stand together). Among the jobs of one priority and batch those of
-the loaded model go first, so that a model is swapped only when the batch or the priority asks.
+Jobs go by priority, then batch, then position; in a batch ordered by prefix, jobs that begin alike
+follow one another. Within one priority and batch the jobs of the loaded model go first, so that
+models are swapped only where the batch or the priority changes.
 """
 
 import sqlite3
@@ -27,10 +27,11 @@ from mh_batch.jobs.seeds import job_seed
 from mh_batch.jobs.settings import NAMES, Settings, apply
 from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store.connection import immediate, snapshot
-from mh_batch.store.sql import script
+from mh_batch.store.sql import statements
 
 from . import transitions
 
+_SQL = statements("queue/claims.sql")
 FIRST_OF_MODEL = """
 SELECT id, model, claim_key, position FROM jobs
 WHERE status = 'queued' AND priority = ? AND batch_id = ? AND model IS ?
@@ -39,22 +40,20 @@ LIMIT 1
 """
 _BATCH = "SELECT settings, submitted_at FROM batches WHERE id = ?"
 _FREEZE_MODEL = "UPDATE batches SET model = ? WHERE id = ? AND model IS NULL"
-# an older version did not note the adapter
+# an older version did not store the adapter
 _FREEZE_FINGERPRINT = """
 INSERT INTO batch_models (batch_id, model, fingerprint, adapter) VALUES (?, ?, ?, ?)
 ON CONFLICT (batch_id, model) DO UPDATE SET adapter = excluded.adapter
 WHERE adapter IS NULL AND fingerprint = excluded.fingerprint
 """
 _FROZEN = "SELECT fingerprint FROM batch_models WHERE batch_id = ? AND model = ?"
-
-
 NOTHING = SkippedModels()
 
 
 class _Next(msgspec.Struct, frozen=True):
-    """The next job; `model` is the one it needs, `None` if nobody names one.
+    """A job to claim; `model` is the one it needs, `None` if nobody names one.
 
-    `inherited` says that the job names no model itself.
+    `inherited` says that the job itself names none.
     """
 
     id: int
@@ -65,16 +64,16 @@ class _Next(msgspec.Struct, frozen=True):
 
 
 def next_model(
-    db: Database, default: str | None, loaded: str | None, refused: SkippedModels = NOTHING
+    db: Database, default: str | None, loaded: str | None, skipped: SkippedModels = NOTHING
 ) -> str | None:
-    """Return the model the next claim needs, `None` when nothing is queued that can be run.
+    """Return the model that the next claim needs, `None` if nothing is queued that can be run.
 
-    `default` is for jobs and batches that name none, `loaded` the model in memory; jobs of what is
-    `refused` are passed over. Raises `NoModel` if all that is left are jobs without a model.
+    `default` is for jobs and batches that name none, `loaded` the model in memory; jobs of
+    `skipped` models are left out. Raises `NoModel` if all that is left are jobs without a model.
     """
     with snapshot(db):
         nameless = None
-        for job in _candidates(db, default, loaded, refused):
+        for job in _candidates(db, default, loaded, skipped):
             if job.model is not None:
                 return job.model
             nameless = nameless or job
@@ -92,31 +91,23 @@ def claim(
     run_id: int,
     model: ModelInfo,
     default: str | None,
-    refused: SkippedModels = NOTHING,
+    skipped: SkippedModels = NOTHING,
 ) -> ClaimedJob | None:
     """Take the next job if it is one for `model`; `None` if there is none or it needs another.
 
-    `default` is for jobs and batches that name no model; jobs of what is `refused` are passed
-    over. The first claim of a batch freezes the model and its fingerprint. Raises `ModelChanged`,
-    with the job still queued, if the batch began with other weights under that name, and
-    `StoreUnusable` if another version of the program wrote settings of a batch that this one
-    cannot read. A job whose own row cannot be read has a `fault`.
+    `default` is for jobs and batches that name no model; jobs of `skipped` models are left out. The
+    first claim of a batch freezes the model and its fingerprint. Raises `ModelChanged`, with the
+    job still queued, if the batch began with other weights under that name, and `StoreUnusable` if
+    the settings of the batch cannot be read. A job whose own row cannot be read has a `fault`.
     """
     with immediate(db):
-        candidates = _candidates(db, default, model.name, refused)
+        candidates = _candidates(db, default, model.name, skipped)
         job = next((job for job in candidates if job.model is not None), None)
         if job is None or job.model != model.name:
             return None
         _freeze(db, job, model)
         row = transitions.start(db, job.id, model, run_id)
-        batch = db.conn.execute(_BATCH, (job.batch_id,)).fetchone()
-        try:
-            settings = msgspec.json.decode(batch["settings"], type=Settings)
-        except msgspec.DecodeError as error:
-            raise StoreUnusable(
-                f"batch {job.batch_id} ({job.batch}) was written by another version of the "
-                f"program: {error}; upgrade, or submit its file again"
-            ) from None
+        submitted_at, settings = _read_batch(db, job)
     request, settings, fault = _read_row(row["request"], settings)
     return ClaimedJob(
         id=job.id,
@@ -127,7 +118,7 @@ def claim(
         request=request,
         settings=settings,
         seed=job_seed(settings.seed, row["custom_id"]),
-        date=batch["submitted_at"][:10],
+        date=submitted_at[:10],
         round=row["round"],
         fault=fault,
     )
@@ -147,11 +138,23 @@ def release(db: Database, job_id: int) -> Status:
     return Status.QUEUED
 
 
-def _read_row(encoded: str, batch: Settings) -> tuple[Request, Settings, JobError | None]:
-    """Return a job's request and effective settings, and why it cannot be played, if so.
+def _read_batch(db: Database, job: _Next) -> tuple[str, Settings]:
+    """Return when the job's batch was submitted, and with which settings."""
+    row = db.conn.execute(_BATCH, (job.batch_id,)).fetchone()
+    try:
+        return row["submitted_at"], msgspec.json.decode(row["settings"], type=Settings)
+    except msgspec.DecodeError as error:
+        raise StoreUnusable(
+            f"batch {job.batch_id} ({job.batch}) was written by another version of the "
+            f"program: {error}; upgrade, or submit its file again"
+        ) from None
 
-    Settings that do not go with the batch's are a `JobError` (`submit` took such lines once, and
-    they may still be queued). A row that cannot be read at all is an `InternalError`: another
+
+def _read_row(encoded: str, batch: Settings) -> tuple[Request, Settings, JobError | None]:
+    """Return a job's request and effective settings, and why it cannot be run, `None` if it can.
+
+    Settings that contradict the batch's are a `JobError`: an earlier `submit` accepted such lines,
+    and they may still be queued. A row that cannot be read at all is an `InternalError`: another
     version of the program may have written it.
     """
     request = Request()
@@ -162,7 +165,7 @@ def _read_row(encoded: str, batch: Settings) -> tuple[Request, Settings, JobErro
         if request.settings.keys() <= NAMES:
             return request, batch, JobError(str(error))
         return request, batch, _unreadable(error)
-    except Exception as error:  # noqa: BLE001  # whatever a row holds is the matter of its job
+    except Exception as error:  # noqa: BLE001  # whatever a row holds must not stop the queue
         return request, batch, _unreadable(error)
 
 
@@ -173,23 +176,23 @@ def _unreadable(error: Exception) -> InternalError:
 
 
 def _candidates(
-    db: Database, default: str | None, loaded: str | None, refused: SkippedModels
+    db: Database, default: str | None, loaded: str | None, skipped: SkippedModels
 ) -> Iterator[_Next]:
-    """Yield the first job of each group that is not refused, in claim order.
+    """Yield the first job of each priority and batch, in claim order, but for `skipped` models.
 
-    Every step is a look-up in the index of queued jobs, and a reader that stops early pays for no
-    more. A job that nobody names a model for comes with `None`.
+    Every step is a look-up in the index of queued jobs, and whoever stops early pays for no more.
+    `model` is `None` for a job that neither itself, its batch nor the worker names a model for.
     """
-    for head in db.conn.execute(script("queue/claim_head.sql")):
+    for head in db.conn.execute(_SQL["heads"].sql):
         inherited = head["model"] or default
         own_models = () if loaded is None else (loaded, None) if inherited == loaded else (loaded,)
         group = (head["priority"], head["batch_id"])
         found = [db.conn.execute(FIRST_OF_MODEL, (*group, own)).fetchone() for own in own_models]
-        rows = _allowed([row for row in found if row is not None], head, inherited, refused)
+        rows = _allowed([row for row in found if row is not None], head, inherited, skipped)
         if not rows:
             names = {"priority": group[0], "batch_id": group[1]}
-            found = db.conn.execute(script("queue/claim_models.sql"), names).fetchall()
-            rows = _allowed(found, head, inherited, refused)
+            found = db.conn.execute(_SQL["models"].sql, names).fetchall()
+            rows = _allowed(found, head, inherited, skipped)
         # jobs without a model must not hide those of the same group that have one
         rows = [row for row in rows if row["model"] or inherited] or rows
         if not rows:
@@ -205,20 +208,20 @@ def _candidates(
 
 
 def _allowed(
-    rows: Sequence[sqlite3.Row], head: sqlite3.Row, inherited: str | None, refused: SkippedModels
+    rows: Sequence[sqlite3.Row], head: sqlite3.Row, inherited: str | None, skipped: SkippedModels
 ) -> list[sqlite3.Row]:
-    """Return the rows whose model is not refused in the group of `head`."""
+    """Return the rows whose model is not skipped in the batch of `head`."""
     batch_id = head["batch_id"]
     models = [row["model"] or inherited for row in rows]
     return [
         row
         for row, model in zip(rows, models, strict=True)
-        if model is None or not refused.holds(batch_id, model)
+        if model is None or not skipped.holds(batch_id, model)
     ]
 
 
 def _freeze(db: Database, job: _Next, model: ModelInfo) -> None:
-    """Fix which weights the batch goes on with, or find that they are other ones."""
+    """Store which weights the batch runs on; raise `ModelChanged` if it began with others."""
     key = (job.batch_id, model.name)
     if job.inherited:
         db.conn.execute(_FREEZE_MODEL, (model.name, job.batch_id))

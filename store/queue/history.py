@@ -21,7 +21,7 @@ from mh_batch.store.connection import snapshot
 
 from .recording import TIMING_COLUMNS, unpack_tokens
 
-# The first parse is what the verdict was made on; a reparse changes no history.
+# The verdict was made on the first parse; a reparse changes no history.
 _ATTEMPTS = """
 SELECT a.*, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
 FROM attempts AS a
@@ -45,7 +45,7 @@ _metadata = msgspec.json.Decoder(msgspec.Raw)
 
 
 def read_history(db: Database, job_id: int) -> History:
-    """Return all attempts and settled steps of a job, in order; empty for one without any."""
+    """Return all attempts and completed steps of a job, in order; empty if there are none."""
     with snapshot(db):
         attempts = db.conn.execute(_ATTEMPTS, (job_id,)).fetchall()
         turns = db.conn.execute(_TURNS, (job_id,))
@@ -56,7 +56,7 @@ def read_history(db: Database, job_id: int) -> History:
 
 
 def request_of(encoded: str) -> Request:
-    """Return a stored request; an empty one where nobody can read it, which fails its job."""
+    """Return a stored request; an empty one if it cannot be read: its job fails then."""
     try:
         return msgspec.json.decode(encoded, type=Request)
     except msgspec.DecodeError:
@@ -64,7 +64,7 @@ def request_of(encoded: str) -> Request:
 
 
 def metadata_of(stored: str | None) -> msgspec.Raw | None:
-    """Return stored metadata as it was written; `None` where there is none, or it is no JSON."""
+    """Return stored metadata as it was written; `None` if there is none, or it is not JSON."""
     try:
         return None if stored is None else _metadata.decode(stored)
     except msgspec.DecodeError:
@@ -72,12 +72,12 @@ def metadata_of(stored: str | None) -> msgspec.Raw | None:
 
 
 def attempt_key(row: sqlite3.Row) -> AttemptKey:
-    """Return the place that a row with choice, turn, step and attempt stands at."""
+    """Build an `AttemptKey` from a row."""
     return AttemptKey(row["choice"], row["turn"], row["step"], row["attempt"])
 
 
 def parse_of(db: Database, row: sqlite3.Row) -> Parse:
-    """Return the parse of a row with a parse's columns and its `parse_id`."""
+    """Build a `Parse` from a row with the columns of a parse and its `parse_id`."""
     channels = db.conn.execute(_CHANNELS, (row["parse_id"],))
     return Parse(
         parser_version=row["parser_version"],
@@ -100,7 +100,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         prompt_tokens=row["prompt_tokens"],
         prompt_sha256=row["prompt_sha256"],
         timings=timings,
-        # an attempt's sampling is on record as it really was
+        # the stored sampling is what the attempt really had
         max_tokens=sampling.max_tokens,
         dropped_turns=row["dropped_turns"],
         opening=unpack_tokens(row["opening"]),

@@ -1,4 +1,4 @@
-"""What the drain learned of a job: an attempt and all that hangs on it are one transaction."""
+"""Records what a drain did for a job: an attempt and all that belongs to it are one transaction."""
 
 import sys
 from array import array
@@ -72,8 +72,8 @@ _IS_RESCUED = "SELECT EXISTS (SELECT 1 FROM turns WHERE job_id = ? AND rescued =
 _COUNT_RESCUED = """
 UPDATE batches SET rescued = rescued + 1 WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
 """
-# A model that dies while it is loaded, its chat template tried or not, dies of no job.
-_DEATHS = """
+# No job is to blame for a crash while the model or its chat template was loaded.
+_CRASHES = """
 SELECT count(*) FROM crashes
 WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
     AND phase NOT IN ('load', 'template') AND NOT forgiven
@@ -85,9 +85,9 @@ def record(
 ) -> int:
     """Record an attempt with its parse, channels and timings; return its id.
 
-    `turn` is the step it settled, `None` if the step is still open; `end` how the job ended with
-    it, `None` if it goes on. On disk, all of it, when this returns. Raises `IllegalMove` if the
-    job may not end so, `sqlite3.IntegrityError` if the attempt is already there.
+    `turn` is the step that it completed, `None` if the step is still open; `end` how the job ended
+    with it, `None` if it goes on. When this returns, all of it is on disk. Raises `IllegalMove` if
+    the job may not end so, `sqlite3.IntegrityError` if the attempt is recorded already.
     """
     with immediate(db):
         attempt_id = _record(db, job_id, run_id, attempt, turn)
@@ -97,7 +97,7 @@ def record(
 
 
 def rehearse(db: Database, run_id: int, attempt: Attempt, turn: Turn | None) -> None:
-    """Record an attempt of a job made for it, and undo all of that; raises what `record` raises."""
+    """Record an attempt of a made-up job and undo it; raises what `record` raises."""
     with suppress(_Undo), immediate(db):
         batch_id = db.conn.execute(_REHEARSAL_BATCH, (now(),)).fetchone()[0]
         job_id = db.conn.execute(_REHEARSAL_JOB, (batch_id,)).fetchone()[0]
@@ -106,16 +106,16 @@ def rehearse(db: Database, run_id: int, attempt: Attempt, turn: Turn | None) -> 
 
 
 class _Undo(Exception):
-    """Has the transaction of a rehearsal rolled back."""
+    """Rolls back the transaction of a rehearsal."""
 
 
 def _record(db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn | None) -> int:
-    """Insert an attempt and all that hangs on it; part of the caller's transaction."""
+    """Insert an attempt and all that belongs to it; part of the caller's transaction."""
     attempt_id = _record_attempt(db, job_id, run_id, attempt)
     add_parse(db, attempt_id, attempt.generation.parse)
     timings = attempt.generation.timings
     db.conn.execute(_TIMING, (attempt_id, *msgspec.structs.astuple(timings)))
-    # where an attempt goes on with another, nothing is tried again
+    # a continuation is no retry
     retry = attempt.key.attempt > 1 and not attempt.continues
     tokens = len(attempt.generation.tokens)
     db.conn.execute(_TOTALS, (retry, tokens, timings.decode_seconds, job_id))
@@ -131,27 +131,27 @@ def finish(db: Database, job_id: int, end: JobEnd) -> None:
 
 
 def is_rescued(db: Database, job_id: int) -> bool:
-    """Whether any answer that is kept of a job was forced from thoughts that had not ended."""
+    """Whether any kept answer of a job was forced from unfinished thoughts."""
     with snapshot(db):
         return bool(db.conn.execute(_IS_RESCUED, (job_id,)).fetchone()[0])
 
 
 def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
-    """Record that the model process died during an attempt; the attempt stays open."""
+    """Record that the model process crashed during an attempt; the attempt stays open."""
     key = msgspec.structs.astuple(crash.key)
-    told = (now(), crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
+    facts = (now(), crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
     with immediate(db):
-        db.conn.execute(_CRASH, (job_id, *key, run_id, *told, crash.forgiven))
+        db.conn.execute(_CRASH, (job_id, *key, run_id, *facts, crash.cleared))
 
 
 def crashes_on(db: Database, job_id: int, key: AttemptKey) -> int:
-    """Return how often in a row the model process died during the open attempt at `key`.
+    """Return how often in a row the model process crashed during the open attempt at `key`.
 
-    Deaths under earlier workers count; those that are forgiven, those before the job was put back
-    into the queue, and those while the model was loaded, do not.
+    Crashes under earlier workers count; cleared ones, such as those before the job was queued
+    again, and those while the model was loaded do not.
     """
     values = (job_id, *msgspec.structs.astuple(key))
-    return int(db.conn.execute(_DEATHS, values).fetchone()[0])
+    return int(db.conn.execute(_CRASHES, values).fetchone()[0])
 
 
 def add_parse(db: Database, attempt_id: int, parse: Parse) -> None:

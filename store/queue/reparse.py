@@ -1,9 +1,8 @@
-"""A batch read again: new parses beside the old ones, and what that may change.
+"""Stores new parses of a batch beside the old ones, and decides what they change.
 
-A parse is added, never replaced, and the newest is the current one. An answer in `turns` follows
-it only where nothing has been built on the old reading, and nothing can be: what a later turn saw,
-or will see when the job is tried again, stays as it is. Nor does a good answer give way to a bad
-reading of it.
+A parse is added, never replaced; the newest is the current one. An answer in `turns` changes with
+it only if nothing depends on the old parse: what a later turn saw, or will see when the job is
+retried, stays as it is. A well-formed answer is not replaced by a parse that is not.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,10 +52,10 @@ UPDATE turns SET final = ?, analysis = ?, finish_reason = ? WHERE accepted_attem
 """
 
 
-class Readable(msgspec.Struct, frozen=True):
-    """A finished job as a reader needs it.
+class ReparseJob(msgspec.Struct, frozen=True):
+    """A finished job as a parser needs it.
 
-    `adapter` is `None` where the version that answered it did not note it.
+    `adapter` is `None` if the version that answered it did not store it.
     """
 
     id: int
@@ -66,12 +65,12 @@ class Readable(msgspec.Struct, frozen=True):
     attempts: tuple[Attempt, ...]
 
 
-class Reread(msgspec.Struct, frozen=True):
-    """What reading attempts again brought, in numbers of attempts.
+class ReparseCounts(msgspec.Struct, frozen=True):
+    """What a reparse changed, in numbers of attempts.
 
-    Of those read differently, `mended` have become well formed and `broken` have ceased to be.
-    `answers` are the kept ones whose turn follows the new reading, `seen` those whose turn does
-    not, because a later one had seen it.
+    Of the `different` ones, `mended` became well formed and `broken` are so no longer. `answers`
+    are kept attempts whose turn took over the new parse, `seen` those whose turn did not, because
+    a later turn had seen the old one.
     """
 
     attempts: int = 0
@@ -82,51 +81,51 @@ class Reread(msgspec.Struct, frozen=True):
     answers: int = 0
     seen: int = 0
 
-    def __add__(self, other: "Reread") -> "Reread":
+    def __add__(self, other: "ReparseCounts") -> "ReparseCounts":
         pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
-        return Reread(*(mine + theirs for mine, theirs in pairs))
+        return ReparseCounts(*(mine + theirs for mine, theirs in pairs))
 
 
-def readable_jobs(db: Database, batch_id: int) -> Iterator[Readable]:
+def reparse_jobs(db: Database, batch_id: int) -> Iterator[ReparseJob]:
     """Yield the finished jobs of a batch that have attempts, with flat memory."""
     last = 0
     while rows := db.conn.execute(_JOBS, (batch_id, last)).fetchall():
         for row in rows:
             request = request_of(row["request"])
             attempts = read_history(db, row["id"]).attempts
-            yield Readable(row["id"], row["model"], row["adapter"], request.tools, attempts)
+            yield ReparseJob(row["id"], row["model"], row["adapter"], request.tools, attempts)
         last = rows[-1]["id"]
 
 
-def add_readings(db: Database, job_id: int, parses: Mapping[AttemptKey, Parse]) -> Reread:
-    """Add new readings of a job's attempts, all of them or none; return what they changed.
+def add_parses(db: Database, job_id: int, parses: Mapping[AttemptKey, Parse]) -> ReparseCounts:
+    """Add new parses of a job's attempts, all of them or none; return what they changed.
 
-    One that is in no way new is not added. A job that was put back into the queue meanwhile is
-    left alone.
+    A parse equal to the current one is not added. A job that was queued again meanwhile is left
+    as it is.
     """
-    total = Reread()
+    total = ReparseCounts()
     with immediate(db):
         if db.conn.execute(_IS_FINISHED, (job_id,)).fetchone() is None:
             return total
         for key, parse in parses.items():
-            total += _add_reading(db, job_id, key, parse)
+            total += _add_parse(db, job_id, key, parse)
     return total
 
 
-def _add_reading(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> Reread:
+def _add_parse(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> ReparseCounts:
     row = db.conn.execute(_CURRENT, (job_id, *msgspec.structs.astuple(key))).fetchone()
     before = parse_of(db, row)
     if before == parse:
-        return Reread(attempts=1)
+        return ReparseCounts(attempts=1)
     db.conn.execute(_RETIRE, (row["id"],))
     add_parse(db, row["id"], parse)
     if msgspec.structs.replace(before, parser_version=parse.parser_version) == parse:
-        return Reread(attempts=1, added=1)
+        return ReparseCounts(attempts=1, added=1)
     worse = before.well_formed and not parse.well_formed
     answer = bool(row["kept"]) and not row["seen"] and not worse
     if answer:
-        _follow(db, row["id"], parse)
-    return Reread(
+        _update_turn(db, row["id"], parse)
+    return ReparseCounts(
         attempts=1,
         added=1,
         different=1,
@@ -137,8 +136,8 @@ def _add_reading(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> Re
     )
 
 
-def _follow(db: Database, attempt_id: int, parse: Parse) -> None:
-    """Have the turn that keeps an attempt say what its new reading says."""
+def _update_turn(db: Database, attempt_id: int, parse: Parse) -> None:
+    """Give the turn that keeps an attempt the texts of its new parse."""
     stop = db.conn.execute(_STOP_REASON, (attempt_id,)).fetchone()[0]
     reason = finish_reason(StopReason(stop), parse)
     values = (parse.text("final"), parse.text("analysis"), reason.value, attempt_id)

@@ -1,4 +1,4 @@
-"""One row for every start of the worker: what ran, on what, and why it ended."""
+"""One row for each run of the worker: its model, its device, and why it ended."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ def start_run(db: Database, settings_json: str, versions: Mapping[str, str]) -> 
 
 
 def set_run_model(db: Database, run_id: int, model: ModelInfo) -> None:
-    """Record which model a run has loaded; the last one stays, its versions are added."""
+    """Record which model a run has loaded, in place of the one before; its versions are added."""
     versions = msgspec.json.encode(model.versions).decode()
     values = (model.name, model.fingerprint, model.device, versions, run_id)
     with immediate(db):
@@ -36,7 +36,7 @@ def set_run_model(db: Database, run_id: int, model: ModelInfo) -> None:
 
 
 def finish_run(db: Database, run_id: int, jobs_done: int, end_reason: str) -> None:
-    """Record how a run ended. A run without an end died."""
+    """Record how a run ended; a run that crashed has no end."""
     with immediate(db):
         db.conn.execute(_FINISH, (now(), jobs_done, end_reason, run_id))
 

@@ -8,7 +8,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
 from mh_batch.store.lookup import BatchRow
 from mh_batch.store.reports.batches import BatchReport, batch_reports
-from mh_batch.store.sql import BatchQueries, entries, script
+from mh_batch.store.sql import BatchQueries, statements
 
 from .cookbook import recipe
 from .results import finished_job
@@ -128,8 +128,8 @@ def sample_places(count: int) -> tuple[int, ...]:
 
 def _queries(db: Database, batch_id: int) -> BatchQueries:
     """Return the statements of the file, and two of the cookbook, for one batch."""
-    statements = {name: e.sql for name, e in entries(script("reports/batch_page.sql")).items()}
+    sql = {name: entry.sql for name, entry in statements("reports/batch_page.sql").items()}
     for name in ("unsuccessful", "crashes"):
         all_batches = f"SELECT * FROM ({recipe(name).sql})"
-        statements[name] = f"{all_batches} WHERE batch_id = :batch LIMIT :most"
-    return BatchQueries(db, batch_id, statements)
+        sql[name] = f"{all_batches} WHERE batch_id = :batch LIMIT :most"
+    return BatchQueries(db, batch_id, sql)

@@ -1,4 +1,4 @@
-"""How far the batches are, in numbers that cost no walk over the jobs themselves."""
+"""The progress of the batches, in numbers that cost no walk over their jobs."""
 
 import sqlite3
 from collections.abc import Collection
@@ -22,18 +22,18 @@ _SOURCES = "SELECT DISTINCT source FROM batches"
 
 
 def sources(db: Database) -> tuple[str, ...]:
-    """Return the names of all submitted files, as they were given; `-` is standard input."""
+    """Return the names of all submitted files, as the user gave them; `-` is standard input."""
     with snapshot(db):
         return tuple(row[0] for row in db.conn.execute(_SOURCES))
 
 
 class BatchReport(msgspec.Struct, frozen=True):
-    """How far one batch is.
+    """The progress of one batch.
 
-    `counts` has every status. `completion_tokens` and `tokens_per_second` (while decoding; `None`
-    before the first token) are over all attempts, `retries` those from scratch after a first.
-    `rescued` of the jobs that are done have an answer that was forced from thoughts that had not
-    ended.
+    `counts` has every status. `completion_tokens` and `tokens_per_second` (of decoding; `None` if
+    nothing was decoded) are over all attempts; `retries` are the attempts from scratch after a
+    first one. `rescued` of the jobs that are done have an answer that was forced from unfinished
+    thoughts.
     """
 
     id: int

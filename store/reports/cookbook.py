@@ -1,13 +1,15 @@
-"""The cookbook: questions that people ask of a night, with their SQL, by name."""
+"""The cookbook: questions that people ask about a database, with their SQL, by name."""
+
+from collections.abc import Mapping
 
 from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import UnknownTarget
-from mh_batch.store.sql import Entry, entries, script
+from mh_batch.store.sql import Entry, statements
 
 
-def recipes() -> dict[str, Entry]:
+def recipes() -> Mapping[str, Entry]:
     """Return every recipe by its name, in the order of the book; `about` is its question."""
-    return entries(script("reports/cookbook.sql"))
+    return statements("reports/cookbook.sql")
 
 
 def recipe(name: str) -> Entry:

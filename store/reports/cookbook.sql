@@ -1,4 +1,4 @@
--- Questions that people ask of a night, each a statement that stands alone: paste it anywhere.
+-- Questions that people ask about a database, each a statement that stands alone.
 -- Seconds, tokens and MiB; times are UTC. Speeds are of decoding: the first token of an answer
 -- belongs to the prefill.
 

@@ -1,23 +1,36 @@
-"""What a model did so far, in the numbers that tell how long more of it takes."""
+"""How fast a model was so far, to estimate how long a batch will take."""
 
 from statistics import median
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.store.sql import script
-
 SAMPLE = 500
-"""How many of a model's latest attempts are looked at."""
+"""How many of a model's latest attempts count."""
 
 HORIZON = 20_000
-"""How many of the latest attempts of any model they are looked for in."""
+"""Among how many of the latest attempts of all models they are searched."""
+
+# A model is looked for among the latest attempts of all models, so that one that was never used
+# costs no walk over years of attempts.
+_LATEST = """
+WITH latest AS (
+    SELECT id, job_id, verdict FROM attempts ORDER BY id DESC LIMIT :horizon
+)
+SELECT l.verdict, m.completion_tokens, m.tokens_per_second, m.prefill_tokens_per_second
+FROM latest AS l
+JOIN jobs AS j ON j.id = l.job_id
+JOIN timings AS m ON m.attempt_id = l.id
+WHERE j.model = :model
+ORDER BY l.id DESC
+LIMIT :sample
+"""
 
 
 class ThroughputEstimate(msgspec.Struct, frozen=True):
     """Medians over `attempts` attempts of one model: tokens a second, tokens an attempt.
 
-    `attempts_per_answer` is a mean: how often the model was asked for an answer that was kept.
+    `attempts_per_answer` is a mean over the answers that were kept.
     """
 
     attempts: int
@@ -28,9 +41,9 @@ class ThroughputEstimate(msgspec.Struct, frozen=True):
 
 
 def throughput_estimate(db: Database, model: str) -> ThroughputEstimate | None:
-    """Return what a model did in this database; `None` if it did too little to tell."""
+    """Return how fast a model was in this database; `None` after too few attempts to tell."""
     values = {"model": model, "sample": SAMPLE, "horizon": HORIZON}
-    rows = db.conn.execute(script("reports/estimate.sql"), values).fetchall()
+    rows = db.conn.execute(_LATEST, values).fetchall()
     decode = [row["tokens_per_second"] for row in rows if row["tokens_per_second"]]
     prefill = [row["prefill_tokens_per_second"] for row in rows if row["prefill_tokens_per_second"]]
     kept = sum(row["verdict"] != "retry" for row in rows)

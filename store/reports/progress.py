@@ -1,7 +1,7 @@
-"""How a drain is getting on, as anyone may read it while the worker writes.
+"""The progress of a drain, for readers while the worker writes.
 
-Every question is a look-up or a walk over a bounded number of the latest attempts; only the counts
-of the batches grow with the queue, so whoever asks often asks for them rarely.
+Each function reads a bounded number of rows; only the counts of the batches grow with the queue, so
+frequent readers should ask for those rarely.
 """
 
 from datetime import datetime
@@ -16,19 +16,20 @@ from mh_batch.jobs.record import AttemptKey, Verdict
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import snapshot
 from mh_batch.store.queue.history import request_of
-from mh_batch.store.sql import script
+from mh_batch.store.sql import statements
 
 WINDOW = 200
-"""How many of the latest attempts the pace is taken from."""
+"""Over how many of the latest attempts the pace is measured."""
 
+_SQL = statements("reports/progress.sql")
 _RUN = """
 SELECT id, model, device, started_at, finished_at, end_reason FROM runs ORDER BY id DESC LIMIT 1
 """
-# The worker claims the next job while one is on the model: the one claimed first is running.
+# The worker claims the next job while one is on the model: the earlier one is on the model.
 _RUNNING = """
 SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT 1
 """
-_DEATHS = "SELECT count(*) FROM crashes WHERE run_id = ?"
+_CRASHES = "SELECT count(*) FROM crashes WHERE run_id = ?"
 _LATEST_STDERR = """
 SELECT stderr_tail FROM crashes
 WHERE run_id = (SELECT max(id) FROM runs)
@@ -42,7 +43,7 @@ WHERE job_id = ? ORDER BY id DESC LIMIT 1
 
 
 class RunRow(msgspec.Struct, frozen=True):
-    """The latest start of a worker; no `finished_at` means that it runs, or died."""
+    """The latest run of a worker; no `finished_at` means that it is running, or crashed."""
 
     id: int
     model: str | None
@@ -53,14 +54,14 @@ class RunRow(msgspec.Struct, frozen=True):
 
 
 class RunningJob(msgspec.Struct, frozen=True):
-    """The conversation on the model, and which attempt of it."""
+    """The job on the model, and which attempt of it."""
 
     custom_id: str
     key: AttemptKey
 
 
 class LastAttempt(msgspec.Struct, frozen=True):
-    """What the latest timing row says; bytes, and tokens a second while decoding."""
+    """The latest timing row: bytes, and tokens a second of decoding."""
 
     tokens_per_second: float | None
     kv_len: int
@@ -71,10 +72,10 @@ class LastAttempt(msgspec.Struct, frozen=True):
 
 
 class Pace(msgspec.Struct, frozen=True):
-    """How fast the latest attempts of a run went.
+    """How fast the latest attempts of a run were.
 
-    `jobs` were finished in `seconds`; `tokens_per_second` (`None` if nothing was decoded) is over
-    all attempts looked at.
+    `jobs` were finished in `seconds`; `tokens_per_second` is of decoding, `None` if nothing was
+    decoded.
     """
 
     jobs: int
@@ -83,7 +84,7 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Latest(msgspec.Struct, frozen=True):
-    """What is going on, apart from the counts; `None` for what there is not."""
+    """The state of a drain without the counts; `None` for what there is not."""
 
     run: RunRow | None
     running: RunningJob | None
@@ -92,7 +93,7 @@ class Latest(msgspec.Struct, frozen=True):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Jobs of a run that ended alike and not well; `job_id` and `custom_id` are of the first."""
+    """Jobs of a run that ended badly for one reason; `job_id` and `custom_id` are the first's."""
 
     status: Status
     error_code: str | None
@@ -102,7 +103,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 def latest(db: Database) -> Latest:
-    """Return what is going on."""
+    """Return the state of the drain, all of it from one state of the database."""
     with snapshot(db):
         row = db.conn.execute(_RUN).fetchone()
         run = None if row is None else RunRow(*row)
@@ -111,13 +112,13 @@ def latest(db: Database) -> Latest:
 
 def reasons(db: Database, run_id: int) -> list[Reason]:
     """Return why jobs of a run are not done, the most frequent reason first."""
-    rows = db.conn.execute(script("reports/reasons.sql"), {"run_id": run_id})
+    rows = db.conn.execute(_SQL["reasons"].sql, {"run_id": run_id})
     return [Reason(Status(status), *others) for status, *others in rows]
 
 
 def deaths(db: Database, run_id: int) -> int:
-    """Return how often the model process died in a run while a job was on it."""
-    return int(db.conn.execute(_DEATHS, (run_id,)).fetchone()[0])
+    """Return how often the model process crashed in a run while a job was on it."""
+    return int(db.conn.execute(_CRASHES, (run_id,)).fetchone()[0])
 
 
 def latest_stderr_tails(db: Database) -> list[str]:
@@ -140,19 +141,19 @@ def _running(db: Database) -> RunningJob | None:
     return RunningJob(row["custom_id"], _next(key, request, called=called))
 
 
-def _next(settled: AttemptKey, request: Request, *, called: bool) -> AttemptKey:
-    """Return the first attempt after a settled step; `called` says that it called a tool."""
+def _next(completed: AttemptKey, request: Request, *, called: bool) -> AttemptKey:
+    """Return the first attempt after a completed step; `called` says that it called a tool."""
     if called:
-        return replace(settled, step=settled.step + 1, attempt=1)
-    if settled.turn < len(request.turns) + request.asks:
-        return AttemptKey(settled.choice, settled.turn + 1)
-    return AttemptKey(settled.choice + 1)
+        return replace(completed, step=completed.step + 1, attempt=1)
+    if completed.turn < len(request.turns) + request.asks:
+        return AttemptKey(completed.choice, completed.turn + 1)
+    return AttemptKey(completed.choice + 1)
 
 
 def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]:
     """Return the latest attempt and the pace of the latest ones, both of `run` alone."""
     values = {"run_id": run.id if run else 0, "window": WINDOW}
-    rows = db.conn.execute(script("reports/recent.sql"), values).fetchall()
+    rows = db.conn.execute(_SQL["recent"].sql, values).fetchall()
     if not rows:
         return None, Pace(0, 0.0, None)
     last = LastAttempt(*(rows[0][name] for name in LastAttempt.__struct_fields__))

@@ -1,4 +1,4 @@
-"""Questions in SQL that cannot change anything, in this database or anywhere else."""
+"""Runs SQL that can only read this database."""
 
 import sqlite3
 from collections.abc import Generator, Iterator
@@ -10,12 +10,12 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import location, open_reader
-from mh_batch.store.faults import meaning, primary_code
+from mh_batch.store.faults import file_fault, primary_code
 
-# Of SQLite's functions only these reach outside of the database.
+# The only functions of SQLite that reach outside of the database.
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
 
-# Pragmas that only tell; the second kind would set something if given a value.
+# Pragmas that only read; those of the second set would write if given a value.
 _PRAGMAS_WITH_VALUE = frozenset(
     {
         *("table_info", "table_xinfo", "table_list", "index_list", "index_info", "index_xinfo"),
@@ -53,7 +53,7 @@ def query(path: Path, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
 def ask(db: Database, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     """Run one statement that only reads; return its column names and its rows, streamed.
 
-    From now on the connection can do nothing but read. Raises `InputError` for bad SQL, for several
+    After it the connection can only read. Raises `InputError` for bad SQL, for several
     statements and for one that would write, attach or load anything.
     """
     conn, path = db.conn, location(db)
@@ -89,15 +89,15 @@ def _rows(cursor: sqlite3.Cursor, path: Path) -> Iterator[tuple[Any, ...]]:
 
 
 def _explain(error: BaseException, path: Path) -> None:
-    """Raise what `error` means to whoever wrote the query.
+    """Raise `error` as a message for whoever wrote the query.
 
-    Returns if it is not SQLite's, or only says that somebody ended the query.
+    Returns if it is not SQLite's, or only says that the query was interrupted.
     """
     # several statements are a bare Warning in Python 3.11
     if not isinstance(error, sqlite3.Error | sqlite3.Warning):
         return
-    if isinstance(error, sqlite3.Error) and (told := meaning(error, str(path))) is not None:
-        raise told from error
+    if isinstance(error, sqlite3.Error) and (fault := file_fault(error, str(path))) is not None:
+        raise fault from error
     if isinstance(error, sqlite3.Error) and primary_code(error) == sqlite3.SQLITE_INTERRUPT:
         return
     text = str(error)
@@ -109,7 +109,7 @@ def _explain(error: BaseException, path: Path) -> None:
 def _authorize(
     action: int, first: str | None, second: str | None, _schema: str | None, _by: str | None
 ) -> int:
-    """Allow what reads this database; SQLite asks for each thing that a statement would do."""
+    """Allow what only reads this database; SQLite asks for each action of a statement."""
     allowed = action in _READS
     if action == sqlite3.SQLITE_FUNCTION:
         allowed = (second or "").lower() not in _FUNCTIONS_REFUSED

@@ -18,8 +18,8 @@ SELECT j.*, b.name AS batch
 FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
 WHERE j.id = ? AND b.state = 'ready'
 """
-# What a later turn saw stays what it saw: its reading is the first one, as `resume` has it. An
-# answer that nothing was built on follows a better reading.
+# What a later turn saw has its first parse, as in the history; an answer that no later turn saw has
+# its current one.
 _TURNS = """
 SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens, length(a.opening) / 4 AS opened,
     m.decode_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
@@ -50,8 +50,8 @@ def finished_jobs(
 ) -> Iterator[FinishedJob]:
     """Yield the jobs of `statuses` by batch and position, with flat memory.
 
-    `batch_id` `None` takes every batch. All of it is one state of the database: until the
-    iterator ends or is closed, the connection can do nothing else.
+    `batch_id` `None` stands for every batch. All jobs are read from one state of the database:
+    until the iterator ends or is closed, the connection can do nothing else.
     """
     wanted = list(dict.fromkeys(status.value for status in statuses))
     if not wanted:

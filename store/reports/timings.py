@@ -1,4 +1,4 @@
-"""What the timing rows say: speed, gaps and memory by context length and by time."""
+"""Speed, gaps and memory from the timing rows, by context length and by time."""
 
 from datetime import datetime
 
@@ -7,7 +7,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
-from mh_batch.store.sql import BatchQueries, entries, script
+from mh_batch.store.sql import BatchQueries, statements
 
 from .batches import batch_reports
 
@@ -15,7 +15,7 @@ HOUR = 3600
 MOST_CONTEXT_BINS = 12
 MOST_TIME_BINS = 60
 _SMALLEST_CONTEXT_BIN = 16
-# seconds that a clock shows as round numbers, from one second to a month
+# round numbers of seconds, from one second to a month
 _ROUND_SECONDS = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, 24 * HOUR, 48 * HOUR, 168 * HOUR, 720 * HOUR),
@@ -23,9 +23,9 @@ _ROUND_SECONDS = (
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """All attempts together; seconds, tokens and bytes. `None` where nothing was measured.
+    """Sums over all attempts: seconds, tokens and bytes; `None` if nothing was measured.
 
-    `queue_seconds` is the wait outside the model's own work.
+    `queue_seconds` is the time outside the model's own work.
     """
 
     jobs: int
@@ -59,7 +59,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class ContextBin(msgspec.Struct, frozen=True):
-    """Attempts whose fullest cache ended with `kv_from` to `kv_to` positions.
+    """Attempts that ended with `kv_from` to `kv_to` positions in their longest cache.
 
     A tenth of them decoded no faster than `slow_tenth`, a tenth at least as fast as `fast_tenth`.
     """
@@ -94,11 +94,11 @@ class TimeBin(msgspec.Struct, frozen=True):
 
 
 class Refusals(msgspec.Struct, frozen=True):
-    """Attempts refused for one `reason`, each with what it was gone on with.
+    """Attempts refused for one `reason`, each counted with its continuation.
 
-    After `gave_up` of them there was no further try, after `next_accepted` the next was taken,
-    `next_rescued` of these because the answer was forced from thoughts that had not ended. The
-    tokens and seconds are what they cost.
+    After `gave_up` of them there was no further attempt, after `next_accepted` the next one was
+    accepted, in `next_rescued` cases with an answer forced from unfinished thoughts. The tokens and
+    seconds are their cost.
     """
 
     reason: str
@@ -111,11 +111,11 @@ class Refusals(msgspec.Struct, frozen=True):
 
 
 class TimingReport(msgspec.Struct, frozen=True):
-    """The numbers of one batch, or of all: at most `MOST_...` bins, and the hours with work.
+    """The numbers of one batch, or of all: at most `MOST_...` bins, and each hour with attempts.
 
-    `typical_gap_seconds` is the median of the waits between attempts, `bad_gap_seconds` what a
-    twentieth of them exceeds; `None` without attempts. `time_width` is seconds a bin of `by_time`.
-    `done` jobs are done, `rescued` of them with an answer that was forced.
+    `typical_gap_seconds` is the median time between attempts, a twentieth exceed `bad_gap_seconds`;
+    `None` without attempts. A bin of `by_time` takes `time_width` seconds. `done` jobs are done,
+    `rescued` of them with a forced answer.
     """
 
     totals: Totals
@@ -155,7 +155,7 @@ def timing_report(db: Database, batch_id: int | None) -> TimingReport:
 
 
 def context_width(longest: int) -> int:
-    """Return how many positions a bin takes, a power of two, so that the bins stay few."""
+    """Return the positions in a bin: a power of two that makes at most `MOST_CONTEXT_BINS`."""
     width = _SMALLEST_CONTEXT_BIN
     while longest // width >= MOST_CONTEXT_BINS:
         width *= 2
@@ -163,13 +163,13 @@ def context_width(longest: int) -> int:
 
 
 def time_width(seconds: float, attempts: int) -> int:
-    """Return the seconds a bin takes: round, few bins, and a few attempts in a usual one."""
+    """Return the seconds in a bin: a round number, for few bins with several attempts each."""
     least = max(seconds / MOST_TIME_BINS, 3 * seconds / max(attempts, 1))
     return round_seconds(min(least, seconds / 2))
 
 
 def round_seconds(least: float) -> int:
-    """Return the first round number of seconds that is not below `least`."""
+    """Return the smallest round number of seconds from `least` on."""
     return next((width for width in _ROUND_SECONDS if width >= least), _ROUND_SECONDS[-1])
 
 
@@ -179,7 +179,7 @@ def _epoch(at: str | None) -> float:
 
 def _queries(db: Database, batch_id: int | None) -> BatchQueries:
     """Return the statements of the file, each over the rows of one batch or of all."""
-    found = entries(script("reports/timings.sql"))
+    found = statements("reports/timings.sql")
     measured = found["of_all" if batch_id is None else "of_batch"].sql
     return BatchQueries(
         db, batch_id, {name: f"{measured}{entry.sql}" for name, entry in found.items()}

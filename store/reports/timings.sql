@@ -1,5 +1,5 @@
--- What a night's timing rows say, added up where they are: memory stays flat however many there
--- are. Every statement stands on `measured`, one of the first two, which choose the rows.
+-- The numbers of `timings.py`, summed in SQLite so that memory stays flat. Every statement reads
+-- `measured`, which one of the first two defines: all rows, or those of a batch.
 
 -- name: of_all
 WITH measured AS (
@@ -88,7 +88,7 @@ GROUP BY 1
 ORDER BY 1
 
 -- name: refusals
--- One that was gone on with is refused only together with what it was gone on with.
+-- An attempt that was continued is refused only together with its continuation.
 SELECT
     r.retry_reason AS reason,
     count(*) AS attempts,

@@ -6,27 +6,27 @@ from mh_batch.engine.completion_reader import Completion, Reader
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.generation import Parse
 from mh_batch.jobs.record import AttemptKey
-from mh_batch.store.queue.reparse import Readable, Reread, add_readings, readable_jobs
+from mh_batch.store.queue.reparse import ReparseCounts, ReparseJob, add_parses, reparse_jobs
 from mh_batch.worker.text.format import count
 
 
-def reparse(db: Database, batch_id: int) -> Reread:
+def reparse(db: Database, batch_id: int) -> ReparseCounts:
     """Read every attempt of a batch's finished jobs again, a transaction a job.
 
     Raises `ModelNotLoaded` if a model's tokeniser is not on this machine as it was, and
     `InputError` for a job that was answered before adapters were noted; what was read till then
     stays read.
     """
-    total = Reread()
+    total = ReparseCounts()
     readers: dict[str, Reader] = {}
-    for job in readable_jobs(db, batch_id):
+    for job in reparse_jobs(db, batch_id):
         if job.model not in readers:
             readers[job.model] = _reader(job)
-        total += add_readings(db, job.id, readings(job, readers[job.model]))
+        total += add_parses(db, job.id, readings(job, readers[job.model]))
     return total
 
 
-def readings(job: Readable, reader: Reader) -> dict[AttemptKey, Parse]:
+def readings(job: ReparseJob, reader: Reader) -> dict[AttemptKey, Parse]:
     """Return how each attempt of a job reads."""
     return {
         attempt.key: reader.read(
@@ -43,7 +43,7 @@ def readings(job: Readable, reader: Reader) -> dict[AttemptKey, Parse]:
     }
 
 
-def _reader(job: Readable) -> Reader:
+def _reader(job: ReparseJob) -> Reader:
     if job.adapter is None:
         raise InputError(
             f"job {job.id}: answered by a version that did not note how {job.model} is read; "
@@ -52,7 +52,7 @@ def _reader(job: Readable) -> Reader:
     return Reader(job.adapter, job.model)
 
 
-def told(found: Reread) -> str:
+def told(found: ReparseCounts) -> str:
     """Return in words what a reparse brought."""
     if not found.attempts:
         return "no attempt to read again"

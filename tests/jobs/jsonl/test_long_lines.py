@@ -83,8 +83,8 @@ def kind(reason: str | None) -> str | None:
 @example('{"prompt":"x","mine":{"a":1,"a":2}}', "", "")
 def test_a_large_line_is_judged_as_a_small_one(text: str, before: str, after: str) -> None:
     text = before + text + after
-    small = kind(json_checks.flaw(text, KNOWN_KEYS))
-    found = kind(long_lines.flaw(text.encode(), KNOWN_KEYS))
+    small = kind(json_checks.find_error(text, KNOWN_KEYS))
+    found = kind(long_lines.find_error(text.encode(), KNOWN_KEYS))
     # of several flaws each may find another one first
     assert (small is None) == (found is None), (small, found)
 

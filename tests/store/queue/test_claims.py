@@ -20,7 +20,7 @@ from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.store.queue.claims import FIRST_OF_MODEL
 from mh_batch.store.queue.submit import Submission
-from mh_batch.store.sql import script
+from mh_batch.store.sql import statements
 
 
 def drain(db: Database, default: str | None = "demo", loaded: str | None = None) -> list[str]:
@@ -233,10 +233,11 @@ def test_any_mix_is_drained_in_the_order_of_the_rule(
     db.close()
 
 
-@pytest.mark.parametrize("name", ["queue/claim_head.sql", "queue/claim_models.sql"])
+@pytest.mark.parametrize("name", ["heads", "models"])
 def test_the_plan_of_a_claim_searches_one_index_and_sorts_nothing(name: str, db: Database) -> None:
     values = {"priority": 0, "batch_id": 1}
-    plan = [row[3] for row in db.conn.execute(f"EXPLAIN QUERY PLAN {script(name)}", values)]
+    sql = statements("queue/claims.sql")[name].sql
+    plan = [row[3] for row in db.conn.execute(f"EXPLAIN QUERY PLAN {sql}", values)]
     touching_jobs = [step for step in plan if " n " in step]
     assert touching_jobs
     assert all(step.startswith("SEARCH n USING INDEX jobs_queued") for step in touching_jobs)

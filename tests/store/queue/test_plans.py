@@ -14,7 +14,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 
-# what the recursion of `claim_head.sql` and `claim_models.sql` has found: a row a group or model
+# what the recursion of the two statements of `claims.sql` has found: a row a group or model
 SMALL = {"heads", "h", "models", "m", "CONSTANT"}
 SCAN = re.compile(r"SCAN (\w+)")
 

@@ -8,7 +8,7 @@ from mh_batch.jobs.generation import Channel, Parse, Rung
 from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
-from mh_batch.store.queue.reparse import add_readings, readable_jobs
+from mh_batch.store.queue.reparse import add_parses, reparse_jobs
 
 BETTER = Parse(2, Rung.TOLERANT, True, (), (Channel("final", "read better"),))
 FIRST = AttemptKey()
@@ -21,7 +21,7 @@ def finals(db: Database) -> list[str]:
 def test_a_new_reading_is_added_as_the_current_one_and_the_old_one_kept(db: Database) -> None:
     submit(db, lines(1))
     job = finish_next(db, start(db))
-    found = add_readings(db, job.id, {FIRST: BETTER})
+    found = add_parses(db, job.id, {FIRST: BETTER})
     assert (found.attempts, found.added, found.different, found.answers) == (1, 1, 1, 1)
     rows = db.query("SELECT parser_version, current FROM parses ORDER BY id")
     assert [tuple(row.values()) for row in rows] == [(1, 0), (2, 1)]
@@ -33,11 +33,11 @@ def test_what_reads_as_before_is_not_added_again(db: Database) -> None:
     submit(db, lines(1))
     job = finish_next(db, start(db))
     same = attempt().generation.parse
-    assert add_readings(db, job.id, {FIRST: same}).added == 0
+    assert add_parses(db, job.id, {FIRST: same}).added == 0
     newer = msgspec.structs.replace(same, parser_version=2)
-    found = add_readings(db, job.id, {FIRST: newer})
+    found = add_parses(db, job.id, {FIRST: newer})
     assert (found.added, found.different) == (1, 0)
-    assert add_readings(db, job.id, {FIRST: newer}).added == 0
+    assert add_parses(db, job.id, {FIRST: newer}).added == 0
 
 
 def test_an_answer_that_a_later_turn_saw_stays_as_it_was(db: Database) -> None:
@@ -47,7 +47,7 @@ def test_an_answer_that_a_later_turn_saw_stays_as_it_was(db: Database) -> None:
     second = AttemptKey(turn=2)
     queue.record(db, job.id, run_id, attempt(), turn(), None)
     queue.record(db, job.id, run_id, attempt(second), turn(second), JobEnd(Status.DONE))
-    found = add_readings(db, job.id, {FIRST: BETTER, second: BETTER})
+    found = add_parses(db, job.id, {FIRST: BETTER, second: BETTER})
     assert (found.different, found.answers, found.seen) == (2, 1, 1)
     assert finals(db) == ["four", "read better"]
 
@@ -56,7 +56,7 @@ def test_a_good_answer_does_not_give_way_to_a_bad_reading(db: Database) -> None:
     submit(db, lines(1))
     job = finish_next(db, start(db))
     worse = Parse(2, Rung.RAW, False, ("no_header",), (Channel("final", "raw"),))
-    found = add_readings(db, job.id, {FIRST: worse})
+    found = add_parses(db, job.id, {FIRST: worse})
     assert (found.broken, found.answers) == (1, 0)
     assert finals(db) == ["four"]
 
@@ -67,7 +67,7 @@ def test_an_answer_that_a_turn_may_yet_follow_stays_as_it_was(db: Database) -> N
     job = claim(db, run_id)
     queue.record(db, job.id, run_id, attempt(), turn(), None)
     queue.finish(db, job.id, JobEnd(Status.FAILED, "prompt_too_long", "too long"))
-    found = add_readings(db, job.id, {FIRST: BETTER})
+    found = add_parses(db, job.id, {FIRST: BETTER})
     assert (found.different, found.answers, found.seen) == (1, 0, 1)
     assert finals(db) == ["four"]
 
@@ -77,8 +77,8 @@ def test_a_job_that_is_back_in_the_queue_is_left_alone(db: Database) -> None:
     run_id = start(db)
     job = claim(db, run_id)
     queue.record(db, job.id, run_id, attempt(), turn(), None)
-    assert add_readings(db, job.id, {FIRST: BETTER}).attempts == 0
-    assert list(readable_jobs(db, job.batch_id)) == []
+    assert add_parses(db, job.id, {FIRST: BETTER}).attempts == 0
+    assert list(reparse_jobs(db, job.batch_id)) == []
 
 
 def test_the_finished_jobs_of_one_batch_come_with_their_attempts_and_their_adapter(
@@ -88,8 +88,8 @@ def test_the_finished_jobs_of_one_batch_come_with_their_attempts_and_their_adapt
     other = submit(db, lines(1), "other")
     run_id = start(db)
     done = [finish_next(db, run_id) for _ in range(2)]
-    found = list(readable_jobs(db, done[0].batch_id))
+    found = list(reparse_jobs(db, done[0].batch_id))
     assert [job.id for job in found] == [job.id for job in done]
     assert {job.adapter for job in found} == {"harmony"}
     assert found[0].attempts[0].generation.tokens == attempt().generation.tokens
-    assert list(readable_jobs(db, other)) == []
+    assert list(reparse_jobs(db, other)) == []
