@@ -6,7 +6,7 @@ import msgspec
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
-# Tool names go into a prompt's header, so they are the one text that is not free.
+# Tool names go into a prompt's header, so not every text is allowed.
 TOOL_NAME_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
 
 
@@ -41,12 +41,12 @@ class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: Literal["function"] = "function"
 
 
-# without a place for the collector of cycles, which these cannot have: a line may have a million
+# not tracked by the garbage collector: a line may have a million, and they form no cycles
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One message of the context or of the history.
 
     `thinking` is an assistant's reasoning (Harmony's analysis channel); adapters drop it where
-    the model's format says so. `name` names the tool of a `tool` message.
+    the format of the model requires that. `name` names the tool of a `tool` message.
     """
 
     role: Role
@@ -58,15 +58,15 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 ToolResults = dict[str, str] | tuple[str, ...]
-"""What the tools answer: by function name, every time the same, or one after the other."""
+"""Answers of tools: by function name, the same every time, or one after the other."""
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one job asks for: context, further user turns, tools, its own settings.
 
     `settings` are the values the line itself set, by flat name; they were checked when the line
-    was read and win over the batch's. `n` is how many completions there are to be, each with seeds
-    of its own. `tool_results` let the conversation go on after a call; `None` ends it there.
+    was read and win over the batch's. `n` is the number of completions, each with seeds of its
+    own. `tool_results` lets the conversation go on after a call; `None` ends it there.
     """
 
     messages: tuple[Message, ...] = ()
@@ -78,5 +78,5 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def asks(self) -> bool:
-        """Whether the context itself waits for an answer, before any of `turns` is played."""
+        """Whether the context itself needs an answer before the first of `turns`."""
         return bool(self.messages) and self.messages[-1].role in ("user", "tool")

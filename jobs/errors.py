@@ -1,4 +1,4 @@
-"""Every error a user can meet, in one tree; the exit code is part of the class.
+"""All errors that a user can see, in one tree; the exit code is part of the class.
 
 ::
 
@@ -6,7 +6,7 @@
     ├── InputError (2)              the command or its input is wrong
     │   ├── SettingsError           an unknown setting, or a value out of range
     │   ├── BadLines                lines of a file, each with its number, field and reason
-    │   ├── AlreadySubmitted        the file is in the queue, or was
+    │   ├── AlreadySubmitted        the file is a batch already
     │   └── UnknownTarget           no such batch or job
     ├── EnvironmentFault (3)        the machine is not ready: nothing was lost, try again
     │   ├── NoModel                 no model was named anywhere
@@ -19,7 +19,7 @@
     └── JobError                    one job cannot be done; the queue goes on
         ├── PromptTooLong           its last message does not fit the context
         ├── ModelCrashed            the model process died on it again and again
-        └── InternalError           the program failed at it in a way that was not foreseen
+        └── InternalError           an unexpected error of the program
 """
 
 import traceback
@@ -109,7 +109,7 @@ class ModelChanged(EnvironmentFault):
 
 
 class ModelProcessDied(EnvironmentFault):
-    """The process that holds the model died, or fails at whatever it is asked."""
+    """The process that holds the model died, or fails at every request."""
 
 
 class StoreUnusable(EnvironmentFault):
@@ -121,7 +121,7 @@ class WorkerRunning(EnvironmentFault):
 
 
 class Interrupted(MhBatchError):
-    """Somebody stopped a command that leaves nothing behind."""
+    """Somebody stopped a command; nothing was changed."""
 
 
 class JobError(MhBatchError):
@@ -149,11 +149,11 @@ Stage = Literal[
 render the prompt, send the request; generate and parse, decide, write artifacts, record."""
 
 BEFORE_MODEL: frozenset[Stage] = frozenset({"row", "resume", "next", "render", "encode"})
-"""Stages that the model has no part in: what fails there says nothing about it."""
+"""Stages without the model: a failure there says nothing about it."""
 
 
 class InternalError(JobError):
-    """The program failed at one job in a way that was not foreseen; `stage` says where.
+    """An unexpected error of the program at one job; `stage` says where.
 
     The traceback is in the worker's log.
     """
@@ -166,7 +166,7 @@ class InternalError(JobError):
 
     @property
     def before_model(self) -> bool:
-        """Whether the model had no part in it."""
+        """Whether it happened without the model."""
         return self.stage in BEFORE_MODEL
 
 
@@ -174,7 +174,7 @@ LONGEST_DESCRIPTION = 2000  # characters
 
 
 def storable(text: str) -> str:
-    """Return `text` with lone surrogates spelled out, for SQLite and files take none."""
+    """Return `text` with lone surrogates escaped: SQLite and files do not take them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""What the store keeps of a running conversation: written by the drain, read back by `resume`."""
+"""What the store keeps of a job, as structs."""
 
 from enum import StrEnum
 from typing import Literal
@@ -13,7 +13,7 @@ from .status import Status
 
 
 class Verdict(StrEnum):
-    """What the controller made of an attempt."""
+    """What the controller decided about an attempt."""
 
     ACCEPT = "accept"
     RETRY = "retry"
@@ -21,10 +21,10 @@ class Verdict(StrEnum):
 
 
 class AttemptKey(msgspec.Struct, frozen=True, order=True):
-    """Where in a job an attempt stands.
+    """The place of an attempt in its job.
 
     `choice` (from 0) numbers the completions of one prompt, `turn` (from 1) the user's turns,
-    `step` (from 0) the model calls of one turn, `attempt` (from 1) the tries of one step.
+    `step` (from 0) the model calls of one turn, `attempt` (from 1) the attempts at one step.
     """
 
     choice: int = 0
@@ -39,7 +39,7 @@ class AttemptKey(msgspec.Struct, frozen=True, order=True):
 
 
 Step = tuple[int, int, int]
-"""Choice, turn and step: a place without its attempt."""
+"""Choice, turn and step."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -64,7 +64,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """A settled step of a conversation, made from the attempt that was kept.
+    """A completed step of a conversation, made from the attempt that was kept.
 
     `key.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
     answers (`None` for a step after a tool result). `complete` is false where the attempts ran
@@ -84,9 +84,9 @@ class Turn(msgspec.Struct, frozen=True):
 def assistant_message(
     key: AttemptKey, final: str | None, analysis: str | None, parse: Parse
 ) -> Message:
-    """Return a settled step as the message that later turns and the results see.
+    """Return a completed step as the message that later turns and the results have.
 
-    Call ids are made of turn, step and the call's place in it, so they are the same every time.
+    A call's id is made of its turn, step and place, so it is the same every time.
     """
     calls = tuple(
         ToolCall(
@@ -95,7 +95,7 @@ def assistant_message(
         )
         for i, call in enumerate(parse.calls)
     )
-    # what is said before a call, to whoever waits, is all there is of an answer
+    # beside a call, the text of the commentary is the only answer
     said = final or (parse.text("commentary") if calls else None)
     return Message("assistant", said or "", thinking=analysis, tool_calls=calls)
 
@@ -105,9 +105,9 @@ class ClaimedJob(msgspec.Struct, frozen=True):
 
     `model` is the name it must run on. `settings` are effective: the batch's with the line's own
     laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
-    `round` counts how often the job was put back into the queue: attempts of earlier rounds are
-    counted on, and nothing else is made of them. `fault` says why it cannot be played at all: then
-    `settings` are those of the batch, and `request` may be empty. `None` if it can be played.
+    `round` counts how often the job was retried: of attempts in earlier rounds only the numbers
+    count. `fault` says why it cannot be run, `None` if it can; with one, `settings` are those of
+    the batch, and `request` may be empty.
     """
 
     id: int
@@ -137,7 +137,7 @@ class Crash(msgspec.Struct, frozen=True):
 class FinishedTurn(msgspec.Struct, frozen=True):
     """A turn as the results give it, with the parse of the attempt that was kept.
 
-    `prompt_tokens` are the turn's prompt alone, `completion_tokens` all of the answer: with
+    `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
     `opened_tokens` of them that attempt was begun, the others it drew in `decode_seconds`.
     """
 
@@ -183,7 +183,7 @@ class FinishedJob(msgspec.Struct, frozen=True):
 
     @property
     def rescued(self) -> bool:
-        """Whether any of its answers was forced from thoughts that had not ended."""
+        """Whether any of its answers was forced from unfinished thoughts."""
         return any(turn.rescued for turn in self.turns)
 
 
@@ -196,14 +196,14 @@ class JobEnd(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """Everything the store holds of a job: attempts in order, and the steps already settled."""
+    """Everything the store holds of a job: attempts in order, and the completed steps."""
 
     attempts: tuple[Attempt, ...] = ()
     turns: tuple[Turn, ...] = ()
 
 
 class JobLine(msgspec.Struct, frozen=True):
-    """One line of an input file, checked: a job before it has a row.
+    """One line of an input file, checked: a job that is not stored yet.
 
     `number` is the 1-based line number and becomes the job's position. `custom_id` is the
     line's own, or `line-<number>`. `metadata` is the JSON object of unknown keys, or `None`.
@@ -217,14 +217,17 @@ class JobLine(msgspec.Struct, frozen=True):
 
 
 class SkippedModels(msgspec.Struct, frozen=True):
-    """What a worker cannot run: models that do not load, and pairs of batch and model whose
-    weights are not those the batch began with. Their jobs stay queued and are passed over."""
+    """Models that a worker cannot run; their jobs stay queued and are skipped.
+
+    `models` do not load; `in_batches` are pairs of batch and model whose weights are not those
+    that the batch began with.
+    """
 
     models: frozenset[str] = frozenset()
     in_batches: frozenset[tuple[int, str]] = frozenset()
 
     def holds(self, batch_id: int, model: str) -> bool:
-        """Whether jobs of this batch on this model are passed over."""
+        """Whether jobs of this batch on this model are skipped."""
         return model in self.models or (batch_id, model) in self.in_batches
 
 
@@ -235,10 +238,10 @@ class NewBatch(msgspec.Struct, frozen=True):
     """A batch about to be submitted.
 
     `source` is the file's name as the user gave it, `-` for standard input. `model` is the model
-    of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first. `order`
-    `prefix` has jobs that begin alike claimed one after the other, so that the engine prefills
-    their common beginning once; the results are the same in any order. `override_model` has the
-    models that lines name ignored, so that `model` is that of all.
+    of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first. With
+    `order` `prefix`, jobs that begin alike are claimed one after the other, so that the engine
+    prefills their common beginning once; the results are the same in any order. `override_model`
+    ignores the models that lines name: all jobs run on `model`.
     """
 
     name: str

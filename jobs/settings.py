@@ -15,14 +15,14 @@ from .errors import SettingsError
 LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]
 Penalty = Annotated[float, Meta(ge=-2.0, le=2.0)]
-# far beyond any use, and small enough to be grown by a retry and kept by SQLite
+# far beyond any use, and small enough for a retry to raise and SQLite to store
 MOST = 2**31 - 1
 MAX_REPETITION_PENALTY = 10.0
 MAX_LINE_MIB = 32
-"""What is longer is no line of a job, unless somebody says so."""
+"""The longest line by default."""
 
 MOST_LINE_MIB = 256
-"""What somebody may say: the model process takes no more of one job."""
+"""The highest limit for lines: the model process takes no more for one job."""
 
 _SHOWN = 200
 Positive = Annotated[int, Meta(ge=1, le=MOST)]
@@ -78,14 +78,14 @@ class Prompting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How much the model may see, and in which portions it reads a prompt.
+    """How much the model may see, and in which chunks it reads a prompt.
 
-    `max_context_tokens` bounds prompt plus completion; `None` takes the model's own limit.
-    `history_tokens` bounds the turns before the last one in a prompt; `None` leaves them what the
-    context holds. Where a bound is passed, oldest turns go, down to three quarters of it.
+    `max_context_tokens` limits prompt plus completion; `None` stands for the model's own limit.
+    `history_tokens` limits the turns before the last one in a prompt; `None` stands for what fits
+    the context. Beyond a limit the oldest turns are dropped, down to three quarters of it.
     `max_kv_size` is how many positions a layer of full attention keeps: the first `kv_keep` and
-    the latest; `None` keeps all. `prefill_step` is the longest portion of a prompt, in tokens: it
-    decides the last bits of the logits, and what prompts can share within a long message.
+    the latest; `None` keeps all. `prefill_step` is the longest chunk of a prompt, in tokens: it
+    changes the last bits of the logits, and what prompts can share within a long message.
     """
 
     max_context_tokens: Positive | None = None
@@ -96,10 +96,10 @@ class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How hard the controller tries before a turn is kept as it is.
+    """How often the model is called before a turn is kept as it is.
 
-    `max_attempts` bounds the attempts at one answer, `max_steps` the model calls of one turn: a
-    tool call, the answer to its result, which may be another call.
+    `max_attempts` limits the attempts at one answer, `max_steps` the model calls of one turn: a
+    tool call, then the answer to its result, which may be another call.
     """
 
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
@@ -107,7 +107,7 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that shapes a result; frozen in the database at submit.
+    """Everything that determines a result; frozen in the database at submit.
 
     `seed` is what every sample derives from, together with the job's `custom_id`.
     """
@@ -127,8 +127,8 @@ class EngineOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     much freed memory MLX may hold on to from job to job. `wired_limit_bytes` is for
     `mx.set_wired_limit`, on Metal only; `None` never calls it, which is the safe choice: wired
     memory is tied to kernel panics under long load. `preload_blas` is the file of a BLAS that the
-    model process calls in place of MLX's own, on Linux; `None` leaves that. It is the only one
-    here that may change a result: the last bits of a product, and so a token.
+    model process calls in place of MLX's own, on Linux; `None` keeps MLX's own. It is the only
+    option that may change a result: the last bits of a product, and so a token.
     """
 
     prefix_cache_bytes: Bytes | None = None
@@ -154,31 +154,31 @@ NULLABLE = frozenset(
     for name, value in msgspec.structs.asdict(group.default).items()
     if value is None
 )
-"""Settings for which `None` is a value, and not the lack of one: no limit."""
+"""Settings for which `None` is a value: no limit."""
 
 USEFUL: dict[str, tuple[int, str]] = {
-    # longer than the context of gpt-oss: there is nothing more to look back at
+    # longer than the context of gpt-oss
     "repetition_window": (1 << 17, ""),
-    # attention takes memory by its square on the CPU, and longer portions are read no faster
+    # on the CPU attention takes memory by its square, and longer chunks are no faster
     "prefill_step": (8192, ""),
     # as many as the largest vocabularies have
     "logit_bias": (1 << 18, " tokens"),
 }
-"""How much of a setting that takes memory is good for something, and what is counted.
+"""The highest useful value of settings that take memory, and its unit.
 
-Asked of what is given, not of what is stored: an earlier version took more.
+It limits new values, not stored ones: an earlier version accepted more.
 """
 
 NOT_OFFERED = {
     "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
 }
-"""Settings of mlx-lm that people look for, and why there is no such thing here."""
+"""Settings of mlx-lm that people look for, and why they are not supported."""
 
 PROFILES: dict[str, dict[str, Any]] = {
     "quality": {},
     "steady": {"max_tokens": 1024, "history_tokens": 4096, "max_kv_size": 8192},
 }
-"""Named sets of values: `quality` is the built-in ones, `steady` suits long conversations."""
+"""Named sets of values: `quality` keeps the defaults, `steady` is for long conversations."""
 
 
 def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) -> Settings:
@@ -218,9 +218,9 @@ def _cure(name: str) -> str:
 
 
 def _check_window(context: Context, given: Collection[str]) -> None:
-    """Refuse a window that its kept positions fill: nothing would be left to slide.
+    """Refuse a window that its kept positions would fill.
 
-    Of the two settings the one that is `given` is named, for the other may stand elsewhere.
+    The message names the setting that is `given`: the other one may be set elsewhere.
     """
     size, keep = context.max_kv_size, context.kv_keep
     if size is None or keep < size:
@@ -246,7 +246,7 @@ def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
 
 
 def _check_size(name: str, value: Any) -> None:
-    """Refuse more of a setting than it is good for."""
+    """Refuse values of a setting above its highest useful one."""
     if name in USEFUL:
         most, unit = USEFUL[name]
         size = len(value) if isinstance(value, Mapping) else value
@@ -259,13 +259,13 @@ def _cut(text: str) -> str:
 
 
 def _choices(group: type[msgspec.Struct], name: str) -> tuple[str, ...]:
-    """Return the words that a setting may be, none if it is no choice of words."""
+    """Return the words that a setting may have, none if it takes other values."""
     kinds = {field.name: field.type for field in msgspec.structs.fields(group)}
     return get_args(kinds[name]) if get_origin(kinds[name]) is Literal else ()
 
 
 def _from_text(value: Any) -> Any:
-    """Return what a string of a command line stands for: null, a JSON object or array, itself."""
+    """Return what a string of a command line stands for: null, JSON, or the string itself."""
     if value in ("none", "null"):
         return None
     if isinstance(value, str) and value[:1] in ("{", "["):
@@ -277,7 +277,7 @@ def _from_text(value: Any) -> Any:
 
 
 def profile_values(name: str) -> dict[str, Any]:
-    """Return the values a profile sets; raises `SettingsError` naming the profiles there are."""
+    """Return the values a profile sets; raises `SettingsError` naming all profiles."""
     if name not in PROFILES:
-        raise SettingsError(f"unknown profile {name!r}; there are: {', '.join(PROFILES)}")
+        raise SettingsError(f"unknown profile {name!r}; must be one of {', '.join(PROFILES)}")
     return PROFILES[name]

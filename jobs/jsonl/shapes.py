@@ -1,4 +1,4 @@
-"""The shapes a line may have, each decoded strictly and turned into one `Request`.
+"""The shapes of a line, each decoded strictly into one `Request`.
 
 OpenAI batch (`body`), chat (`messages`, `turns`), MT-Bench (`turns`), plain (`prompt`), ShareGPT
 (`conversations`) and Alpaca (`instruction`). An error names the field as the user wrote it.
@@ -31,7 +31,7 @@ Choices = Annotated[int, Meta(ge=1, le=128)]
 
 MAX_MODEL_CHARS = 4096
 MAX_REMEMBERED_BYTES = 4096
-"""Settings longer than that are checked anew in every line: of many, memory would fill."""
+"""Longer settings are checked in every line, not cached: they would fill memory."""
 
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
 ALIASES = {"max_completion_tokens": "max_tokens"}
@@ -44,8 +44,8 @@ BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
 KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS
 
-# Parameters of OpenAI's body that would change the result and that this program does not have:
-# each with the values that ask for nothing. Anything else is refused, never silently ignored.
+# Parameters of OpenAI's body that would change the result and that are not supported, each with
+# the values that change nothing. Any other value is refused, never ignored.
 NEUTRAL: dict[str, tuple[bytes, ...]] = {
     "stream": (b"false",),
     "logprobs": (b"false",),
@@ -75,17 +75,17 @@ SHAREGPT_ROLES: dict[str, Role] = {
 
 
 class BadField(ValueError):
-    """A field of a line that cannot be taken; the text starts with the field's name."""
+    """A field of a line is wrong; the message begins with its name."""
 
 
 class TextPart(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="text"):
-    """The only kind of content part a text model can take."""
+    """The only kind of content part that a text model takes."""
 
     text: str
 
 
 class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """A message with the spellings found in the wild; `refusal` and the like only as null."""
+    """A message in all common spellings; `refusal` and the like must be null."""
 
     role: Role
     content: str | list[TextPart] | None = None
@@ -98,19 +98,19 @@ class WireMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=Fa
     refusal: None = None
     audio: None = None
     function_call: None = None
-    # passed over, so nothing is made of it
+    # ignored, so it is not decoded
     annotations: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ShareGptTurn(msgspec.Struct, frozen=True, gc=False):
-    """One entry of ShareGPT's `conversations`; further keys (weights, marks) are not ours."""
+    """One entry of ShareGPT's `conversations`; its other keys (weights and such) are ignored."""
 
     value: str
     speaker: str = msgspec.field(name="from")
 
 
 class Shaped(msgspec.Struct, frozen=True):
-    """A decoded line: what it asks, on which model, and the keys that were not ours."""
+    """A decoded line: its request, its model, and its unknown keys."""
 
     request: Request
     model: str | None
@@ -118,7 +118,7 @@ class Shaped(msgspec.Struct, frozen=True):
 
 
 class _Place(NamedTuple):
-    """Where settings stand: what comes before their names, and what they are laid over."""
+    """Where settings are: the prefix of their names, and the batch's own."""
 
     prefix: str
     inherited: Context
@@ -127,8 +127,8 @@ class _Place(NamedTuple):
 def shape(fields: Fields, inherited: Context) -> Shaped:
     """Turn the top-level fields of a line into a request.
 
-    What the line sets must go together with what it has `inherited` from its batch. Raises
-    `BadField` naming the field and the reason.
+    Its settings must be compatible with those `inherited` from its batch. Raises `BadField` with
+    the field and the reason.
     """
     found = [name for name in SHAPES if name in fields]
     if found not in ([], ["messages", "turns"]) and len(found) > 1:
@@ -173,7 +173,7 @@ def _openai_batch(fields: Fields, inherited: Context) -> Shaped:
         if name in extra:
             raise BadField(f"{name}: both in the line and in its body")
     messages = _chat_messages(body, "body.messages")
-    # no part of OpenAI's body, so it may stand beside it
+    # not a field of OpenAI's body, so it may be beside it
     if "tool_results" in fields:
         if "tool_results" in body:
             raise BadField("tool_results: both in the line and in its body")
@@ -185,7 +185,7 @@ def _openai_batch(fields: Fields, inherited: Context) -> Shaped:
 def _in_order(
     fields: Fields, extra: dict[str, msgspec.Raw], body_extra: dict[str, msgspec.Raw]
 ) -> dict[str, msgspec.Raw]:
-    """Return the keys of the user's own, those of the body where the body stands in the line."""
+    """Return the unknown keys in the order of the line, those of the body at its place."""
     together: dict[str, msgspec.Raw] = {}
     for name in fields:
         together |= body_extra if name == "body" else {}
@@ -207,7 +207,7 @@ def _context(fields: Fields, shape_name: str) -> tuple[Message, ...]:
 
 
 def _alpaca_messages(fields: Fields) -> tuple[Message, ...]:
-    """Join an instruction and its input, after the pairs of question and answer before them."""
+    """Join an instruction and its input, after the pairs of question and answer of `history`."""
     history = _decode(fields, "history", list[tuple[str, str]] | None) or []
     parts = (_decode(fields, "instruction", str), _decode(fields, "input", str | None))
     earlier = [
@@ -227,7 +227,7 @@ def _chat_messages(fields: Fields, path: str) -> tuple[Message, ...]:
 
 
 def _used_up(items: list[T]) -> Iterator[T]:
-    """Yield the items of a list and let go of each: a million messages are not held twice."""
+    """Yield the items of a list and remove each, so that a million are not held twice."""
     items.reverse()
     while items:
         yield items.pop()
@@ -265,8 +265,8 @@ def _message(wire: WireMessage, path: str, tool_names: dict[str, str]) -> Messag
 def _sharegpt_messages(entries: list[ShareGptTurn]) -> tuple[Message, ...]:
     """Turn ShareGPT's entries into messages.
 
-    Such files end with the answer they were made to keep; the model is asked for it anew, so
-    trailing answers are left out.
+    Such files end with the answer to train on; the model is to answer anew, so trailing answers
+    are left out.
     """
     messages = []
     for i, entry in enumerate(_used_up(entries)):
@@ -312,7 +312,7 @@ def _build(
 
 
 def _tool_results(fields: Fields, tools: tuple[Tool, ...], path: str) -> ToolResults | None:
-    """Return what the tools answer; what is no text becomes its JSON."""
+    """Return the answers of the tools; anything but a text becomes its JSON."""
     kind = dict[str, msgspec.Raw] | list[msgspec.Raw] | None
     results = _decode(fields, "tool_results", kind, path)
     if results is None:
@@ -326,7 +326,7 @@ def _tool_results(fields: Fields, tools: tuple[Tool, ...], path: str) -> ToolRes
         if name in names:
             continue
         meant = nearest(name, names)
-        cure = f"did you mean {meant}?" if meant else f"there are: {', '.join(names)}"
+        cure = f"did you mean {meant}?" if meant else f"must be one of {', '.join(names)}"
         raise BadField(f"{path}.{name}: no such tool; {cure}")
     return {name: _result_text(raw) for name, raw in results.items()}
 
@@ -337,7 +337,7 @@ def _result_text(raw: msgspec.Raw) -> str:
 
 
 def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: str) -> None:
-    """Refuse a conversation that leaves nothing to answer, or that a model cannot have had."""
+    """Refuse a conversation with nothing to answer, or in an impossible order."""
     if not messages and not turns:
         raise BadField(f"{prefix}messages: empty, there is nothing to answer")
     leading = True
@@ -359,7 +359,7 @@ def _check_order(messages: tuple[Message, ...], turns: tuple[str, ...], prefix: 
 
 
 def _settings(fields: Fields, place: _Place) -> dict[str, Any]:
-    """Return the settings a line sets itself, checked; null is unset where it is no value."""
+    """Return the checked settings of a line; null means unset where it is not a value."""
     keys = sorted(fields.keys() & SETTING_KEYS)
     items = tuple((key, bytes(fields[key])) for key in keys)
     if sum(len(raw) for _, raw in items) > MAX_REMEMBERED_BYTES:
@@ -367,7 +367,7 @@ def _settings(fields: Fields, place: _Place) -> dict[str, Any]:
     return dict(_remembered_settings(items, place))
 
 
-# the lines of a file mostly set the same values, and checking them costs more than the rest
+# most lines of a file have the same settings, and checking them costs more than the rest
 @lru_cache(maxsize=256)
 def _remembered_settings(items: tuple[tuple[str, bytes], ...], place: _Place) -> dict[str, Any]:
     return _checked_settings(items, place)
@@ -394,9 +394,9 @@ def _checked_settings(items: tuple[tuple[str, bytes], ...], place: _Place) -> di
 
 
 def _unknown(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, msgspec.Raw]:
-    """Return the fields that are not ours; refuse near misses and what we cannot honour."""
+    """Return the unknown fields; refuse misspelled and unsupported ones."""
     extra = {}
-    # in the order of the line, never in that of a set: it reaches the results
+    # in the order of the line: it shows in the results
     for name in fields:
         if name in known:
             continue
@@ -414,7 +414,7 @@ def _unknown(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, ms
 
 
 def _meant(fields: Fields) -> str:
-    """Return a hint at the end of a message where a key looks like a mistyped one of ours."""
+    """Return a hint for the end of a message if a key looks misspelled, else nothing."""
     for name in fields:
         meant = near_miss(name, LINE_KEYS)
         if meant is not None and meant != name:
@@ -429,7 +429,7 @@ def _check_tool_name(name: str, path: str) -> None:
 
 @cache
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """Return one decoder a type: building them costs more than a line does."""
+    """Return the decoder for a type: building one costs more than a line does."""
     return msgspec.json.Decoder(kind)
 
 

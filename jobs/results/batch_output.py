@@ -1,4 +1,4 @@
-"""Lines of OpenAI's batch output, with what this program knows beyond it."""
+"""Lines of OpenAI's batch output, with fields of our own."""
 
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ Line = dict[str, Any]
 
 
 def answered(job: FinishedJob) -> bool:
-    """Whether the job ended with an answer, if only its best attempt."""
+    """Whether the job ended with an answer, also if that is only its best attempt."""
     return bool(job.turns) and job.status in (Status.DONE, Status.INCOMPLETE)
 
 
@@ -22,13 +22,13 @@ def openai_line(job: FinishedJob) -> Line:
     """Return a line of OpenAI's batch output; a job without an answer has `error` instead.
 
     `mh_batch` (status and every turn) and `metadata` (the unknown keys of the input line) are
-    additions of ours beside OpenAI's keys.
+    our additions to OpenAI's keys.
     """
     return _line(job, _response(job), None) if answered(job) else error_line(job)
 
 
 def error_line(job: FinishedJob) -> Line:
-    """Return the line of a job that is no success; its turns so far are in `mh_batch`."""
+    """Return the line of a job without success; its turns so far are in `mh_batch`."""
     error = {
         "code": job.error_code or str(job.status),
         "message": job.error or f"the job is {job.status}",
@@ -37,22 +37,22 @@ def error_line(job: FinishedJob) -> Line:
 
 
 def left_out_line(job: FinishedJob) -> Line:
-    """Return the line of a job whose answers were left out because they were rescued."""
-    message = "its answers were forced from thoughts that had not ended; --rescued keep takes them"
+    """Return the line of a job whose answers were left out because they were forced."""
+    message = "its answers were forced from unfinished thoughts; --rescued keep includes them"
     return _line(job, None, {"code": "rescued", "message": message})
 
 
 def one_line(json: msgspec.Raw | str) -> msgspec.Raw:
-    """Return JSON as it was written, but without line breaks between its tokens.
+    """Return JSON as it was written, but without the line breaks between its tokens.
 
-    Inside of a text JSON has none; between tokens they would end the line of a reader.
+    Texts in JSON have none; between tokens they would end the line of the output.
     """
     raw = json.encode() if isinstance(json, str) else bytes(json)
     return msgspec.Raw(raw.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
-def marks(turn: FinishedTurn) -> Line:
-    """Return what is unusual about an answer: that it was rescued, that it is malformed."""
+def flags(turn: FinishedTurn) -> Line:
+    """Return `rescued` and `problems` of an answer, each only if it applies."""
     unusual: Line = {}
     if turn.rescued:
         unusual["rescued"] = True
@@ -99,7 +99,7 @@ def _response(job: FinishedJob) -> Line:
 
 
 def _prompt_tokens(turns: Turns) -> int:
-    """Return the sizes of the prompts; the first is common to all choices and counts once."""
+    """Return the size of all prompts; the first one is common to all choices and counts once."""
     first = [t.prompt_tokens for t in turns if (t.key.turn, t.key.step) == (1, 0)]
     # what a retry added to the prompt of one choice is not the prompt of all
     return min(first) + sum(turn.prompt_tokens for turn in turns) - sum(first)
@@ -129,7 +129,7 @@ def _turn(turn: FinishedTurn) -> Line:
         "analysis": turn.analysis,
         "finish_reason": turn.finish_reason,
         "attempts": turn.attempts,
-        **marks(turn),
+        **flags(turn),
     }
 
 

@@ -1,4 +1,4 @@
-"""Finished jobs as rows that other tools read: batch output, training data, a spreadsheet."""
+"""Finished jobs as rows for other tools: batch output, training data, a spreadsheet."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -10,7 +10,7 @@ from mh_batch.jobs.generation import decode_speed, decoded_tokens
 from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.status import FINISHED, Status
 
-from .batch_output import Line, marks, one_line, openai_line
+from .batch_output import Line, flags, one_line, openai_line
 from .selection import Rescued
 from .transcript import TranscriptEntry, Turns, choices, transcript
 
@@ -31,11 +31,11 @@ CSV_COLUMNS = (
 
 
 class Format(msgspec.Struct, frozen=True):
-    """How one format turns a job into rows, and which jobs it gives unless told otherwise.
+    """How one format turns a job into rows, and which jobs it has by default.
 
     `columns` are those of a CSV file, `None` for JSON lines. `omits` says which answers have no
-    row in the format, `None` if all have one. `rescued` is what becomes of conversations with
-    rescued answers unless told otherwise.
+    row in the format, `None` if all have one. `rescued` is the default for conversations with
+    forced answers.
     """
 
     rows: Callable[[FinishedJob], Iterator[Line]]
@@ -51,10 +51,10 @@ def openai_rows(job: FinishedJob) -> Iterator[Line]:
 
 
 def messages_rows(job: FinishedJob) -> Iterator[Line]:
-    """Yield a row an assistant message: the conversation up to it, and it last.
+    """Yield a row for each assistant message: the conversation up to and including it.
 
-    The last message is what to train on. As in Harmony, reasoning (`thinking`) is kept since the
-    last user message only: in the last message, and in the tool calls that led to it.
+    The last message is what to train on. As in Harmony, reasoning (`thinking`) is kept only after
+    the last user message: in the last message, and in the tool calls that led to it.
     """
     for turns in choices(job):
         said = transcript(job.request, turns)
@@ -62,14 +62,14 @@ def messages_rows(job: FinishedJob) -> Iterator[Line]:
             if one.turn is not None:
                 key = {"turn": one.turn.key.turn, "step": one.turn.key.step}
                 row = {"messages": _chat(said[:end]), **_tools(job), **key}
-                yield row | marks(one.turn) | _about(job, turns)
+                yield row | flags(one.turn) | _about(job, turns)
 
 
 def completion_rows(job: FinishedJob) -> Iterator[Line]:
-    """Yield a pair for each answer to a question that stands alone.
+    """Yield a pair for each answer to a question without a history.
 
-    A pair has no place for a history: the answer of a later turn, or after a tool, has no row. A
-    system message stands before the question, parted by an empty line.
+    The answer of a later turn, or after a tool, has no row. A system message is put before the
+    question, separated by an empty line.
     """
     for turns in choices(job):
         said = transcript(job.request, turns)
@@ -81,11 +81,11 @@ def completion_rows(job: FinishedJob) -> Iterator[Line]:
             continue
         prompt = "\n\n".join(message.content for message in before)
         row = {"prompt": prompt, "completion": turns[0].final, **_tools(job)}
-        yield row | marks(turns[0]) | _about(job, turns)
+        yield row | flags(turns[0]) | _about(job, turns)
 
 
 def sharegpt_rows(job: FinishedJob) -> Iterator[Line]:
-    """Yield the whole conversation as ShareGPT's `conversations`; reasoning has no place there."""
+    """Yield the whole conversation as ShareGPT's `conversations`, without reasoning."""
     for turns in choices(job):
         said = transcript(job.request, turns)
         row = {"conversations": [e for s in said for e in _entries(s.message)], **_tools(job)}
@@ -94,7 +94,7 @@ def sharegpt_rows(job: FinishedJob) -> Iterator[Line]:
 
 
 def csv_rows(job: FinishedJob) -> Iterator[Line]:
-    """Yield what the view `results` has of the job, by `CSV_COLUMNS`."""
+    """Yield the columns that the view `results` has of the job."""
     for turns in choices(job) or ((),):
         last = turns[-1] if turns else None
         row = {
@@ -122,7 +122,7 @@ def csv_rows(job: FinishedJob) -> Iterator[Line]:
 
 FORMATS: dict[str, Format] = {
     "openai": Format(openai_rows, FINISHED),
-    # data sets to train on: only what went well, unless asked for
+    # training data: only jobs that are done, unless asked for others
     "messages": Format(messages_rows, frozenset({Status.DONE}), rescued="drop"),
     "completion": Format(
         completion_rows,
@@ -140,7 +140,7 @@ def _tools(job: FinishedJob) -> Line:
 
 
 def _about(job: FinishedJob, turns: Turns) -> Line:
-    """Return what every row of a data set says about its job."""
+    """Return the fields about the job that every row of a data set has."""
     about: Line = {"custom_id": job.custom_id, "status": job.status, **_choice(job, turns)}
     if job.metadata is not None:
         about["metadata"] = one_line(job.metadata)
@@ -178,7 +178,7 @@ def _chat_call(call: ToolCall) -> Line:
 def _function(call: ToolCall) -> Line:
     """Return a call with its arguments decoded, since chat templates encode them themselves."""
     arguments: str | msgspec.Raw = call.function.arguments
-    # what is no object is given as the text that the model wrote
+    # anything but an object stays the text that the model wrote
     with suppress(msgspec.DecodeError, RecursionError):
         msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
         arguments = one_line(arguments)
@@ -186,7 +186,7 @@ def _function(call: ToolCall) -> Line:
 
 
 def _entries(message: Message) -> Iterator[Line]:
-    """Yield the entries of a message: its text, and a tool call as an entry of its own."""
+    """Yield the entries of a message: its text, and one for each tool call."""
     if message.content or not message.tool_calls:
         yield {"from": SHAREGPT_SPEAKERS[message.role], "value": message.content}
     for call in message.tool_calls:

@@ -1,4 +1,4 @@
-"""Which finished jobs are wanted: by status, by how their answer ended, by metadata."""
+"""Selects finished jobs by status, by how their answer ended, and by metadata."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,14 +15,14 @@ from .transcript import choices
 
 Named = TypeVar("Named", bound=StrEnum)
 Rescued = Literal["keep", "drop", "only"]
-"""What becomes of conversations with an answer that was forced from thoughts that had not ended."""
+"""What to do with conversations that have an answer forced from unfinished thoughts."""
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Filters that all have to agree; `None` and an empty `where` let everything through.
+    """Filters that must all match; `None` and an empty `where` match everything.
 
     `where` are pairs of a key of the metadata and the text its value must have. `rescued` says
-    what becomes of conversations with rescued answers, `None` leaves that to the format.
+    what to do with conversations that have forced answers; `None` leaves it to the format.
     """
 
     statuses: frozenset[Status] | None = None
@@ -38,7 +38,7 @@ class Selection(msgspec.Struct, frozen=True):
         where: Sequence[str],
         rescued: str | None = None,
     ) -> "Selection":
-        """Return what the options say; raises `InputError` naming the values there are."""
+        """Build a selection from the options; raises `InputError` naming the allowed values."""
         return cls(
             names_in("--status", statuses, Status, FINISHED),
             names_in("--finish-reason", finish_reasons, FinishReason, frozenset(FinishReason)),
@@ -46,8 +46,8 @@ class Selection(msgspec.Struct, frozen=True):
             None if rescued is None else rescued_in(rescued),
         )
 
-    def wants(self, job: FinishedJob) -> bool:
-        """Whether the metadata is as `where` says."""
+    def matches(self, job: FinishedJob) -> bool:
+        """Whether the metadata has the values of `where`."""
         if not self.where:
             return True
         if job.metadata is None:
@@ -56,7 +56,7 @@ class Selection(msgspec.Struct, frozen=True):
         return all(wanted in _texts(metadata, key) for key, wanted in self.where)
 
     def answers(self, job: FinishedJob) -> FinishedJob:
-        """Return the job with those choices whose last answer ended as wanted."""
+        """Return the job with only the choices whose last answer ended as selected."""
         if self.finish_reasons is None:
             return job
         ends = {turn.key.choice: turn.finish_reason for turn in job.turns}
@@ -65,10 +65,10 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 def choose(job: FinishedJob, rescued: Rescued) -> FinishedJob | None:
-    """Return the job with those conversations that `rescued` lets through, `None` if none is left.
+    """Return the job with the conversations that `rescued` selects, `None` if none is left.
 
-    A choice is one conversation, and counts as rescued if any answer in it is. A job without
-    answers has none that is.
+    A choice is one conversation, and counts as rescued if any of its answers is. A job without
+    answers is not rescued.
     """
     if rescued == "keep":
         return job
@@ -80,10 +80,10 @@ def choose(job: FinishedJob, rescued: Rescued) -> FinishedJob | None:
 
 
 def rescued_in(text: str) -> Rescued:
-    """Return what `--rescued` says; raises `InputError` naming the values there are."""
+    """Check the value of `--rescued`; raises `InputError` naming the allowed ones."""
     known: dict[str, Rescued] = {"keep": "keep", "drop": "drop", "only": "only"}
     if text not in known:
-        raise InputError(f"--rescued {text}: there are {', '.join(known)}")
+        raise InputError(f"--rescued {text}: must be one of {', '.join(known)}")
     return known[text]
 
 
@@ -96,14 +96,14 @@ def names_in(
 ) -> frozenset[Named] | None:
     """Return the values in `done,failed`, or `None` without a text.
 
-    Raises `InputError` for one that is not `known`, by the name of its command line `option`.
+    Raises `InputError`, which names the command line `option`, for a value that is not `known`.
     """
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in set(known):
-            raise InputError(f"{option} {name}: there are {', '.join(sorted(known))}")
+            raise InputError(f"{option} {name}: must be one of {', '.join(sorted(known))}")
     return frozenset(kind(name) for name in names)
 
 
@@ -115,7 +115,7 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _texts(value: msgspec.Raw, path: str) -> set[str]:
-    """Return the scalars at `path`, as texts; a dot goes one level down, or belongs to a key."""
+    """Return the scalars at `path` as texts; a dot goes one level down, or is part of a key."""
     found = set()
     for key, item in _members(value).items():
         if key == path:
@@ -126,14 +126,14 @@ def _texts(value: msgspec.Raw, path: str) -> set[str]:
 
 
 def _members(value: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """Return what is in an object, or in an array by its place; nothing for a scalar."""
+    """Return the members of an object, or of an array by index; none of a scalar."""
     if bytes(value).startswith(b"["):
         return {str(i): item for i, item in enumerate(_ARRAY.decode(value))}
     return _OBJECT.decode(value) if bytes(value).startswith(b"{") else {}
 
 
 def _scalar(value: msgspec.Raw) -> set[str]:
-    """Return a text as it is, a number and the like as it was written, of others nothing."""
+    """Return a text, or another scalar as it was written; nothing of an object or array."""
     raw = bytes(value)
     if raw.startswith((b"{", b"[")):
         return set()

@@ -1,4 +1,4 @@
-"""Which part of a data set a conversation goes to: a matter of its name alone."""
+"""Assigns conversations to the parts of a data set, by their `custom_id` alone."""
 
 import hashlib
 import math
@@ -12,14 +12,14 @@ EXAMPLE = "train=0.9,valid=0.05,test=0.05"
 
 
 class Split(msgspec.Struct, frozen=True):
-    """Names of the parts with their shares, which add up to 1, and the seed of the drawing."""
+    """The parts with their shares, which add up to 1, and the seed."""
 
     shares: tuple[tuple[str, float], ...]
     seed: int = 0
 
     @classmethod
     def parse(cls, text: str, seed: int) -> "Split":
-        """Return what `train=0.9,test=0.1` says; raises `InputError` saying what is wrong."""
+        """Build a split from a text such as `train=0.9,test=0.1`; raises `InputError`."""
         shares: dict[str, float] = {}
         for part in text.split(","):
             name, _, share = (piece.strip() for piece in part.partition("="))
@@ -41,8 +41,8 @@ class Split(msgspec.Struct, frozen=True):
     def part(self, custom_id: str) -> str:
         """Return the part that the conversation belongs to.
 
-        It depends on the seed, the shares and `custom_id` and on nothing else, so all rows of a
-        conversation are in one part, and stay there when others join the batch.
+        It depends only on the seed, the shares and `custom_id`, so all rows of a conversation are
+        in one part, and stay there when other jobs join the batch.
         """
         digest = hashlib.sha256(f"{self.seed}\0{custom_id}".encode()).digest()
         drawn = int.from_bytes(digest[:8], "big") / 2**64

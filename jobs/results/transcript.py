@@ -1,4 +1,4 @@
-"""A finished conversation in the order in which it was said, one choice at a time."""
+"""A finished conversation as a list of messages, one choice at a time."""
 
 from itertools import groupby, zip_longest
 
@@ -12,7 +12,7 @@ Turns = tuple[FinishedTurn, ...]
 
 
 class TranscriptEntry(msgspec.Struct, frozen=True):
-    """One message; `turn` is the step it was generated in, `None` for what was given."""
+    """One message; `turn` is the step that generated it, `None` for one of the request."""
 
     message: Message
     turn: FinishedTurn | None = None
@@ -31,7 +31,7 @@ def reply(turn: FinishedTurn) -> Message:
 def transcript(request: Request, turns: Turns) -> tuple[TranscriptEntry, ...]:
     """Return the context and, for each step of one choice, what it answers and its reply.
 
-    It is what the model saw: a call that nobody answered has no place in what came after it.
+    It is what the model saw: a call without an answer is left out of what follows it.
     """
     said = [TranscriptEntry(message) for message in request.messages]
     used = 0

@@ -13,10 +13,10 @@ def recipes() -> Mapping[str, Entry]:
 
 
 def recipe(name: str) -> Entry:
-    """Return one recipe; raises `UnknownTarget` naming the nearest one, or all of them."""
+    """Return one recipe; raises `UnknownTarget` with the nearest name, or with all of them."""
     book = recipes()
     if name in book:
         return book[name]
-    near = nearest(name, book)
-    cure = f"did you mean {near}?" if near else f"there are {', '.join(book)}"
+    hint = nearest(name, book)
+    cure = f"did you mean {hint}?" if hint else f"must be one of {', '.join(book)}"
     raise UnknownTarget(f"no recipe {name!r}; {cure}")

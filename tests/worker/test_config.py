@@ -70,7 +70,7 @@ def test_the_file_wins_over_its_own_profile_and_the_flag_over_the_file(tmp_path:
         ("prefix_cache_bytes = 1", "unknown key prefix_cache_bytes; it belongs into [engine]"),
         ('[engine]\nmodel = "demo"', "unknown key engine.model; it belongs above all tables"),
         ("[settings]\ntemprature = 1.0", "unknown setting temprature; did you mean temperature?"),
-        ('profile = "stedy"', "unknown profile 'stedy'; there are: quality, steady"),
+        ('profile = "stedy"', "unknown profile 'stedy'; must be one of quality, steady"),
     ],
 )
 def test_a_name_that_is_not_known_is_told_with_what_was_meant(

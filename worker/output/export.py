@@ -175,7 +175,7 @@ def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[Chosen]:
     apart = export.errors is not None
     read = selection.statuses or (FINISHED if apart else usual)
     for job in finished_jobs(db, batch_id, sorted(read)):
-        if not selection.wants(job):
+        if not selection.matches(job):
             continue
         if apart and not (answered(job) and job.status in wanted):
             yield Chosen(None, error_line(job))

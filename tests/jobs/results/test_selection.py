@@ -72,19 +72,19 @@ METADATA = (
     ],
 )
 def test_metadata_is_compared_as_text_at_a_path(where: str, wanted: bool) -> None:
-    assert Selection.parse(None, None, [where]).wants(job(METADATA)) is wanted
+    assert Selection.parse(None, None, [where]).matches(job(METADATA)) is wanted
 
 
 def test_all_of_where_has_to_agree_and_no_metadata_agrees_with_nothing() -> None:
     both = Selection.parse(None, None, ["topic=sums", "ok=true"])
-    assert both.wants(job(METADATA))
-    assert not Selection.parse(None, None, ["topic=sums", "ok=false"]).wants(job(METADATA))
-    assert not both.wants(job())
-    assert Selection().wants(job())
+    assert both.matches(job(METADATA))
+    assert not Selection.parse(None, None, ["topic=sums", "ok=false"]).matches(job(METADATA))
+    assert not both.matches(job())
+    assert Selection().matches(job())
 
 
 def test_a_value_may_hold_an_equals_sign() -> None:
-    assert Selection.parse(None, None, ["k=a=b"]).wants(job(b'{"k": "a=b"}'))
+    assert Selection.parse(None, None, ["k=a=b"]).matches(job(b'{"k": "a=b"}'))
 
 
 def test_a_choice_goes_by_how_its_last_answer_ended() -> None:
@@ -129,12 +129,15 @@ def test_what_becomes_of_rescued_answers_is_the_formats_to_say_unless_it_is_said
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((None, None, [], "none"), "--rescued none: there are keep, drop, only"),
-        (("done,bad", None, []), "--status bad: there are cancelled, done, failed, incomplete"),
-        (("queued", None, []), "--status queued: there are"),
+        ((None, None, [], "none"), "--rescued none: must be one of keep, drop, only"),
+        (
+            ("done,bad", None, []),
+            "--status bad: must be one of cancelled, done, failed",
+        ),
+        (("queued", None, []), "--status queued: must be one of"),
         (
             (None, "stop,eos", []),
-            "--finish-reason eos: there are cancelled, length, stop, tool_calls",
+            "--finish-reason eos: must be one of cancelled, length, stop, tool_calls",
         ),
         ((None, None, ["topic"]), "--where topic: needs key=value"),
         ((None, None, ["=sums"]), "--where =sums: needs key=value"),

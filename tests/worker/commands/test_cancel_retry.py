@@ -36,7 +36,7 @@ async def test_a_name_that_is_none_changes_nothing_at_all(site: Site) -> None:
     site.submit(ONE, ONE)
     with pytest.raises(UnknownTarget, match="'nobody'"):
         steering.cancel(site.db_path, ["b", "nobody"], print)
-    with pytest.raises(InputError, match="--status done: there are cancelled, failed, incomplete"):
+    with pytest.raises(InputError, match="--status done: must be one of cancelled, failed"):
         steering.retry(site.db_path, ["b"], "failed,done", print)
     assert site.rows(STATUS) == [("queued",), ("queued",)]
 

@@ -274,7 +274,7 @@ def test_a_split_has_each_conversation_in_one_file_and_names_the_part_that_is_em
         (["-o", "a", "--errors", "./a"], "the results go there already"),
         (["-o", "a", "--errors", "mh-batch.db-wal"], "would overwrite"),
         (["-o", "no/a"], "there is no folder"),
-        (["--rescued", "off"], "--rescued off: there are keep, drop, only"),
+        (["--rescued", "off"], "--rescued off: must be one of keep, drop, only"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_nothing_is_touched(
