@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.escape import escape_controls
 
 from .options import (
     DEFAULT_DB,
@@ -87,7 +87,7 @@ def _check(db: Path, batch: "NewBatch", rules: "Rules") -> bool:
     default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
     report = report_on(replace(batch, model=batch.model or model_name(default)), db, rules)
     for line in report.lines():
-        typer.echo(visible(line))
+        typer.echo(escape_controls(line))
     return report.all_fit
 
 

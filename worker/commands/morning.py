@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mh_batch.jobs.errors import InputError
-from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.escape import escape_controls
 
 from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RawCsv, RescuedAnswers
 from .shared import reading_from, say, write_out
@@ -183,5 +183,5 @@ def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
 
     with writing(db) as store:
         chosen = find_batch(store, batch) if batch else latest_batch(store)
-        name = visible(chosen.name)
+        name = escape_controls(chosen.name)
         typer.echo(f"batch {chosen.id} ({name}): {told(read_again(store, chosen.id))}")

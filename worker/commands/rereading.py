@@ -7,7 +7,7 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.generation import Parse
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.store.queue.reparse import Readable, Reread, add_readings, readable_jobs
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 
 def reparse(db: Database, batch_id: int) -> Reread:
@@ -57,14 +57,15 @@ def told(found: Reread) -> str:
     if not found.attempts:
         return "no attempt to read again"
     lines = [
-        f"{count(found.attempts, 'attempt')} read again: {found.different} read differently, "
-        f"{found.mended} of them well formed now, {found.broken} no longer"
+        f"{format_count(found.attempts, 'attempt')} read again: "
+        f"{found.different} read differently, {found.mended} of them well formed now, "
+        f"{found.broken} no longer"
     ]
     if found.answers:
-        lines.append(f"{count(found.answers, 'answer')} in the results now as newly read")
+        lines.append(f"{format_count(found.answers, 'answer')} in the results now as newly read")
     if found.seen:
         lines.append(
-            f"{count(found.seen, 'answer')} as before: later turns saw it, or will "
+            f"{format_count(found.seen, 'answer')} as before: later turns saw it, or will "
             "(the new reading is in the table parses)"
         )
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from mh_batch.jobs.errors import InputError
-from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.escape import escape_controls
 
 from .options import DEFAULT_DB
 
@@ -56,7 +56,7 @@ def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = Fa
         open_source,
         submit_stream,
     )
-    from mh_batch.worker.text.format import count, printable
+    from mh_batch.worker.text.format import format_count, printable
 
     with open_source(batch.source) as stream:
         store = open_store(db)
@@ -71,9 +71,10 @@ def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = Fa
             return batch_id
         finally:
             store.close()
-    say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
+    jobs = format_count(landed.jobs, "job")
+    say(f"batch {landed.batch_id} ({printable(batch.name)}): {jobs} queued")
     if landed.rejects is not None:
-        say(f"{count(landed.rejected, 'bad line')} left out: {landed.rejects}")
+        say(f"{format_count(landed.rejected, 'bad line')} left out: {landed.rejects}")
     if landed.warning is not None:
         say(landed.warning)
     return landed.batch_id
@@ -107,15 +108,15 @@ def drain(task: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome
 
     from mh_batch.worker.draining.run import work as drain_queue
     from mh_batch.worker.progress.display import open_display
-    from mh_batch.worker.progress.summary import night_of, wrap_up
+    from mh_batch.worker.progress.summary import summarize_run, wrap_up
     from mh_batch.worker.runtime.keep_awake import keep_awake
 
     if not allow_sleep and (note := keep_awake()):
         say(note)
     outcome = anyio.run(drain_queue, task, open_display(task.db))
     with reading_from(task.db) as reader:
-        night = night_of(outcome, reader, _options(task.db))
-    for line in wrap_up(night, results=results):
+        summary = summarize_run(outcome, reader, _options(task.db))
+    for line in wrap_up(summary, results=results):
         say(line)
     return outcome
 
@@ -146,7 +147,7 @@ def reading_from(db: Path) -> "AbstractContextManager[Database]":
 
 def say(text: str) -> None:
     """Print a line beside the output; what it quotes cannot steer the terminal."""
-    typer.echo(visible(text), err=True)
+    typer.echo(escape_controls(text), err=True)
 
 
 def leave(code: int) -> None:

@@ -11,8 +11,8 @@ from mh_batch.store.connection import require_store
 from mh_batch.store.inspection import Condition
 from mh_batch.store.lock import beside
 from mh_batch.worker.output.interruption import reading_from
-from mh_batch.worker.progress.worker_pid import worker_at
-from mh_batch.worker.text.format import GIB, MIB, count, size
+from mh_batch.worker.progress.worker_pid import worker_pid
+from mh_batch.worker.text.format import GIB, MIB, format_count, format_size
 
 from .finding import Finding, Site, failure, ok, refused, warning
 
@@ -51,7 +51,7 @@ def _soundness(site: Site, db: Database) -> Iterator[Finding]:
         orphans = db.execute("PRAGMA foreign_key_check").fetchone()
     except sqlite3.DatabaseError as error:
         found, orphans = [str(error)], None
-    text = f"{site.db}, {size(bytes_held)}"
+    text = f"{site.db}, {format_size(bytes_held)}"
     if found != ["ok"]:
         yield failure("database", f"{text}: {found[0]}", _RESTORE)
     elif orphans is not None:
@@ -66,16 +66,16 @@ def _state(path: Path, db: Database) -> Iterator[Finding]:
     held = log.stat().st_size if log.exists() else 0
     if held > LONG_LOG:
         cure = "close programs that keep reading it (a notebook, datasette) for a moment"
-        yield warning("log", f"{size(held)} of write-ahead log wait to be taken over", cure)
-    worker = worker_at(path)
+        yield warning("log", f"{format_size(held)} of write-ahead log wait to be taken over", cure)
+    worker = worker_pid(path)
     running = db.execute(_LEFT_RUNNING).fetchone()[0]
     if worker is not None:
         yield ok("worker", f"running, pid {worker}")
     elif running:
         cure = "nothing: the next `mh-batch work` goes on with them"
-        yield warning("worker", f"none, and {count(running, 'job')} it left running", cure)
+        yield warning("worker", f"none, and {format_count(running, 'job')} it left running", cure)
     else:
         yield ok("worker", "none is running")
     if loading := db.execute(_LOADING).fetchone()[0]:
         cure = "nothing, if a submit is running; else the next `mh-batch work` clears it away"
-        yield warning("submit", f"{count(loading, 'batch', 'batches')} not whole yet", cure)
+        yield warning("submit", f"{format_count(loading, 'batch', 'batches')} not whole yet", cure)

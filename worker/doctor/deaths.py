@@ -9,7 +9,7 @@ from contextlib import closing
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store.connection import open_reader
 from mh_batch.worker.model_process.metal import WATCHDOG, metal_fault
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, ok, warning
 
@@ -40,7 +40,7 @@ def judge_deaths(tails: Sequence[str]) -> Iterator[Finding]:
     if not tails:
         yield ok("deaths", "the model did not die in the latest run")
     for fault, number in Counter(map(metal_fault, tails)).items():
-        died = f"the model died {count(number, 'time')} in the latest run"
+        died = f"the model died {format_count(number, 'time')} in the latest run"
         if fault is not None:
             yield warning("deaths", f"{died}: {fault.told}", fault.cure)
         else:

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mh_batch.worker.text.console import console, plain
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .blas import blas
 from .database import database
@@ -69,4 +69,4 @@ def conclusion(findings: Sequence[Finding]) -> str:
     if not failures and not warnings:
         return "all is well"
     told = [(failures, "failure"), (warnings, "warning")]
-    return ", ".join(count(number, noun) for number, noun in told if number)
+    return ", ".join(format_count(number, noun) for number, noun in told if number)

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mh_batch.worker.runtime.child import PYTHON
-from mh_batch.worker.text.format import GIB, MIB, size
+from mh_batch.worker.text.format import GIB, MIB, format_size
 
 from .finding import Finding, Site, failure, ok, warning
 
@@ -69,7 +69,7 @@ def space(site: Site) -> Iterator[Finding]:
 
 def judge_space(what: str, free: int) -> Finding:
     """Return what `free` bytes on the disk of `what` mean."""
-    text = f"{size(free)} free for the {what}"
+    text = f"{format_size(free)} free for the {what}"
     if free < NO_SPACE:
         return failure("disk", text, "free some space: a full disk stops the worker")
     if free < LITTLE_SPACE:

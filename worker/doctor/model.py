@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
-from mh_batch.worker.text.format import size
+from mh_batch.worker.text.format import format_size
 
 from .finding import Finding, Site, failure, ok, refused, warning
 
@@ -40,7 +40,7 @@ def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
 def model(site: Site) -> Iterator[Finding]:
     """Say whether the model's folder is complete, and whether its weights fit into memory."""
     memory = psutil.virtual_memory()
-    text = f"{size(memory.total)} in all, {size(memory.available)} available"
+    text = f"{format_size(memory.total)} in all, {format_size(memory.available)} available"
     from mh_batch.engine.model.folder import find_here
     from mh_batch.engine.model.weights import weight_files
 
@@ -61,13 +61,16 @@ def model(site: Site) -> Iterator[Finding]:
         yield ok("memory", text)
         return
     weights = sum(path.stat().st_size for path in weight_files(folder))
-    yield ok("model", f"{site.model} ({architecture}), whole, {size(weights)} of weights")
+    yield ok("model", f"{site.model} ({architecture}), whole, {format_size(weights)} of weights")
     yield judge_memory(weights, memory.total, memory.available)
 
 
 def judge_memory(weights: int, total: int, available: int) -> Finding:
     """Return what bytes of weights mean on a machine with that much memory."""
-    text = f"{size(total)} in all, {size(available)} available, {size(weights)} for the weights"
+    text = (
+        f"{format_size(total)} in all, {format_size(available)} available, "
+        f"{format_size(weights)} for the weights"
+    )
     if weights > total * 0.9:
         return failure("memory", text, "choose a smaller model, or one with fewer bits a weight")
     if weights > available * 0.9:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
 from mh_batch.worker.output.interruption import reading_from
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, failure, ok, refused, warning
 
@@ -37,10 +37,10 @@ def queued_models(site: Site) -> Iterator[Finding]:
     for name, jobs in wanted:
         model = name or site.model
         if model is not None:
-            yield _judge(model, f"{count(jobs, 'queued job')} of {model}")
+            yield _judge(model, f"{format_count(jobs, 'queued job')} of {model}")
         else:
             cure = "name one: `mh-batch work --model MODEL`"
-            yield warning("queue", f"{count(jobs, 'queued job')} with no model", cure)
+            yield warning("queue", f"{format_count(jobs, 'queued job')} with no model", cure)
 
 
 def _judge(model: str, jobs: str) -> Finding:

@@ -16,7 +16,7 @@ from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied
 from mh_batch.jobs.generation import GenerationRequest, Prompt
 from mh_batch.jobs.settings import Context, Sampling
 from mh_batch.worker.model_process.client import COMMAND, start_model
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, failure, ok, warning
 
@@ -66,7 +66,9 @@ def judge_template(found: Sequence[Rendered]) -> Finding:
         if conversation.fault is not None:
             text = f"a conversation of two turns is not rendered: {conversation.fault}"
             return warning("template", text, f"queue single questions only, or {_CURE}")
-    return ok("template", f"a short conversation is rendered, {count(found[-1].tokens, 'token')}")
+    return ok(
+        "template", f"a short conversation is rendered, {format_count(found[-1].tokens, 'token')}"
+    )
 
 
 async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[Rendered]:

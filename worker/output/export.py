@@ -18,7 +18,7 @@ from mh_batch.jobs.results.transcript import choices
 from mh_batch.jobs.status import FINISHED
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs, has_choices
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .files import STDOUT, check_output, open_output
 from .rows import csv_writer, json_writer
@@ -137,9 +137,9 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
 def _left_out(omits: str | None, omitted: int, rescued: int) -> Iterator[str]:
     """Yield what is not among the results and how to have it."""
     if omitted:
-        yield f"{count(omitted, 'answer')} left out: {omits}"
+        yield f"{format_count(omitted, 'answer')} left out: {omits}"
     if rescued:
-        conversations = f"{count(rescued, 'conversation')} with rescued answers"
+        conversations = f"{format_count(rescued, 'conversation')} with rescued answers"
         yield f"{conversations} left out; --rescued keep takes them too"
 
 
@@ -202,11 +202,11 @@ def _report(export: Export, rows: dict[str, int]) -> list[str]:
     told = []
     for path in export.parts.values() or [export.output]:
         if path in rows and path != STDOUT:
-            told.append(f"{count(rows[path], noun)} in {path}")
+            told.append(f"{format_count(rows[path], noun)} in {path}")
         elif path != STDOUT:
             # mlx-lm fails on an empty file and does without a missing one
             Path(path).unlink(missing_ok=True)
             told.append(f"{path}: no conversation fell into this part, so there is no such file")
     if export.errors is not None and export.errors != STDOUT:
-        told.append(f"{count(rows[export.errors], 'error')} in {export.errors}")
+        told.append(f"{format_count(rows[export.errors], 'error')} in {export.errors}")
     return told

@@ -20,8 +20,14 @@ from mh_batch.store.reports.batch_page import Night, night
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.worker.output.charts.spec import charts
 from mh_batch.worker.output.charts.svg import svg
-from mh_batch.worker.text.escape import visible
-from mh_batch.worker.text.format import count, number, percent, seconds, with_rescued
+from mh_batch.worker.text.escape import escape_controls
+from mh_batch.worker.text.format import (
+    format_count,
+    format_number,
+    format_percent,
+    format_rescued,
+    format_seconds,
+)
 
 from .files import check_output, open_output
 from .timings import REFUSAL_COLUMNS, moment, refusal_rows, summary
@@ -69,7 +75,11 @@ def page(found: Night, written_at: str) -> str:
         finalize=_shown,
     )
     environment.filters.update(
-        number=number, seconds=seconds, moment=moment, count=count, with_rescued=with_rescued
+        number=format_number,
+        seconds=format_seconds,
+        moment=moment,
+        count=format_count,
+        with_rescued=format_rescued,
     )
     template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
     return (
@@ -92,7 +102,7 @@ def page(found: Night, written_at: str) -> str:
 def outcome(report: BatchReport) -> list[tuple[str, int, str]]:
     """Return each status that some job has, with how many and their share."""
     return [
-        (status, count, percent(count, report.total))
+        (status, count, format_percent(count, report.total))
         for status, count in report.counts.items()
         if count
     ]
@@ -142,4 +152,4 @@ def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _shown(value: object) -> object:
     """Return what a template is about to write; markup of our own stays as it is."""
-    return value if isinstance(value, Markup) else visible(str(value).replace("\r\n", "\n"))
+    return value if isinstance(value, Markup) else escape_controls(str(value).replace("\r\n", "\n"))

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from mh_batch.worker.text.escape import visible, visible_json
+from mh_batch.worker.text.escape import escape_controls, escape_json_controls
 
 # as OWASP lists them; the last four are the wide forms that spreadsheets take for the narrow ones
 _RUNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -36,7 +36,7 @@ def json_writer(out: TextIO) -> Callable[[object], object]:
 
     def write(value: object) -> object:
         line = msgspec.json.encode(value).decode()
-        return out.write(f"{visible_json(line) if shown else line}\n")
+        return out.write(f"{escape_json_controls(line) if shown else line}\n")
 
     return write
 
@@ -52,4 +52,4 @@ def harmless(cell: Any) -> Any:
 
 
 def _visible_cell(cell: Any) -> Any:
-    return visible(cell) if isinstance(cell, str) else cell
+    return escape_controls(cell) if isinstance(cell, str) else cell

@@ -14,7 +14,7 @@ from mh_batch.store.queue import recorded
 from mh_batch.store.queue.cancel_retry import find_one_job, same_custom_id
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.text.console import console, plain
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 SHOWN_OTHERS = 5
 STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "tool": "yellow"}
@@ -31,7 +31,7 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     if job.rescued:
         title += " · rescued"
     if with_attempts:
-        title += f" · {count(len(attempts), 'attempt')}"
+        title += f" · {format_count(len(attempts), 'attempt')}"
     out.print(plain(title))
     if job.error:
         out.print(plain(f"{job.error_code}: {job.error}", "red"))
@@ -71,7 +71,7 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
         *generation.parse.problems,
         f"seed {attempt.seed}",
         *_changes(attempt, first),
-        f"{t.prompt_tokens} + {count(t.completion_tokens, 'token')}",
+        f"{t.prompt_tokens} + {format_count(t.completion_tokens, 'token')}",
         f"prefill {t.prefill_seconds:.2f} s",
         f"decode {t.decode_seconds:.2f} s",
         speed,

@@ -11,7 +11,14 @@ from mh_batch.jobs.record import AttemptKey
 from mh_batch.jobs.status import FINISHED, NOT_WELL, OPEN
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.store.reports.progress import LastAttempt, Pace
-from mh_batch.worker.text.format import clock, count, duration, printable, size, with_rescued
+from mh_batch.worker.text.format import (
+    format_clock,
+    format_count,
+    format_duration,
+    format_rescued,
+    format_size,
+    printable,
+)
 
 ENOUGH_JOBS = 3
 """How many jobs must be finished before a time is named."""
@@ -91,7 +98,7 @@ def lines(picture: Snapshot, width: int, height: int, now: datetime) -> list[Tex
     shown = [_bar(batch, label, width) for batch in picture.batches[:bars]]
     hidden = len(picture.batches) - bars
     if hidden and bars + len(kept) < room:
-        shown.append(Text(f"and {count(hidden, 'more batch', 'more batches')}", style="dim"))
+        shown.append(Text(f"and {format_count(hidden, 'more batch', 'more batches')}", style="dim"))
     shown += [text for index, (_, text) in enumerate(facts) if index in kept]
     for line in shown:
         line.no_wrap = True
@@ -105,11 +112,11 @@ def summary_line(picture: Snapshot, now: datetime) -> str:
     if picture.unsuccessful:
         parts.append(f"{picture.unsuccessful} failed or incomplete")
     if picture.rescued:
-        parts.append(with_rescued(picture.rescued))
+        parts.append(format_rescued(picture.rescued))
     if picture.pace.tokens_per_second is not None:
         parts.append(f"{picture.pace.tokens_per_second:.0f} tok/s")
     if (left := seconds_left(picture)) is not None:
-        parts.append(f"about {duration(left)} left, done at {_end(left, now)}")
+        parts.append(f"about {format_duration(left)} left, done at {_end(left, now)}")
     if picture.attempting is not None:
         parts.append(_attempt(picture.attempting))
     return ", ".join(parts)
@@ -127,15 +134,16 @@ def _facts(picture: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
             5,
             _fact(
                 "memory",
-                f"{size(last.active_memory_bytes)} in use, {size(last.peak_memory_bytes)} at the "
-                f"peak, {size(last.process_memory_bytes)} in the process",
+                f"{format_size(last.active_memory_bytes)} in use, "
+                f"{format_size(last.peak_memory_bytes)} at the peak, "
+                f"{format_size(last.process_memory_bytes)} in the process",
             ),
         )
     if picture.finished or picture.retries:
         yield 4, _so_far(picture)
     if (left := seconds_left(picture)) is not None:
-        pace = f"pace of the last {count(picture.pace.jobs, 'job')}"
-        yield 2, _fact("left", f"about {duration(left)}, done at {_end(left, now)} ({pace})")
+        pace = f"pace of the last {format_count(picture.pace.jobs, 'job')}"
+        yield 2, _fact("left", f"about {format_duration(left)}, done at {_end(left, now)} ({pace})")
     elif picture.waiting and picture.attempting is not None:
         yield 2, _fact("left", f"known once {ENOUGH_JOBS} jobs are finished")
     if picture.remark is not None:
@@ -151,7 +159,7 @@ def _attempt(attempting: Attempting) -> str:
     again = f", attempt {key.attempt}" if key.attempt > 1 else ""
     choice = f"choice {key.choice + 1}, " if key.choice else ""
     step = f".{key.step}" if key.step else ""
-    tokens = "" if attempting.tokens is None else f", {count(attempting.tokens, 'token')}"
+    tokens = "" if attempting.tokens is None else f", {format_count(attempting.tokens, 'token')}"
     return f"{printable(attempting.custom_id)}, {choice}turn {key.turn}{step}{again}{tokens}"
 
 
@@ -174,17 +182,17 @@ def _speeds(picture: Snapshot) -> Iterator[str]:
 def _so_far(picture: Snapshot) -> Text:
     bad = picture.unsuccessful
     text = _fact("so far", f"{picture.finished:,} finished, ")
-    text.append(count(picture.retries, "retry", "retries"))
+    text.append(format_count(picture.retries, "retry", "retries"))
     text.append(", ")
     text.append(f"{bad:,} failed or incomplete", style="red" if bad else "")
     if picture.rescued:
         text.append(", ")
-        text.append(with_rescued(picture.rescued), style="yellow")
+        text.append(format_rescued(picture.rescued), style="yellow")
     return text
 
 
 def _end(seconds: float, now: datetime) -> str:
-    return clock(now + timedelta(seconds=seconds), now)
+    return format_clock(now + timedelta(seconds=seconds), now)
 
 
 def _bar(batch: BatchReport, label: int, width: int) -> Text:

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
-from mh_batch.worker.text.escape import visible
-from mh_batch.worker.text.format import count, duration, printable, with_rescued
+from mh_batch.worker.text.escape import escape_controls
+from mh_batch.worker.text.format import format_count, format_duration, format_rescued, printable
 
 from .dashboard import ENOUGH_JOBS, Attempting, Snapshot, lines
 from .live_region import LiveRegion
@@ -29,7 +29,7 @@ LOOK_EVERY = 2
 """How many paintings to one look at the database."""
 
 
-class Summary:
+class ProgressLine:
     """Done, total, speed and time left, from what the drain told so far."""
 
     def __init__(self) -> None:
@@ -51,16 +51,16 @@ class Summary:
         """Return the progress line."""
         if self.waiting is None or not self.jobs:
             return "0 done"
-        parts = [f"{self.jobs}/{count(self.jobs + self.waiting, 'job')}"]
+        parts = [f"{self.jobs}/{format_count(self.jobs + self.waiting, 'job')}"]
         if self.tokens_per_second is not None:
             parts.append(f"{self.tokens_per_second:.0f} tok/s")
         if self.jobs >= ENOUGH_JOBS or not self.waiting:
             left = (time.monotonic() - self.started) / self.jobs * self.waiting
-            parts.append(f"{duration(left)} left")
+            parts.append(f"{format_duration(left)} left")
         if self.unsuccessful:
             parts.append(f"{self.unsuccessful} failed or incomplete")
         if self.rescued:
-            parts.append(with_rescued(self.rescued))
+            parts.append(format_rescued(self.rescued))
         return ", ".join(parts)
 
 
@@ -74,7 +74,7 @@ class PlainDisplay:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._summary = Summary()
+        self._progress = ProgressLine()
         self._last = time.monotonic()
 
     def __enter__(self) -> "PlainDisplay":
@@ -86,7 +86,7 @@ class PlainDisplay:
     def note(self, text: str) -> None:
         """Print it; a reader that went away must not end the night."""
         with suppress(OSError):
-            print(visible(text), file=self._out, flush=True)
+            print(escape_controls(text), file=self._out, flush=True)
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Nothing: a line an attempt is too much."""
@@ -96,13 +96,13 @@ class PlainDisplay:
 
     def job_ended(self, job: ClaimedJob, end: JobEnd, tally: "Tally", waiting: int) -> None:
         """Print the progress, at most every few seconds and at the end of the queue."""
-        self._summary.take(tally, waiting)
+        self._progress.take(tally, waiting)
         if end.error:
             self.note(end_line(job, end))
         now = time.monotonic()
         if now - self._last >= PLAIN_SECONDS or not waiting:
             self._last = now
-            self.note(self._summary.line())
+            self.note(self._progress.line())
 
 
 class LiveDisplay:

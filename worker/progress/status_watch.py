@@ -17,7 +17,7 @@ from mh_batch.store.reports.progress import Pace
 from .dashboard import Snapshot, lines, summary_line
 from .live_region import LiveRegion
 from .poller import Poller
-from .worker_pid import worker_at
+from .worker_pid import worker_pid
 
 LOOK_SECONDS = 0.5
 PRESENCE_LOOKS = 4
@@ -57,10 +57,10 @@ def pictures(observer: Poller, path: Path, *, alone: bool) -> Iterator[Snapshot]
     worker: int | None = None
     while True:
         if looks % PRESENCE_LOOKS == 0:
-            worker = worker_at(path)
+            worker = worker_pid(path)
         looks += 1
         observer.look()
-        if not observer.picture.waiting and (alone or worker_at(path) is None):
+        if not observer.picture.waiting and (alone or worker_pid(path) is None):
             break
         yield seen(observer.picture, worker)
         time.sleep(LOOK_SECONDS)

@@ -7,7 +7,7 @@ import psutil
 from mh_batch.store.lock import beside, holder
 
 
-def worker_at(path: Path) -> int | None:
+def worker_pid(path: Path) -> int | None:
     """Return the pid of the worker that holds the lock of database `path`, `None` if none does.
 
     Trying the lock would refuse a worker that starts in that moment. Its file names who took it

@@ -29,7 +29,7 @@ from mh_batch.store.reports.estimate import ThroughputEstimate, past
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process.client import COMMAND, ModelClient, start_model
 from mh_batch.worker.model_process.protocol import Measured
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .dry_run_report import LineEstimate, Report
 from .submission import DEFAULT_RULES, Rules, open_source, submit_stream
@@ -168,7 +168,7 @@ def _teller() -> Callable[[int], None]:
         nonlocal last
         if time.monotonic() - last >= TELL_SECONDS:
             last = time.monotonic()
-            print(f"{count(done, 'line')} so far", file=sys.stderr, flush=True)
+            print(f"{format_count(done, 'line')} so far", file=sys.stderr, flush=True)
 
     return tell
 

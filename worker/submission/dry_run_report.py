@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from mh_batch.store.reports.estimate import ThroughputEstimate
-from mh_batch.worker.text.format import count, duration
+from mh_batch.worker.text.format import format_count, format_duration
 
 SHOWN_LINES = 20
 
@@ -80,7 +80,7 @@ class Report:
         self._sums[model].take(weight)
         place = f"{self._source}:{number}"
         if weight.dropped_turns:
-            self._dropping.add(f"{place}: {count(weight.dropped_turns, 'turn')} at least")
+            self._dropping.add(f"{place}: {format_count(weight.dropped_turns, 'turn')} at least")
         if weight.max_tokens < weight.asked_tokens:
             self._short.add(f"{place}: {weight.max_tokens:,} of {weight.asked_tokens:,} tokens")
 
@@ -91,9 +91,9 @@ class Report:
     def lines(self) -> Iterator[str]:
         """Yield what to print."""
         total = self._lengths.total() + self._refused.total
-        yield f"{self._source}: {count(total, 'line')} checked, nothing was queued"
+        yield f"{self._source}: {format_count(total, 'line')} checked, nothing was queued"
         if self.left_out:
-            yield f"{count(self.left_out, 'bad line')} would be left out"
+            yield f"{format_count(self.left_out, 'bad line')} would be left out"
         if self._lengths:
             low, middle, high, top = (_quantile(self._lengths, q) for q in (0.0, 0.5, 0.95, 1.0))
             yield (
@@ -123,7 +123,7 @@ class Some:
     def lines(self, what: str) -> Iterator[str]:
         """Yield how many lines there are of which this is true, and the first of them."""
         if self.total:
-            yield f"{count(self.total, 'line')} {what}:"
+            yield f"{format_count(self.total, 'line')} {what}:"
             yield from (f"  {text}" for text in self._first)
         if self.total > SHOWN_LINES:
             yield f"  and {self.total - SHOWN_LINES:,} more"
@@ -144,9 +144,10 @@ def _estimate(model: str, together: Sum) -> str:
     if past is None or seconds is None:
         return f"{model}: no estimate of the time, this database has too few attempts of it yet"
     return (
-        f"{model}: about {duration(seconds)}, if it goes like its last {past.attempts} attempts "
-        f"here: {count(together.answers, 'answer')} of {past.completion_tokens:.0f} tokens, "
+        f"{model}: about {format_duration(seconds)}, "
+        f"if it goes like its last {past.attempts} attempts here: "
+        f"{format_count(together.answers, 'answer')} of {past.completion_tokens:.0f} tokens, "
         f"{past.attempts_per_answer:.2f} attempts each, at {past.tokens_per_second:.0f} tok/s, and "
-        f"{count(together.prompt_tokens, 'prompt token')} at "
+        f"{format_count(together.prompt_tokens, 'prompt token')} at "
         f"{past.prefill_tokens_per_second:.0f} tok/s"
     )

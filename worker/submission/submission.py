@@ -26,7 +26,7 @@ from mh_batch.store.queue.submit import (
 from mh_batch.worker.runtime.signals import handling
 
 from .rejects import Rejects, rejects_path
-from .unknown_models import OwnModels
+from .unknown_models import UnknownModels
 
 SHOWN_BAD_LINES = 1000
 HASH_BYTES = 1 << 20
@@ -88,7 +88,7 @@ def submit_stream(
     is a batch, and `Interrupted` after SIGINT or SIGTERM; nothing landed then.
     """
     _check_override(batch)
-    own_models = OwnModels(batch)
+    unknown_models = UnknownModels(batch)
     landed: Submitted | None = None
     try:
         with _terminable():
@@ -100,7 +100,7 @@ def submit_stream(
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,
             ):
-                bad = _load(reader, submission, rejects, own_models, progress)
+                bad = _load(reader, submission, rejects, unknown_models, progress)
                 if rejects.count and not (rules.skip_bad and submission.count):
                     raise BadLines(batch.source, bad, rejects.count)
                 with _undivided():
@@ -109,7 +109,7 @@ def submit_stream(
                     jobs = submission.publish(reader.sha256, only_new=not rules.again)
                     path = rejects.path if rejects.count else None
                     landed = Submitted(
-                        submission.batch_id, jobs, rejects.count, path, own_models.warning
+                        submission.batch_id, jobs, rejects.count, path, unknown_models.warning
                     )
     except KeyboardInterrupt:
         what = f"batch {landed.batch_id} has landed" if landed else "nothing of it landed"
@@ -131,14 +131,14 @@ def _load(
     reader: LineReader,
     submission: Submission,
     rejects: Rejects,
-    own_models: OwnModels,
+    unknown_models: UnknownModels,
     progress: Progress | None,
 ) -> list[BadLine]:
     """Write the jobs of a file and its refused lines; return the first of those."""
     bad: list[BadLine] = []
     for chunk in chunks(reader, submission.encoded, keep_raw=rejects.path is not None):
         refused = chunk.refused + submission.add(chunk.jobs)
-        own_models.take(chunk.jobs)
+        unknown_models.take(chunk.jobs)
         refused.sort(key=lambda line: line.number)
         for line in refused:
             rejects.add(line, chunk.raw[line.number])

@@ -10,12 +10,12 @@ from mh_batch.engine.model.folder import find_local
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.record import NewBatch
 from mh_batch.store.queue.submit import EncodedLine
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 SHOWN_NAMES = 5
 
 
-class OwnModels:
+class UnknownModels:
     """Takes the lines of a batch and remembers the first names of models that do not exist."""
 
     def __init__(self, batch: NewBatch) -> None:
@@ -43,7 +43,8 @@ class OwnModels:
         verb = "names" if self._lines == 1 else "name"
         model = self._batch.model or "MODEL"
         return (
-            f"{count(self._lines, 'line')} {verb} a model that is no folder here: {names}{more}; "
+            f"{format_count(self._lines, 'line')} {verb} a model that is no folder here: "
+            f"{names}{more}; "
             f"cancel the batch and submit with --again --override-model --model {model} to use "
             f"{model} for all"
         )

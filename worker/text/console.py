@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .escape import visible
+from .escape import escape_controls
 
 UNFOLDED = 1_000_000
 
 
 def plain(text: str, style: str = "") -> Text:
     """Return text in which control characters are spelled out: `\\x1b` instead of an escape."""
-    return Text(visible(text), style=style)
+    return Text(escape_controls(text), style=style)
 
 
 def console() -> Console:

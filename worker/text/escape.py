@@ -16,7 +16,7 @@ _HIDDEN = (
 _ANY = re.compile(f"[{_HIDDEN}]")
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     r"""Return the text with each such character spelled out, such as `\x1b` or `\u202e`.
 
     Line breaks and tabs stay.
@@ -24,7 +24,7 @@ def visible(text: str) -> str:
     return _ANY.sub(_spelled, text)
 
 
-def visible_json(text: str) -> str:
+def escape_json_controls(text: str) -> str:
     r"""Return JSON that means the same, with each such character escaped, such as `\u202e`."""
     return _ANY.sub(_escaped, text)
 

@@ -16,11 +16,11 @@ from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
 from mh_batch.worker.draining.loop import Tally
-from mh_batch.worker.progress.display import LiveDisplay, PlainDisplay, Summary
+from mh_batch.worker.progress.display import LiveDisplay, PlainDisplay, ProgressLine
 from mh_batch.worker.progress.live_region import LiveRegion
 from mh_batch.worker.progress.poller import Poller
 from mh_batch.worker.progress.status_watch import NO_WORKER, pictures, seen, watch_batch
-from mh_batch.worker.progress.worker_pid import worker_at
+from mh_batch.worker.progress.worker_pid import worker_pid
 
 DONE = JobEnd(Status.DONE)
 FAILED = JobEnd(Status.FAILED, "prompt_too_long", "9 tokens do not fit into 5")
@@ -54,25 +54,25 @@ def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
 
 
 def test_plain_lines_count_no_cancelled_job_as_a_failure() -> None:
-    summary = Summary()
+    progress = ProgressLine()
     tally = Tally({Status.DONE: 1, Status.CANCELLED: 1})
-    summary.take(tally, 0)
-    assert summary.line() == "2/2 jobs, 0:00 left"
+    progress.take(tally, 0)
+    assert progress.line() == "2/2 jobs, 0:00 left"
     assert tally.all_well
 
 
 def test_plain_lines_tell_of_rescued_answers() -> None:
-    summary = Summary()
-    summary.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
-    assert summary.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
+    progress = ProgressLine()
+    progress.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
+    assert progress.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
 
 
 def test_plain_lines_name_no_time_before_enough_is_known() -> None:
-    summary = Summary()
-    summary.take(Tally({Status.DONE: 2}), 5)
-    assert summary.line() == "2/7 jobs"
-    summary.take(Tally({Status.DONE: 3}), 4)
-    assert summary.line().endswith(" left")
+    progress = ProgressLine()
+    progress.take(Tally({Status.DONE: 2}), 5)
+    assert progress.line() == "2/7 jobs"
+    progress.take(Tally({Status.DONE: 3}), 4)
+    assert progress.line().endswith(" left")
 
 
 def test_a_live_display_leaves_the_notes_and_the_bars_behind(path: Path) -> None:
@@ -206,13 +206,13 @@ def test_a_worker_is_seen_by_the_lock_it_holds_and_not_by_a_pid_that_was_left(
     path: Path,
 ) -> None:
     lock = path.with_name(path.name + ".lock")
-    assert worker_at(path) is None
+    assert worker_pid(path) is None
     lock.write_text(str(os.getpid()))
-    assert worker_at(path) is None  # alive, but not at this file
+    assert worker_pid(path) is None  # alive, but not at this file
     with lock.open():
-        assert worker_at(path) == os.getpid()
+        assert worker_pid(path) == os.getpid()
     lock.write_text("999999999")
-    assert worker_at(path) is None
+    assert worker_pid(path) is None
 
 
 def test_a_picture_with_a_worker_is_left_as_it_is(path: Path) -> None:
