@@ -1,4 +1,4 @@
-"""The database: does it open, is it sound, who is at it."""
+"""The database: whether it opens, is intact, and has a worker."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -17,24 +17,24 @@ from mh_batch.worker.text.format import GIB, MIB, format_count, format_size
 from .finding import Finding, Site, failure, ok, refused, warning
 
 LARGE = GIB
-"""From this size on the indexes are not compared with their tables: that takes minutes."""
+"""From this size on, indexes are not compared with their tables, which takes minutes."""
 
 LONG_LOG = 512 * MIB
 
 _LEFT_RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
 _LOADING = "SELECT count(*) FROM batches WHERE state = 'loading'"
-_RESTORE = "restore a copy, or save what is readable with `sqlite3 FILE .recover`"
+_RESTORE = "restore a backup, or save what is readable with `sqlite3 FILE .recover`"
 
 
 def database(site: Site) -> Iterator[Finding]:
-    """Say whether the database can be used, and whether it is sound."""
+    """Check that the database can be used and is intact."""
     if not site.db.exists():
-        yield ok("database", f"none at {site.db} yet; `mh-batch submit FILE` makes it")
+        yield ok("database", f"none at {site.db} yet; `mh-batch submit FILE` creates it")
         return
     try:
         if require_store(site.db) is Condition.OLDER:
             cure = "nothing: the next `mh-batch submit` or `mh-batch work` brings it up to date"
-            yield warning("database", f"{site.db} is of an older version", cure)
+            yield warning("database", f"{site.db} was made by an older version", cure)
             return
         with reading_from(site.db) as db:
             yield from _soundness(site, db)
@@ -55,27 +55,37 @@ def _soundness(site: Site, db: Database) -> Iterator[Finding]:
     if found != ["ok"]:
         yield failure("database", f"{text}: {found[0]}", _RESTORE)
     elif orphans is not None:
-        yield failure("database", f"{text}: a row of {orphans[0]} refers to nothing", _RESTORE)
+        yield failure(
+            "database", f"{text}: a row of {orphans[0]} refers to a missing row", _RESTORE
+        )
     else:
         yield ok("database", f"{text}, sound ({check}, foreign_key_check)")
 
 
 def _state(path: Path, db: Database) -> Iterator[Finding]:
-    """Say who is at the database and what was left half done."""
+    """Check for a running worker and for unfinished work."""
     log = beside(path, "-wal")
     held = log.stat().st_size if log.exists() else 0
     if held > LONG_LOG:
-        cure = "close programs that keep reading it (a notebook, datasette) for a moment"
-        yield warning("log", f"{format_size(held)} of write-ahead log wait to be taken over", cure)
+        cure = "for a moment, close the programs that keep reading it (a notebook, datasette)"
+        yield warning(
+            "log", f"{format_size(held)} of write-ahead log are not yet in the database", cure
+        )
     worker = worker_pid(path)
     running = db.execute(_LEFT_RUNNING).fetchone()[0]
     if worker is not None:
         yield ok("worker", f"running, pid {worker}")
     elif running:
-        cure = "nothing: the next `mh-batch work` goes on with them"
-        yield warning("worker", f"none, and {format_count(running, 'job')} it left running", cure)
+        cure = "nothing: the next `mh-batch work` continues them"
+        yield warning(
+            "worker",
+            f"none is running, but {format_count(running, 'job')} still marked as running",
+            cure,
+        )
     else:
         yield ok("worker", "none is running")
     if loading := db.execute(_LOADING).fetchone()[0]:
-        cure = "nothing, if a submit is running; else the next `mh-batch work` clears it away"
-        yield warning("submit", f"{format_count(loading, 'batch', 'batches')} not whole yet", cure)
+        cure = "nothing, if a submit is running; else the next `mh-batch work` removes it"
+        yield warning(
+            "submit", f"{format_count(loading, 'batch', 'batches')} not complete yet", cure
+        )

@@ -1,4 +1,4 @@
-"""How the model process died in the latest run, and what keeps macOS from ending its GPU work."""
+"""Deaths of the model process in the latest run, and why `work` lets a Mac's display sleep."""
 
 import sqlite3
 import sys
@@ -22,21 +22,21 @@ LIMIT 1000
 
 
 def deaths(site: Site) -> Iterator[Finding]:
-    """Say of what the model process died in the latest run, and on a Mac why its display sleeps."""
+    """Check why the model process died in the latest run; on a Mac, explain the display's sleep."""
     tails: list[str] = []
     try:
         if site.db.exists():
             with closing(open_reader(site.db)) as db:
                 tails = [row[0] for row in db.execute(_TAILS)]
     except (StoreUnusable, sqlite3.DatabaseError):
-        # the check of the database tells
+        # the database check reports it
         return
     yield from judge_deaths(tails)
     yield from judge_display(sys.platform)
 
 
 def judge_deaths(tails: Sequence[str]) -> Iterator[Finding]:
-    """Yield what the last words of processes that died mean together."""
+    """Judge the last words of the processes that died."""
     if not tails:
         yield ok("deaths", "the model did not die in the latest run")
     for fault, number in Counter(map(metal_fault, tails)).items():
@@ -48,7 +48,7 @@ def judge_deaths(tails: Sequence[str]) -> Iterator[Finding]:
 
 
 def judge_display(system: str) -> Iterator[Finding]:
-    """Yield on macOS why `work` lets the display sleep while it keeps the machine awake."""
+    """Explain on macOS why `work` keeps the machine awake but lets the display sleep."""
     if system == "darwin":
         yield ok(
             "display", f"work keeps this Mac awake and lets its display sleep: {WATCHDOG.told}"

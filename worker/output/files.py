@@ -1,4 +1,4 @@
-"""Where results go: standard output, or files that appear whole or not at all."""
+"""Output to standard output, or to files that are written whole or not at all."""
 
 import os
 import sys
@@ -19,17 +19,17 @@ DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
 
 
 def check_output(path: str, db: Path, *inputs: str) -> None:
-    """Raise `InputError` if results cannot go to `path`: before hours of work, not after them.
+    """Raise `InputError` if results cannot be written to `path`: call it before hours of work.
 
-    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`, nor a
-    file that was submitted to it.
+    Results must not overwrite the database `db` and its side files, any of `inputs`, or a file
+    that was submitted to the database.
     """
     if path == STDOUT:
         return
     target = Path(path).resolve()
-    taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
+    own = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
     read = [Path(name).resolve() for name in inputs]
-    if target in (*taken, *read) or (target.is_file() and _was_submitted(target, db)):
+    if target in (*own, *read) or (target.is_file() and _was_submitted(target, db)):
         raise InputError(f"{path}: the results would overwrite it; name another file")
     if not target.parent.is_dir():
         raise InputError(f"{path}: there is no folder {target.parent}")
@@ -38,7 +38,7 @@ def check_output(path: str, db: Path, *inputs: str) -> None:
 
 
 def _was_submitted(target: Path, db: Path) -> bool:
-    """Tell whether a file is that of any batch: its source is looked for here and beside `db`."""
+    """Return whether a file was submitted: sources are looked for here and beside `db`."""
     from mh_batch.store.connection import open_reader
     from mh_batch.store.reports.batches import sources
 
@@ -52,7 +52,7 @@ def _was_submitted(target: Path, db: Path) -> bool:
 
 
 def _same(place: Path, target: Path) -> bool:
-    """Tell whether both are one file, also under two names: in other case on a Mac, or a link."""
+    """Return whether both are one file, also through a link or, on a Mac, in other case."""
     try:
         return place.samefile(target)
     except OSError:
@@ -61,10 +61,10 @@ def _same(place: Path, target: Path) -> bool:
 
 @contextmanager
 def open_output(path: str) -> Iterator[TextIO]:
-    """Open standard output for `-`, else a file that appears whole or not at all, in UTF-8.
+    """Open standard output for `-`, else a file that is written whole or not at all, in UTF-8.
 
-    Line ends are written as they are given. What is no ordinary file (a pipe, a device) is
-    written to as it is. Raises `EnvironmentFault` on a full disk and the like.
+    Line ends are not translated. A pipe or a device is written to directly. Raises
+    `EnvironmentFault` on a full disk and the like.
     """
     if path == STDOUT:
         yield _utf8(sys.stdout)
@@ -80,7 +80,7 @@ def open_output(path: str) -> Iterator[TextIO]:
             yield out
             if target.exists():
                 os.fchmod(file.fileno(), S_IMODE(target.stat().st_mode))
-            # its end belongs to the file
+            # `replacing` closes the file
             out.detach()
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -89,7 +89,7 @@ def open_output(path: str) -> Iterator[TextIO]:
 
 
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a user named, whole or not at all.
+    """Write a file of the user's choice, whole or not at all.
 
     Raises `EnvironmentFault` on a full disk and the like.
     """
@@ -104,7 +104,7 @@ def print_json(value: object) -> None:
 
 
 def _utf8(stream: TextIO) -> TextIO:
-    """Return the stream for data: JSON and CSV are UTF-8 whatever the terminal's encoding."""
+    """Return the stream in UTF-8, whatever the terminal's encoding: it carries JSON or CSV."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(encoding="utf-8", newline="")
     return stream

@@ -1,4 +1,4 @@
-"""`mh-batch timings`: the numbers of a night as tables, as JSON or as a picture."""
+"""`mh-batch timings`: speeds, gaps and memory as tables, as JSON or as charts."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import location
 from mh_batch.store.lookup import BatchRow, find_batch
 from mh_batch.store.reports.timings import TimingReport, timing_report
-from mh_batch.worker.output.charts.spec import charts
+from mh_batch.worker.output.charts.timing_charts import charts
 from mh_batch.worker.text.console import print_table
 from mh_batch.worker.text.escape import escape_controls
 from mh_batch.worker.text.format import (
@@ -27,7 +27,7 @@ HOURS_SHOWN = 48
 
 
 def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> None:
-    """Print the numbers of a batch, or of all for `None`; `plot` also draws them as PNG.
+    """Print the figures of a batch, `None` for all batches; `plot` also draws them as PNG.
 
     Raises `InputError` if there is nothing to draw, or nothing to draw it with.
     """
@@ -46,12 +46,12 @@ def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> 
 
 
 def title(batch: BatchRow | None) -> str:
-    """Return what the numbers are of."""
+    """Return what the figures are about."""
     return f"batch {batch.id} ({batch.name})" if batch else "all batches"
 
 
 def summary(report: TimingReport) -> list[tuple[str, str]]:
-    """Return the figures of a night with what they are, as a person reads them."""
+    """Return the main figures with their labels, formatted."""
     t = report.totals
     spans = (t.queue_seconds, t.render_seconds, t.prefill_seconds, t.decode_seconds)
     every = sum(spans) + t.parse_seconds
@@ -93,12 +93,12 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
 
 
 def moment(at: str | None) -> str:
-    """Return a time of the database to the second, as people write it."""
+    """Return a time of the database to the second; `-` for `None`."""
     return at[:19].replace("T", " ") if at else "-"
 
 
 def refusal_rows(report: TimingReport) -> list[list[str]]:
-    """Return a row a reason for which attempts were refused: counts, tokens and time spent."""
+    """Return one row per reason for refused attempts: counts, tokens and time spent."""
     return [
         [
             r.reason,

@@ -1,4 +1,4 @@
-"""What a finished drain leaves a person with: how it ended, what went wrong, and what to do."""
+"""The summary after a drain: how it ended, what failed, and what to do next."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -21,12 +21,12 @@ SHOWN_BATCHES = 5
 class RunSummary(msgspec.Struct, frozen=True):
     """How a drain went.
 
-    `why` says why it ended, `ended` counts the jobs it finished, `batches` are those they belong
-    to. `tokens` were made at `speed` (a second; `None` if nothing was decoded), and all of it took
-    `seconds`. `options` is what the commands of the advice need to find the database, with a space
-    in front. The model process died so many times (`deaths`), and `left` jobs are queued.
-    `rescued` of the jobs that are done have rescued answers. `advice` names a setting to change;
-    `None` without any.
+    `why` is the reason that it ended, `ended` counts the jobs that it finished by status,
+    `batches` are the batches of these jobs. `tokens` were generated at `speed` (tokens a second;
+    `None` if nothing was decoded) in `seconds` of wall time. `options` is what a command needs to
+    find the database, with a space in front. `deaths` counts the deaths of the model process,
+    `left` the queued jobs, `rescued` the done jobs with rescued answers. `advice` names a setting
+    to change, `None` for none.
     """
 
     why: str
@@ -45,7 +45,7 @@ class RunSummary(msgspec.Struct, frozen=True):
 
 
 def wrap_up(summary: RunSummary, *, results: bool) -> Iterator[str]:
-    """Yield the lines to print; `results` adds how to get at the answers."""
+    """Yield the lines to print; `results` adds the commands that write the answers."""
     idle = "no job was finished" if summary.stopped else "nothing to do"
     left = f"; {format_count(summary.left, 'job')} left in the queue" if summary.left else ""
     yield f"{summary.why}: {_ended(summary) or idle}{left}"
@@ -60,7 +60,7 @@ def wrap_up(summary: RunSummary, *, results: bool) -> Iterator[str]:
     if summary.rescued:
         batch = summary.batches[0] if summary.batches else "BATCH"
         only = f"`mh-batch results {batch}{summary.options} --rescued only`"
-        yield f"rescued: the answer was forced from thoughts that had not ended; {only} gives these"
+        yield f"rescued: the answer was forced from unfinished thoughts; {only} writes these"
     if summary.advice is not None:
         yield summary.advice
     if results:
@@ -73,7 +73,7 @@ def wrap_up(summary: RunSummary, *, results: bool) -> Iterator[str]:
 
 
 def _ended(summary: RunSummary) -> str:
-    """Return how many jobs ended in each status, nothing if none did."""
+    """Return how many jobs ended in each status; empty if none did."""
     counts = [
         format_done(jobs, summary.rescued) if status is Status.DONE else f"{jobs:,} {status}"
         for status in Status
@@ -83,7 +83,7 @@ def _ended(summary: RunSummary) -> str:
 
 
 def _what_failed(summary: RunSummary) -> Iterator[str]:
-    """Yield the most frequent reasons, and how to look at a job."""
+    """Yield the most frequent reasons, and the commands to look at these jobs."""
     for reason in summary.reasons[:SHOWN_REASONS]:
         why = f": {reason.error_code}" if reason.error_code else ""
         first = f"the first is {printable(reason.custom_id)}"
@@ -99,7 +99,7 @@ def _what_failed(summary: RunSummary) -> Iterator[str]:
 
 
 def summarize_run(outcome: "Outcome", db: Database, options: str) -> RunSummary:
-    """Return how the drain with this outcome went; `options` as in `RunSummary`."""
+    """Build the summary of a drain from its outcome; `options` as in `RunSummary`."""
     tally = outcome.tally
     return RunSummary(
         why=outcome.reason.replace("_", " "),

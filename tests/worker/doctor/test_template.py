@@ -15,10 +15,10 @@ from helpers.native_model import (
 )
 from mh_batch.worker.doctor import template as check
 from mh_batch.worker.doctor.examine import CHECKS
-from mh_batch.worker.doctor.finding import Finding, Site, Verdict
+from mh_batch.worker.doctor.finding import Finding, Severity, Site
 from mh_batch.worker.doctor.template import Rendered, judge_template, template
 
-OK, WARNING, FAILURE = Verdict
+OK, WARNING, FAILURE = Severity
 
 
 def found_by(tmp_path: Path, model: str | None) -> list[Finding]:

@@ -16,10 +16,11 @@ from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
 from mh_batch.worker.draining.loop import Tally
-from mh_batch.worker.progress.display import LiveDisplay, PlainDisplay, ProgressLine
+from mh_batch.worker.progress.display import LiveDisplay
 from mh_batch.worker.progress.live_region import LiveRegion
+from mh_batch.worker.progress.plain_display import PlainDisplay, ProgressLine
 from mh_batch.worker.progress.poller import Poller
-from mh_batch.worker.progress.status_watch import NO_WORKER, pictures, seen, watch_batch
+from mh_batch.worker.progress.status_watch import NO_WORKER, as_seen, snapshots, watch_batch
 from mh_batch.worker.progress.worker_pid import worker_pid
 
 DONE = JobEnd(Status.DONE)
@@ -140,27 +141,27 @@ def test_lines_that_a_narrower_terminal_folded_are_taken_back() -> None:
 
 
 def test_an_observer_looks_again_only_when_something_changed(path: Path) -> None:
-    observer = Poller(path)
-    with closing(observer), closing(open_store(path)) as db:
-        assert observer.look(whole=True)
-        assert not observer.look()
-        assert (observer.picture.waiting, observer.picture.finished) == (2, 2)
+    poller = Poller(path)
+    with closing(poller), closing(open_store(path)) as db:
+        assert poller.poll(whole=True)
+        assert not poller.poll()
+        assert (poller.snapshot.waiting, poller.snapshot.finished) == (2, 2)
         job = claim(db, start(db))
-        assert observer.look()
-        assert observer.picture.attempting is not None
-        assert observer.picture.attempting.custom_id == job.custom_id
+        assert poller.poll()
+        assert poller.snapshot.attempting is not None
+        assert poller.snapshot.attempting.custom_id == job.custom_id
 
 
 def test_a_batch_that_is_over_stays_in_view_behind_those_that_are_not(path: Path) -> None:
-    observer = Poller(path)
-    with closing(observer), closing(open_store(path)) as db:
-        observer.look(whole=True)
+    poller = Poller(path)
+    with closing(poller), closing(open_store(path)) as db:
+        poller.poll(whole=True)
         run = start(db)
         finish_next(db, run)
         finish_next(db, run)
         submit(db, lines(1), "next")
-        observer.look(whole=True)
-        assert [b.name for b in observer.picture.batches] == ["next", "night"]
+        poller.poll(whole=True)
+        assert [b.name for b in poller.snapshot.batches] == ["next", "night"]
 
 
 def test_of_a_queue_that_is_empty_the_last_batch_is_shown(path: Path) -> None:
@@ -168,23 +169,23 @@ def test_of_a_queue_that_is_empty_the_last_batch_is_shown(path: Path) -> None:
         run = start(db)
         finish_next(db, run)
         finish_next(db, run)
-    observer = Poller(path)
-    with closing(observer):
-        observer.look()
-        assert [b.name for b in observer.picture.batches] == ["night"]
+    poller = Poller(path)
+    with closing(poller):
+        poller.poll()
+        assert [b.name for b in poller.snapshot.batches] == ["night"]
 
 
 def test_no_database_is_told_to_whoever_looks(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="no database"):
-        Poller(tmp_path / "nowhere.db").look()
+        Poller(tmp_path / "nowhere.db").poll()
 
 
 def test_without_a_worker_nothing_is_said_to_be_running(path: Path) -> None:
     with closing(open_store(path)) as db:
         claim(db, start(db))
-    observer = Poller(path)
-    with closing(observer):
-        found = next(pictures(observer, path, alone=False))
+    poller = Poller(path)
+    with closing(poller):
+        found = next(snapshots(poller, path, alone=False))
     assert found.attempting is None
     assert found.remark == NO_WORKER
     assert found.waiting == 2
@@ -216,7 +217,7 @@ def test_a_worker_is_seen_by_the_lock_it_holds_and_not_by_a_pid_that_was_left(
 
 
 def test_a_picture_with_a_worker_is_left_as_it_is(path: Path) -> None:
-    observer = Poller(path)
-    with closing(observer):
-        observer.look()
-        assert seen(observer.picture, os.getpid()) is observer.picture
+    poller = Poller(path)
+    with closing(poller):
+        poller.poll()
+        assert as_seen(poller.snapshot, os.getpid()) is poller.snapshot

@@ -62,8 +62,8 @@ def test_jobs_that_are_done_with_rescued_answers_are_told_apart() -> None:
     first, *_, last = said(summary, results=False)
     assert first == "queue empty: 5 done, of them 5 with rescued answers"
     assert last == (
-        "rescued: the answer was forced from thoughts that had not ended; "
-        "`mh-batch results 7 --db other.db --rescued only` gives these"
+        "rescued: the answer was forced from unfinished thoughts; "
+        "`mh-batch results 7 --db other.db --rescued only` writes these"
     )
     mixed = changed(ended={Status.DONE: 1200, Status.FAILED: 1}, rescued=1001)
     assert said(mixed)[0] == (
