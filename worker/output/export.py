@@ -20,8 +20,7 @@ from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs, has_choices
 from mh_batch.worker.text.format import format_count
 
-from .files import STDOUT, check_output
-from .output_files import Columns, OutputFiles
+from .files import STDOUT, Columns, OutputFiles, check_output
 
 
 class Export(msgspec.Struct, frozen=True):

@@ -2,17 +2,21 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from stat import S_IMODE
 from typing import TextIO
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.results.batch_output import Line
 from mh_batch.worker.files import replacing
 
-from .rows import json_writer
+from .rows import csv_writer, json_writer
+
+Columns = tuple[str, ...] | None
+"""The columns of CSV; `None` for JSON lines."""
 
 STDOUT = "-"
 DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
@@ -86,6 +90,34 @@ def open_output(path: str) -> Iterator[TextIO]:
         if isinstance(error, BrokenPipeError):
             raise
         raise EnvironmentFault(f"{path}: {error.strerror}") from None
+
+
+class OutputFiles:
+    """The open files of one export, by path; `rows` counts the rows of each."""
+
+    def __init__(self, stack: ExitStack, *, raw_csv: bool = False) -> None:
+        self.rows: dict[str, int] = {}
+        self._stack = stack
+        self._raw_csv = raw_csv
+        self._writers: dict[str, Callable[[Line], object]] = {}
+
+    def open(self, path: str, columns: Columns) -> None:
+        """Open a file for JSON lines, or with `columns` for CSV with a header."""
+        out = self._stack.enter_context(open_output(path))
+        self.rows[path] = 0
+        if columns is None:
+            self._writers[path] = json_writer(out)
+        else:
+            write = csv_writer(out, raw=self._raw_csv)
+            write(columns)
+            self._writers[path] = lambda row: write([row.get(name) for name in columns])
+
+    def write(self, path: str, row: Line, columns: Columns = None) -> None:
+        """Write one row; open the file first if it is not open."""
+        if path not in self.rows:
+            self.open(path, columns)
+        self._writers[path](row)
+        self.rows[path] += 1
 
 
 def write_output(path: Path, content: bytes) -> None:
