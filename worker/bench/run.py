@@ -112,15 +112,15 @@ def chosen(only: Sequence[str], model: str = DEMO) -> list[str]:
 
     If it is empty, all for this model. Raises `InputError` for an unknown name.
     """
-    wanted = {name.strip() for names in only for name in names.split(",")}
-    for name in sorted(wanted):
+    requested = {name.strip() for names in only for name in names.split(",")}
+    for name in sorted(requested):
         if name not in SCENARIOS:
             hint = nearest(name, SCENARIOS)
             cure = f"did you mean {hint}?" if hint else f"must be one of {', '.join(SCENARIOS)}"
             raise InputError(f"--only {name}: no such scenario; {cure}")
-    if not wanted:
-        wanted = SCENARIOS.keys() - (BESIDE_DEMO if model != DEMO else set())
-    return [name for name in SCENARIOS if name in wanted]
+    if not requested:
+        requested = SCENARIOS.keys() - (BESIDE_DEMO if model != DEMO else set())
+    return [name for name in SCENARIOS if name in requested]
 
 
 def sizes(request: BenchRequest) -> Sizes:

@@ -36,7 +36,7 @@ _CURE = (
 )
 
 
-class Rendered(NamedTuple):
+class RenderResult(NamedTuple):
     """A rendered conversation: its length in tokens, or the fault."""
 
     tokens: int = 0
@@ -57,7 +57,7 @@ def template(site: Site, command: tuple[str, ...] = COMMAND) -> Iterator[Finding
         yield judge_template(anyio.run(render, str(folder), command))
 
 
-def judge_template(found: Sequence[Rendered]) -> Finding:
+def judge_template(found: Sequence[RenderResult]) -> Finding:
     """Judge the rendered question, and the conversation if that was tried."""
     question, *longer = found
     if question.fault is not None:
@@ -71,23 +71,23 @@ def judge_template(found: Sequence[Rendered]) -> Finding:
     )
 
 
-async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[Rendered]:
+async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[RenderResult]:
     """Render a question and then a conversation; stop at the first fault."""
     with tempfile.TemporaryDirectory(prefix="mh-batch-doctor-") as folder:
         log = Path(folder) / "model.log"
-        found: list[Rendered] = []
+        found: list[RenderResult] = []
         try:
             async with start_model(log, command, SILENT_SECONDS) as client:
                 try:
                     for messages in (QUESTION, CONVERSATION):
                         measured = await client.measure(model, _request(messages))
-                        found.append(Rendered(measured.prompt_tokens))
+                        found.append(RenderResult(measured.prompt_tokens))
                 except anyio.get_cancelled_exc_class():
                     # Ctrl-C: the template may never end
                     client.kill()
                     raise
         except (JobError, ModelNotLoaded, ModelProcessDied) as error:
-            found.append(Rendered(fault=str(error)))
+            found.append(RenderResult(fault=str(error)))
         return found
 
 

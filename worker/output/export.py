@@ -114,7 +114,7 @@ def _left_out(omits: str | None, omitted: int, rescued: int) -> Iterator[str]:
 def _check_folder(path: str) -> None:
     folder = Path(path)
     if path == STDOUT or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"--split: needs -o FOLDER, and {path} is none")
+        raise InputError(f"--split: needs -o FOLDER; {path} is not a folder")
     if not folder.resolve().parent.is_dir():
         raise InputError(f"{path}: there is no folder {folder.resolve().parent}")
 

@@ -84,7 +84,7 @@ def page(found: Night, written_at: str) -> str:
     template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
     return (
         template.render(
-            night=found,
+            page=found,
             written_at=written_at,
             outcome=outcome(found.report),
             summary=summary(found.timings),

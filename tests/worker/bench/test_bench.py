@@ -566,14 +566,14 @@ def test_every_goal_concerns_a_figure_of_the_note_that_comes_along() -> None:
     rows = [row.split(" | ")[:2] for row in NOTE.read_text("utf-8").splitlines() if row[:2] == "| "]
     figures = [Figure(scenario.removeprefix("| "), case, None, "") for scenario, case in rows]
     for goal in GOALS:
-        assert any(goal.concerns(figure) for figure in figures), goal
+        assert any(goal.applies_to(figure) for figure in figures), goal
 
 
 def test_a_goal_is_about_whole_cases() -> None:
     goal = Goal("decode", "greedy", "of mlx-lm", least=1.0)
-    assert goal.concerns(Figure("decode", "greedy", 1.0, "tok/s"))
-    assert not goal.concerns(Figure("decode", "greedy, mlx-lm", 1.0, "tok/s"))
-    assert not goal.concerns(Figure("larger", "greedy", 1.0, "tok/s"))
+    assert goal.applies_to(Figure("decode", "greedy", 1.0, "tok/s"))
+    assert not goal.applies_to(Figure("decode", "greedy, mlx-lm", 1.0, "tok/s"))
+    assert not goal.applies_to(Figure("larger", "greedy", 1.0, "tok/s"))
 
 
 def test_the_note_that_comes_along_is_of_this_bench_and_whole() -> None:

@@ -267,8 +267,11 @@ def test_a_split_has_each_conversation_in_one_file_and_names_the_part_that_is_em
     ("arguments", "message"),
     [
         (["--format", "xml"], "must be one of openai, messages, completion, sharegpt, csv"),
-        (["--split", "train=1"], "needs -o FOLDER, and - is none"),
-        (["--split", "train=1", "-o", "mh-batch.db"], "needs -o FOLDER, and mh-batch.db is none"),
+        (["--split", "train=1"], "needs -o FOLDER; - is not a folder"),
+        (
+            ["--split", "train=1", "-o", "mh-batch.db"],
+            "needs -o FOLDER; mh-batch.db is not a folder",
+        ),
         (["--split", "train=1", "-o", "no/data"], "there is no folder"),
         (["--seed", "1"], "--seed: is for --split only"),
         (["-o", "a", "--errors", "./a"], "the results go there"),
