@@ -6,7 +6,6 @@ import typer
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.worker.text.escape import escape_controls
-from mh_batch.worker.text.format import format_count
 
 from .options import DEFAULT_DB, BatchRef, Db
 
@@ -80,6 +79,8 @@ def _reader(job: "Readable") -> "Reader":
 
 def message(total: "Reread") -> str:
     """Return what a reparse changed, in words."""
+    from mh_batch.worker.text.format import format_count
+
     if not total.attempts:
         return "no attempt to parse again"
     lines = [
