@@ -28,14 +28,13 @@ from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.draining.run import Outcome, work_until_asked
 from mh_batch.worker.options import DrainOptions, WorkerOptions, shared_fields
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
 from mh_batch.worker.runtime.stop import EndReason
+from mh_batch.worker.submission.source import batch_name, open_source
 from mh_batch.worker.submission.submission import (
     Rules,
     Submitted,
-    batch_name,
-    open_source,
     submit_stream,
 )
 

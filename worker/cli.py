@@ -1,12 +1,12 @@
 """The command line: every command, and how an error ends it.
 
-Nothing slow is imported up here: `--help` must be quick.
+Nothing slow is imported at the top: `--help` must be fast.
 """
 
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    # `python -m` looks for modules in the working folder first, where a `json.py` is data
+    # `python -m` looks for modules in the working folder first: a `json.py` there is not ours
     del sys.path[0]
 
 import os
@@ -19,7 +19,17 @@ import typer
 from mh_batch.jobs.errors import MhBatchError
 from mh_batch.worker.commands.shared import say
 
-from .commands import bench, evening, morning, night
+from .commands import (
+    bench,
+    cancel_retry,
+    doctor,
+    query,
+    reparse,
+    results,
+    status,
+    submit,
+    work,
+)
 
 app = typer.Typer(
     name="mh-batch",
@@ -31,8 +41,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"mh-batch {version('mh-batch')}")
@@ -51,33 +61,33 @@ def common(
     """Overnight batch processor for local language models: JSONL in, SQLite out."""
 
 
-# in the order in which `--help` names them
+# in the order of `--help`
 for command in (
-    evening.submit,
-    night.work,
-    night.run,
-    night.status,
-    morning.results,
-    morning.show,
-    night.cancel,
-    night.retry,
-    morning.query,
-    morning.timings,
-    morning.report,
-    morning.explore,
-    morning.reparse,
-    evening.doctor,
+    submit.submit,
+    work.work,
+    work.run,
+    status.status,
+    results.results,
+    results.show,
+    cancel_retry.cancel,
+    cancel_retry.retry,
+    query.query,
+    status.timings,
+    results.report,
+    query.explore,
+    reparse.reparse,
+    doctor.doctor,
     bench.bench,
 ):
     app.command()(command)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one clear line and its exit code."""
-    # whatever the umask, no file of ours is for everybody to write
+    """Run the command line; print an `MhBatchError` as one line and exit with its code."""
+    # whatever the umask, our files are never writable for everybody
     os.umask(os.umask(0o077) | 0o002)
     for stream in (sys.stdout, sys.stderr):
-        # an answer may hold what the terminal's encoding does not
+        # an answer may hold characters that the terminal's encoding lacks
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
@@ -86,14 +96,14 @@ def main() -> None:
         say(f"mh-batch: {error}")
         sys.exit(error.exit_code)
     except sqlite3.Error as error:
-        # whatever a damaged file says where nobody expected it
+        # a damaged file may raise it anywhere
         from mh_batch.store.faults import file_fault
 
-        told = file_fault(error, "the database") or f"the database: {error}"
-        say(f"mh-batch: {told}; `mh-batch doctor` says more")
+        message = file_fault(error, "the database") or f"the database: {error}"
+        say(f"mh-batch: {message}; `mh-batch doctor` says more")
         sys.exit(3)
     except OSError as error:
-        # a full disk behind standard output, no rights somewhere: not a fault of the program
+        # a full disk behind standard output, missing permissions: not a fault of the program
         name = f"{error.filename}: " if error.filename else ""
         say(f"mh-batch: {name}{error.strerror or error}")
         sys.exit(3)

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and the folders they lie in.
+"""Write files whole or not at all, and make their folders.
 
-Whatever the program puts beside a user's files goes through here: written under a fresh name that
-no link can lead elsewhere, synced, and renamed.
+Every file that the program writes beside a user's files is written here: to a temporary file with
+a new name, which no link can redirect; then it is synced and renamed.
 """
 
 import errno
@@ -20,15 +20,15 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY
 
 
 class PartialFile:
-    """A file on its way to `path`, in the same folder under a fresh `name`.
+    """A temporary file called `name` in the folder of `path`.
 
-    `keep` puts it in its place, `discard` takes it away; after `keep` that does nothing. `out`
-    takes the content. `folder` is the open folder that `path` is a name in; `None` where the path
-    says which. Raises `OSError` if the folder does not take it.
+    Write to `out`, then `keep` renames it to `path`, or `discard` deletes it; after `keep`, that
+    does nothing. `folder` is an open folder that `path` is relative to, `None` for none. Raises
+    `OSError` if the file cannot be made.
     """
 
     def __init__(self, path: Path, folder: int | None = None) -> None:
-        # short, whatever the name it is to have: file systems bound the length
+        # independent of the final name, which may be as long as the file system allows
         self.name = f".mh-batch-{secrets.token_hex(8)}{PARTIAL}"
         self._path = path
         self._folder = folder
@@ -37,7 +37,7 @@ class PartialFile:
         self.out = os.fdopen(os.open(self._partial, _FRESH, FILE_MODE, dir_fd=folder), "wb")
 
     def keep(self) -> None:
-        """Put the file in its place, on disk: over a former one, and over a link, not behind it."""
+        """Sync the file and rename it to `path`, replacing a file or a link there."""
         self.out.flush()
         os.fsync(self.out.fileno())
         self.out.close()
@@ -45,7 +45,7 @@ class PartialFile:
         self._kept = True
 
     def discard(self) -> None:
-        """Leave nothing of a file that was not kept; a full disk is not told twice."""
+        """Delete the file unless it was kept; errors, as of a full disk, are not raised again."""
         if self._kept:
             return
         with suppress(OSError):
@@ -56,9 +56,9 @@ class PartialFile:
 
 @contextmanager
 def replacing(path: Path, folder: int | None = None) -> Iterator[BinaryIO]:
-    """Give a file that takes the place of `path` when the block ends well; else all stays.
+    """Give a file that replaces `path` at the end of the block, unless the block raises.
 
-    `folder` is as for `PartialFile`. Raises `OSError` if the disk does not take it.
+    `folder` is as for `PartialFile`. Raises `OSError` if the file cannot be written.
     """
     file = PartialFile(path, folder)
     try:
@@ -69,7 +69,7 @@ def replacing(path: Path, folder: int | None = None) -> Iterator[BinaryIO]:
 
 
 def make_folder(target: Path) -> None:
-    """Make a folder and those above it, none of them writable for everyone."""
+    """Make a folder and its parents, none of them writable for everyone."""
     if not target.is_dir():
         make_folder(target.parent)
         target.mkdir(FOLDER_MODE, exist_ok=True)
@@ -77,10 +77,10 @@ def make_folder(target: Path) -> None:
 
 @contextmanager
 def own_folder(base: Path, *names: str) -> Iterator[int]:
-    """Open the folder `names` below `base`, made where it is missing.
+    """Open the folder `names` below `base`, making what is missing.
 
-    `base` may be a link, to another disk for one. Below it all is ours: raises
-    `NotADirectoryError` naming what is a link or no folder, instead of going through it.
+    `base` may be a link, for example to another disk. The folders below it are our own: raises
+    `NotADirectoryError` naming what is a link or no folder, instead of following it.
     """
     make_folder(base)
     path, folder = base, os.open(base, _FOLDER)
@@ -95,7 +95,7 @@ def own_folder(base: Path, *names: str) -> Iterator[int]:
 
 
 def remove_partials(folder: int) -> None:
-    """Take away what unfinished writes left in a folder that one process at a time writes to."""
+    """Delete what unfinished writes left in a folder that one process at a time writes to."""
     for name in os.listdir(folder):
         if name.startswith(".") and name.endswith(PARTIAL):
             with suppress(OSError):
@@ -103,13 +103,13 @@ def remove_partials(folder: int) -> None:
 
 
 def _inner(path: Path, outer: int) -> int:
-    """Open a folder of the open folder `outer`, made if it is not there."""
+    """Open a folder inside the open folder `outer`, making it if it is missing."""
     with suppress(FileExistsError):
         os.mkdir(path.name, FOLDER_MODE, dir_fd=outer)
     try:
         return os.open(path.name, _FOLDER | os.O_NOFOLLOW, dir_fd=outer)
     except OSError as error:
-        # which of the two a link gives depends on the system
+        # for a link, the code depends on the system
         if error.errno in (errno.ENOTDIR, errno.ELOOP):
             why = "a link or no folder"
             raise NotADirectoryError(errno.ENOTDIR, why, str(path)) from None

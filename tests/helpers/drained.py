@@ -20,7 +20,7 @@ from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
 from mh_batch.worker.draining.loop import Drain, EndReason
 from mh_batch.worker.draining.run import DrainOptions, Outcome, work
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission.submission import submit_stream
 
 ONE = {"prompt": "Hi"}

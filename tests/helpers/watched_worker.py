@@ -12,7 +12,7 @@ import anyio
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.worker.draining.loop import Tally
 from mh_batch.worker.draining.run import DrainOptions, work
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 
 
 class TellingDisplay(PlainDisplay):

@@ -20,7 +20,7 @@ from mh_batch.worker import drain
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import DrainOptions, work
 from mh_batch.worker.model_process import server
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission import submission
 
 from . import hooks

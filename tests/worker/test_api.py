@@ -34,7 +34,7 @@ from mh_batch.worker.cli import app
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import DrainOptions, Outcome
 from mh_batch.worker.options import WorkerOptions
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.stop import EndReason
 
 CONVERSATIONS: list[api.Conversation] = [

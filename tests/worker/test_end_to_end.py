@@ -330,7 +330,7 @@ def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
 
 def test_an_old_night_is_read_again_with_no_model(uninterrupted: Path) -> None:
     said = mh_batch(uninterrupted, "reparse").stdout
-    assert "attempts read again: 0 read differently" in said
+    assert "attempts parsed again: 0 differently" in said
     mh_batch(uninterrupted, "reparse", "nowhere", code=2)
 
 
@@ -342,7 +342,7 @@ def test_a_cancel_cuts_a_real_generation_short_and_keeps_the_turn_before(tmp_pat
     strike(
         tmp_path, second_turn, lambda _: said.append(mh_batch(tmp_path, "cancel", "long").stderr)
     )
-    assert said == ["job 1 (convos/long): 1 being ended by the worker\n"]
+    assert said == ["job 1 (convos/long): 1 being stopped by the worker\n"]
     assert rows(tmp_path, "select status, cancel_requested from jobs") == [("cancelled", 0)]
     assert rows(tmp_path, "select turn, final from turns") == [(1, "17 + 25 = 42")]
     assert rows(tmp_path, "select turn, stop_reason from attempts") == [(1, "stop_token")]

@@ -1,4 +1,4 @@
-"""What a scenario works with: the model, the references, the sizes and the rounds."""
+"""What a scenario needs: the model, the references, the sizes and the rounds."""
 
 import gc
 import tempfile
@@ -27,7 +27,7 @@ RANDOM = "random"
 
 
 class Bench:
-    """Loads the model when the first scenario asks for it: a drain has it in its own process."""
+    """Loads the model when a scenario first uses it: a drain loads it in its own process."""
 
     def __init__(self, model: str, sizes: Sizes, rounds: int) -> None:
         self.model = model
@@ -59,13 +59,13 @@ class Bench:
         return lambda: reference.decode_speed(loop, model, start, Sampling(**sampling))
 
     def forget(self) -> None:
-        """Drop the prompts that were read, so that memory is the model's again."""
+        """Drop the cached prompts, so that only the model uses memory."""
         self._read = None
         self.subject.forget()
         gc.collect()
 
     def _start(self, prompt: Prompt) -> Any:
-        """Return where a reference's decode begins, read once for those that share a prompt."""
+        """Return the start of a reference's decode, prefilled once per prompt."""
         from . import reference
 
         if self._read is None or self._read[0] != prompt:
@@ -76,18 +76,18 @@ class Bench:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """Give a folder that goes again, on the disk of this one: what waits for it is measured.
+    """Give a temporary folder on the disk of the working folder: waiting for it is measured.
 
-    (The system's own place for such folders is in memory on many machines.)
+    (The system's temporary folder is in memory on many machines.)
     """
     with tempfile.TemporaryDirectory(prefix=".mh-batch-bench-", dir=Path.cwd()) as folder:
         yield Path(folder)
 
 
 def check_model(name: str) -> None:
-    """Raise `ModelNotLoaded` if a model's config or weights are amiss, before hours are measured.
+    """Raise `ModelNotLoaded` for a broken config or broken weights, before hours of measuring.
 
-    What is not here yet is fetched when it is first needed.
+    A model that is not on this machine is downloaded when it is first needed.
     """
     folder = None if name == RANDOM else find_local(name)
     if folder is not None:
@@ -97,7 +97,7 @@ def check_model(name: str) -> None:
 
 @contextmanager
 def model_folder(name: str) -> Iterator[str]:
-    """Give the name to load a model by: `random` becomes a folder that goes again."""
+    """Give the name to load a model by: `random` becomes a temporary folder."""
     if name != RANDOM:
         yield name
         return

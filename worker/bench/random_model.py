@@ -1,6 +1,6 @@
-"""A larger gpt-oss with random weights: the demo model's shape, only wider and deeper.
+"""A gpt-oss with random weights: as the demo model, but wider and deeper.
 
-What it says means nothing; what it costs a step is nearer to a real model than the demo's.
+Its output means nothing, but a step costs more like one of a real model.
 """
 
 import json
@@ -15,7 +15,7 @@ from mlx_lm.utils import save_model
 from mh_batch.engine.model.folder import DEMO
 from mh_batch.engine.model.load import find
 
-from .settings import SEED
+from .workload import SEED
 
 HIDDEN = 512
 LAYERS = 8

@@ -1,7 +1,7 @@
-"""What the engine is measured against: a bare loop, and mlx-lm's own, over the same tokens.
+"""The references of the engine: a bare loop, and mlx-lm's own, over the same tokens.
 
-mlx-lm's is `generate_step`, which `stream_generate` wraps with a detokenizer: a harder mark, and
-one that needs no tokenizer file (the demo model has none).
+mlx-lm's is `generate_step` without the detokenizer that `stream_generate` adds: it is faster, and
+it needs no tokenizer file (the demo model has none).
 """
 
 import copy
@@ -18,12 +18,12 @@ from mlx_lm.sample_utils import make_logits_processors, make_sampler
 from mh_batch.jobs.settings import Context, Sampling
 
 from .rounds import Sample
-from .settings import SEED
+from .workload import SEED
 
-PORTION = Context().prefill_step
-"""In how many tokens at a time a prompt is read here unless the case says otherwise: as we do."""
+CHUNK = Context().prefill_step
+"""The prefill chunk, in tokens, unless the case says otherwise: the engine's default."""
 
-MLX_LM_PORTION = 2048
+MLX_LM_CHUNK = 2048
 """mlx-lm's own default."""
 
 # mlx's stubs leave it untyped
@@ -33,13 +33,13 @@ queue: Callable[..., None] = mx.async_eval
 class Start(NamedTuple):
     """Where a loop begins: caches that hold all of `prompt` but its last `unread` tokens.
 
-    Those are read in portions of `portion` tokens.
+    Those are read in chunks of `chunk` tokens.
     """
 
     caches: list[Any]
     prompt: Any
     unread: int
-    portion: int = PORTION
+    chunk: int = CHUNK
 
 
 Loop = Callable[[Any, Start, Sampling], Iterator[int]]
@@ -52,14 +52,14 @@ class Timed(NamedTuple):
     first_seconds: float
 
 
-def unread(model: Any, prompt: Sequence[int], portion: int = PORTION) -> Start:
+def unread(model: Any, prompt: Sequence[int], chunk: int = CHUNK) -> Start:
     """Return a start at the prompt's first token."""
     ids = mx.array(list(prompt), dtype=mx.uint32)
-    return Start(make_prompt_cache(model), ids, len(prompt), portion)
+    return Start(make_prompt_cache(model), ids, len(prompt), chunk)
 
 
 def read(model: Any, prompt: Sequence[int]) -> Start:
-    """Return a start at the prompt's last token, to be used as often as wanted."""
+    """Return a start at the prompt's last token, which may be used several times."""
     start = unread(model, prompt)
     _read(model, start)
     return start._replace(unread=1)
@@ -98,7 +98,7 @@ def mlx_lm(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
         sampler=_mlx_lm_sampler(sampling),
         logits_processors=[_behind(before, each) for each in processors],
         prompt_cache=start.caches,
-        prefill_step_size=start.portion,
+        prefill_step_size=start.chunk,
     )
     # a suspended step keeps its stream the default
     with closing(steps):
@@ -107,10 +107,10 @@ def mlx_lm(model: Any, start: Start, sampling: Sampling) -> Iterator[int]:
 
 
 def _behind(before: Any, processor: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return a processor that sees the tokens `before` too, which the loop never read.
+    """Return a processor that also sees the tokens `before`, which the loop did not read.
 
-    mlx-lm joins all tokens so far at every step; here most of that is done once more outside, and
-    its own part is next to nothing, so a step costs what it costs behind the whole prompt.
+    mlx-lm joins all tokens at every step. Here most of that is done outside and mlx-lm's own part
+    is nearly free, so a step costs as much as after the whole prompt.
     """
     if not before.size:
         return processor
@@ -128,7 +128,7 @@ def timed(loop: Loop, model: Any, start: Start, sampling: Sampling) -> Timed:
         if count == 1:
             first = time.perf_counter()
     end = time.perf_counter()
-    # the step queued ahead is not to run into the next measurement; mlx-lm's has its own stream
+    # the step queued ahead must not run into the next measurement; mlx-lm uses its own stream
     mx.synchronize()
     mx.synchronize(generation_stream)
     return Timed((count - 1) / (end - first) if count > 1 else 0.0, first - begin)
@@ -140,23 +140,23 @@ def decode_speed(loop: Loop, model: Any, start: Start, sampling: Sampling) -> Sa
     return Sample(timed(loop, model, fresh, sampling).speed)
 
 
-def prefill_speed(loop: Loop, model: Any, prompt: Sequence[int], portion: int = PORTION) -> Sample:
+def prefill_speed(loop: Loop, model: Any, prompt: Sequence[int], chunk: int = CHUNK) -> Sample:
     """Return the prompt's tokens a second, up to the first token in hand."""
     greedy = Sampling(max_tokens=1, temperature=0.0)
-    seconds = timed(loop, model, unread(model, prompt, portion), greedy).first_seconds
+    seconds = timed(loop, model, unread(model, prompt, chunk), greedy).first_seconds
     return Sample(len(prompt) / seconds)
 
 
 def _read(model: Any, start: Start) -> None:
     """Read all of the prompt but its last token."""
     last = start.prompt.size - 1
-    for begin in range(start.prompt.size - start.unread, last, start.portion):
-        model(start.prompt[begin : min(begin + start.portion, last)][None], cache=start.caches)
+    for begin in range(start.prompt.size - start.unread, last, start.chunk):
+        model(start.prompt[begin : min(begin + start.chunk, last)][None], cache=start.caches)
         mx.eval([entry.state for entry in start.caches])
 
 
 def _sampler(sampling: Sampling) -> Callable[[Any], Any]:
-    """Return the least that draws a token from logits by these settings."""
+    """Return the cheapest sampler for these settings."""
     temperature = sampling.temperature
     if temperature == 0:
         return lambda logits: mx.argmax(logits, axis=-1)

@@ -1,4 +1,4 @@
-"""Fair comparisons: all variants in every round, so that a slow minute slows them all."""
+"""Fair comparisons: every round runs all variants, so that a slow minute slows them all."""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from mh_batch.worker.bench.report.report import Figure
 
 
 class Sample(NamedTuple):
-    """One measurement; `note` is what to know about it, empty for nothing."""
+    """One measurement, with a note or an empty text."""
 
     value: float
     note: str = ""
@@ -22,19 +22,19 @@ Variants = Mapping[str, Callable[[], Sample]]
 def interleave(variants: Variants, rounds: int, *, warm: bool = True) -> Samples:
     """Measure every variant once a round and return the samples of each.
 
-    Every other round goes back the way of the one before, and the others by chance (the same in
-    every run), so that of two variants neither is always the one after the other. `warm` runs each
-    once before that and forgets it.
+    Every other round reverses the order of the one before, and the others are shuffled (alike in
+    every run), so that no variant always follows the same other. `warm` runs each once first
+    without counting it.
     """
     names = list(variants)
     if warm:
         for name in names:
             variants[name]()
     samples: Samples = {name: [] for name in names}
-    chance = random.Random(0)
+    shuffle = random.Random(0)
     order = names
     for turn in range(rounds):
-        order = order[::-1] if turn % 2 else chance.sample(names, len(names))
+        order = order[::-1] if turn % 2 else shuffle.sample(names, len(names))
         for name in order:
             samples[name].append(variants[name]())
     return samples

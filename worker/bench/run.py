@@ -1,4 +1,4 @@
-"""One bench run: check the request, measure scenario by scenario, hand the report out."""
+"""One bench run: check the request, measure scenario by scenario, write the report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,27 +40,27 @@ SCENARIOS: dict[str, Callable[[Bench], Found]] = {
 """In the order in which they run."""
 
 NO_MODEL = frozenset({"submit", "queue", "larger"})
-"""They need none, or bring one, and what it takes to load that is in the usage."""
+"""They need no model or load their own; the loading counts as their usage."""
 
 ELSEWHERE = frozenset({"drain", "artifacts"}) | NO_MODEL
-"""They need no model in this process that is loaded beforehand."""
+"""They need no model loaded in this process beforehand."""
 
 BESIDE_DEMO = frozenset({"larger"})
-"""They measure no model of the user's: with one they run only if they are named."""
+"""They do not measure the user's model: with one, they run only if they are named."""
 
 PACKAGES = ("mh-batch", "mlx", "mlx-lm")
 
 
 @dataclass
 class Part:
-    """What one scenario found so far, and what it took of the machine once it is through."""
+    """The figures of one scenario so far, and its usage of the machine once it has ended."""
 
     name: str
     found: list[Figure | Series] = field(default_factory=list)
     usage: Usage | None = None
 
 
-class Request(msgspec.Struct, frozen=True):
+class BenchRequest(msgspec.Struct, frozen=True):
     """What to measure; all scenarios if `only` names none."""
 
     model: str
@@ -71,10 +71,10 @@ class Request(msgspec.Struct, frozen=True):
     outputs: Outputs = Outputs()
 
 
-def run(request: Request, say: Callable[[str], None], console: Console) -> Report:
-    """Measure, print and write; raises `InputError` before the first measurement if it can.
+def run(request: BenchRequest, say: Callable[[str], None], console: Console) -> Report:
+    """Measure, print and write; raises `InputError` before the first measurement if possible.
 
-    A run that is broken off prints what it has measured, and writes it as JSON if that was asked.
+    An interrupted run prints what it has measured, and writes it as JSON if that was requested.
     """
     names = chosen(request.only, request.model)
     former = request.outputs.check()
@@ -91,14 +91,14 @@ def run(request: Request, say: Callable[[str], None], console: Console) -> Repor
             if request.profile:
                 profile = _profile(bench, say)
     except BaseException:
-        # hours may have been measured before somebody or something put an end to it
+        # hours of measurements must not be lost
         if any(part.found for part in parts):
             report = report_of(request, parts, complete=False)
             request.outputs.write_figures(report)
             table.print_report(report, console)
         raise
     report = report_of(request, parts, profile)
-    # first, because nobody may be there to be told any more
+    # before printing, which fails if the terminal is closed
     request.outputs.write(report)
     table.print_report(report, console)
     if former is not None:
@@ -108,30 +108,30 @@ def run(request: Request, say: Callable[[str], None], console: Console) -> Repor
 
 
 def chosen(only: Sequence[str], model: str = DEMO) -> list[str]:
-    """Return the scenarios to run on `model`, in their order; `only` may hold lists with commas.
+    """Return the scenarios to run on `model`, in order; `only` may hold comma-separated lists.
 
-    If it is empty, all that are about this model. Raises `InputError` for an unknown name.
+    If it is empty, all for this model. Raises `InputError` for an unknown name.
     """
-    wanted = {name.strip() for names in only for name in names.split(",")}
-    for name in sorted(wanted):
+    requested = {name.strip() for names in only for name in names.split(",")}
+    for name in sorted(requested):
         if name not in SCENARIOS:
             hint = nearest(name, SCENARIOS)
-            cure = f"did you mean {hint}?" if hint else f"there are: {', '.join(SCENARIOS)}"
+            cure = f"did you mean {hint}?" if hint else f"must be one of {', '.join(SCENARIOS)}"
             raise InputError(f"--only {name}: no such scenario; {cure}")
-    if not wanted:
-        wanted = SCENARIOS.keys() - (BESIDE_DEMO if model != DEMO else set())
-    return [name for name in SCENARIOS if name in wanted]
+    if not requested:
+        requested = SCENARIOS.keys() - (BESIDE_DEMO if model != DEMO else set())
+    return [name for name in SCENARIOS if name in requested]
 
 
-def sizes(request: Request) -> Sizes:
+def sizes(request: BenchRequest) -> Sizes:
     """Return how much to do."""
     return QUICK if request.quick else FULL
 
 
 def measure(part: Part, bench: Bench, say: Callable[[str], None]) -> None:
-    """Run a part's scenario; what it finds is told, and in the part, as it comes.
+    """Run the scenario of `part`; its figures are printed and added to `part` as they come.
 
-    What this model cannot run is `n/a`.
+    What this model cannot run becomes `n/a`.
     """
     say(f"bench: {part.name}")
     if part.name not in ELSEWHERE:
@@ -155,13 +155,13 @@ def _profile(bench: Bench, say: Callable[[str], None]) -> tuple[ProfileLine, ...
 
 
 def report_of(
-    request: Request,
+    request: BenchRequest,
     parts: Sequence[Part],
     profile: tuple[ProfileLine, ...] = (),
     *,
     complete: bool = True,
 ) -> Report:
-    """Return what scenarios found as one report."""
+    """Return the figures of all scenarios as one report."""
     found = [item for part in parts for item in part.found]
     return Report(
         setup=_setup(request, complete),
@@ -172,7 +172,7 @@ def report_of(
     )
 
 
-def _setup(request: Request, complete: bool) -> Setup:
+def _setup(request: BenchRequest, complete: bool) -> Setup:
     from mh_batch.engine.model.device import device
 
     return Setup(

@@ -1,4 +1,4 @@
-"""The engine under measurement: its public calls, and nothing else of it."""
+"""The engine under measurement, by its public calls only."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,14 +13,11 @@ from mh_batch.jobs.generation import Generation, Prompt
 from mh_batch.jobs.settings import EngineOptions
 
 from .rounds import Sample
-from .settings import NO_REUSE, REUSE, UNWATCHED, make_request
+from .workload import NO_REUSE, REUSE, UNWATCHED, make_request
 
 
 class Endless:
-    """An adapter without stop tokens, so that a completion is as long as was asked for.
-
-    All the rest is the model's own adapter.
-    """
+    """The model's adapter without stop tokens, so that completions have the full length."""
 
     def __init__(self, adapter: Any) -> None:
         self._adapter = adapter
@@ -37,12 +34,12 @@ class Subject:
         loaded = load(name)
         self.model = loaded.model
         self._loaded = loaded._replace(adapter=Endless(loaded.adapter))
-        # rounds repeat their prompts: with reuse, all but the first would have nothing to prefill
+        # rounds repeat their prompts: with reuse, only the first would prefill
         self._generator = self.generator(NO_REUSE)
         self._reusing = self.generator(REUSE)
 
     def forget(self) -> None:
-        """Drop the prompts that were read, so that memory is the model's again."""
+        """Drop the cached prompts, so that only the model uses memory."""
         self._reusing = self.generator(REUSE)
 
     def generator(self, options: EngineOptions) -> Generator:
@@ -69,12 +66,12 @@ class Subject:
         request = make_request(prompt, values)
         runner = self._generator if generator is None else generator
         done: Generation = runner.generate(request, lambda: False, progress)
-        # a step queued ahead is not to run into the next measurement
+        # a step queued ahead must not run into the next measurement
         mx.synchronize()
         return done
 
     def decode_speed(self, prompt: Prompt, values: Mapping[str, Any]) -> Sample:
-        """Return the tokens a second after the first token; a prompt that comes again is reused."""
+        """Return the tokens a second after the first token; a repeated prompt is reused."""
         done = self.generate(prompt, values, generator=self._reusing)
         count, asked = len(done.tokens), values["max_tokens"]
         note = ""

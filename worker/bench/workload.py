@@ -1,13 +1,24 @@
-"""Fixed prompts and sizes: the same work in every run."""
+"""Fixed prompts, settings and sizes: the same work in every run."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.generation import GenerationRequest, Prompt
+from mh_batch.jobs.settings import EngineOptions, Settings, apply
 
 DATE = "2025-01-01"
+SEED = 20250101
+
+UNWATCHED: Mapping[str, Any] = {"loop_detection": "off"}
+"""So that the loop detector does not end text that is long on purpose."""
+
+REUSE = EngineOptions(prefix_cache_bytes=1 << 30)
+"""Reuse of repeated prompts and shared prefixes, with the same memory on every machine."""
+
+NO_REUSE = EngineOptions(prefix_cache_bytes=0)
 
 WORDS = (
     "river",
@@ -30,12 +41,12 @@ WORDS = (
 
 
 class Sizes(msgspec.Struct, frozen=True):
-    """How much each scenario does; tokens unless the name says otherwise.
+    """How much each scenario does, in tokens unless the name says otherwise.
 
-    `multiples` are positions in windows. `near` is how many tokens are decoded to learn the speed
-    at a position, where a prompt stands for what would have been generated before, `larger` how
-    many on the larger model. `submit_lines` are the sizes of two files, `queued` those of two
-    queues, `claims` how many are measured.
+    `multiples` are positions in windows. `near` is the number of tokens decoded to measure the
+    speed at a position, where a prompt stands for earlier output; `larger` is that number for the
+    larger model. `submit_lines` are the sizes of two files, `queued` of two queues, `claims` the
+    number of measured claims.
     """
 
     decode: int
@@ -103,11 +114,21 @@ QUICK = Sizes(
 )
 
 COUNTING = Prompt((Message("user", "Count from 1 to 300."),), DATE)
-"""Long and without loops, also past where the demo model would have stopped."""
+"""Its answer is long and does not loop, even beyond the demo model's stop token."""
+
+
+def make_request(prompt: Prompt, values: Mapping[str, Any]) -> GenerationRequest:
+    """Return a request with `values` (flat names) over the default settings.
+
+    Raises `SettingsError` for an unknown name or an invalid value.
+    """
+    settings = apply(Settings(), values)
+    prompt = msgspec.structs.replace(prompt, prompting=settings.prompting)
+    return GenerationRequest(prompt, settings.sampling, settings.context, SEED)
 
 
 def words(count: int) -> str:
-    """Return `count` words in a fixed order that does not come round early."""
+    """Return `count` words in a fixed order with a long period."""
     chosen, state = [], 1
     for _ in range(count):
         state = (state * 1103515245 + 12345) % 2**31
@@ -116,9 +137,9 @@ def words(count: int) -> str:
 
 
 def prompt_of(tokens: int, length: Callable[[Prompt], int], system: bool = False) -> Prompt:
-    """Return a prompt of about `tokens` tokens by `length`, and never more.
+    """Return a prompt of about `tokens` tokens as `length` counts them, and never more.
 
-    `system` puts the words into a system message and asks a short question behind it.
+    `system` puts the words into a system message followed by a short question.
     """
 
     def with_words(count: int) -> Prompt:
@@ -153,7 +174,7 @@ def turns(count: int) -> list[Prompt]:
 
 
 def various(jobs: int) -> list[Prompt]:
-    """Return `jobs` prompts that differ, each of some hundred tokens."""
+    """Return `jobs` different prompts of a few hundred tokens each."""
     questions = [f"{n}: {words(100 + n)}" for n in range(jobs)]
     return [Prompt((Message("user", question),), DATE) for question in questions]
 

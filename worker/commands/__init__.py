@@ -1,4 +1,4 @@
-"""The commands: what each takes from the command line, and whom it calls.
+"""The commands: options and exit codes; each calls what does the work.
 
-Nothing slow is imported at the top of these files: `--help` must be quick.
+Slow modules are imported inside the functions: `--help` must be fast.
 """

@@ -1,4 +1,4 @@
-"""Measuring the engine and the worker."""
+"""`mh-batch bench`: measure the engine and the worker."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +21,12 @@ def bench(
             "position, memory, loops, penalties, prefix.",
         ),
     ] = None,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Rounds of what is compared by turns.")
-    ] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the comparisons.")] = 5,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Small sizes: seconds a scenario.")
+        bool, typer.Option("--quick", help="Small sizes: seconds per scenario.")
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Also the top 20 of a profile of the engine.")
+        bool, typer.Option("--profile", help="Also print the top 20 of a profile of the engine.")
     ] = False,
     json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
     plot: Annotated[
@@ -38,18 +36,19 @@ def bench(
         Path | None, typer.Option("--note", help="Write the ratios here as Markdown.")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option("--compare", help="A former --json: print what changed.")
+        Path | None,
+        typer.Option("--compare", help="The --json file of an earlier run: print what changed."),
     ] = None,
 ) -> None:
-    """Measure the engine and the worker beside plain references."""
+    """Measure the engine and the worker, compared with plain references."""
     from rich.console import Console
 
     from mh_batch.worker.bench.report.outputs import Outputs
-    from mh_batch.worker.bench.run import Request
+    from mh_batch.worker.bench.run import BenchRequest
     from mh_batch.worker.bench.run import run as run_bench
 
     outputs = Outputs(json=json, plot=plot, note=note, compare=compare)
-    request = Request(
+    request = BenchRequest(
         model_name(model) or model, rounds, quick, tuple(only or ()), profile, outputs
     )
     run_bench(request, say, Console())

@@ -1,11 +1,11 @@
-"""Options and arguments that several commands take."""
+"""The options and arguments of the commands that several take, or that are long."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mh_batch.jobs.settings import MOST_LINE_MIB, PROFILES
+from mh_batch.jobs.settings import MOST, MOST_BYTES, MOST_LINE_MIB, PROFILES
 
 Db = Annotated[
     Path, typer.Option("--db", envvar="MH_BATCH_DB", help="The database file.", show_default=True)
@@ -20,7 +20,7 @@ Model = Annotated[
 ]
 BatchModel = Annotated[
     str | None,
-    typer.Option("--model", help="For lines that name none; else whatever `work` brings."),
+    typer.Option("--model", help="For lines that name none; without it, the model of `work`."),
 ]
 OverrideModel = Annotated[
     bool,
@@ -28,7 +28,9 @@ OverrideModel = Annotated[
         "--override-model", help="Use --model for every line, also those that name their own."
     ),
 ]
-Name = Annotated[str | None, typer.Option("--name", help="The batch's name; else the file's.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="The batch's name [default: the file's name].")
+]
 Profile = Annotated[
     str | None, typer.Option("--profile", help=f"Named settings: {', '.join(PROFILES)}.")
 ]
@@ -37,20 +39,19 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as max_tokens=512."),
 ]
 Priority = Annotated[
-    int, typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher goes first.")
+    int,
+    typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher numbers run first."),
 ]
 Order = Annotated[
     str,
     typer.Option(
-        "--order", help="submission, or prefix: claim jobs together that begin alike (faster)."
+        "--order", help="submission, or prefix: run jobs that begin alike together (faster)."
     ),
 ]
 Again = Annotated[
-    bool, typer.Option("--again", help="Submit a file that is a batch already as another one.")
+    bool, typer.Option("--again", help="Submit a file that is already a batch as a new batch.")
 ]
-AllowSleep = Annotated[
-    bool, typer.Option("--allow-sleep", help="Do not keep a Mac awake meanwhile.")
-]
+AllowSleep = Annotated[bool, typer.Option("--allow-sleep", help="Let a Mac go to sleep meanwhile.")]
 Format = Annotated[
     str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
 ]
@@ -58,8 +59,8 @@ RescuedAnswers = Annotated[
     str | None,
     typer.Option(
         "--rescued",
-        help="Conversations with answers forced from thoughts that had not ended: keep, drop or "
-        "only [default: keep; drop where the format is to train on].",
+        help="Conversations with answers forced from unfinished thoughts: keep, drop or only "
+        "[default: keep; drop for the training formats].",
     ),
 ]
 MaxLine = Annotated[
@@ -68,22 +69,64 @@ MaxLine = Annotated[
         "--max-line-mib",
         min=1,
         max=MOST_LINE_MIB,
-        help="Refuse lines longer than so many MiB [default: 32].",
+        help="Refuse lines longer than this many MiB [default: 32].",
     ),
 ]
 RawCsv = Annotated[
     bool,
-    typer.Option("--raw-csv", help="Leave CSV cells as they are that a spreadsheet would run."),
+    typer.Option("--raw-csv", help="Do not escape CSV cells that a spreadsheet would run."),
 ]
 Output = Annotated[
-    str, typer.Option("-o", "--output", help="Where the lines go; - is standard output.")
+    str, typer.Option("-o", "--output", help="The file to write; - is standard output.")
 ]
 Artifacts = Annotated[
     str | None,
     typer.Option(
         "--artifacts",
-        help="Files of each attempt under logs/: all, retries (of steps tried again), or off.",
+        help="Files of each attempt under logs/: all, retries (of retried steps only), or off.",
     ),
+]
+RecycleBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--recycle-bytes",
+        min=1,
+        max=MOST_BYTES,
+        help="Start a new model process between jobs once it holds more memory than this.",
+    ),
+]
+PrefixCacheBytes = Annotated[
+    int | None,
+    typer.Option(
+        "--prefix-cache-bytes",
+        min=0,
+        max=MOST_BYTES,
+        help="Memory for the shared beginnings of prompts; 0 keeps none [default: 1/64 of all].",
+    ),
+]
+HangSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--hang-seconds",
+        min=1,
+        help="Kill a model process that is silent for this long [default: 300].",
+    ),
+]
+MaxCrashes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-crashes",
+        min=1,
+        max=MOST,
+        help="Fail a job after this many crashes of the model on one attempt [default: 2].",
+    ),
+]
+MaxJobs = Annotated[
+    int | None, typer.Option("--max-jobs", min=1, max=MOST, help="Stop after this many jobs.")
+]
+Until = Annotated[
+    str | None,
+    typer.Option("--until", metavar="HH:MM", help="Stop when the clock next shows this time."),
 ]
 BatchRef = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A number or a name.")]
 Targets = Annotated[

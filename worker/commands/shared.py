@@ -1,16 +1,14 @@
 """What several commands do."""
 
-import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from mh_batch.jobs.errors import InputError
-from mh_batch.worker.text.escape import visible
-
-from .options import DEFAULT_DB
+from mh_batch.worker.text.escape import escape_controls
 
 if TYPE_CHECKING:
     from sqlite_utils import Database
@@ -18,71 +16,79 @@ if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.record import Order as OrderName
     from mh_batch.jobs.settings import Settings
-    from mh_batch.worker.draining.run import Outcome
     from mh_batch.worker.options import ArtifactPolicy, DrainOptions
     from mh_batch.worker.output.export import Export
     from mh_batch.worker.submission.submission import Rules
 
+Choice = TypeVar("Choice", bound=str)
+
+ORDERS: tuple["OrderName", ...] = ("submission", "prefix")
+ARTIFACTS: tuple["ArtifactPolicy", ...] = ("all", "retries", "off")
+
 
 def settings_of(profile: str | None, assignments: list[str] | None) -> "Settings":
-    """Return the effective settings of what is submitted."""
+    """Return the effective settings of a submission."""
     from mh_batch.worker.config import effective_settings, read_config
 
     return effective_settings(read_config(Path.cwd()), profile, assignments or [])
 
 
 def model_name(name: str | None) -> str | None:
-    """Return a model's name as the queue has it, a folder by its whole path; `None` for none."""
+    """Return a model's name as the queue stores it, a folder by its full path; `None` for none."""
     from mh_batch.worker.config import named_model
 
     return named_model(name)
 
 
 def checked_order(order: str) -> "OrderName":
-    """Return what `--order` says; raises `InputError` if there is no such order."""
-    known: dict[str, OrderName] = {"submission": "submission", "prefix": "prefix"}
-    if order not in known:
-        raise InputError(f"--order {order}: there are {', '.join(known)}")
-    return known[order]
+    """Return the value of `--order`; raises `InputError` for any other."""
+    return _one_of("--order", order, ORDERS)
 
 
-def submit_file(db: Path, batch: "NewBatch", rules: "Rules", *, go_on: bool = False) -> int:
-    """Submit a file and say so; `go_on` takes the batch that it is already, if it is one."""
+def _one_of(option: str, value: str, choices: Sequence[Choice]) -> Choice:
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise InputError(f"{option} {value}: must be one of {', '.join(choices)}")
+
+
+def submit_file(
+    db: Path, batch: "NewBatch", rules: "Rules", *, continue_known: bool = False
+) -> int:
+    """Submit a file, print what was queued, and return the batch's id.
+
+    `continue_known` returns the batch that the file already is, if there is one.
+    """
     from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
     from mh_batch.worker.submission.progress_bar import submit_progress
-    from mh_batch.worker.submission.submission import open_source, submit_stream
-    from mh_batch.worker.text.format import count, printable
+    from mh_batch.worker.submission.source import open_source
+    from mh_batch.worker.submission.submission import submit_stream
+    from mh_batch.worker.text.format import format_count, printable
 
     with open_source(batch.source) as stream:
         store = open_store(db)
         try:
             with submit_progress(stream, batch.source) as progress:
-                landed = submit_stream(store, stream, batch, rules, progress)
+                submitted = submit_stream(store, stream, batch, rules, progress)
         except AlreadySubmitted as known:
-            if not go_on or known.same_batch is None:
+            if not continue_known or known.same_batch is None:
                 raise
-            say(f"{batch.source} is batch {known.same_batch} already: going on with it")
+            say(f"{batch.source} is already batch {known.same_batch}: going on with it")
             return known.same_batch
         finally:
             store.close()
-    say(f"batch {landed.batch_id} ({printable(batch.name)}): {count(landed.jobs, 'job')} queued")
-    if landed.rejects is not None:
-        say(f"{count(landed.rejected, 'bad line')} left out: {landed.rejects}")
-    if landed.warning is not None:
-        say(landed.warning)
-    return landed.batch_id
+    jobs = format_count(submitted.jobs, "job")
+    say(f"batch {submitted.batch_id} ({printable(batch.name)}): {jobs} queued")
+    if submitted.rejects is not None:
+        say(f"{format_count(submitted.rejected, 'bad line')} left out: {submitted.rejects}")
+    if submitted.warning is not None:
+        say(submitted.warning)
+    return submitted.batch_id
 
 
-def _checked_artifacts(keep: str) -> "ArtifactPolicy":
-    known: dict[str, ArtifactPolicy] = {"all": "all", "retries": "retries", "off": "off"}
-    if keep not in known:
-        raise InputError(f"--artifacts {keep}: there are {', '.join(known)}")
-    return known[keep]
-
-
-def task_of(db: Path, model: str | None, artifacts: str | None) -> "DrainOptions":
-    """Return what a worker is to do; `None` takes what the configuration says."""
+def drain_options(db: Path, model: str | None, artifacts: str | None) -> "DrainOptions":
+    """Return the options of a drain; `None` takes the value of the configuration."""
     from msgspec.structs import replace
 
     from mh_batch.worker.config import read_config
@@ -90,58 +96,33 @@ def task_of(db: Path, model: str | None, artifacts: str | None) -> "DrainOptions
 
     config = read_config(Path.cwd())
     logs = db.resolve().parent / "logs"
-    task = DrainOptions(
+    options = DrainOptions(
         db, model_name(model or config.model), logs, **shared_fields(config, WorkerSettings)
     )
-    return replace(task, artifacts=_checked_artifacts(artifacts)) if artifacts else task
-
-
-def drain(task: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome":
-    """Drain the queue and say how it went."""
-    import anyio
-
-    from mh_batch.worker.draining.run import work as drain_queue
-    from mh_batch.worker.progress.display import open_display
-    from mh_batch.worker.progress.summary import night_of, wrap_up
-    from mh_batch.worker.runtime.keep_awake import keep_awake
-
-    if not allow_sleep and (note := keep_awake()):
-        say(note)
-    outcome = anyio.run(drain_queue, task, open_display(task.db))
-    with reading_from(task.db) as reader:
-        night = night_of(outcome, reader, _options(task.db))
-    for line in wrap_up(night, results=results):
-        say(line)
-    return outcome
-
-
-def _options(db: Path) -> str:
-    """Return what a command needs to find this database from here, with a space in front."""
-    import shlex
-
-    found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
-    return "" if str(db) == found else f" --db {shlex.quote(str(db))}"
+    if artifacts:
+        return replace(options, artifacts=_one_of("--artifacts", artifacts, ARTIFACTS))
+    return options
 
 
 def write_out(db: Path, batch: str | None, export: "Export") -> None:
-    """Write a batch's results and say where they are; `None` is the latest batch."""
+    """Write a batch's results and print where they are; `None` is the latest batch."""
     from mh_batch.worker.output.export import write_results
 
     with reading_from(db) as reader:
-        for told in write_results(reader, batch, export):
-            say(told)
+        for message in write_results(reader, batch, export):
+            say(message)
 
 
 def reading_from(db: Path) -> "AbstractContextManager[Database]":
-    """Open the database to read, to be closed on the way out; Ctrl-C ends it at once."""
+    """Open the database for a block that only reads; Ctrl-C ends it at once."""
     from mh_batch.worker.output.interruption import reading_from
 
     return reading_from(db)
 
 
 def say(text: str) -> None:
-    """Print a line beside the output; what it quotes cannot steer the terminal."""
-    typer.echo(visible(text), err=True)
+    """Print a line to standard error, with control characters escaped."""
+    typer.echo(escape_controls(text), err=True)
 
 
 def leave(code: int) -> None:

@@ -33,7 +33,7 @@ from mh_batch.jobs.seeds import attempt_seed
 from mh_batch.jobs.settings import Sampling
 from mh_batch.jobs.status import Status
 from mh_batch.jobs.tool_results import answers
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .retry_policy import (
     STUCK,
@@ -296,13 +296,13 @@ class ConversationRun:
 
     def _shortfall(self, called: bool, answered: bool) -> JobEnd | None:
         """Return what a choice that is over lacks, `None` if it is all that was asked for."""
-        left = f"{count(len(self._to_play), 'turn')} left to play"
+        left = f"{format_count(len(self._to_play), 'turn')} left to play"
         if self._given_up is not None:
             if not self._to_play:
                 return self._given_up
             return msgspec.structs.replace(self._given_up, error=f"{self._given_up.error}; {left}")
         if answered:
-            steps = count(self._job.settings.control.max_steps, "call")
+            steps = format_count(self._job.settings.control.max_steps, "call")
             text = f"a turn took {steps} of the model and asked for another; see max_steps"
             return JobEnd(Status.INCOMPLETE, "too_many_steps", text)
         if called and self._job.request.tool_results is not None:

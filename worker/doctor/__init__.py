@@ -1,1 +1,1 @@
-"""`mh-batch doctor`: is everything here that a night needs, and is it sound?"""
+"""`mh-batch doctor`: checks of everything that a drain needs."""

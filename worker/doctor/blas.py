@@ -1,4 +1,4 @@
-"""Which BLAS MLX multiplies matrices with where it runs on a CPU: one of them is slow."""
+"""The BLAS that MLX uses for matrix products on a CPU: one of them is slow."""
 
 import os
 import subprocess
@@ -13,8 +13,8 @@ from .finding import Finding, Site, failure, ok, refused, warning
 
 ASK_SECONDS = 120
 
-_SLOW = f"{REFERENCE} is MLX's own on Linux, correct and slow"
-# in a process of its own, which is started as the model process is
+_SLOW = f"{REFERENCE} is MLX's own on Linux, correct but slow"
+# run in a process that is started like the model process
 _ASK = (
     "from mh_batch.engine.model.device import device; "
     "from mh_batch.engine.model.blas import blas_in_use; "
@@ -23,11 +23,11 @@ _ASK = (
 
 
 def blas(site: Site) -> Iterator[Finding]:
-    """Say which BLAS the model process calls."""
+    """Check which BLAS the model process uses."""
     try:
         env = {**os.environ, **preloading(site.preload_blas)}
     except EnvironmentFault as error:
-        yield refused("blas", error, "mend preload_blas in mh-batch.toml")
+        yield refused("blas", error, "correct preload_blas in mh-batch.toml")
         return
     command = [*PYTHON, "-c", _ASK]
     try:
@@ -35,29 +35,31 @@ def blas(site: Site) -> Iterator[Finding]:
             command, capture_output=True, text=True, env=env, timeout=ASK_SECONDS, check=True
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
-        # the check of the device tells, unless it was the BLAS
+        # the device check reports it, unless it is the BLAS
         if site.preload_blas is not None:
             text = f"with {site.preload_blas} MLX does not start"
-            yield failure("blas", text, "take preload_blas out of mh-batch.toml")
+            yield failure("blas", text, "remove preload_blas from mh-batch.toml")
         return
     device, found = asked.stdout.splitlines()[-2:]
     yield judge_blas(device, found, site.preload_blas)
 
 
-def judge_blas(device: str, found: str, wanted: str | None) -> Finding:
-    """Return what it means that MLX on `device` calls the BLAS `found`; `wanted` was preloaded."""
+def judge_blas(device: str, found: str, preloaded: str | None) -> Finding:
+    """Judge that MLX on `device` uses the BLAS `found`, while `preloaded` was to be used."""
     if device.startswith("gpu"):
-        return ok("blas", f"none is called: MLX runs on {device}")
+        return ok("blas", f"none is used: MLX runs on {device}")
     if found.startswith(REFERENCE):
-        if wanted is not None:
-            cure = "name the file of another BLAS for this machine"
-            return failure("blas", f"{wanted} is not taken, MLX calls {found}", cure)
-        return warning("blas", f"{_SLOW}: another reads prompts several times as fast", _cure())
+        if preloaded is not None:
+            cure = "name another BLAS file for this machine"
+            return failure("blas", f"{preloaded} is not used, MLX uses {found}", cure)
+        return warning(
+            "blas", f"{_SLOW}: another one prefills prompts several times as fast", _cure()
+        )
     return ok("blas", found)
 
 
 def _cure() -> str:
-    """Return how to come to a faster BLAS on this machine."""
+    """Return how to get a faster BLAS on this machine."""
     there = openblas_path().exists()
     install = f"{PACKAGE} is installed: set" if there else f"apt-get install {PACKAGE}, then set"
     return (

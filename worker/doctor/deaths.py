@@ -1,4 +1,4 @@
-"""How the model process died in the latest run, and what keeps macOS from ending its GPU work."""
+"""Deaths of the model process in the latest run, and why `work` lets a Mac's display sleep."""
 
 import sqlite3
 import sys
@@ -10,31 +10,31 @@ from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store.connection import open_reader
 from mh_batch.store.reports.progress import latest_stderr_tails
 from mh_batch.worker.model_process.metal import WATCHDOG, metal_fault
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, ok, warning
 
 
 def deaths(site: Site) -> Iterator[Finding]:
-    """Say of what the model process died in the latest run, and on a Mac why its display sleeps."""
+    """Check why the model process died in the latest run; on a Mac, explain the display's sleep."""
     tails: list[str] = []
     try:
         if site.db.exists():
             with closing(open_reader(site.db)) as db:
                 tails = latest_stderr_tails(db)
     except (StoreUnusable, sqlite3.DatabaseError):
-        # the check of the database tells
+        # the database check reports it
         return
     yield from judge_deaths(tails)
     yield from judge_display(sys.platform)
 
 
 def judge_deaths(tails: Sequence[str]) -> Iterator[Finding]:
-    """Yield what the last words of processes that died mean together."""
+    """Judge the last words of the processes that died."""
     if not tails:
         yield ok("deaths", "the model did not die in the latest run")
     for fault, number in Counter(map(metal_fault, tails)).items():
-        died = f"the model died {count(number, 'time')} in the latest run"
+        died = f"the model died {format_count(number, 'time')} in the latest run"
         if fault is not None:
             yield warning("deaths", f"{died}: {fault.told}", fault.cure)
         else:
@@ -42,7 +42,7 @@ def judge_deaths(tails: Sequence[str]) -> Iterator[Finding]:
 
 
 def judge_display(system: str) -> Iterator[Finding]:
-    """Yield on macOS why `work` lets the display sleep while it keeps the machine awake."""
+    """Explain on macOS why `work` keeps the machine awake but lets the display sleep."""
     if system == "darwin":
         yield ok(
             "display", f"work keeps this Mac awake and lets its display sleep: {WATCHDOG.told}"

@@ -1,4 +1,4 @@
-"""All checks in order, and their findings as people and as programs read them."""
+"""All checks in order, and how their findings are printed."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,12 +6,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mh_batch.worker.text.console import console, plain
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .blas import blas
 from .database import database
 from .deaths import deaths
-from .finding import Finding, Site, Verdict
+from .finding import Finding, Severity, Site
 from .machine import device, space, versions
 from .model import model, vocabulary
 from .queued import queued_models
@@ -32,7 +32,7 @@ CHECKS: tuple[Check, ...] = (
     space,
 )
 
-STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILURE: "bold red"}
+STYLES = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAILURE: "bold red"}
 
 
 def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
@@ -42,31 +42,31 @@ def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[Finding]:
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """Return 3 if anything failed, as for any other fault of the environment, else 0."""
-    return 3 if any(finding.verdict is Verdict.FAILURE for finding in findings) else 0
+    """Return 3, the code of an environment fault, if anything failed, else 0."""
+    return 3 if any(finding.verdict is Severity.FAILURE for finding in findings) else 0
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print a line a finding with its cure below it, and how many are not well."""
+    """Print one line per finding with its cure below, and the number of failures and warnings."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for _ in range(3):
         table.add_column(overflow="fold")
     for finding in findings:
-        told = plain(finding.text)
+        text = plain(finding.text)
         if finding.cure:
-            told.append(f"\n{finding.cure}", style="dim")
+            text.append(f"\n{finding.cure}", style="dim")
         verdict = Text(finding.verdict, style=STYLES[finding.verdict])
-        table.add_row(verdict, plain(finding.subject), told)
+        table.add_row(verdict, plain(finding.subject), text)
     out = console()
     out.print(table)
     out.print(plain(conclusion(findings)))
 
 
 def conclusion(findings: Sequence[Finding]) -> str:
-    """Return the last line: what there is to be done."""
-    failures = sum(finding.verdict is Verdict.FAILURE for finding in findings)
-    warnings = sum(finding.verdict is Verdict.WARNING for finding in findings)
+    """Return the last line: the number of failures and warnings."""
+    failures = sum(finding.verdict is Severity.FAILURE for finding in findings)
+    warnings = sum(finding.verdict is Severity.WARNING for finding in findings)
     if not failures and not warnings:
         return "all is well"
-    told = [(failures, "failure"), (warnings, "warning")]
-    return ", ".join(count(number, noun) for number, noun in told if number)
+    counts = [(failures, "failure"), (warnings, "warning")]
+    return ", ".join(format_count(number, noun) for number, noun in counts if number)

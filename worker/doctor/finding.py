@@ -1,4 +1,4 @@
-"""What a check is asked about, and what it says."""
+"""What the doctor examines, and what its checks find."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -8,8 +8,8 @@ import msgspec
 from mh_batch.jobs.errors import MhBatchError
 
 
-class Verdict(StrEnum):
-    """How serious a finding is: a warning may spoil a night, a failure does."""
+class Severity(StrEnum):
+    """How serious a finding is: after a warning a drain may fail, after a failure it does."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,18 +17,18 @@ class Verdict(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What a check found about `subject`; `cure` says what to do, `None` where all is well."""
+    """What a check found about `subject`; `cure` says what to do, `None` if nothing."""
 
     subject: str
-    verdict: Verdict
+    verdict: Severity
     text: str
     cure: str | None = None
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What is examined: a database, the folder of the logs, a model (`None`: none is named).
+    """What to examine: the database, the log folder, the model (`None` if none is named).
 
-    `preload_blas` is the BLAS that the model process is to call, `None` for MLX's own.
+    `preload_blas` is the BLAS of the model process, `None` for MLX's own.
     """
 
     db: Path
@@ -38,21 +38,21 @@ class Site(msgspec.Struct, frozen=True):
 
 
 def ok(subject: str, text: str) -> Finding:
-    """Return that all is well."""
-    return Finding(subject, Verdict.OK, text)
+    """Build a finding without a fault."""
+    return Finding(subject, Severity.OK, text)
 
 
 def warning(subject: str, text: str, cure: str) -> Finding:
-    """Return that something may go wrong."""
-    return Finding(subject, Verdict.WARNING, text, cure)
+    """Build a finding about what may go wrong."""
+    return Finding(subject, Severity.WARNING, text, cure)
 
 
 def failure(subject: str, text: str, cure: str) -> Finding:
-    """Return that something will go wrong."""
-    return Finding(subject, Verdict.FAILURE, text, cure)
+    """Build a finding about what will go wrong."""
+    return Finding(subject, Severity.FAILURE, text, cure)
 
 
 def refused(subject: str, error: MhBatchError, cure: str) -> Finding:
-    """Return an error of ours as a failure; `cure` serves where its text brings none."""
+    """Build a failure from an error; `cure` is for errors whose text has none."""
     text, _, own_cure = str(error).partition("; ")
     return failure(subject, text, own_cure or cure)

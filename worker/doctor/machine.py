@@ -1,4 +1,4 @@
-"""The program's parts, the device, and room on the disks."""
+"""The installed packages, the device, and the free disk space."""
 
 import platform
 import shutil
@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mh_batch.worker.runtime.child import PYTHON
-from mh_batch.worker.text.format import GIB, MIB, size
+from mh_batch.worker.text.format import GIB, MIB, format_size
 
 from .finding import Finding, Site, failure, ok, warning
 
@@ -18,12 +18,12 @@ DEVICE_SECONDS = 120
 LITTLE_SPACE = 5 * GIB
 NO_SPACE = 200 * MIB
 
-# in a process of its own: a broken driver ends the process that asks for the device
+# run in a process of its own: a broken driver kills the process that asks for the device
 _ASK_DEVICE = "from mh_batch.engine.model.device import device; print(device())"
 
 
 def versions(site: Site) -> Iterator[Finding]:  # noqa: ARG001
-    """Say which versions are installed."""
+    """Check the installed versions."""
     found = [f"python {platform.python_version()}"]
     for package in PACKAGES:
         try:
@@ -34,7 +34,7 @@ def versions(site: Site) -> Iterator[Finding]:  # noqa: ARG001
 
 
 def device(site: Site) -> Iterator[Finding]:  # noqa: ARG001
-    """Say what MLX runs on."""
+    """Check the device that MLX runs on."""
     try:
         asked = subprocess.run(
             [*PYTHON, "-c", _ASK_DEVICE],
@@ -50,10 +50,10 @@ def device(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     yield judge_device(sys.platform, asked.returncode, asked.stdout.strip(), asked.stderr)
 
 
-def judge_device(system: str, code: int, answer: str, said: str) -> Finding:
-    """Return what an exit code and the last line of what was said mean on `system`."""
+def judge_device(system: str, code: int, answer: str, stderr: str) -> Finding:
+    """Judge the exit code and the output of the process that asked for the device."""
     if code:
-        last = (said.strip().splitlines() or [f"exit code {code}"])[-1]
+        last = (stderr.strip().splitlines() or [f"exit code {code}"])[-1]
         return failure("device", f"MLX does not start: {last}", "pip install --force-reinstall mlx")
     if system == "darwin" and not answer.startswith("gpu"):
         cure = "run an arm64 Python, on Apple silicon (`uname -m` says arm64)"
@@ -62,21 +62,21 @@ def judge_device(system: str, code: int, answer: str, said: str) -> Finding:
 
 
 def space(site: Site) -> Iterator[Finding]:
-    """Say how much room there is for the database and for the logs."""
+    """Check the free space for the database and for the logs."""
     for subject, folder in (("database", site.db.resolve().parent), ("logs", site.logs)):
         yield judge_space(subject, shutil.disk_usage(_existing(folder)).free)
 
 
 def judge_space(what: str, free: int) -> Finding:
-    """Return what `free` bytes on the disk of `what` mean."""
-    text = f"{size(free)} free for the {what}"
+    """Judge the `free` bytes on the disk of `what`."""
+    text = f"{format_size(free)} free for the {what}"
     if free < NO_SPACE:
         return failure("disk", text, "free some space: a full disk stops the worker")
     if free < LITTLE_SPACE:
-        return warning("disk", text, "free some space before a long night")
+        return warning("disk", text, "free some space before a long drain")
     return ok("disk", text)
 
 
 def _existing(folder: Path) -> Path:
-    """Return the nearest folder above that is there: the rest is made when needed."""
+    """Return the nearest existing folder: the others are made when needed."""
     return next(path for path in (folder, *folder.parents) if path.is_dir())

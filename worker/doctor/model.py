@@ -1,4 +1,4 @@
-"""The vocabulary, the model's folder, and whether it fits into memory."""
+"""The Harmony vocabulary, the model's folder, and the memory for it."""
 
 import os
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ from pathlib import Path
 import psutil
 
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
-from mh_batch.worker.text.format import size
+from mh_batch.worker.text.format import format_size
 
 from .finding import Finding, Site, failure, ok, refused, warning
 
-_DOWNLOAD_AGAIN = "download the model again; what is whole of it is not fetched twice"
+_DOWNLOAD_AGAIN = "download the model again; complete files are not downloaded twice"
 _NAME_ONE = "name one with --model, MH_BATCH_MODEL or `model` in mh-batch.toml (demo to try it)"
 
 
 def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
-    """Say whether o200k_base, which gpt-oss needs, is there and unchanged."""
+    """Check that o200k_base, which gpt-oss needs, is there and unchanged."""
     from mh_batch.engine.harmony.vocabulary import (
         BASE_VARIABLE,
         FILE_NAME,
@@ -33,14 +33,14 @@ def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     if is_sound(folder / FILE_NAME):
         yield ok("vocabulary", f"o200k_base in {folder}")
     else:
-        cure = f"unset {BASE_VARIABLE}, and the one that comes with the program is used"
-        yield failure("vocabulary", f"no whole {FILE_NAME} in {folder}", cure)
+        cure = f"unset {BASE_VARIABLE} to use the one that comes with the program"
+        yield failure("vocabulary", f"no complete {FILE_NAME} in {folder}", cure)
 
 
 def model(site: Site) -> Iterator[Finding]:
-    """Say whether the model's folder is complete, and whether its weights fit into memory."""
+    """Check that the model's folder is complete and that its weights fit into memory."""
     memory = psutil.virtual_memory()
-    text = f"{size(memory.total)} in all, {size(memory.available)} available"
+    text = f"{format_size(memory.total)} in all, {format_size(memory.available)} available"
     from mh_batch.engine.model.folder import find_here
     from mh_batch.engine.model.weights import weight_files
 
@@ -51,7 +51,7 @@ def model(site: Site) -> Iterator[Finding]:
     try:
         folder = find_here(site.model)
         if folder is None:
-            cure = "`mh-batch work` downloads it; do that while you are at the machine"
+            cure = "`mh-batch work` downloads it; start it while you can watch"
             yield warning("model", f"{site.model} is not on this machine", cure)
             yield ok("memory", text)
             return
@@ -61,17 +61,20 @@ def model(site: Site) -> Iterator[Finding]:
         yield ok("memory", text)
         return
     weights = sum(path.stat().st_size for path in weight_files(folder))
-    yield ok("model", f"{site.model} ({architecture}), whole, {size(weights)} of weights")
+    yield ok("model", f"{site.model} ({architecture}), complete, {format_size(weights)} of weights")
     yield judge_memory(weights, memory.total, memory.available)
 
 
 def judge_memory(weights: int, total: int, available: int) -> Finding:
-    """Return what bytes of weights mean on a machine with that much memory."""
-    text = f"{size(total)} in all, {size(available)} available, {size(weights)} for the weights"
+    """Judge the size of the weights on a machine with this much memory."""
+    text = (
+        f"{format_size(total)} in all, {format_size(available)} available, "
+        f"{format_size(weights)} for the weights"
+    )
     if weights > total * 0.9:
-        return failure("memory", text, "choose a smaller model, or one with fewer bits a weight")
+        return failure("memory", text, "choose a smaller model, or one with fewer bits per weight")
     if weights > available * 0.9:
-        return warning("memory", text, "close other programs before the night")
+        return warning("memory", text, "close other programs before the drain")
     return ok("memory", text)
 
 

@@ -1,4 +1,4 @@
-"""The models that queued jobs wait for: one that is none here leaves its jobs where they are."""
+"""The models of queued jobs: the jobs of a model that cannot be loaded stay queued."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
 from mh_batch.store.queue import counts
 from mh_batch.worker.output.interruption import reading_from
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, failure, ok, refused, warning
 
@@ -15,24 +15,24 @@ MOST_MODELS = 20
 
 
 def queued_models(site: Site) -> Iterator[Finding]:
-    """Say of each model that queued jobs name whether it is here."""
-    wanted: list[tuple[str | None, int]] = []
+    """Check for each model of queued jobs whether it is on this machine."""
+    waiting: list[tuple[str | None, int]] = []
     try:
         if site.db.exists():
             with reading_from(site.db) as db:
-                wanted = counts.queued_models(db, MOST_MODELS)
+                waiting = counts.queued_models(db, MOST_MODELS)
     except (StoreUnusable, sqlite3.DatabaseError):
-        # the check of the database tells
+        # the database check reports it
         return
-    if not wanted:
+    if not waiting:
         yield ok("queue", "no job is queued")
-    for name, jobs in wanted:
+    for name, jobs in waiting:
         model = name or site.model
         if model is not None:
-            yield _judge(model, f"{count(jobs, 'queued job')} of {model}")
+            yield _judge(model, f"{format_count(jobs, 'queued job')} of {model}")
         else:
             cure = "name one: `mh-batch work --model MODEL`"
-            yield warning("queue", f"{count(jobs, 'queued job')} with no model", cure)
+            yield warning("queue", f"{format_count(jobs, 'queued job')} with no model", cure)
 
 
 def _judge(model: str, jobs: str) -> Finding:
@@ -42,5 +42,5 @@ def _judge(model: str, jobs: str) -> Finding:
     except ModelNotLoaded as error:
         found = refused("queue", error, "name another model")
         return failure("queue", f"{jobs}: {found.text}", found.cure or "")
-    cure = "`mh-batch work` downloads it; do that while you are at the machine"
+    cure = "`mh-batch work` downloads it; start it while you can watch"
     return warning("queue", f"{jobs}, which is not on this machine", cure)

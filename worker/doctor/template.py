@@ -1,6 +1,6 @@
-"""Whether the model's format takes a conversation: a short one is rendered, without weights.
+"""Whether the model's format can render a short conversation; no weights are loaded.
 
-In a process of its own, for a chat template is a program of somebody else's and may never end.
+It is rendered in a process of its own: a chat template is foreign code and may never end.
 """
 
 import tempfile
@@ -16,12 +16,12 @@ from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied
 from mh_batch.jobs.generation import GenerationRequest, Prompt
 from mh_batch.jobs.settings import Context, Sampling
 from mh_batch.worker.model_process.client import COMMAND, start_model
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, failure, ok, warning
 
 SILENT_SECONDS = 20.0
-"""How long the template may be silent; the libraries' start ten times that."""
+"""The time limit for a silent template; the start of the libraries has ten times that."""
 
 QUESTION = (Message("user", "What is 2 + 3?"),)
 CONVERSATION = (
@@ -31,23 +31,23 @@ CONVERSATION = (
     Message("user", "And one more?"),
 )
 _CURE = (
-    "download its tokenizer_config.json and chat_template.jinja again, mend the template there, "
+    "download its tokenizer_config.json and chat_template.jinja again, correct the template, "
     "or name another model"
 )
 
 
-class Rendered(NamedTuple):
-    """What became of a conversation: its length in tokens, or why it has none."""
+class RenderResult(NamedTuple):
+    """A rendered conversation: its length in tokens, or the fault."""
 
     tokens: int = 0
     fault: str | None = None
 
 
 def template(site: Site, command: tuple[str, ...] = COMMAND) -> Iterator[Finding]:
-    """Say whether the model's format takes a question, and a conversation of several turns.
+    """Check that the model's format renders a question, and a conversation of several turns.
 
-    `command` starts the model process. Nothing is said of a model that is not here, for another
-    check tells of it.
+    `command` starts the model process. A model that is not on this machine is left to the model
+    check.
     """
     try:
         folder = find_here(site.model) if site.model is not None else None
@@ -57,8 +57,8 @@ def template(site: Site, command: tuple[str, ...] = COMMAND) -> Iterator[Finding
         yield judge_template(anyio.run(render, str(folder), command))
 
 
-def judge_template(found: Sequence[Rendered]) -> Finding:
-    """Return what it means how a question, and a conversation if that was tried, were rendered."""
+def judge_template(found: Sequence[RenderResult]) -> Finding:
+    """Judge the rendered question, and the conversation if that was tried."""
     question, *longer = found
     if question.fault is not None:
         return failure("template", f"a short question is not rendered: {question.fault}", _CURE)
@@ -66,26 +66,28 @@ def judge_template(found: Sequence[Rendered]) -> Finding:
         if conversation.fault is not None:
             text = f"a conversation of two turns is not rendered: {conversation.fault}"
             return warning("template", text, f"queue single questions only, or {_CURE}")
-    return ok("template", f"a short conversation is rendered, {count(found[-1].tokens, 'token')}")
+    return ok(
+        "template", f"a short conversation is rendered, {format_count(found[-1].tokens, 'token')}"
+    )
 
 
-async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[Rendered]:
-    """Render a question and then a conversation; nothing comes after one that cannot be."""
+async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[RenderResult]:
+    """Render a question and then a conversation; stop at the first fault."""
     with tempfile.TemporaryDirectory(prefix="mh-batch-doctor-") as folder:
         log = Path(folder) / "model.log"
-        found: list[Rendered] = []
+        found: list[RenderResult] = []
         try:
             async with start_model(log, command, SILENT_SECONDS) as client:
                 try:
                     for messages in (QUESTION, CONVERSATION):
                         measured = await client.measure(model, _request(messages))
-                        found.append(Rendered(measured.prompt_tokens))
+                        found.append(RenderResult(measured.prompt_tokens))
                 except anyio.get_cancelled_exc_class():
-                    # Ctrl-C: a template that never ends need not be asked to
+                    # Ctrl-C: the template may never end
                     client.kill()
                     raise
         except (JobError, ModelNotLoaded, ModelProcessDied) as error:
-            found.append(Rendered(fault=str(error)))
+            found.append(RenderResult(fault=str(error)))
         return found
 
 

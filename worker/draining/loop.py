@@ -25,7 +25,7 @@ from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import AutoResetEvent, EndReason, Stop
 from mh_batch.worker.runtime.store_thread import StoreThread
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .probe import Probe
 from .scheduler import ClaimedRun, Scheduler, shown
@@ -192,7 +192,7 @@ class Drain:
             self._display.note(told)
         if forgiven or deaths < self._task.max_crashes:
             return await self._supply.reload(ready)
-        told = f"the model process died {count(deaths, 'time')} in a row on turn {key.turn}"
+        told = f"the model process died {format_count(deaths, 'time')} in a row on turn {key.turn}"
         raise ModelCrashed(f"{told}: {death.tell(LAST_LINES)}")
 
     async def _tell_jobs_from_model(self) -> None:
@@ -204,7 +204,7 @@ class Drain:
         """
         await self._writer.written()
         failed = self._writer.failed_in_a_row
-        told = f"{count(len(failed.jobs), 'job')} in a row"
+        told = f"{format_count(len(failed.jobs), 'job')} in a row"
         self._display.note(f"{told} failed at the model: asking it something simple")
         fault: str | None = "not asked"
         try:

@@ -5,7 +5,7 @@ import msgspec
 from mh_batch.jobs.record import Attempt
 from mh_batch.jobs.settings import Settings
 from mh_batch.worker.controller.retry_policy import RetryReason
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 MORE_ROOM = 4
 """What a `max_tokens` that was too small is multiplied by in the advice, a guess."""
@@ -49,7 +49,9 @@ class Room(msgspec.Struct):
         """
         if 2 * self.refused <= self.attempts:
             return None
-        told = f"{self.refused:,} of {count(self.attempts, 'attempt')} were refused for length"
+        told = (
+            f"{self.refused:,} of {format_count(self.attempts, 'attempt')} were refused for length"
+        )
         if 2 * self.context_full > self.refused:
             return (
                 f"{told}, for the context was full: set history_tokens, or raise "

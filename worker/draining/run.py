@@ -25,7 +25,7 @@ from mh_batch.worker.model_process.supervisor import ModelSupervisor
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.runtime.stop import EndReason, next_showing, wait_for_clock
 from mh_batch.worker.runtime.store_thread import StoreThread
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 from .loop import Drain
 
@@ -108,7 +108,7 @@ async def _work(
         recovered = await store.call(queue.recover)
         if recovered:
             display.note(
-                f"going on where an earlier worker was: {count(recovered, 'job')} requeued"
+                f"going on where an earlier worker was: {format_count(recovered, 'job')} requeued"
             )
         settings = msgspec.json.encode(task, enc_hook=str).decode()
         run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})

@@ -1,1 +1,1 @@
-"""What is in the database, as files, tables, reports and pages."""
+"""The content of the database as files, tables and pages."""

@@ -14,10 +14,10 @@ from mh_batch.store.connection import open_reader
 from mh_batch.store.reports.cookbook import recipes
 from mh_batch.worker.runtime.child import PYTHON
 
-# datasette builds a URI of the path as it is
-_MISLEADING = frozenset("?#%")
+# datasette puts the path into a URI without quoting it
+_UNQUOTED = frozenset("?#%")
 _SETTINGS = {
-    # a file whose latest rows are in the write-ahead log is not whole when copied
+    # the file lacks rows that are still in the write-ahead log
     "allow_download": "off",
     "sql_time_limit_ms": "60000",
     "max_returned_rows": "5000",
@@ -30,38 +30,38 @@ _ABOUT = (
 
 
 def explore(path: Path, port: int) -> None:
-    """Become datasette on the database at `path`, for this machine only.
+    """Replace this process by datasette on the database at `path`, for this machine only.
 
-    Raises `InputError` if it is not installed or cannot open such a path, `StoreUnusable` if
-    there is no database.
+    Raises `InputError` if datasette is not installed or cannot open such a path, `StoreUnusable`
+    if there is no database.
     """
     if importlib.util.find_spec("datasette") is None:
         raise InputError("explore needs datasette: pip install 'mh-batch[explore]'")
     real = path.resolve()
-    if found := sorted(_MISLEADING & set(str(real))):
+    if found := sorted(_UNQUOTED & set(str(real))):
         raise InputError(
             f"{real}: datasette cannot open a path with {' '.join(found)} in it; "
-            "name the database through a link without"
+            "name the database through a link without them"
         )
     open_reader(path).close()
     with tempfile.TemporaryFile() as metadata_file:
         metadata_file.write(msgspec.json.encode(metadata(real.stem)))
         metadata_file.seek(0)
-        # in its place: signals reach it, and nothing is left behind when it ends
+        # exec, not a child: signals reach it, and nothing is left behind when it ends
         os.dup2(metadata_file.fileno(), 0)
         sys.stdout.flush()
-        words = command(real, port)
-        os.execv(words[0], words)
+        argv = command(real, port)
+        os.execv(argv[0], argv)
 
 
 def metadata(name: str) -> dict[str, Any]:
-    """Return datasette's metadata: what the database `name` is, and the cookbook as queries."""
+    """Return datasette's metadata: a description of the database `name`, and the cookbook."""
     queries = {r.name: {"title": r.about, "sql": r.sql} for r in recipes().values()}
     return {"title": "mh-batch", "databases": {name: {"description": _ABOUT, "queries": queries}}}
 
 
 def command(path: Path, port: int) -> list[str]:
-    """Return the command that serves `path`; its metadata comes through standard input.
+    """Return the command that serves `path` and reads its metadata from standard input.
 
     Without `--immutable`: datasette then opens the file read-only (`mode=ro`) and sees what a
     worker commits.

@@ -1,7 +1,7 @@
-"""Datasette that answers to its own name only, and only to be read.
+"""Datasette, restricted to requests that read and that name this host.
 
-A web page elsewhere can have a browser on this machine ask for it under a name of the page's own
-(DNS rebinding), and would then read all conversations: the name is in the header `Host`. Started by
+By DNS rebinding, a web page could have a browser on this machine send requests here under the
+page's own host name and read all conversations; the header `Host` shows that name. Started by
 `mh-batch explore`, never by hand.
 """
 
@@ -23,7 +23,7 @@ READS = ("GET", "HEAD")
 
 
 def guarded(app: App) -> App:
-    """Return `app` with requests for another host refused (403), and all that do not read (405)."""
+    """Return `app` refusing requests for another host (403) and requests that write (405)."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,14 +39,14 @@ def guarded(app: App) -> App:
 
 
 def hosts(scope: Scope) -> tuple[str, ...]:
-    """Return the hosts that a request is for; one without any, or with several, is no browser's."""
+    """Return the hosts that a request names; a browser names exactly one."""
     return tuple(
         value.decode("latin-1").lower() for key, value in scope["headers"] if key == b"host"
     )
 
 
 def names(address: str, port: int) -> tuple[tuple[str, ...], ...]:
-    """Return what a server at an address of this machine is called."""
+    """Return the host names of a server at this address: with the port, and without if it is 80."""
     known = (address, "localhost")
     with_port = tuple((f"{name}:{port}",) for name in known)
     return (*with_port, *((name,) for name in known)) if port == HTTP_PORT else with_port
@@ -62,11 +62,11 @@ async def _refuse(send: Send, status: int, why: str) -> None:
 
 @hookimpl  # type: ignore[untyped-decorator]
 def asgi_wrapper(datasette: object) -> Callable[[App], App]:  # noqa: ARG001
-    """Return what goes around the application: datasette asks its plugins for that."""
+    """Return the wrapper of the application: a hook of datasette."""
     return guarded
 
 
 if __name__ == "__main__":
-    # a plugin is a module with a name of its own
+    # under its own name: a plugin must not be `__main__`
     pm.register(import_module("mh_batch.worker.output.explore_server"))
     cli()

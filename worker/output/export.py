@@ -1,6 +1,6 @@
-"""The command `results`: finished jobs into files, in one of the formats."""
+"""`mh-batch results`: finished jobs as files in one of the formats."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -18,20 +18,16 @@ from mh_batch.jobs.results.transcript import choices
 from mh_batch.jobs.status import FINISHED
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs, has_choices
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
-from .files import STDOUT, check_output, open_output
-from .rows import csv_writer, json_writer
-
-Columns = tuple[str, ...] | None
+from .files import STDOUT, Columns, OutputFiles, check_output
 
 
 class Export(msgspec.Struct, frozen=True):
     """What to write where.
 
-    `output` is a file, `-`, or with a `split` a folder. Jobs that are no success go to the file
-    `errors`; `None` leaves them where the format puts them. `raw_csv` leaves cells as they are that
-    a spreadsheet would run.
+    `output` is a file, `-`, or with a `split` a folder. Unsuccessful jobs go to the file `errors`;
+    `None` leaves them to the format. `raw_csv` does not escape cells that a spreadsheet would run.
     """
 
     output: str
@@ -53,38 +49,10 @@ class Export(msgspec.Struct, frozen=True):
         return self.parts[self.split.part(custom_id)] if self.split else self.output
 
 
-class OutputFiles:
-    """The files of one export by path, and how many rows each has so far."""
-
-    def __init__(self, files: ExitStack, *, raw_csv: bool = False) -> None:
-        self.rows: dict[str, int] = {}
-        self._files = files
-        self._raw_csv = raw_csv
-        self._writers: dict[str, Callable[[Line], object]] = {}
-
-    def open(self, path: str, columns: Columns) -> None:
-        """Open a file for JSON lines, or where there are `columns` for CSV with a header."""
-        out = self._files.enter_context(open_output(path))
-        self.rows[path] = 0
-        if columns is None:
-            self._writers[path] = json_writer(out)
-        else:
-            write = csv_writer(out, raw=self._raw_csv)
-            write(columns)
-            self._writers[path] = lambda row: write([row.get(name) for name in columns])
-
-    def write(self, path: str, row: Line, columns: Columns = None) -> None:
-        """Write one row; the first one opens the file."""
-        if path not in self.rows:
-            self.open(path, columns)
-        self._writers[path](row)
-        self.rows[path] += 1
-
-
 def check_export(export: Export, db: Path, *inputs: str) -> None:
-    """Raise `InputError` if `export` cannot be done: before hours of work, not after them."""
+    """Raise `InputError` if `export` cannot be done: call it before hours of work."""
     if export.form not in FORMATS:
-        raise InputError(f"--format {export.form}: there are {', '.join(FORMATS)}")
+        raise InputError(f"--format {export.form}: must be one of {', '.join(FORMATS)}")
     if export.raw_csv and FORMATS[export.form].columns is None:
         raise InputError("--raw-csv: is for --format csv only")
     paths = [export.output] if export.split is None else list(export.parts.values())
@@ -96,13 +64,13 @@ def check_export(export: Export, db: Path, *inputs: str) -> None:
     if export.errors is not None:
         check_output(export.errors, db, *inputs)
         if Path(export.errors).resolve() in [Path(path).resolve() for path in paths]:
-            raise InputError(f"--errors {export.errors}: the results go there already")
+            raise InputError(f"--errors {export.errors}: the results go there")
 
 
 class Chosen(NamedTuple):
-    """What becomes of a job: its part to write, or a line for the file of errors.
+    """What to write of a job: its selected part, or a line for the file of errors.
 
-    So many conversations of it were left out because they are `rescued`.
+    `rescued` counts its conversations that are left out because their answers are rescued.
     """
 
     job: FinishedJob | None
@@ -111,42 +79,42 @@ class Chosen(NamedTuple):
 
 
 def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
-    """Write what `export` asks of a batch (`None`: the latest); return what to tell about it.
+    """Write a batch's results (`None`: the latest); return the messages to print.
 
-    A file appears whole or not at all; memory stays flat.
+    A file is written whole or not at all; memory stays flat.
     """
     batch = find_batch(db, ref) if ref else latest_batch(db)
     form, omitted, rescued = FORMATS[export.form], 0, 0
     columns = _columns(form.columns, has_choices(db, batch.id))
-    with ExitStack() as files:
-        sheets = OutputFiles(files, raw_csv=export.raw_csv)
-        _open_all(sheets, export, columns)
+    with ExitStack() as stack:
+        files = OutputFiles(stack, raw_csv=export.raw_csv)
+        _open_all(files, export, columns)
         for job, error, left_out in _chosen(db, batch.id, export):
             rescued += left_out
             if error is not None:
-                sheets.write(export.errors or STDOUT, error)
+                files.write(export.errors or STDOUT, error)
             if job is None:
                 continue
             rows = list(form.rows(job))
             for row in rows:
-                sheets.write(export.path(job.custom_id), row, columns)
+                files.write(export.path(job.custom_id), row, columns)
             omitted += len(job.turns) - len(rows) if form.omits else 0
-    return [*_report(export, sheets.rows), *_left_out(form.omits, omitted, rescued)]
+    return [*_report(export, files.rows), *_left_out(form.omits, omitted, rescued)]
 
 
 def _left_out(omits: str | None, omitted: int, rescued: int) -> Iterator[str]:
-    """Yield what is not among the results and how to have it."""
+    """Yield how much is not among the results, and how to include it."""
     if omitted:
-        yield f"{count(omitted, 'answer')} left out: {omits}"
+        yield f"{format_count(omitted, 'answer')} left out: {omits}"
     if rescued:
-        conversations = f"{count(rescued, 'conversation')} with rescued answers"
+        conversations = f"{format_count(rescued, 'conversation')} with rescued answers"
         yield f"{conversations} left out; --rescued keep takes them too"
 
 
 def _check_folder(path: str) -> None:
     folder = Path(path)
     if path == STDOUT or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"--split: needs -o FOLDER, and {path} is none")
+        raise InputError(f"--split: needs -o FOLDER; {path} is not a folder")
     if not folder.resolve().parent.is_dir():
         raise InputError(f"{path}: there is no folder {folder.resolve().parent}")
 
@@ -155,29 +123,29 @@ def _columns(columns: Columns, choices: bool) -> Columns:
     return (*columns, "choice") if columns is not None and choices else columns
 
 
-def _open_all(sheets: OutputFiles, export: Export, columns: Columns) -> None:
-    """Open what is written in any case; a part of a split waits for its first row."""
+def _open_all(files: OutputFiles, export: Export, columns: Columns) -> None:
+    """Open the files that are written in any case; a part of a split opens with its first row."""
     if export.split is None:
-        sheets.open(export.output, columns)
+        files.open(export.output, columns)
     else:
         Path(export.output).mkdir(exist_ok=True)
     if export.errors is not None:
-        sheets.open(export.errors, None)
+        files.open(export.errors, None)
 
 
 def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[Chosen]:
-    """Yield what becomes of each job that is wanted.
+    """Yield what to write of each selected job.
 
-    With a file for errors, that is where every job goes that the format alone would leave out.
+    With a file for errors, every job that the format alone would leave out goes there.
     """
-    selection, usual = export.selection, FORMATS[export.form].statuses
-    wanted = selection.statuses or usual
+    selection, default = export.selection, FORMATS[export.form].statuses
+    successful = selection.statuses or default
     apart = export.errors is not None
-    read = selection.statuses or (FINISHED if apart else usual)
+    read = selection.statuses or (FINISHED if apart else default)
     for job in finished_jobs(db, batch_id, sorted(read)):
         if not selection.matches(job):
             continue
-        if apart and not (answered(job) and job.status in wanted):
+        if apart and not (answered(job) and job.status in successful):
             yield Chosen(None, error_line(job))
             continue
         selected = selection.answers(job)
@@ -186,7 +154,7 @@ def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[Chosen]:
 
 
 def _chosen_by_rescue(job: FinishedJob, export: Export) -> Chosen:
-    """Return what is left of a job once its rescued conversations are looked at."""
+    """Return what to write of a job by its rescued conversations."""
     rescued = export.selection.rescued or FORMATS[export.form].rescued
     kept = choose(job, rescued)
     if rescued != "drop":
@@ -197,16 +165,18 @@ def _chosen_by_rescue(job: FinishedJob, export: Export) -> Chosen:
 
 
 def _report(export: Export, rows: dict[str, int]) -> list[str]:
-    """Say how much is in each file, and take away a former file of a part that is empty now."""
+    """Return how much is in each file; delete an earlier file of a part that is now empty."""
     noun = "line" if FORMATS[export.form].columns is None else "row"
-    told = []
+    messages = []
     for path in export.parts.values() or [export.output]:
         if path in rows and path != STDOUT:
-            told.append(f"{count(rows[path], noun)} in {path}")
+            messages.append(f"{format_count(rows[path], noun)} in {path}")
         elif path != STDOUT:
-            # mlx-lm fails on an empty file and does without a missing one
+            # mlx-lm fails on an empty file but accepts a missing one
             Path(path).unlink(missing_ok=True)
-            told.append(f"{path}: no conversation fell into this part, so there is no such file")
+            messages.append(
+                f"{path}: no conversation fell into this part, so there is no such file"
+            )
     if export.errors is not None and export.errors != STDOUT:
-        told.append(f"{count(rows[export.errors], 'error')} in {export.errors}")
-    return told
+        messages.append(f"{format_count(rows[export.errors], 'error')} in {export.errors}")
+    return messages

@@ -1,35 +1,39 @@
-"""Where results go: standard output, or files that appear whole or not at all."""
+"""Output to standard output, or to files that are written whole or not at all."""
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from stat import S_IMODE
 from typing import TextIO
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.results.batch_output import Line
 from mh_batch.worker.files import replacing
 
-from .rows import json_writer
+from .rows import csv_writer, json_writer
+
+Columns = tuple[str, ...] | None
+"""The columns of CSV; `None` for JSON lines."""
 
 STDOUT = "-"
 DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
 
 
 def check_output(path: str, db: Path, *inputs: str) -> None:
-    """Raise `InputError` if results cannot go to `path`: before hours of work, not after them.
+    """Raise `InputError` if results cannot be written to `path`: call it before hours of work.
 
-    They must not overwrite the database `db` and what belongs to it, nor any of `inputs`, nor a
-    file that was submitted to it.
+    Results must not overwrite the database `db` and its side files, any of `inputs`, or a file
+    that was submitted to the database.
     """
     if path == STDOUT:
         return
     target = Path(path).resolve()
-    taken = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
+    own = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
     read = [Path(name).resolve() for name in inputs]
-    if target in (*taken, *read) or (target.is_file() and _was_submitted(target, db)):
+    if target in (*own, *read) or (target.is_file() and _was_submitted(target, db)):
         raise InputError(f"{path}: the results would overwrite it; name another file")
     if not target.parent.is_dir():
         raise InputError(f"{path}: there is no folder {target.parent}")
@@ -38,7 +42,7 @@ def check_output(path: str, db: Path, *inputs: str) -> None:
 
 
 def _was_submitted(target: Path, db: Path) -> bool:
-    """Tell whether a file is that of any batch: its source is looked for here and beside `db`."""
+    """Return whether a file was submitted: sources are looked for here and beside `db`."""
     from mh_batch.store.connection import open_reader
     from mh_batch.store.reports.batches import sources
 
@@ -52,7 +56,7 @@ def _was_submitted(target: Path, db: Path) -> bool:
 
 
 def _same(place: Path, target: Path) -> bool:
-    """Tell whether both are one file, also under two names: in other case on a Mac, or a link."""
+    """Return whether both are one file, also through a link or, on a Mac, in other case."""
     try:
         return place.samefile(target)
     except OSError:
@@ -61,10 +65,10 @@ def _same(place: Path, target: Path) -> bool:
 
 @contextmanager
 def open_output(path: str) -> Iterator[TextIO]:
-    """Open standard output for `-`, else a file that appears whole or not at all, in UTF-8.
+    """Open standard output for `-`, else a file that is written whole or not at all, in UTF-8.
 
-    Line ends are written as they are given. What is no ordinary file (a pipe, a device) is
-    written to as it is. Raises `EnvironmentFault` on a full disk and the like.
+    Line ends are not translated. A pipe or a device is written to directly. Raises
+    `EnvironmentFault` on a full disk and the like.
     """
     if path == STDOUT:
         yield _utf8(sys.stdout)
@@ -80,7 +84,7 @@ def open_output(path: str) -> Iterator[TextIO]:
             yield out
             if target.exists():
                 os.fchmod(file.fileno(), S_IMODE(target.stat().st_mode))
-            # its end belongs to the file
+            # `replacing` closes the file
             out.detach()
     except OSError as error:
         if isinstance(error, BrokenPipeError):
@@ -88,8 +92,36 @@ def open_output(path: str) -> Iterator[TextIO]:
         raise EnvironmentFault(f"{path}: {error.strerror}") from None
 
 
+class OutputFiles:
+    """The open files of one export, by path; `rows` counts the rows of each."""
+
+    def __init__(self, stack: ExitStack, *, raw_csv: bool = False) -> None:
+        self.rows: dict[str, int] = {}
+        self._stack = stack
+        self._raw_csv = raw_csv
+        self._writers: dict[str, Callable[[Line], object]] = {}
+
+    def open(self, path: str, columns: Columns) -> None:
+        """Open a file for JSON lines, or with `columns` for CSV with a header."""
+        out = self._stack.enter_context(open_output(path))
+        self.rows[path] = 0
+        if columns is None:
+            self._writers[path] = json_writer(out)
+        else:
+            write = csv_writer(out, raw=self._raw_csv)
+            write(columns)
+            self._writers[path] = lambda row: write([row.get(name) for name in columns])
+
+    def write(self, path: str, row: Line, columns: Columns = None) -> None:
+        """Write one row; open the file first if it is not open."""
+        if path not in self.rows:
+            self.open(path, columns)
+        self._writers[path](row)
+        self.rows[path] += 1
+
+
 def write_output(path: Path, content: bytes) -> None:
-    """Write a file that a user named, whole or not at all.
+    """Write a file of the user's choice, whole or not at all.
 
     Raises `EnvironmentFault` on a full disk and the like.
     """
@@ -104,7 +136,7 @@ def print_json(value: object) -> None:
 
 
 def _utf8(stream: TextIO) -> TextIO:
-    """Return the stream for data: JSON and CSV are UTF-8 whatever the terminal's encoding."""
+    """Return the stream in UTF-8, whatever the terminal's encoding: it carries JSON or CSV."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(encoding="utf-8", newline="")
     return stream

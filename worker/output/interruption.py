@@ -1,7 +1,7 @@
-"""SQL that ends when somebody wants it to, however long one step of it takes.
+"""SQL that Ctrl-C and a time limit can interrupt, however long one step of it takes.
 
-SQLite works on a step without coming back to Python, and only there is a signal answered. So a
-thread hears of signals beside it, and tells SQLite.
+SQLite does not return to Python during a step, and Python handles signals only then. So a second
+thread waits for signals and interrupts SQLite.
 """
 
 import os
@@ -21,18 +21,18 @@ from mh_batch.store.connection import open_reader
 from mh_batch.worker.runtime.signals import handling
 
 GRACE_SECONDS = 0.7
-"""How long a step may go on once it is to end: SQLite looks between its instructions only."""
+"""How long an interrupted step may go on: SQLite checks between its instructions only."""
 
 STOPPED = 130
-"""The exit code of a command that Ctrl-C ended, as shells have it."""
+"""The exit code after Ctrl-C, as in shells."""
 
 
 @contextmanager
 def reading_from(path: Path, seconds: float | None = None) -> Iterator[Database]:
-    """Open the database at `path` for a block that only reads, and that Ctrl-C ends at once.
+    """Open the database at `path` for a block that only reads; Ctrl-C ends the block at once.
 
-    `seconds` is how long the block may take, `None` for any time. Raises what `open_reader`
-    raises, and `Interrupted` once the time is over.
+    `seconds` limits the block, `None` sets no limit. Raises what `open_reader` raises, and
+    `Interrupted` when the time is over.
     """
     with closing(open_reader(path)) as db, interruptible(db.conn, seconds):
         yield db
@@ -40,19 +40,19 @@ def reading_from(path: Path, seconds: float | None = None) -> Iterator[Database]
 
 @contextmanager
 def interruptible(conn: sqlite3.Connection, seconds: float | None = None) -> Iterator[None]:
-    """Let Ctrl-C, and the end of `seconds`, end within a second what `conn` does in the block.
+    """Interrupt what `conn` does in the block within a second of Ctrl-C or the end of `seconds`.
 
-    The connection only reads: a step that does not end otherwise ends the process. In another
-    thread than the main one, where no signal arrives, nothing is done. Raises `KeyboardInterrupt`
-    and `Interrupted`.
+    The connection must only read: if a step cannot be interrupted, the process exits. Outside the
+    main thread, where no signal arrives, this does nothing. Raises `KeyboardInterrupt` and
+    `Interrupted`.
     """
     if current_thread() is not main_thread():
         yield
         return
     watch = _Watch(conn, seconds)
-    # a shell that starts us in the background has Ctrl-C ignored, and so it stays
-    heard = [signal.SIGINT] if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else []
-    with handling(watch.answer, *heard, signal.SIGALRM), watch.running():
+    # a shell starts background jobs with Ctrl-C ignored, and so it stays
+    handled = [signal.SIGINT] if signal.getsignal(signal.SIGINT) != signal.SIG_IGN else []
+    with handling(watch.handle, *handled, signal.SIGALRM), watch.running():
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -62,24 +62,24 @@ def interruptible(conn: sqlite3.Connection, seconds: float | None = None) -> Ite
 
 
 class _Watch:
-    """Hears of signals on a thread of its own, and sees to it that the main one answers them."""
+    """Waits for signals on a thread of its own and interrupts the connection."""
 
     def __init__(self, conn: sqlite3.Connection, seconds: float | None) -> None:
         self._conn = conn
         self._seconds = seconds
-        self._answered = Event()
+        self._handled = Event()
         self._over = False
 
-    def answer(self, number: int, _: FrameType | None = None) -> NoReturn:
-        """Answer a signal on the main thread, which is back in Python."""
-        self._answered.set()
+    def handle(self, number: int, _: FrameType | None = None) -> NoReturn:
+        """Handle a signal on the main thread, once that is back in Python."""
+        self._handled.set()
         self._over = self._over or number == signal.SIGALRM
         self.end()
 
     def end(self) -> NoReturn:
-        """Raise why it ends."""
+        """Raise the reason of the interruption."""
         if self._over:
-            raise Interrupted(self._told)
+            raise Interrupted(self._message)
         raise KeyboardInterrupt
 
     @contextmanager
@@ -96,7 +96,7 @@ class _Watch:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.set_wakeup_fd(before)
-            # the end of the pipe is the end of the thread
+            # the thread ends with the pipe
             os.close(writing)
             thread.join()
             os.close(reading)
@@ -106,18 +106,18 @@ class _Watch:
             if came[0] not in (signal.SIGINT, signal.SIGALRM):
                 continue
             self._over = self._over or came[0] == signal.SIGALRM
-            # closed meanwhile: nothing runs on it any more
+            # raised if the connection is closed: then nothing runs on it
             with suppress(sqlite3.ProgrammingError):
                 self._conn.interrupt()
-            if not self._answered.wait(GRACE_SECONDS):
-                self._leave()
+            if not self._handled.wait(GRACE_SECONDS):
+                self._exit()
 
-    def _leave(self) -> NoReturn:
-        """End the process under a step that does not end: it reads, so nothing is lost."""
+    def _exit(self) -> NoReturn:
+        """Exit during a step that cannot be interrupted: it only reads, so nothing is lost."""
         if self._over:
-            os.write(2, f"mh-batch: {self._told}\n".encode())
+            os.write(2, f"mh-batch: {self._message}\n".encode())
         os._exit(Interrupted.exit_code if self._over else STOPPED)
 
     @property
-    def _told(self) -> str:
+    def _message(self) -> str:
         return f"stopped after {self._seconds:g} s; --timeout gives it more"

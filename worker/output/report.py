@@ -1,4 +1,4 @@
-"""`mh-batch report`: a batch's night as one HTML page that needs nothing but a browser."""
+"""`mh-batch report`: a batch as one HTML page that needs nothing but a browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +18,16 @@ from mh_batch.store.connection import location
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.batch_page import BatchPage, batch_page
 from mh_batch.store.reports.batches import BatchReport
-from mh_batch.worker.output.charts.spec import charts
 from mh_batch.worker.output.charts.svg import svg
-from mh_batch.worker.text.escape import visible
-from mh_batch.worker.text.format import count, number, percent, seconds, with_rescued
+from mh_batch.worker.output.charts.timing_charts import charts
+from mh_batch.worker.text.escape import escape_controls
+from mh_batch.worker.text.format import (
+    format_count,
+    format_number,
+    format_percent,
+    format_rescued,
+    format_seconds,
+)
 
 from .files import check_output, open_output
 from .timings import REFUSAL_COLUMNS, moment, refusal_rows, summary
@@ -31,7 +37,7 @@ MOST_CHARACTERS = 4000
 
 
 class Passage(msgspec.Struct, frozen=True):
-    """One text of a conversation, `more` characters of it left out; thoughts are folded away."""
+    """One text of a conversation; `more` counts the characters that were cut off."""
 
     who: str
     text: str
@@ -40,7 +46,7 @@ class Passage(msgspec.Struct, frozen=True):
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A setting of the batch; `changed` where it is not what the program brings."""
+    """A setting of the batch; `changed` if it differs from the default."""
 
     name: str
     value: str
@@ -48,9 +54,9 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def write_report(db: Database, ref: str | None, output: str) -> None:
-    """Write the page of a batch to a file or, for `-`, to standard output; `None`: the latest.
+    """Write the page of batch `ref` (`None`: the latest) to a file, or `-` for standard output.
 
-    Raises `InputError` if it cannot go there.
+    Raises `InputError` if it cannot be written there.
     """
     check_output(output, location(db))
     batch = find_batch(db, ref) if ref else latest_batch(db)
@@ -60,21 +66,25 @@ def write_report(db: Database, ref: str | None, output: str) -> None:
 
 
 def page(found: BatchPage, written_at: str) -> str:
-    """Return the page as HTML; every text in it is escaped, controls are shown as signs."""
+    """Return the page as HTML; every text is escaped, control characters too."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_shown,
+        finalize=_escaped,
     )
     environment.filters.update(
-        number=number, seconds=seconds, moment=moment, count=count, with_rescued=with_rescued
+        number=format_number,
+        seconds=format_seconds,
+        moment=moment,
+        count=format_count,
+        with_rescued=format_rescued,
     )
     template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
     return (
         template.render(
-            night=found,
+            page=found,
             written_at=written_at,
             outcome=outcome(found.report),
             summary=summary(found.timings),
@@ -90,21 +100,21 @@ def page(found: BatchPage, written_at: str) -> str:
 
 
 def outcome(report: BatchReport) -> list[tuple[str, int, str]]:
-    """Return each status that some job has, with how many and their share."""
+    """Return each status that some job has, with the number of jobs and their share."""
     return [
-        (status, count, percent(count, report.total))
+        (status, count, format_percent(count, report.total))
         for status, count in report.counts.items()
         if count
     ]
 
 
 def conversation(job: FinishedJob) -> Iterator[Passage]:
-    """Yield what was said in the first completion of a job, long texts cut."""
+    """Yield the messages of a job's first completion, long texts cut."""
     turns = next(iter(choices(job)), ())
-    for said in transcript(job.request, turns):
-        message = said.message
-        if said.turn is not None:
-            for channel in said.turn.parse.channels:
+    for entry in transcript(job.request, turns):
+        message = entry.message
+        if entry.turn is not None:
+            for channel in entry.turn.parse.channels:
                 to = f" to {channel.recipient}" if channel.recipient else ""
                 yield _passage(f"assistant, {channel.channel}{to}", channel.text)
             continue
@@ -117,10 +127,10 @@ def conversation(job: FinishedJob) -> Iterator[Passage]:
 
 
 def settings_rows(text: str) -> list[Setting]:
-    """Return the settings of a batch by name, those that were changed first."""
-    usual = dict(_flat(msgspec.json.decode(msgspec.json.encode(Settings()))))
+    """Return the settings of a batch by name, the changed ones first."""
+    defaults = dict(_flat(msgspec.json.decode(msgspec.json.encode(Settings()))))
     rows = [
-        Setting(name, msgspec.json.encode(value).decode(), value != usual.get(name))
+        Setting(name, msgspec.json.encode(value).decode(), value != defaults.get(name))
         for name, value in _flat(msgspec.json.decode(text))
     ]
     return sorted(rows, key=lambda row: not row.changed)
@@ -140,6 +150,6 @@ def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _shown(value: object) -> object:
-    """Return what a template is about to write; markup of our own stays as it is."""
-    return value if isinstance(value, Markup) else visible(str(value).replace("\r\n", "\n"))
+def _escaped(value: object) -> object:
+    """Escape control characters in what the template writes; our own markup stays as it is."""
+    return value if isinstance(value, Markup) else escape_controls(str(value).replace("\r\n", "\n"))

@@ -1,4 +1,4 @@
-"""Rows of data as CSV or as JSON lines: data for a file, and no more than text to look at."""
+"""Rows as CSV or as JSON lines; on a terminal, with control characters escaped."""
 
 import csv
 import re
@@ -7,18 +7,18 @@ from typing import Any, TextIO
 
 import msgspec
 
-from mh_batch.worker.text.escape import visible, visible_json
+from mh_batch.worker.text.escape import escape_controls, escape_json_controls
 
-# as OWASP lists them; the last four are the wide forms that spreadsheets take for the narrow ones
+# OWASP's list; the last four are full-width forms, which spreadsheets accept too
 _RUNS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", flags=re.ASCII)
 
 
 def csv_writer(out: TextIO, *, raw: bool = False) -> Callable[[Iterable[Any]], object]:
-    """Return what writes a row of CSV (RFC 4180).
+    """Return a function that writes a row of CSV (RFC 4180).
 
-    What a spreadsheet would run as a formula begins with an apostrophe, unless it is to be `raw`.
-    On a terminal nothing in a cell steers it.
+    An apostrophe is put before what a spreadsheet would run as a formula, unless `raw` is set. On
+    a terminal, control characters are escaped.
     """
     shown = out.isatty()
     writer = csv.writer(out, lineterminator="\n" if shown else "\r\n")
@@ -36,7 +36,7 @@ def json_writer(out: TextIO) -> Callable[[object], object]:
 
     def write(value: object) -> object:
         line = msgspec.json.encode(value).decode()
-        return out.write(f"{visible_json(line) if shown else line}\n")
+        return out.write(f"{escape_json_controls(line) if shown else line}\n")
 
     return write
 
@@ -52,4 +52,4 @@ def harmless(cell: Any) -> Any:
 
 
 def _visible_cell(cell: Any) -> Any:
-    return visible(cell) if isinstance(cell, str) else cell
+    return escape_controls(cell) if isinstance(cell, str) else cell

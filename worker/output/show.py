@@ -1,4 +1,4 @@
-"""The command `show`: one conversation as a person reads it."""
+"""`mh-batch show`: one conversation in readable form."""
 
 from collections.abc import Iterable, Iterator
 
@@ -14,7 +14,7 @@ from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.text.console import console, plain
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 SHOWN_OTHERS = 5
 STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "tool": "yellow"}
@@ -23,7 +23,7 @@ STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "too
 def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     """Print one conversation; `with_attempts` adds every attempt with its verdict and its text."""
     target = find_one_job(db, ref)
-    assert target.job_id is not None, "a job was looked for"
+    assert target.job_id is not None, "the target is a job"
     job = finished_job(db, target.job_id)
     attempts = read_history(db, job.id).attempts if with_attempts else ()
     out = console()
@@ -31,18 +31,18 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     if job.rescued:
         title += " · rescued"
     if with_attempts:
-        title += f" · {count(len(attempts), 'attempt')}"
+        title += f" · {format_count(len(attempts), 'attempt')}"
     out.print(plain(title))
     if job.error:
         out.print(plain(f"{job.error_code}: {job.error}", "red"))
     _print_conversation(out, job, attempts)
-    settled = {turn.key.step_key for turn in job.turns}
-    for tries in _steps(a for a in attempts if a.key.step_key not in settled):
-        _print_attempts(out, tries, kept=None)
+    completed = {turn.key.step_key for turn in job.turns}
+    for step in _steps(a for a in attempts if a.key.step_key not in completed):
+        _print_attempts(out, step, kept=None)
 
 
-def doubt(db: Database, ref: str) -> str | None:
-    """Return what to tell where other batches have such a job too, `None` where none has."""
+def ambiguity_note(db: Database, ref: str) -> str | None:
+    """Return a note if `ref` also names jobs of other batches; `None` if it names one only."""
     target = find_one_job(db, ref)
     others = same_custom_id(db, target, ref)
     if not others:
@@ -55,9 +55,9 @@ def doubt(db: Database, ref: str) -> str | None:
 
 
 def attempt_line(attempt: Attempt, first: Attempt) -> str:
-    """Return one attempt in a line: verdict, why it ended, tokens, seconds, what was different.
+    """Return one attempt in a line: verdict, stop reason, tokens, seconds, changed sampling.
 
-    `first` is the first attempt of its step: sampling is told where it is not the same.
+    Sampling is compared with that of `first`, the first attempt of its step.
     """
     generation, t = attempt.generation, attempt.generation.timings
     speed = f"{t.tokens_per_second:.1f} tok/s" if t.tokens_per_second else "no decode"
@@ -71,7 +71,7 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
         *generation.parse.problems,
         f"seed {attempt.seed}",
         *_changes(attempt, first),
-        f"{t.prompt_tokens} + {count(t.completion_tokens, 'token')}",
+        f"{t.prompt_tokens} + {format_count(t.completion_tokens, 'token')}",
         f"prefill {t.prefill_seconds:.2f} s",
         f"decode {t.decode_seconds:.2f} s",
         speed,
@@ -80,48 +80,49 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
 
 
 def _step_name(key: AttemptKey) -> str:
-    """Return which call of the model it was in its turn; nothing for the first."""
+    """Return which call of the model it was in its turn; empty for the first."""
     return f"step {key.step}, " if key.step else ""
 
 
 def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt, ...]) -> None:
-    tries = {step[0].key.step_key: step for step in _steps(attempts)}
+    by_step = {step[0].key.step_key: step for step in _steps(attempts)}
     given = len(job.request.messages)
     for message in job.request.messages:
         _print_given(out, message)
     for turns in choices(job) or ((),):
         if job.request.n > 1 and turns:
             out.print(plain(f"══ choice {turns[0].key.choice}", "bold"))
-        for said in transcript(job.request, turns)[given:]:
-            if said.turn is None:
-                _print_given(out, said.message)
-            elif said.turn.key.step_key in tries:
-                _print_attempts(out, tries[said.turn.key.step_key], said.turn)
+        for entry in transcript(job.request, turns)[given:]:
+            if entry.turn is None:
+                _print_given(out, entry.message)
+            elif entry.turn.key.step_key in by_step:
+                _print_attempts(out, by_step[entry.turn.key.step_key], entry.turn)
             else:
-                _print_channels(out, "assistant", said.turn.parse.channels)
+                _print_channels(out, "assistant", entry.turn.parse.channels)
         for text in _unanswered(job, turns):
             _print_text(out, "user · not answered", text, STYLES["user"])
 
 
 def _unanswered(job: FinishedJob, turns: Turns) -> tuple[str, ...]:
-    """Return the user's turns that one choice has not come to, or not settled."""
-    settled = turns[-1].key.turn if turns else 0
-    # where the context asks, its own question was the first turn
-    return job.request.turns[max(settled - job.request.asks, 0) :]
+    """Return the user's turns that one choice has not completed."""
+    completed = turns[-1].key.turn if turns else 0
+    # if the context ends with a question, that was the first turn
+    return job.request.turns[max(completed - job.request.asks, 0) :]
 
 
-def _print_attempts(out: Console, tries: list[Attempt], kept: FinishedTurn | None) -> None:
-    """Print the attempts of one step; the text of `kept` as the answer, of others as rejected.
+def _print_attempts(out: Console, attempts: list[Attempt], kept: FinishedTurn | None) -> None:
+    """Print the attempts of one step: the text of `kept` as the answer, others as rejected.
 
-    What an attempt goes on from is in its own text, and not printed before.
+    The text of an attempt that a later one continues is part of that one's text: it is not
+    printed twice.
     """
-    going_on = {attempt.key.attempt - 1 for attempt in tries if attempt.continues}
-    for attempt in tries:
-        out.print(plain(attempt_line(attempt, tries[0]), "dim"))
+    continued = {attempt.key.attempt - 1 for attempt in attempts if attempt.continues}
+    for attempt in attempts:
+        out.print(plain(attempt_line(attempt, attempts[0]), "dim"))
         if kept is not None and attempt.key == kept.key:
             _print_channels(out, "assistant", kept.parse.channels)
             continue
-        if attempt.key.attempt in going_on:
+        if attempt.key.attempt in continued:
             continue
         who = f"rejected attempt {attempt.key.attempt}"
         channels = attempt.generation.parse.channels or (Channel("raw", attempt.generation.raw),)
@@ -129,7 +130,7 @@ def _print_attempts(out: Console, tries: list[Attempt], kept: FinishedTurn | Non
 
 
 def _print_given(out: Console, message: Message) -> None:
-    """Print a message that was not generated here."""
+    """Print a message of the request."""
     who = f"{message.role} · {message.name}" if message.name else message.role
     if message.thinking:
         _print_text(out, f"{who} · analysis", message.thinking, "dim")
@@ -164,6 +165,6 @@ def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:
-    """Return what of the sampling differs from the first attempt's."""
+    """Return how the sampling differs from the first attempt's."""
     before, now = (msgspec.structs.asdict(a.sampling) for a in (first, attempt))
     return [f"{name} {before[name]} → {now[name]}" for name in now if before[name] != now[name]]

@@ -1,4 +1,4 @@
-"""What the reading commands print: status, a query, the cookbook."""
+"""The tables of `status` and `query`, also as CSV and JSON lines."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ TABLE_ROWS = 1000
 
 
 def print_status(db: Database, ref: str | None, as_json: bool) -> None:
-    """Print a row a batch; `ref` names one batch, `None` means all."""
+    """Print one row per batch; `ref` names one batch, `None` means all."""
     reports = batch_reports(db, find_batch(db, ref).id if ref else None)
     if as_json:
         print_json(reports)
@@ -31,7 +31,7 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
     if not reports:
         print("no batches yet; `mh-batch submit FILE` makes one")
         return
-    # a column for every status would not fit a terminal: only those that some job has
+    # all statuses would not fit a terminal: only those that some job has
     shown = [s for s in Status if s is Status.DONE or any(r.counts.get(s) for r in reports)]
     names = [str(s) for s in shown]
     with_rescued = any(r.rescued for r in reports)
@@ -50,12 +50,12 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
 
 
 def recipe_sql(name: str) -> str:
-    """Return the SQL of a recipe of the cookbook; raises `UnknownTarget` naming what is near."""
+    """Return the SQL of a recipe; raises `UnknownTarget` naming similar recipes."""
     return recipe(name).sql
 
 
 def print_recipes(form: str) -> None:
-    """Print the cookbook's recipes with the questions they answer; `form` as in `print_query`."""
+    """Print the recipes of the cookbook and what they answer; `form` as in `print_query`."""
     columns = ("recipe", "question")
     rows = [(entry.name, entry.about) for entry in recipes().values()]
     if form == "table":
@@ -65,11 +65,11 @@ def print_recipes(form: str) -> None:
 
 
 def print_query(path: Path, sql: str, form: str, seconds: float | None = None) -> None:
-    """Run one read-only query and print it as `table`, `csv`, `raw_csv` or `json` (a line a row).
+    """Run one read-only query and print it as `table`, `csv`, `raw_csv` or `json` (JSON lines).
 
-    A table shows at most `TABLE_ROWS` rows and says so: its columns are as wide as their widest
-    value, so all of it is held in memory. The other forms stream. A BLOB is written in hex. Raises
-    `Interrupted` once it has taken `seconds`; `None` gives it any time.
+    A table holds all its rows in memory to size its columns, so it stops at `TABLE_ROWS` with a
+    note. The other forms stream. A BLOB is written in hex. Raises `Interrupted` after `seconds`;
+    `None` sets no limit.
     """
     with reading_from(path, seconds) as db:
         columns, rows = ask(db, sql)
@@ -77,8 +77,8 @@ def print_query(path: Path, sql: str, form: str, seconds: float | None = None) -
         if form == "table":
             print_table(columns, list(islice(readable, TABLE_ROWS)))
             if next(readable, None) is not None:
-                told = f"... the first {TABLE_ROWS} rows; --csv and --json give all"
-                print(told, file=sys.stderr)
+                note = f"... the first {TABLE_ROWS} rows; --csv and --json give all"
+                print(note, file=sys.stderr)
             return
         _stream(columns, readable, form)
 
@@ -98,11 +98,11 @@ def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) 
 
 
 def distinct(columns: Sequence[str]) -> list[str]:
-    """Return the names of columns as keys of an object: a second `count(*)` is `count(*):2`."""
+    """Return column names as the keys of an object: a second `count(*)` becomes `count(*):2`."""
     keys: list[str] = []
     for column in columns:
         key, number = column, 1
-        # a name that another column really has is never given away
+        # never the name of another column
         while key in keys or (number > 1 and key in columns):
             number += 1
             key = f"{column}:{number}"

@@ -1,4 +1,4 @@
-"""`mh-batch timings`: the numbers of a night as tables, as JSON or as a picture."""
+"""`mh-batch timings`: speeds, gaps and memory as tables, as JSON or as charts."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +9,17 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import location
 from mh_batch.store.lookup import BatchRow, find_batch
 from mh_batch.store.reports.timings import TimingReport, timing_report
-from mh_batch.worker.output.charts.spec import charts
+from mh_batch.worker.output.charts.timing_charts import charts
 from mh_batch.worker.text.console import print_table
-from mh_batch.worker.text.escape import visible
-from mh_batch.worker.text.format import count, done, number, percent, seconds, size
+from mh_batch.worker.text.escape import escape_controls
+from mh_batch.worker.text.format import (
+    format_count,
+    format_done,
+    format_number,
+    format_percent,
+    format_seconds,
+    format_size,
+)
 
 from .files import check_output, print_json, write_output
 
@@ -20,7 +27,7 @@ HOURS_SHOWN = 48
 
 
 def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> None:
-    """Print the numbers of a batch, or of all for `None`; `plot` also draws them as PNG.
+    """Print the figures of a batch, `None` for all batches; `plot` also draws them as PNG.
 
     Raises `InputError` if there is nothing to draw, or nothing to draw it with.
     """
@@ -31,7 +38,7 @@ def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> 
     if as_json:
         print_json(report)
     elif report.totals.attempts == 0:
-        print(f"{visible(title(batch))}: no attempt yet; `mh-batch work` makes them")
+        print(f"{escape_controls(title(batch))}: no attempt yet; `mh-batch work` makes them")
     else:
         _print(report, batch)
     if plot is not None:
@@ -39,17 +46,17 @@ def timings(db: Database, ref: str | None, plot: Path | None, as_json: bool) -> 
 
 
 def title(batch: BatchRow | None) -> str:
-    """Return what the numbers are of."""
+    """Return what the figures are about."""
     return f"batch {batch.id} ({batch.name})" if batch else "all batches"
 
 
 def summary(report: TimingReport) -> list[tuple[str, str]]:
-    """Return the figures of a night with what they are, as a person reads them."""
+    """Return the main figures with their labels, formatted."""
     t = report.totals
     spans = (t.queue_seconds, t.render_seconds, t.prefill_seconds, t.decode_seconds)
     every = sum(spans) + t.parse_seconds
     prompt = f"{t.prompt_tokens:,} in prompts"
-    reused = f"{percent(t.reused_tokens, t.prompt_tokens)} of them reused"
+    reused = f"{format_percent(t.reused_tokens, t.prompt_tokens)} of them reused"
     shares = (
         ("prefill", t.prefill_seconds),
         ("decoding", t.decode_seconds),
@@ -58,35 +65,40 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
     return [
         (
             "jobs, attempts",
-            f"{count(t.jobs, 'job')}, {count(t.attempts, 'attempt')}; "
-            f"{done(report.done, report.rescued)}",
+            f"{format_count(t.jobs, 'job')}, {format_count(t.attempts, 'attempt')}; "
+            f"{format_done(report.done, report.rescued)}",
         ),
         ("from, to (UTC)", f"{moment(t.started_at)} to {moment(t.finished_at)}"),
         ("tokens", f"{t.completion_tokens:,} generated, {prompt} ({reused})"),
-        ("decode speed", f"{number(t.tokens_per_second)} tokens/s"),
-        ("prefill speed", f"{number(t.prefill_tokens_per_second)} tokens/s"),
-        ("time went to", ", ".join(f"{name} {percent(part, every)}" for name, part in shares)),
+        ("decode speed", f"{format_number(t.tokens_per_second)} tokens/s"),
+        ("prefill speed", f"{format_number(t.prefill_tokens_per_second)} tokens/s"),
+        (
+            "time went to",
+            ", ".join(f"{name} {format_percent(part, every)}" for name, part in shares),
+        ),
         (
             "gap before an attempt",
-            f"median {seconds(report.typical_gap_seconds)}, 95% within "
-            f"{seconds(report.bad_gap_seconds)}, longest {seconds(t.longest_gap_seconds)}, "
-            f"together {seconds(t.queue_seconds)}",
+            f"median {format_seconds(report.typical_gap_seconds)}, 95% within "
+            f"{format_seconds(report.bad_gap_seconds)}, "
+            f"longest {format_seconds(t.longest_gap_seconds)}, "
+            f"together {format_seconds(t.queue_seconds)}",
         ),
         (
             "memory, highest",
-            f"process {size(t.process_memory_bytes or 0)}, model {size(t.peak_memory_bytes or 0)}",
+            f"process {format_size(t.process_memory_bytes or 0)}, "
+            f"model {format_size(t.peak_memory_bytes or 0)}",
         ),
         ("longest context", f"{t.longest_context or 0:,} positions"),
     ]
 
 
 def moment(at: str | None) -> str:
-    """Return a time of the database to the second, as people write it."""
+    """Return a time of the database to the second; `-` for `None`."""
     return at[:19].replace("T", " ") if at else "-"
 
 
 def refusal_rows(report: TimingReport) -> list[list[str]]:
-    """Return a row a reason for which attempts were refused: counts, tokens and time spent."""
+    """Return one row per reason for refused attempts: counts, tokens and time spent."""
     return [
         [
             r.reason,
@@ -95,7 +107,7 @@ def refusal_rows(report: TimingReport) -> list[list[str]]:
             f"{r.next_rescued:,}",
             f"{r.gave_up:,}",
             f"{r.completion_tokens:,}",
-            seconds(r.model_seconds),
+            format_seconds(r.model_seconds),
         ]
         for r in report.refusals
     ]
@@ -115,10 +127,10 @@ def _print(report: TimingReport, batch: BatchRow | None) -> None:
                 f"{b.kv_from:,}",
                 f"{b.kv_to:,}",
                 f"{b.attempts:,}",
-                number(b.tokens_per_second),
-                number(b.slow_tenth),
-                number(b.fast_tenth),
-                number(b.prefill_tokens_per_second),
+                format_number(b.tokens_per_second),
+                format_number(b.slow_tenth),
+                format_number(b.fast_tenth),
+                format_number(b.prefill_tokens_per_second),
             ]
             for b in report.by_context
         ],
@@ -142,10 +154,10 @@ def _print_hours(report: TimingReport) -> None:
                 f"{b.jobs:,}",
                 f"{b.attempts:,}",
                 f"{b.completion_tokens:,}",
-                number(b.tokens_per_second),
-                number(b.prefill_tokens_per_second),
-                seconds(b.queue_seconds),
-                size(b.process_memory_bytes),
+                format_number(b.tokens_per_second),
+                format_number(b.prefill_tokens_per_second),
+                format_seconds(b.queue_seconds),
+                format_size(b.process_memory_bytes),
             ]
             for b in shown
         ],
@@ -172,5 +184,5 @@ def _draw(report: TimingReport, batch: BatchRow | None, plot: Path) -> None:
     if t.attempts == 0:
         raise InputError(f"--plot: {title(batch)}: nothing to draw before the first attempt")
     span = f"{moment(t.started_at)[:16]} to {moment(t.finished_at)[:16]} UTC"
-    heading = f"mh-batch, {title(batch)}: {count(t.attempts, 'attempt')}, {span}"
+    heading = f"mh-batch, {title(batch)}: {format_count(t.attempts, 'attempt')}, {span}"
     write_output(plot, draw_charts(charts(report), heading))

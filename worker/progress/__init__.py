@@ -1,1 +1,1 @@
-"""What a drain tells a person, while it runs and at its end."""
+"""What a drain shows while it runs, and its summary at the end."""

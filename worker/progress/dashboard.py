@@ -1,97 +1,44 @@
-"""What is shown while a queue is drained: a picture of it as a value, and its lines."""
+"""A snapshot of the queue as lines for a terminal."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-import msgspec
 from rich.cells import cell_len
 from rich.text import Text
 
-from mh_batch.jobs.record import AttemptKey
-from mh_batch.jobs.status import FINISHED, NOT_WELL, OPEN
+from mh_batch.jobs.status import NOT_WELL, OPEN
 from mh_batch.store.reports.batches import BatchReport
-from mh_batch.store.reports.progress import LastAttempt, Pace
-from mh_batch.worker.text.format import clock, count, duration, printable, size, with_rescued
+from mh_batch.worker.text.format import (
+    format_clock,
+    format_count,
+    format_duration,
+    format_rescued,
+    format_size,
+    printable,
+)
 
-ENOUGH_JOBS = 3
-"""How many jobs must be finished before a time is named."""
+from .snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
 
-MOST_BARS = 6
+MAX_BARS = 6
 _LABEL = 9
 
 
-class Attempting(msgspec.Struct, frozen=True):
-    """The attempt on the model; what is `None` is not known from where one looks."""
+def lines(snapshot: Snapshot, width: int, height: int, now: datetime) -> list[Text]:
+    """Return the snapshot as at most `height - 1` lines of at most `width` cells.
 
-    custom_id: str
-    key: AttemptKey
-    tokens: int | None = None
-    tokens_per_second: float | None = None
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """All that is shown.
-
-    `batches` are those with something to tell, `waiting` counts the unfinished jobs of all.
-    `attempting` and `last` are `None` before there is such an attempt. `remark` is a line for
-    the reader, `None` for none.
-    """
-
-    batches: tuple[BatchReport, ...] = ()
-    waiting: int = 0
-    attempting: Attempting | None = None
-    last: LastAttempt | None = None
-    pace: Pace = Pace(0, 0.0, None)
-    remark: str | None = None
-
-    @property
-    def finished(self) -> int:
-        """How many jobs of the batches shown are finished."""
-        return sum(batch.count(FINISHED) for batch in self.batches)
-
-    @property
-    def unsuccessful(self) -> int:
-        """How many of them did not end well; those that somebody cancelled are none of these."""
-        return sum(batch.count(NOT_WELL) for batch in self.batches)
-
-    @property
-    def rescued(self) -> int:
-        """How many jobs of the batches shown are done with rescued answers."""
-        return sum(batch.rescued for batch in self.batches)
-
-    @property
-    def retries(self) -> int:
-        """How many attempts of the batches shown were not the first."""
-        return sum(batch.retries for batch in self.batches)
-
-
-def seconds_left(picture: Snapshot) -> float | None:
-    """Return how long the unfinished jobs take at the pace of the latest ones.
-
-    `None` until `ENOUGH_JOBS` are finished, and when nothing waits.
-    """
-    pace = picture.pace
-    if pace.jobs < ENOUGH_JOBS or not picture.waiting:
-        return None
-    return picture.waiting * pace.seconds / pace.jobs
-
-
-def lines(picture: Snapshot, width: int, height: int, now: datetime) -> list[Text]:
-    """Return the picture as at most `height - 1` lines of at most `width` cells.
-
-    Where the terminal is low, what matters least goes first. `now` is local time.
+    The least important lines are left out first. `now` is local time.
     """
     room = max(1, height - 1)
-    facts = list(_facts(picture, now))
-    bars = min(len(picture.batches), MOST_BARS, max(1, room - len(facts)))
+    facts = list(_facts(snapshot, now))
+    bars = min(len(snapshot.batches), MAX_BARS, max(1, room - len(facts)))
     by_rank = sorted(range(len(facts)), key=lambda index: facts[index][0])
     kept = set(by_rank[: room - bars])
-    longest = max((cell_len(printable(b.name)) for b in picture.batches[:bars]), default=0)
+    longest = max((cell_len(printable(b.name)) for b in snapshot.batches[:bars]), default=0)
     label = min(max(longest, _LABEL - 1), max(_LABEL - 1, width // 4))
-    shown = [_bar(batch, label, width) for batch in picture.batches[:bars]]
-    hidden = len(picture.batches) - bars
+    shown = [_bar(batch, label, width) for batch in snapshot.batches[:bars]]
+    hidden = len(snapshot.batches) - bars
     if hidden and bars + len(kept) < room:
-        shown.append(Text(f"and {count(hidden, 'more batch', 'more batches')}", style="dim"))
+        shown.append(Text(f"and {format_count(hidden, 'more batch', 'more batches')}", style="dim"))
     shown += [text for index, (_, text) in enumerate(facts) if index in kept]
     for line in shown:
         line.no_wrap = True
@@ -99,47 +46,48 @@ def lines(picture: Snapshot, width: int, height: int, now: datetime) -> list[Tex
     return shown
 
 
-def summary_line(picture: Snapshot, now: datetime) -> str:
-    """Return the picture in one line of plain text."""
-    parts = [f"{picture.finished}/{picture.finished + picture.waiting} jobs"]
-    if picture.unsuccessful:
-        parts.append(f"{picture.unsuccessful} failed or incomplete")
-    if picture.rescued:
-        parts.append(with_rescued(picture.rescued))
-    if picture.pace.tokens_per_second is not None:
-        parts.append(f"{picture.pace.tokens_per_second:.0f} tok/s")
-    if (left := seconds_left(picture)) is not None:
-        parts.append(f"about {duration(left)} left, done at {_end(left, now)}")
-    if picture.attempting is not None:
-        parts.append(_attempt(picture.attempting))
+def summary_line(snapshot: Snapshot, now: datetime) -> str:
+    """Return the snapshot as one line of plain text."""
+    parts = [f"{snapshot.finished}/{snapshot.finished + snapshot.waiting} jobs"]
+    if snapshot.unsuccessful:
+        parts.append(f"{snapshot.unsuccessful} failed or incomplete")
+    if snapshot.rescued:
+        parts.append(format_rescued(snapshot.rescued))
+    if snapshot.pace.tokens_per_second is not None:
+        parts.append(f"{snapshot.pace.tokens_per_second:.0f} tok/s")
+    if (left := seconds_left(snapshot)) is not None:
+        parts.append(f"about {format_duration(left)} left, done at {_end(left, now)}")
+    if snapshot.attempting is not None:
+        parts.append(_attempt(snapshot.attempting))
     return ", ".join(parts)
 
 
-def _facts(picture: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
-    """Yield the lines below the bars in order, each with its rank: 0 matters most."""
-    if picture.attempting is not None:
-        yield 1, _fact("now", _attempt(picture.attempting))
-    if speed := "  ".join(_speeds(picture)):
+def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
+    """Yield the lines below the bars in order, each with its rank: 0 is the most important."""
+    if snapshot.attempting is not None:
+        yield 1, _fact("now", _attempt(snapshot.attempting))
+    if speed := "  ".join(_speeds(snapshot)):
         yield 3, _fact("speed", speed)
-    if picture.last is not None:
-        last = picture.last
+    if snapshot.last is not None:
+        last = snapshot.last
         yield (
             5,
             _fact(
                 "memory",
-                f"{size(last.active_memory_bytes)} in use, {size(last.peak_memory_bytes)} at the "
-                f"peak, {size(last.process_memory_bytes)} in the process",
+                f"{format_size(last.active_memory_bytes)} in use, "
+                f"{format_size(last.peak_memory_bytes)} at the peak, "
+                f"{format_size(last.process_memory_bytes)} in the process",
             ),
         )
-    if picture.finished or picture.retries:
-        yield 4, _so_far(picture)
-    if (left := seconds_left(picture)) is not None:
-        pace = f"pace of the last {count(picture.pace.jobs, 'job')}"
-        yield 2, _fact("left", f"about {duration(left)}, done at {_end(left, now)} ({pace})")
-    elif picture.waiting and picture.attempting is not None:
+    if snapshot.finished or snapshot.retries:
+        yield 4, _so_far(snapshot)
+    if (left := seconds_left(snapshot)) is not None:
+        pace = f"pace of the last {format_count(snapshot.pace.jobs, 'job')}"
+        yield 2, _fact("left", f"about {format_duration(left)}, done at {_end(left, now)} ({pace})")
+    elif snapshot.waiting and snapshot.attempting is not None:
         yield 2, _fact("left", f"known once {ENOUGH_JOBS} jobs are finished")
-    if picture.remark is not None:
-        yield 0, Text(picture.remark, style="yellow")
+    if snapshot.remark is not None:
+        yield 0, Text(snapshot.remark, style="yellow")
 
 
 def _fact(label: str, value: str) -> Text:
@@ -151,40 +99,40 @@ def _attempt(attempting: Attempting) -> str:
     again = f", attempt {key.attempt}" if key.attempt > 1 else ""
     choice = f"choice {key.choice + 1}, " if key.choice else ""
     step = f".{key.step}" if key.step else ""
-    tokens = "" if attempting.tokens is None else f", {count(attempting.tokens, 'token')}"
+    tokens = "" if attempting.tokens is None else f", {format_count(attempting.tokens, 'token')}"
     return f"{printable(attempting.custom_id)}, {choice}turn {key.turn}{step}{again}{tokens}"
 
 
-def _speeds(picture: Snapshot) -> Iterator[str]:
-    speed = picture.attempting.tokens_per_second if picture.attempting else None
-    if speed is None and picture.last is not None:
-        speed = picture.last.tokens_per_second
+def _speeds(snapshot: Snapshot) -> Iterator[str]:
+    speed = snapshot.attempting.tokens_per_second if snapshot.attempting else None
+    if speed is None and snapshot.last is not None:
+        speed = snapshot.last.tokens_per_second
     parts = []
     if speed is not None:
         parts.append(f"{speed:.1f} tok/s now")
-    if picture.pace.tokens_per_second is not None:
-        parts.append(f"{picture.pace.tokens_per_second:.1f} on average")
+    if snapshot.pace.tokens_per_second is not None:
+        parts.append(f"{snapshot.pace.tokens_per_second:.1f} on average")
     if parts:
         yield ", ".join(parts)
-    if picture.last is not None:
-        window = picture.last.max_kv_size
-        yield f"KV {picture.last.kv_len:,}" + (f" of {window:,}" if window else "")
+    if snapshot.last is not None:
+        window = snapshot.last.max_kv_size
+        yield f"KV {snapshot.last.kv_len:,}" + (f" of {window:,}" if window else "")
 
 
-def _so_far(picture: Snapshot) -> Text:
-    bad = picture.unsuccessful
-    text = _fact("so far", f"{picture.finished:,} finished, ")
-    text.append(count(picture.retries, "retry", "retries"))
+def _so_far(snapshot: Snapshot) -> Text:
+    bad = snapshot.unsuccessful
+    text = _fact("so far", f"{snapshot.finished:,} finished, ")
+    text.append(format_count(snapshot.retries, "retry", "retries"))
     text.append(", ")
     text.append(f"{bad:,} failed or incomplete", style="red" if bad else "")
-    if picture.rescued:
+    if snapshot.rescued:
         text.append(", ")
-        text.append(with_rescued(picture.rescued), style="yellow")
+        text.append(format_rescued(snapshot.rescued), style="yellow")
     return text
 
 
 def _end(seconds: float, now: datetime) -> str:
-    return clock(now + timedelta(seconds=seconds), now)
+    return format_clock(now + timedelta(seconds=seconds), now)
 
 
 def _bar(batch: BatchReport, label: int, width: int) -> Text:
@@ -192,7 +140,7 @@ def _bar(batch: BatchReport, label: int, width: int) -> Text:
     finished = batch.total - batch.count(OPEN)
     bad = batch.count(NOT_WELL)
     share = finished / batch.total if batch.total else 1.0
-    # a last job does not show as all of them
+    # rounded down: 100% only when all jobs are finished
     percent = f"{int(100 * share):3d}%"
     tail = f" {finished:,}/{batch.total:,} {percent}"
     name = Text(printable(batch.name))

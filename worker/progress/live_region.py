@@ -1,4 +1,4 @@
-"""Lines at the bottom of a terminal that are rewritten in place; the rest scrolls above them."""
+"""Lines at the bottom of a terminal that are rewritten in place; other output scrolls above."""
 
 import threading
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from mh_batch.worker.text.console import plain
 
 
 class LiveRegion:
-    """Any thread may use it; a terminal that went away must not end the night.
+    """The region of one terminal; safe for several threads. A closed terminal is no error.
 
-    rich goes back over as many rows as it wrote. A terminal that was made narrower has folded them
-    into more, which would stay behind as rubbish: those are taken back first.
+    rich erases as many rows as it wrote. When the terminal gets narrower, it folds these rows into
+    more, and rich would leave some behind: they are erased here first.
     """
 
     def __init__(self, console: Console) -> None:
@@ -33,31 +33,31 @@ class LiveRegion:
         )
 
     def open(self) -> None:
-        """Begin to show."""
+        """Start showing."""
         with suppress(OSError):
             self._live.start()
 
     def close(self) -> None:
-        """Leave the last lines where they are."""
+        """Stop; the last lines stay."""
         with self._lock, suppress(OSError):
-            self._take_back_folds()
+            self._erase_folds()
             self._live.stop()
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Show these lines in place of the former ones."""
+        """Replace the shown lines."""
         with self._lock, suppress(OSError):
-            self._take_back_folds()
+            self._erase_folds()
             self._shown = tuple(lines)
             self._live.refresh()
 
     def say(self, text: str) -> None:
-        """Print a line above."""
+        """Print a line above the region."""
         with self._lock, suppress(OSError):
-            self._take_back_folds()
+            self._erase_folds()
             self.console.print(plain(text))
 
-    def _take_back_folds(self) -> None:
-        """Clear the rows that the shown lines have taken more since the terminal is narrower."""
+    def _erase_folds(self) -> None:
+        """Erase the extra rows that the shown lines take since the terminal got narrower."""
         width, former = max(1, self.console.width), self._width
         self._width = width
         if width >= former:

@@ -1,4 +1,4 @@
-"""Looks at a database that somebody else may be writing, often and at little cost."""
+"""Polls a database that another process may be writing, often and at little cost."""
 
 import sqlite3
 import time
@@ -13,16 +13,16 @@ from mh_batch.store.connection import data_version, open_reader
 from mh_batch.store.reports.batches import BatchReport, batch_reports
 from mh_batch.store.reports.progress import Latest, latest
 
-from .dashboard import Attempting, Snapshot
+from .snapshot import Attempting, Snapshot
 
 COUNT_SHARE = 0.05
-"""Which part of the time may go into counting: a walk over the index of a long queue."""
+"""The share of the time to spend on counting, which reads the whole index of a long queue."""
 
 
 class Poller:
-    """Keeps a picture of the database at `path`; it belongs to the thread that uses it.
+    """Keeps a snapshot of the database at `path`; to be used by one thread.
 
-    `batch_id` is the only batch in it, `None` for all.
+    `batch_id` restricts it to one batch, `None` to none.
     """
 
     def __init__(self, path: Path, batch_id: int | None = None) -> None:
@@ -33,13 +33,13 @@ class Poller:
         self._count_at = 0.0
         self._reports: list[BatchReport] = []
         self._opened: set[int] = set()
-        self.picture = Snapshot()
+        self.snapshot = Snapshot()
 
-    def look(self, *, whole: bool = False) -> bool:
-        """Bring the picture up to date if the database changed; return whether it did.
+    def poll(self, *, whole: bool = False) -> bool:
+        """Update the snapshot if the database changed; return whether it did.
 
-        `whole` counts at once, however long that takes. Raises `StoreUnusable` where it cannot
-        be read.
+        `whole` counts at once, however long that takes. Raises `StoreUnusable` if the database
+        cannot be read.
         """
         db = self._db = self._db or open_reader(self._path)
         try:
@@ -49,15 +49,15 @@ class Poller:
                 return False
             if due or whole:
                 self._count(db)
-            self._picture(latest(db))
+            self._take_snapshot(latest(db))
         except sqlite3.Error as error:
             raise StoreUnusable(f"{self._path}: cannot be read just now: {error}") from error
-        # a change whose count is not due yet must not be forgotten
+        # a change that is not counted yet must be seen again
         self._version = version if due or whole else None
         return True
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -69,12 +69,12 @@ class Poller:
         over = time.monotonic()
         self._count_at = over + (over - began) / COUNT_SHARE
 
-    def _picture(self, found: Latest) -> None:
+    def _take_snapshot(self, found: Latest) -> None:
         running = found.running
         shown = [r for r in self._reports if r.id in self._opened] or self._reports[-1:]
-        # what is being worked on stands first; what is over makes room
+        # unfinished batches first
         shown.sort(key=lambda report: (not _open_jobs([report]), report.id))
-        self.picture = Snapshot(
+        self.snapshot = Snapshot(
             batches=tuple(shown),
             waiting=_open_jobs(self._reports),
             attempting=Attempting(running.custom_id, running.key) if running else None,

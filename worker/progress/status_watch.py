@@ -1,4 +1,4 @@
-"""`mh-batch status --watch`: what the worker shows, from the database alone."""
+"""`mh-batch status --watch`: the dashboard of the worker, from the database alone."""
 
 import sys
 import time
@@ -14,84 +14,85 @@ from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import find_batch
 from mh_batch.store.reports.progress import Pace
 
-from .dashboard import Snapshot, lines, summary_line
+from .dashboard import lines, summary_line
 from .live_region import LiveRegion
 from .poller import Poller
-from .worker_pid import worker_at
+from .snapshot import Snapshot
+from .worker_pid import worker_pid
 
-LOOK_SECONDS = 0.5
-PRESENCE_LOOKS = 4
-"""How many looks at the database to one at the process that works on it."""
+POLL_SECONDS = 0.5
+POLLS_PER_CHECK = 4
+"""How many polls of the database use one check for a worker process."""
 
 PLAIN_SECONDS = 10.0
 NO_WORKER = "no worker is running; `mh-batch work` starts one"
 
 
 def watch_batch(path: Path, ref: str | None) -> None:
-    """Show how the queue gets on until nothing is left, or until Ctrl-C.
+    """Show the progress of the queue until nothing is left, or until Ctrl-C.
 
-    `ref` is the one batch to watch, `None` for all; then it also goes on while a worker without
-    work waits for more. Raises `UnknownTarget` if there is no such batch, `StoreUnusable` if the
+    `ref` is the batch to watch, `None` for all: then it also continues while an idle worker waits
+    for new jobs. Raises `UnknownTarget` if there is no such batch, `StoreUnusable` if the
     database cannot be read.
     """
     batch_id = None
     if ref is not None:
         with closing(open_reader(path)) as reader:
             batch_id = find_batch(reader, ref).id
-    observer = Poller(path, batch_id)
+    poller = Poller(path, batch_id)
     try:
         show = _show_live if sys.stdout.isatty() else _show_plain
-        show(pictures(observer, path, alone=batch_id is not None))
+        show(snapshots(poller, path, alone=batch_id is not None))
     except KeyboardInterrupt:
         print(file=sys.stderr)
     finally:
-        observer.close()
+        poller.close()
 
 
-def pictures(observer: Poller, path: Path, *, alone: bool) -> Iterator[Snapshot]:
-    """Yield the picture twice a second while there is something to wait for, the last one whole.
+def snapshots(poller: Poller, path: Path, *, alone: bool) -> Iterator[Snapshot]:
+    """Yield a snapshot twice a second while there is something to wait for, then a final one.
 
-    `alone` ends it with the last job, whether or not a worker is still there.
+    `alone` stops after the last job, even if a worker is still running.
     """
-    looks = 0
+    polls = 0
     worker: int | None = None
     while True:
-        if looks % PRESENCE_LOOKS == 0:
-            worker = worker_at(path)
-        looks += 1
-        observer.look()
-        if not observer.picture.waiting and (alone or worker_at(path) is None):
+        if polls % POLLS_PER_CHECK == 0:
+            worker = worker_pid(path)
+        polls += 1
+        poller.poll()
+        if not poller.snapshot.waiting and (alone or worker_pid(path) is None):
             break
-        yield seen(observer.picture, worker)
-        time.sleep(LOOK_SECONDS)
-    observer.look(whole=True)
-    yield Snapshot(batches=observer.picture.batches)
+        yield as_seen(poller.snapshot, worker)
+        time.sleep(POLL_SECONDS)
+    poller.poll(whole=True)
+    yield Snapshot(batches=poller.snapshot.batches)
 
 
-def seen(picture: Snapshot, worker: int | None) -> Snapshot:
-    """Return the picture less what is not true without a worker; `worker` is its pid."""
+def as_seen(snapshot: Snapshot, worker: int | None) -> Snapshot:
+    """Return the snapshot as it is true: without a `worker` (its pid), no attempt is running."""
     if worker is not None:
-        return picture
-    return replace(picture, attempting=None, pace=Pace(0, 0.0, None), last=None, remark=NO_WORKER)
+        return snapshot
+    return replace(snapshot, attempting=None, pace=Pace(0, 0.0, None), last=None, remark=NO_WORKER)
 
 
 def _show_live(found: Iterator[Snapshot]) -> None:
     screen = LiveRegion(Console())
     screen.open()
     try:
-        for picture in found:
+        for snapshot in found:
             size = screen.console.size
-            screen.show(lines(picture, size.width, size.height, datetime.now().astimezone()))
+            screen.show(lines(snapshot, size.width, size.height, datetime.now().astimezone()))
     finally:
         screen.close()
 
 
 def _show_plain(found: Iterator[Snapshot]) -> None:
-    """Print a line when there is news, at most every few seconds, and one at the end."""
+    """Print a line when it changes, at most every few seconds, and one at the end."""
     said, at = "", float("-inf")
     line = ""
-    for picture in found:
-        line = summary_line(picture, datetime.now().astimezone())
+    for snapshot in found:
+        line = summary_line(snapshot, datetime.now().astimezone())
         if line != said and time.monotonic() - at >= PLAIN_SECONDS:
             print(line, flush=True)
             said, at = line, time.monotonic()

@@ -1,4 +1,4 @@
-"""What a finished drain leaves a person with: how it ended, what went wrong, and what to do."""
+"""The summary after a drain: how it ended, what failed, and what to do next."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from mh_batch.jobs.status import Status
 from mh_batch.store.queue.counts import queue_counts
 from mh_batch.store.reports.progress import Reason, deaths, reasons
-from mh_batch.worker.text.format import count, done, duration, printable
+from mh_batch.worker.text.format import format_count, format_done, format_duration, printable
 
 if TYPE_CHECKING:
     from mh_batch.worker.draining.run import Outcome
@@ -18,15 +18,15 @@ SHOWN_REASONS = 5
 SHOWN_BATCHES = 5
 
 
-class Night(msgspec.Struct, frozen=True):
+class RunSummary(msgspec.Struct, frozen=True):
     """How a drain went.
 
-    `why` says why it ended, `ended` counts the jobs it finished, `batches` are those they belong
-    to. `tokens` were made at `speed` (a second; `None` if nothing was decoded), and all of it took
-    `seconds`. `options` is what the commands of the advice need to find the database, with a space
-    in front. The model process died so many times (`deaths`), and `left` jobs are queued.
-    `rescued` of the jobs that are done have rescued answers. `advice` names a setting to change;
-    `None` without any.
+    `why` is the reason that it ended, `ended` counts the jobs that it finished by status,
+    `batches` are the batches of these jobs. `tokens` were generated at `speed` (tokens a second;
+    `None` if nothing was decoded) in `seconds` of wall time. `options` is what a command needs to
+    find the database, with a space in front. `deaths` counts the deaths of the model process,
+    `left` the queued jobs, `rescued` the done jobs with rescued answers. `advice` names a setting
+    to change, `None` for none.
     """
 
     why: str
@@ -44,63 +44,64 @@ class Night(msgspec.Struct, frozen=True):
     advice: str | None = None
 
 
-def wrap_up(night: Night, *, results: bool) -> Iterator[str]:
-    """Yield the lines to print; `results` adds how to get at the answers."""
-    idle = "no job was finished" if night.stopped else "nothing to do"
-    left = f"; {count(night.left, 'job')} left in the queue" if night.left else ""
-    yield f"{night.why}: {_ended(night) or idle}{left}"
-    if night.tokens:
-        speed = f" at {night.speed:.0f} tok/s" if night.speed else ""
-        yield f"{count(night.tokens, 'token')}{speed}, {duration(night.seconds)} in all"
-    yield from _what_failed(night)
-    if night.deaths:
-        recipe = f"`mh-batch query{night.options} --recipe crashes`"
-        yield f"the model died {count(night.deaths, 'time')}: {recipe}"
-    if night.rescued:
-        batch = night.batches[0] if night.batches else "BATCH"
-        only = f"`mh-batch results {batch}{night.options} --rescued only`"
-        yield f"rescued: the answer was forced from thoughts that had not ended; {only} gives these"
-    if night.advice is not None:
-        yield night.advice
+def wrap_up(summary: RunSummary, *, results: bool) -> Iterator[str]:
+    """Yield the lines to print; `results` adds the commands that write the answers."""
+    idle = "no job was finished" if summary.stopped else "nothing to do"
+    left = f"; {format_count(summary.left, 'job')} left in the queue" if summary.left else ""
+    yield f"{summary.why}: {_ended(summary) or idle}{left}"
+    if summary.tokens:
+        speed = f" at {summary.speed:.0f} tok/s" if summary.speed else ""
+        tokens = format_count(summary.tokens, "token")
+        yield f"{tokens}{speed}, {format_duration(summary.seconds)} in all"
+    yield from _what_failed(summary)
+    if summary.deaths:
+        recipe = f"`mh-batch query{summary.options} --recipe crashes`"
+        yield f"the model died {format_count(summary.deaths, 'time')}: {recipe}"
+    if summary.rescued:
+        batch = summary.batches[0] if summary.batches else "BATCH"
+        only = f"`mh-batch results {batch}{summary.options} --rescued only`"
+        yield f"rescued: the answer was forced from unfinished thoughts; {only} writes these"
+    if summary.advice is not None:
+        yield summary.advice
     if results:
-        for batch in night.batches[:SHOWN_BATCHES]:
-            yield f"the answers: `mh-batch results {batch}{night.options} -o FILE`"
-        if (more := len(night.batches) - SHOWN_BATCHES) > 0:
-            yield f"and of {count(more, 'more batch', 'more batches')}"
-    if night.stopped:
-        yield f"`mh-batch work{night.options}` goes on where this stopped"
+        for batch in summary.batches[:SHOWN_BATCHES]:
+            yield f"the answers: `mh-batch results {batch}{summary.options} -o FILE`"
+        if (more := len(summary.batches) - SHOWN_BATCHES) > 0:
+            yield f"and of {format_count(more, 'more batch', 'more batches')}"
+    if summary.stopped:
+        yield f"`mh-batch work{summary.options}` goes on where this stopped"
 
 
-def _ended(night: Night) -> str:
-    """Return how many jobs ended in each status, nothing if none did."""
+def _ended(summary: RunSummary) -> str:
+    """Return how many jobs ended in each status; empty if none did."""
     counts = [
-        done(jobs, night.rescued) if status is Status.DONE else f"{jobs:,} {status}"
+        format_done(jobs, summary.rescued) if status is Status.DONE else f"{jobs:,} {status}"
         for status in Status
-        if (jobs := night.ended.get(status, 0))
+        if (jobs := summary.ended.get(status, 0))
     ]
-    return ("; " if night.rescued else ", ").join(counts)
+    return ("; " if summary.rescued else ", ").join(counts)
 
 
-def _what_failed(night: Night) -> Iterator[str]:
-    """Yield the most frequent reasons, and how to look at a job."""
-    for reason in night.reasons[:SHOWN_REASONS]:
+def _what_failed(summary: RunSummary) -> Iterator[str]:
+    """Yield the most frequent reasons, and the commands to look at these jobs."""
+    for reason in summary.reasons[:SHOWN_REASONS]:
         why = f": {reason.error_code}" if reason.error_code else ""
         first = f"the first is {printable(reason.custom_id)}"
-        yield f"  {count(reason.jobs, 'job')} {reason.status}{why} ({first})"
-    if more := sum(reason.jobs for reason in night.reasons[SHOWN_REASONS:]):
-        yield f"  {count(more, 'job')} for other reasons"
-    if night.reasons:
-        job = night.reasons[0].job_id
-        yield f"what became of one: `mh-batch show {job}{night.options} --attempts`"
-        names = ",".join(sorted({reason.status for reason in night.reasons}))
-        batch = night.batches[0] if night.batches else "BATCH"
-        yield f"all of them: `mh-batch results {batch}{night.options} --status {names}`"
+        yield f"  {format_count(reason.jobs, 'job')} {reason.status}{why} ({first})"
+    if more := sum(reason.jobs for reason in summary.reasons[SHOWN_REASONS:]):
+        yield f"  {format_count(more, 'job')} for other reasons"
+    if summary.reasons:
+        job = summary.reasons[0].job_id
+        yield f"what became of one: `mh-batch show {job}{summary.options} --attempts`"
+        names = ",".join(sorted({reason.status for reason in summary.reasons}))
+        batch = summary.batches[0] if summary.batches else "BATCH"
+        yield f"all of them: `mh-batch results {batch}{summary.options} --status {names}`"
 
 
-def night_of(outcome: "Outcome", db: Database, options: str) -> Night:
-    """Return how the drain with this outcome went; `options` as in `Night`."""
+def summarize_run(outcome: "Outcome", db: Database, options: str) -> RunSummary:
+    """Build the summary of a drain from its outcome; `options` as in `RunSummary`."""
     tally = outcome.tally
-    return Night(
+    return RunSummary(
         why=outcome.reason.replace("_", " "),
         stopped=outcome.stopped,
         ended=tally.ended,

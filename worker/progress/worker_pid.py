@@ -1,4 +1,4 @@
-"""Whether a worker is at a database, told without touching the lock."""
+"""Find the worker of a database without touching its lock."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ import psutil
 from mh_batch.store.lock import beside, holder
 
 
-def worker_at(path: Path) -> int | None:
+def worker_pid(path: Path) -> int | None:
     """Return the pid of the worker that holds the lock of database `path`, `None` if none does.
 
-    Trying the lock would refuse a worker that starts in that moment. Its file names who took it
-    last, and a holder has the file open. Where the system does not show that (a worker of another
-    user), a process that is alive counts.
+    Trying the lock could block a worker that starts at that moment. The lock file names the last
+    holder, and a holder has it open. Where the system does not show open files (a worker of another
+    user), it is enough that the process is alive.
     """
     pid = holder(path)
     if pid is None:

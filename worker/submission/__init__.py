@@ -1,1 +1,1 @@
-"""Files of conversations become batches in the queue."""
+"""From files of conversations to batches in the queue."""

@@ -1,8 +1,7 @@
-"""`mh-batch submit --check`: what a file would be to the model, with nothing put into the queue.
+"""`mh-batch submit --check`: measure a file against the model without queueing it.
 
-The file lands in a database of its own that is thrown away, so that it is judged as a submit would
-judge it, and memory stays flat; then every prompt is rendered in the model process, which loads
-no weights for that.
+The file is submitted to a temporary database, so that the checks are those of `submit` and memory
+stays flat. Then every prompt is rendered in the model process, which loads no weights for that.
 """
 
 import sys
@@ -29,41 +28,42 @@ from mh_batch.store.reports.estimate import ThroughputEstimate, throughput_estim
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process.client import COMMAND, ModelClient, start_model
 from mh_batch.worker.model_process.protocol import Measured
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
-from .dry_run_report import LineEstimate, Report
-from .submission import DEFAULT_RULES, Rules, open_source, submit_stream
+from .dry_run_report import DryRunReport, LineEstimate
+from .source import open_source
+from .submission import DEFAULT_RULES, Rules, submit_stream
 
-TELL_SECONDS = 10.0
+PROGRESS_SECONDS = 10.0
 
 STAND_IN = Message("assistant", "x")
-"""Takes the place of an answer that is not there yet: the prompt is at least that long."""
+"""The shortest answer: it stands for one that is not generated yet."""
 
 
 async def check(
     stream: BinaryIO,
     batch: NewBatch,
-    past_of: Callable[[str], ThroughputEstimate | None],
+    estimate_of: Callable[[str], ThroughputEstimate | None],
     on_line: Callable[[int], None] = lambda _: None,
     command: tuple[str, ...] = COMMAND,
     rules: Rules = DEFAULT_RULES,
-) -> Report:
-    """Measure every line of a stream and report; `past_of` tells what a model did so far.
+) -> DryRunReport:
+    """Measure every line of a stream; `estimate_of` returns the throughput of a model so far.
 
-    `on_line` is told how many lines are done, `command` starts the model process. Of `rules`,
-    `skip_bad` leaves bad lines out and counts them. Raises `BadLines` as a submit would, `NoModel`
-    if neither a line nor the batch names a model, `ModelNotLoaded` if there is none of the name
-    that the batch gives, and `ModelProcessDied` with the line that took the model process along.
+    `on_line` is called with the number of lines done, `command` starts the model process. With
+    `rules.skip_bad` bad lines are counted and left out. Raises `BadLines` as a submit would,
+    `NoModel` if neither a line nor the batch names a model, `ModelNotLoaded` if the model that the
+    batch names is not found, and `ModelProcessDied` with the line at which the process died.
     """
-    report = Report(batch.source, past_of)
+    report = DryRunReport(batch.source, estimate_of)
     missing: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="mh-batch-check-") as folder:
         db = open_store(Path(folder) / "check.db")
         try:
-            landed = submit_stream(db, stream, batch, replace(rules, rejects=False))
-            report.left_out = landed.rejected
+            submitted = submit_stream(db, stream, batch, replace(rules, rejects=False))
+            report.left_out = submitted.rejected
             async with start_model(Path(folder) / "model.log", command) as client:
-                for done, line in enumerate(landed_lines(db, landed.batch_id), start=1):
+                for done, line in enumerate(landed_lines(db, submitted.batch_id), start=1):
                     await _check_line(client, batch, line, report, missing)
                     on_line(done)
         finally:
@@ -72,15 +72,19 @@ async def check(
 
 
 async def _check_line(
-    client: ModelClient, batch: NewBatch, line: JobLine, report: Report, missing: dict[str, str]
+    client: ModelClient,
+    batch: NewBatch,
+    line: JobLine,
+    report: DryRunReport,
+    missing: dict[str, str],
 ) -> None:
-    """Measure one line; `missing` holds the models that are none, so that each is tried once."""
+    """Measure one line; `missing` maps models that were not found to why: each is tried once."""
     try:
         job = _job(batch, line)
         if job.model in missing:
             report.refuse(line.number, missing[job.model])
             return
-        report.take(line.number, job.model, await _weigh(client, job))
+        report.take(line.number, job.model, await _estimate(client, job))
     except (JobError, SettingsError) as error:
         report.refuse(line.number, str(error))
     except ModelProcessDied as error:
@@ -93,11 +97,11 @@ async def _check_line(
 
 
 def _job(batch: NewBatch, line: JobLine) -> ClaimedJob:
-    """Return the line as a worker would have it in its hands today."""
+    """Return the job that a worker would claim for this line today."""
     model = line.model or batch.model
     if model is None:
         raise NoModel(
-            f"{batch.source}:{line.number}: names no model, and none was named here; "
+            f"{batch.source}:{line.number}: names no model, and there is no default; "
             "name one with --model: demo, a local folder, or a hub name"
         )
     settings = apply(batch.settings, line.request.settings)
@@ -114,8 +118,8 @@ def _job(batch: NewBatch, line: JobLine) -> ClaimedJob:
     )
 
 
-async def _weigh(client: ModelClient, job: ClaimedJob) -> LineEstimate:
-    """Measure the first prompt of a job, and the last one as far as it is known."""
+async def _estimate(client: ModelClient, job: ClaimedJob) -> LineEstimate:
+    """Measure the first prompt of a job, and its last one without the answers in between."""
     action = ConversationRun(job).next()
     assert isinstance(action, Generate), "a job begins with a generation"
     request = action.request
@@ -151,31 +155,31 @@ def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) ->
     return replace(request, prompt=replace(request.prompt, messages=messages))
 
 
-def report_on(batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES) -> Report:
-    """Measure the file of a batch, with the past that the database at `db` holds, if any.
+def dry_run(batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES) -> DryRunReport:
+    """Measure the file of a batch; the database at `db`, if any, gives the throughput so far.
 
     Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
     """
-    with open_source(batch.source) as stream, past_in(db) as past_of:
-        return anyio.run(check, stream, batch, past_of, _teller(), COMMAND, rules)
+    with open_source(batch.source) as stream, estimates_in(db) as estimate_of:
+        return anyio.run(check, stream, batch, estimate_of, _progress(), COMMAND, rules)
 
 
-def _teller() -> Callable[[int], None]:
-    """Return what says every few seconds how many lines are done, for files that take long."""
+def _progress() -> Callable[[int], None]:
+    """Return a function that prints every few seconds how many lines are done."""
     last = time.monotonic()
 
-    def tell(done: int) -> None:
+    def show(done: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= TELL_SECONDS:
+        if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
-            print(f"{count(done, 'line')} so far", file=sys.stderr, flush=True)
+            print(f"{format_count(done, 'line')} so far", file=sys.stderr, flush=True)
 
-    return tell
+    return show
 
 
 @contextmanager
-def past_in(path: Path) -> Iterator[Callable[[str], ThroughputEstimate | None]]:
-    """Give what tells of a model's past in the database at `path`: nothing if there is none."""
+def estimates_in(path: Path) -> Iterator[Callable[[str], ThroughputEstimate | None]]:
+    """Give a function from a model to its throughput in the database at `path`; `None` for none."""
     if not path.exists():
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""What `submit --check` found, gathered line by line in memory that does not grow with the file."""
+"""The report of `submit --check`, built line by line in memory that does not grow with the file."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from mh_batch.store.reports.estimate import ThroughputEstimate
-from mh_batch.worker.text.format import count, duration
+from mh_batch.worker.text.format import format_count, format_duration
 
 SHOWN_LINES = 20
 
 
 class LineEstimate(msgspec.Struct, frozen=True):
-    """What one line is to a model.
+    """The cost of one line for a model.
 
-    `prompt_tokens` is its last prompt without the answers to come, less `dropped_turns` that the
-    context does not hold. Each of its `answers` may have `max_tokens`; `asked_tokens` were asked
-    for.
+    `prompt_tokens` counts its last prompt without the answers in between and without the
+    `dropped_turns` that do not fit the context. Each of its `answers` may have `max_tokens` of the
+    `asked_tokens` that the settings ask for.
     """
 
     prompt_tokens: int
@@ -26,74 +26,76 @@ class LineEstimate(msgspec.Struct, frozen=True):
     answers: int
 
 
-class Sum:
-    """What all lines of one model are together."""
+class ModelEstimate:
+    """The cost of all lines of one model; `throughput` is `None` if the database has too little."""
 
-    def __init__(self, past: ThroughputEstimate | None) -> None:
-        self.past = past
+    def __init__(self, throughput: ThroughputEstimate | None) -> None:
+        self.throughput = throughput
         self.answers = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0.0
 
-    def take(self, weight: LineEstimate) -> None:
-        """Add a line, each of its answers as long as such answers were."""
-        self.answers += weight.answers
-        self.prompt_tokens += weight.prompt_tokens
-        if self.past is not None:
-            usual = min(self.past.completion_tokens, weight.max_tokens)
-            self.completion_tokens += usual * weight.answers * self.past.attempts_per_answer
+    def add(self, line: LineEstimate) -> None:
+        """Add a line; its answers are assumed to be as long as the model's answers so far."""
+        self.answers += line.answers
+        self.prompt_tokens += line.prompt_tokens
+        if self.throughput is not None:
+            usual = min(self.throughput.completion_tokens, line.max_tokens)
+            self.completion_tokens += usual * line.answers * self.throughput.attempts_per_answer
 
     @property
     def seconds(self) -> float | None:
-        """How long it takes if all goes as before; `None` if there is no before."""
-        if self.past is None:
+        """How long the lines take at this throughput; `None` if it is not known."""
+        if self.throughput is None:
             return None
         return (
-            self.prompt_tokens / self.past.prefill_tokens_per_second
-            + self.completion_tokens / self.past.tokens_per_second
+            self.prompt_tokens / self.throughput.prefill_tokens_per_second
+            + self.completion_tokens / self.throughput.tokens_per_second
         )
 
 
-class Report:
-    """Takes the lines in order and tells of them as a whole."""
+class DryRunReport:
+    """What the lines of a file would cost; `estimate_of` returns the throughput of a model."""
 
-    def __init__(self, source: str, past_of: Callable[[str], ThroughputEstimate | None]) -> None:
+    def __init__(
+        self, source: str, estimate_of: Callable[[str], ThroughputEstimate | None]
+    ) -> None:
         self._source = source
-        self._past_of = past_of
+        self._estimate_of = estimate_of
         self._lengths: Counter[int] = Counter()
-        self._sums: dict[str, Sum] = {}
+        self._models: dict[str, ModelEstimate] = {}
         self.left_out = 0
-        self._refused = Some()
-        self._dropping = Some()
-        self._short = Some()
+        self._refused = LineList()
+        self._dropping = LineList()
+        self._short = LineList()
 
     @property
     def all_fit(self) -> bool:
         """Whether every line can be done."""
         return not self._refused.total
 
-    def take(self, number: int, model: str, weight: LineEstimate) -> None:
-        """Take a line that can be done."""
-        self._lengths[weight.prompt_tokens] += 1
-        if model not in self._sums:
-            self._sums[model] = Sum(self._past_of(model))
-        self._sums[model].take(weight)
+    def take(self, number: int, model: str, line: LineEstimate) -> None:
+        """Add a line that can be done."""
+        self._lengths[line.prompt_tokens] += 1
+        if model not in self._models:
+            self._models[model] = ModelEstimate(self._estimate_of(model))
+        self._models[model].add(line)
         place = f"{self._source}:{number}"
-        if weight.dropped_turns:
-            self._dropping.add(f"{place}: {count(weight.dropped_turns, 'turn')} at least")
-        if weight.max_tokens < weight.asked_tokens:
-            self._short.add(f"{place}: {weight.max_tokens:,} of {weight.asked_tokens:,} tokens")
+        if line.dropped_turns:
+            self._dropping.add(f"{place}: {format_count(line.dropped_turns, 'turn')} at least")
+        if line.max_tokens < line.asked_tokens:
+            self._short.add(f"{place}: {line.max_tokens:,} of {line.asked_tokens:,} tokens")
 
     def refuse(self, number: int, reason: str) -> None:
-        """Take a line that cannot be done."""
+        """Add a line that cannot be done."""
         self._refused.add(f"{self._source}:{number}: {reason}")
 
     def lines(self) -> Iterator[str]:
-        """Yield what to print."""
+        """Yield the lines to print."""
         total = self._lengths.total() + self._refused.total
-        yield f"{self._source}: {count(total, 'line')} checked, nothing was queued"
+        yield f"{self._source}: {format_count(total, 'line')} checked, nothing was queued"
         if self.left_out:
-            yield f"{count(self.left_out, 'bad line')} would be left out"
+            yield f"{format_count(self.left_out, 'bad line')} would be left out"
         if self._lengths:
             low, middle, high, top = (_quantile(self._lengths, q) for q in (0.0, 0.5, 0.95, 1.0))
             yield (
@@ -103,27 +105,27 @@ class Report:
         yield from self._refused.lines("cannot be done")
         yield from self._dropping.lines("would lose the oldest part of the history")
         yield from self._short.lines("would have less room for an answer than max_tokens")
-        for model, together in self._sums.items():
-            yield _estimate(model, together)
+        for model, estimate in self._models.items():
+            yield _time_line(model, estimate)
 
 
-class Some:
-    """The first of many things to tell, and how many there are."""
+class LineList:
+    """The number of lines with something in common, and what to print about the first of them."""
 
     def __init__(self) -> None:
         self.total = 0
         self._first: list[str] = []
 
     def add(self, text: str) -> None:
-        """Take one more."""
+        """Add a line."""
         self.total += 1
         if self.total <= SHOWN_LINES:
             self._first.append(text)
 
     def lines(self, what: str) -> Iterator[str]:
-        """Yield how many lines there are of which this is true, and the first of them."""
+        """Yield `what` with the number of lines, and the first `SHOWN_LINES`."""
         if self.total:
-            yield f"{count(self.total, 'line')} {what}:"
+            yield f"{format_count(self.total, 'line')} {what}:"
             yield from (f"  {text}" for text in self._first)
         if self.total > SHOWN_LINES:
             yield f"  and {self.total - SHOWN_LINES:,} more"
@@ -139,14 +141,17 @@ def _quantile(counts: Counter[int], part: float) -> int:
     raise ValueError("no values")
 
 
-def _estimate(model: str, together: Sum) -> str:
-    past, seconds = together.past, together.seconds
-    if past is None or seconds is None:
+def _time_line(model: str, estimate: ModelEstimate) -> str:
+    """Return how long the lines of a model take, and how that was computed."""
+    so_far, seconds = estimate.throughput, estimate.seconds
+    if so_far is None or seconds is None:
         return f"{model}: no estimate of the time, this database has too few attempts of it yet"
     return (
-        f"{model}: about {duration(seconds)}, if it goes like its last {past.attempts} attempts "
-        f"here: {count(together.answers, 'answer')} of {past.completion_tokens:.0f} tokens, "
-        f"{past.attempts_per_answer:.2f} attempts each, at {past.tokens_per_second:.0f} tok/s, and "
-        f"{count(together.prompt_tokens, 'prompt token')} at "
-        f"{past.prefill_tokens_per_second:.0f} tok/s"
+        f"{model}: about {format_duration(seconds)}, "
+        f"if it goes like its last {so_far.attempts} attempts here: "
+        f"{format_count(estimate.answers, 'answer')} of {so_far.completion_tokens:.0f} tokens, "
+        f"{so_far.attempts_per_answer:.2f} attempts each, "
+        f"at {so_far.tokens_per_second:.0f} tok/s, and "
+        f"{format_count(estimate.prompt_tokens, 'prompt token')} at "
+        f"{so_far.prefill_tokens_per_second:.0f} tok/s"
     )

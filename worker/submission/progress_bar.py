@@ -1,4 +1,4 @@
-"""How far a file has been read, on a terminal; nothing anywhere else."""
+"""A progress bar for reading a file, on a terminal only."""
 
 import os
 import stat
@@ -14,9 +14,9 @@ from .submission import Progress
 
 @contextmanager
 def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
-    """Show a bar on standard error while the block reads `stream`; `None` if that is no terminal.
+    """Show a bar on standard error while the block reads `stream`; `None` if it is no terminal.
 
-    What is no ordinary file has no size, so its bar only moves.
+    Without a size (a pipe), the bar moves but shows no share.
     """
     if not sys.stderr.isatty():
         yield None
@@ -31,7 +31,7 @@ def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
         TextColumn("{task.fields[lines]:,} lines"),
         TimeRemainingColumn(),
     )
-    # without a thread of its own: each call comes from a loop that is busy anyway
+    # no refresh thread: the calls come often enough
     with Progress(
         *columns, console=Console(stderr=True), transient=True, auto_refresh=False
     ) as bar:

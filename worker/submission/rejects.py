@@ -1,4 +1,4 @@
-"""The lines that did not become jobs, in a file that appears whole or not at all."""
+"""The file of bad lines, written whole or not at all."""
 
 import base64
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from mh_batch.worker.files import PartialFile
 
 
 class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the file: its number, why it was refused, and the line as it was.
+    """A bad line: its number, why it was refused, and its raw text.
 
-    `base64` has what is no UTF-8 in the place of `text`; a line that is too long has neither.
+    A line that is not UTF-8 is in `base64` instead of `text`; one that is too long is in neither.
     """
 
     line: int
@@ -25,7 +25,7 @@ class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @classmethod
     def of(cls, bad: BadLine, raw: bytes | None) -> Self:
-        """Keep a refused line; its line end is not part of it."""
+        """Build a reject from a bad line and its raw text, without the line end."""
         if raw is None:
             return cls(bad.number, bad.reason)
         raw = raw.removesuffix(b"\n").removesuffix(b"\r")
@@ -36,16 +36,15 @@ class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def rejects_path(source: str) -> Path:
-    """Return where the refused lines of `source` go: beside it, or here for standard input."""
+    """Return the file for the bad lines of `source`: beside it, or here for standard input."""
     return Path("stdin.rejected.jsonl" if source == "-" else f"{source}.rejected.jsonl")
 
 
 class Rejects:
-    """Refused lines, written beside their final place until `keep` puts them there.
+    """Writes bad lines to a temporary file that `keep` renames to `path`.
 
-    Use it as a context manager: without `keep`, nothing is left and a former file is as it was.
-    Raises `EnvironmentFault` where the folder or the disk does not take it. With `path` `None`
-    nothing is written.
+    Use it as a context manager: without `keep`, an earlier file stays as it was. With `path`
+    `None` the lines are only counted. Raises `EnvironmentFault` if the file cannot be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -54,7 +53,7 @@ class Rejects:
         self._file: PartialFile | None = None
 
     def add(self, bad: BadLine, raw: bytes | None) -> None:
-        """Write one refused line, without itself for `None`."""
+        """Write a bad line; `raw` is its text, `None` if it was too long."""
         self.count += 1
         if self.path is None:
             return
@@ -64,7 +63,7 @@ class Rejects:
             self._file.out.write(msgspec.json.encode(Reject.of(bad, raw)) + b"\n")
 
     def keep(self) -> None:
-        """Put the file in its place, on disk; none if no line was refused."""
+        """Sync and rename the file; there is none if no line was bad."""
         if self._file is not None:
             with self._faults():
                 self._file.keep()

@@ -1,6 +1,6 @@
-"""Lines that name a model of their own which is none here, told in the evening.
+"""Warn at submit about lines that name models not found locally.
 
-Files for OpenAI name models of OpenAI: their jobs would stay queued all night.
+Files for OpenAI name OpenAI's models: their jobs would stay queued.
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from mh_batch.engine.model.folder import find_local
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.record import NewBatch
 from mh_batch.store.queue.submit import EncodedLine
-from mh_batch.worker.text.format import count
+from mh_batch.worker.text.format import format_count
 
 SHOWN_NAMES = 5
 
 
-class OwnModels:
-    """Takes the lines of a batch and remembers the first names of models that do not exist."""
+class UnknownModels:
+    """Counts the lines of a batch that name unknown models, and keeps the first of these names."""
 
     def __init__(self, batch: NewBatch) -> None:
         self._batch = batch
@@ -24,7 +24,7 @@ class OwnModels:
         self._names: list[str] = []
 
     def take(self, lines: Iterable[EncodedLine]) -> None:
-        """Look at some lines."""
+        """Check some lines."""
         if self._batch.override_model:
             return
         for line in lines:
@@ -35,7 +35,7 @@ class OwnModels:
 
     @property
     def warning(self) -> str | None:
-        """What to tell about them; `None` if there is no such line."""
+        """The warning; `None` if there is no such line."""
         if not self._lines:
             return None
         names = ", ".join(self._names[:SHOWN_NAMES])
@@ -43,7 +43,8 @@ class OwnModels:
         verb = "names" if self._lines == 1 else "name"
         model = self._batch.model or "MODEL"
         return (
-            f"{count(self._lines, 'line')} {verb} a model that is no folder here: {names}{more}; "
+            f"{format_count(self._lines, 'line')} {verb} a model that was not found: "
+            f"{names}{more}; "
             f"cancel the batch and submit with --again --override-model --model {model} to use "
             f"{model} for all"
         )
@@ -51,7 +52,7 @@ class OwnModels:
 
 @lru_cache(maxsize=1000)
 def is_resolvable(model: str) -> bool:
-    """Tell whether a name is demo, a folder, or like a hub name."""
+    """Return whether a name is demo, a folder, or has the form of a hub name."""
     try:
         find_local(model)
     except (ModelNotLoaded, OSError, ValueError):

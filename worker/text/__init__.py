@@ -1,1 +1,1 @@
-"""Text for people: formatted, and with control characters spelled out."""
+"""Formatted text, with control characters escaped."""

@@ -1,4 +1,4 @@
-"""Text for a terminal: what came from a model or a user cannot steer it."""
+"""Text for a terminal, with control characters escaped."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,18 +8,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .escape import visible
+from .escape import escape_controls
 
 UNFOLDED = 1_000_000
 
 
 def plain(text: str, style: str = "") -> Text:
-    """Return text in which control characters are spelled out: `\\x1b` instead of an escape."""
-    return Text(visible(text), style=style)
+    """Return rich text with control characters escaped: `\\x1b` instead of the escape itself."""
+    return Text(escape_controls(text), style=style)
 
 
 def console() -> Console:
-    """Return standard output; a pipe or a file has no width, so nothing is folded there."""
+    """Return standard output; a pipe or a file has no width, so lines are not folded."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
 
 

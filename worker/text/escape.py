@@ -1,13 +1,13 @@
-"""Text as it can be shown: what steers a terminal or hides from the eye is spelled out.
+"""Escape the characters that control a terminal or that are invisible.
 
-The one place that decides which characters these are.
+The only place that defines these characters.
 """
 
 import re
 
-# the controls, the ends of lines that are none, what turns the direction of writing, and what
-# Unicode has every program leave undrawn (Default_Ignorable_Code_Point); not the joiners and the
-# variation selectors that ordinary text has, in emoji and in many scripts
+# control characters, unusual line ends, marks of the writing direction, and the invisible
+# characters (Default_Ignorable_Code_Point of Unicode); but not the joiners and the variation
+# selectors, which ordinary text has, in emoji and in many scripts
 _HIDDEN = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
     r"\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
@@ -16,26 +16,26 @@ _HIDDEN = (
 _ANY = re.compile(f"[{_HIDDEN}]")
 
 
-def visible(text: str) -> str:
-    r"""Return the text with each such character spelled out, such as `\x1b` or `\u202e`.
+def escape_controls(text: str) -> str:
+    r"""Return the text with each such character escaped, such as `\x1b` or `\u202e`.
 
     Line breaks and tabs stay.
     """
-    return _ANY.sub(_spelled, text)
+    return _ANY.sub(_escape, text)
 
 
-def visible_json(text: str) -> str:
-    r"""Return JSON that means the same, with each such character escaped, such as `\u202e`."""
-    return _ANY.sub(_escaped, text)
+def escape_json_controls(text: str) -> str:
+    r"""Return equivalent JSON with each such character escaped, such as `\u202e`."""
+    return _ANY.sub(_escape_json, text)
 
 
-def _spelled(found: re.Match[str]) -> str:
+def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escape_json(found: re.Match[str]) -> str:
     units = found[0].encode("utf-16-be").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -23,11 +23,10 @@ from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import EngineOptions, Sampling
 from mh_batch.worker.bench import bench as bench_parts
 from mh_batch.worker.bench import random_model, reference
-from mh_batch.worker.bench import settings as bench_settings
+from mh_batch.worker.bench import workload as bench_settings
 from mh_batch.worker.bench.bench import Bench, Found
-from mh_batch.worker.bench.ioreg import device_utilization
 from mh_batch.worker.bench.report import table
-from mh_batch.worker.bench.report.compare import Change, changes, differences
+from mh_batch.worker.bench.report.compare import FigureChange, changes, differences
 from mh_batch.worker.bench.report.goals import GOALS, Goal, held_to
 from mh_batch.worker.bench.report.note import HEAD, note
 from mh_batch.worker.bench.report.outputs import Outputs
@@ -51,18 +50,18 @@ from mh_batch.worker.bench.rounds import (
     not_measured,
     ratio,
 )
-from mh_batch.worker.bench.run import SCENARIOS, Part, Request, chosen, measure, report_of, run
+from mh_batch.worker.bench.run import SCENARIOS, BenchRequest, Part, chosen, measure, report_of, run
 from mh_batch.worker.bench.scenarios import prefix
 from mh_batch.worker.bench.scenarios.drain import AttemptTimes, figures, gaps, run_jobs_in
 from mh_batch.worker.bench.scenarios.position import grown
-from mh_batch.worker.bench.settings import make_request
 from mh_batch.worker.bench.subject import Subject
-from mh_batch.worker.bench.usage import Meter, Probes, probes, usage
+from mh_batch.worker.bench.usage import Meter, Probes, device_utilization, probes, usage
 from mh_batch.worker.bench.workload import (
     COUNTING,
     DATE,
     FULL,
     QUICK,
+    make_request,
     prompt_of,
     sharing,
     short_jobs,
@@ -283,11 +282,11 @@ NOW = Report(
 def test_changes_name_every_figure_of_this_run_and_what_it_lost() -> None:
     found = changes(BEFORE, NOW)
     assert found[:5] == [
-        Change("decode", "greedy", "tok/s", 100.0, 110.0),
-        Change("decode", "new", "tok/s", None, 8.0),
-        Change("loops", "full", "tok/s", None, 90.0),
-        Change("drain", "gap share", "%", None, 0.84),
-        Change("decode", "gone", "tok/s", 7.0, None),
+        FigureChange("decode", "greedy", "tok/s", 100.0, 110.0),
+        FigureChange("decode", "new", "tok/s", None, 8.0),
+        FigureChange("loops", "full", "tok/s", None, 90.0),
+        FigureChange("drain", "gap share", "%", None, 0.84),
+        FigureChange("decode", "gone", "tok/s", 7.0, None),
     ]
     assert [change[:2] for change in found[5:9]] == [
         ("decode", "CPU"),
@@ -298,8 +297,8 @@ def test_changes_name_every_figure_of_this_run_and_what_it_lost() -> None:
     assert [table.signed(change.percent) for change in found[:9]] == [
         "+10.0%", "n/a", "n/a", "n/a", "n/a", "+50.0%", "n/a", "+50.0%", "n/a",
     ]  # fmt: skip
-    assert Change("x", "y", "%", 0.0, 1.0).percent is None
-    assert Change("x", "y", "%", -2.0, -1.0).percent == 50
+    assert FigureChange("x", "y", "%", 0.0, 1.0).percent is None
+    assert FigureChange("x", "y", "%", -2.0, -1.0).percent == 50
 
 
 def test_what_makes_two_runs_unlike_is_said() -> None:
@@ -357,7 +356,7 @@ def test_what_a_model_cannot_run_leaves_what_was_measured(monkeypatch: pytest.Mo
     monkeypatch.setitem(SCENARIOS, "decode", one_too_long)
     part = Part("decode")
     measure(part, Loaded("demo", QUICK, 1), said.append)
-    report = report_of(Request("demo", 1), [part])
+    report = report_of(BenchRequest("demo", 1), [part])
     assert [f.note for f in report.figures] == ["", "n/a: 8000 tokens are too many"]
     assert said[0] == "bench: decode"
     assert [u.scenario for u in report.usage] == ["decode"]
@@ -567,14 +566,14 @@ def test_every_goal_concerns_a_figure_of_the_note_that_comes_along() -> None:
     rows = [row.split(" | ")[:2] for row in NOTE.read_text("utf-8").splitlines() if row[:2] == "| "]
     figures = [Figure(scenario.removeprefix("| "), case, None, "") for scenario, case in rows]
     for goal in GOALS:
-        assert any(goal.concerns(figure) for figure in figures), goal
+        assert any(goal.applies_to(figure) for figure in figures), goal
 
 
 def test_a_goal_is_about_whole_cases() -> None:
     goal = Goal("decode", "greedy", "of mlx-lm", least=1.0)
-    assert goal.concerns(Figure("decode", "greedy", 1.0, "tok/s"))
-    assert not goal.concerns(Figure("decode", "greedy, mlx-lm", 1.0, "tok/s"))
-    assert not goal.concerns(Figure("larger", "greedy", 1.0, "tok/s"))
+    assert goal.applies_to(Figure("decode", "greedy", 1.0, "tok/s"))
+    assert not goal.applies_to(Figure("decode", "greedy, mlx-lm", 1.0, "tok/s"))
+    assert not goal.applies_to(Figure("larger", "greedy", 1.0, "tok/s"))
 
 
 def test_the_note_that_comes_along_is_of_this_bench_and_whole() -> None:
@@ -626,7 +625,7 @@ def test_scenarios_run_in_their_own_order_and_a_wrong_name_has_a_hint() -> None:
     assert chosen(["prefix,decode", "drain"]) == ["drain", "decode", "prefix"]
     with pytest.raises(InputError, match=r"--only decod: .* did you mean decode\?"):
         chosen(["decod"])
-    with pytest.raises(InputError, match="there are: drain, artifacts, submit"):
+    with pytest.raises(InputError, match="must be one of drain, artifacts, submit"):
         chosen(["xyz"])
 
 
@@ -688,14 +687,14 @@ def test_what_was_measured_before_an_interrupt_is_printed_and_kept(
     monkeypatch.setitem(SCENARIOS, "queue", interrupted)
     outputs = Outputs(json=tmp_path / "a.json", note=tmp_path / "note.md")
     out = io.StringIO()
-    request = Request("demo", 1, only=("submit,queue",), outputs=outputs)
+    request = BenchRequest("demo", 1, only=("submit,queue",), outputs=outputs)
     with pytest.raises(KeyboardInterrupt):
         run(request, lambda _: None, Console(file=out, width=120))
     assert "greedy" in out.getvalue()
     kept = read_report(tmp_path / "a.json")
     assert kept.figures == NOW.figures[:2]
     assert [u.scenario for u in kept.usage] == ["submit"]
-    assert "the former run was broken off" in differences(kept, NOW)
+    assert "the earlier run was interrupted" in differences(kept, NOW)
     # the note is of whole runs
     assert not (tmp_path / "note.md").exists()
 
@@ -703,7 +702,7 @@ def test_what_was_measured_before_an_interrupt_is_printed_and_kept(
 def test_a_model_that_is_not_there_is_told_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = Request(str(tmp_path / "nope"), 1, only=("drain",))
+    asked = BenchRequest(str(tmp_path / "nope"), 1, only=("drain",))
     with pytest.raises(ModelNotLoaded, match="no such folder"):
         run(asked, pytest.fail, Console(file=io.StringIO()))
     monkeypatch.setitem(SCENARIOS, "queue", lambda _: iter(NOW.figures[:1]))
@@ -714,8 +713,8 @@ def test_a_model_that_is_not_there_is_told_before_anything_is_measured(
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [
-        (Outputs(json=Path("a"), note=Path("a")), "--note a: is the file of --json already"),
-        (Outputs(json=Path("a"), compare=Path("a")), "--compare a: is the file of --json already"),
+        (Outputs(json=Path("a"), note=Path("a")), "--note a: is also the file of --json"),
+        (Outputs(json=Path("a"), compare=Path("a")), "--compare a: is also the file of --json"),
         (Outputs(json=Path("folder")), "--json folder: is a folder"),
         (Outputs(note=Path("-")), "--note -: name a file"),
         (Outputs(json=Path("no/a")), "--json no/a: no such folder"),

@@ -7,21 +7,22 @@ import pytest
 from helpers.command_line import mh_batch, rows, write_lines
 from helpers.drained import ONE, TWO, Site
 from mh_batch.jobs.errors import InputError, StoreUnusable, UnknownTarget
-from mh_batch.worker.commands import steering
+from mh_batch.worker.commands.cancel_retry import cancel, retry
 
 pytestmark = pytest.mark.anyio
 
 STATUS = "select status from jobs order by id"
 
 
-async def test_each_batch_and_job_named_says_what_became_of_it(site: Site) -> None:
+async def test_each_batch_and_job_named_says_what_became_of_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.submit(ONE, TWO, ONE)
-    said: list[str] = []
-    steering.cancel(site.db_path, ["line-2", "b"], said.append)
-    steering.cancel(site.db_path, ["b"], said.append)
-    steering.retry(site.db_path, ["1/line-1"], None, said.append)
-    steering.retry(site.db_path, ["b"], "failed, incomplete", said.append)
-    assert said == [
+    cancel(["line-2", "b"], site.db_path)
+    cancel(["b"], site.db_path)
+    retry(["1/line-1"], site.db_path)
+    retry(["b"], site.db_path, "failed, incomplete")
+    assert capsys.readouterr().err.splitlines() == [
         "job 2 (b/line-2): 1 cancelled",
         "batch 1 (b): 2 cancelled",
         "batch 1 (b): nothing is queued or running",
@@ -35,16 +36,16 @@ async def test_each_batch_and_job_named_says_what_became_of_it(site: Site) -> No
 async def test_a_name_that_is_none_changes_nothing_at_all(site: Site) -> None:
     site.submit(ONE, ONE)
     with pytest.raises(UnknownTarget, match="'nobody'"):
-        steering.cancel(site.db_path, ["b", "nobody"], print)
+        cancel(["b", "nobody"], site.db_path)
     with pytest.raises(InputError, match="--status done: must be one of cancelled, failed"):
-        steering.retry(site.db_path, ["b"], "failed,done", print)
+        retry(["b"], site.db_path, "failed,done")
     assert site.rows(STATUS) == [("queued",), ("queued",)]
 
 
 async def test_a_mistyped_database_is_not_made(site: Site) -> None:
-    for change in (steering.cancel, lambda db, refs, say: steering.retry(db, refs, None, say)):
+    for command in (cancel, retry):
         with pytest.raises(StoreUnusable, match="no database"):
-            change(site.folder / "other.db", ["b"], print)
+            command(["b"], site.folder / "other.db")
     assert not (site.folder / "other.db").exists()
 
 

@@ -21,13 +21,13 @@ from mh_batch.worker.doctor import database as database_checks
 from mh_batch.worker.doctor.database import database
 from mh_batch.worker.doctor.deaths import deaths, judge_deaths, judge_display
 from mh_batch.worker.doctor.examine import CHECKS, conclusion, examine, exit_code
-from mh_batch.worker.doctor.finding import Finding, Site, Verdict, failure, ok, warning
+from mh_batch.worker.doctor.finding import Finding, Severity, Site, failure, ok, warning
 from mh_batch.worker.doctor.machine import judge_device, judge_space, space, versions
 from mh_batch.worker.doctor.model import judge_memory, model, vocabulary
 from mh_batch.worker.doctor.queued import queued_models
 from mh_batch.worker.text.format import GIB
 
-OK, WARNING, FAILURE = Verdict
+OK, WARNING, FAILURE = Severity
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_is_not_installed_is_named(site: Site, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_a_device_that_aborts_is_a_failure_and_a_mac_without_metal_a_warning(
-    system: str, code: int, answer: str, verdict: Verdict
+    system: str, code: int, answer: str, verdict: Severity
 ) -> None:
     assert judge_device(system, code, answer, "a\nlast words\n").verdict is verdict
 
@@ -98,7 +98,7 @@ def test_a_device_that_aborts_is_a_failure_and_a_mac_without_metal_a_warning(
 @pytest.mark.parametrize(
     ("free", "verdict"), [(100 * GIB, OK), (GIB, WARNING), (GIB // 100, FAILURE)]
 )
-def test_little_disk_space_is_told_before_the_night(free: int, verdict: Verdict) -> None:
+def test_little_disk_space_is_told_before_the_night(free: int, verdict: Severity) -> None:
     assert judge_space("logs", free).verdict is verdict
 
 
@@ -109,7 +109,7 @@ def test_the_disk_of_a_folder_that_is_not_made_yet_is_that_of_its_parent(site: S
 @pytest.mark.parametrize(
     ("weights", "verdict"), [(4 * GIB, OK), (9 * GIB, WARNING), (20 * GIB, FAILURE)]
 )
-def test_weights_are_compared_with_the_memory(weights: int, verdict: Verdict) -> None:
+def test_weights_are_compared_with_the_memory(weights: int, verdict: Severity) -> None:
     assert judge_memory(weights, total=16 * GIB, available=8 * GIB).verdict is verdict
 
 
@@ -217,7 +217,7 @@ def test_a_running_worker_is_named_and_jobs_a_dead_one_left_are_counted(site: Si
         claim(db, start(db))
         left = about("worker", list(database(site)))
         assert left.verdict is WARNING
-        assert "1 job it left running" in left.text
+        assert "1 job still marked as running" in left.text
         with worker_lock(site.db):
             assert about("worker", list(database(site))).verdict is OK
 

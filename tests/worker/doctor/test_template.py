@@ -15,10 +15,10 @@ from helpers.native_model import (
 )
 from mh_batch.worker.doctor import template as check
 from mh_batch.worker.doctor.examine import CHECKS
-from mh_batch.worker.doctor.finding import Finding, Site, Verdict
-from mh_batch.worker.doctor.template import Rendered, judge_template, template
+from mh_batch.worker.doctor.finding import Finding, Severity, Site
+from mh_batch.worker.doctor.template import RenderResult, judge_template, template
 
-OK, WARNING, FAILURE = Verdict
+OK, WARNING, FAILURE = Severity
 
 
 def found_by(tmp_path: Path, model: str | None) -> list[Finding]:
@@ -83,6 +83,6 @@ def test_a_model_that_is_not_here_is_left_to_the_check_of_its_folder(tmp_path: P
 
 
 def test_what_cannot_be_rendered_weighs_more_than_what_can() -> None:
-    well, bad = Rendered(9), Rendered(fault="broken")
+    well, bad = RenderResult(9), RenderResult(fault="broken")
     verdicts = [judge_template(found).verdict for found in ([well, well], [well, bad], [bad])]
     assert verdicts == [OK, WARNING, FAILURE]

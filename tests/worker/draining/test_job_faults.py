@@ -29,7 +29,7 @@ from mh_batch.worker.controller.conversation import ConversationRun
 from mh_batch.worker.draining import artifacts
 from mh_batch.worker.draining.loop import Drain, EndReason
 from mh_batch.worker.draining.run import DrainOptions, Outcome, work
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.job_faults import at_stage, is_job_fault
 
 pytestmark = pytest.mark.anyio

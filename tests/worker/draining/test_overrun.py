@@ -22,9 +22,9 @@ from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.store.queue.recording import unpack_tokens
-from mh_batch.worker.commands.rereading import reparse
+from mh_batch.worker.commands.reparse import reparse_batch
 from mh_batch.worker.draining.run import DrainOptions, work
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission.submission import submit_stream
 
 MAX_TOKENS = 100
@@ -145,7 +145,7 @@ def test_both_parts_are_read_again_as_one(db: Database, tmp_path: Path) -> None:
         old.execute("UPDATE parses SET parser_version = 0, problems = '[\"old\"]'")
         old.execute("UPDATE channels SET text = 'old'")
         old.execute("UPDATE turns SET final = 'old', analysis = NULL")
-        found = reparse(old, 1)
+        found = reparse_batch(old, 1)
         assert found.different == found.attempts
         assert list(old.query(answers)) == today
 

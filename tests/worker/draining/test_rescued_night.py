@@ -9,7 +9,7 @@ from helpers.command_line import mh_batch
 from helpers.drained import ONE, TWO, Site
 from mh_batch.store.connection import open_reader
 from mh_batch.worker.draining.run import Outcome
-from mh_batch.worker.progress.summary import night_of, wrap_up
+from mh_batch.worker.progress.summary import summarize_run, wrap_up
 
 FORCED = ["stuck", "stuck", "answer"]
 """An answer whose last attempt is a rescue."""
@@ -18,7 +18,7 @@ FORCED = ["stuck", "stuck", "answer"]
 def told(site: Site, outcome: Outcome) -> list[str]:
     """What the end of the drain says."""
     with closing(open_reader(site.db_path)) as reader:
-        return list(wrap_up(night_of(outcome, reader, ""), results=True))
+        return list(wrap_up(summarize_run(outcome, reader, ""), results=True))
 
 
 @pytest.mark.anyio

@@ -23,9 +23,9 @@ from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
 from mh_batch.store.queue.recording import pack_tokens
 from mh_batch.store.reports.results import finished_jobs
-from mh_batch.worker.commands.rereading import reparse, told
+from mh_batch.worker.commands.reparse import message, reparse_batch
 from mh_batch.worker.draining.run import DrainOptions, work
-from mh_batch.worker.progress.display import PlainDisplay
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission.submission import submit_stream
 
 THOUGHT = "<|channel|>analysis<|message|>thought<|end|><|start|>assistant"
@@ -173,14 +173,14 @@ def test_an_old_night_is_read_again_as_if_it_were_today(db: Database, tmp_path: 
         old.execute("UPDATE parses SET well_formed = 0")
         old.execute("UPDATE channels SET channel = 'final', recipient = NULL, text = 'old'")
         old.execute("UPDATE turns SET final = 'old', analysis = NULL")
-        found = reparse(old, 1)
+        found = reparse_batch(old, 1)
         assert readings(old) == today
         answers = "SELECT final, analysis, finish_reason FROM turns ORDER BY job_id"
         assert list(old.query(answers)) == list(db.query(answers))
         counts = "SELECT count(*) AS n FROM parses WHERE NOT current"
         assert next(old.query(counts))["n"] == found.different == found.attempts
-        assert reparse(old, 1).added == 0
-        assert "read differently" in told(found)
+        assert reparse_batch(old, 1).added == 0
+        assert "differently" in message(found)
 
 
 def test_an_answer_that_an_older_version_took_for_good_stays_and_says_what_is_wrong_with_it(
@@ -196,7 +196,7 @@ def test_an_answer_that_an_older_version_took_for_good_stays_and_says_what_is_wr
             (pack_tokens(tokens), len(tokens), SWALLOWED, kept["id"]),
         )
         old.execute("UPDATE parses SET parser_version = 2 WHERE attempt_id = ?", [kept["id"]])
-        found = reparse(old, 1)
+        found = reparse_batch(old, 1)
         assert (found.different, found.broken, found.answers) == (1, 1, 0)
         (job,) = [j for j in finished_jobs(old, 1, [Status.DONE]) if j.final == "The answer."]
         assert job.turns[0].parse.problems == ("control_in_content",)
@@ -207,8 +207,8 @@ def test_an_adapter_that_was_not_noted_is_not_guessed(db: Database, tmp_path: Pa
     db.conn.execute("VACUUM INTO ?", [str(path)])
     with closing(open_store(path)) as old:
         old.execute("UPDATE batch_models SET adapter = NULL")
-        with pytest.raises(InputError, match="did not note how demo is read"):
-            reparse(old, 1)
+        with pytest.raises(InputError, match="did not store the adapter of demo"):
+            reparse_batch(old, 1)
 
 
 def test_after_such_a_night_every_attempt_has_its_channels_and_times(db: Database) -> None:

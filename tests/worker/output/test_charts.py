@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mh_batch.store.reports.timings import ContextBin, Refusals, TimeBin, TimingReport, Totals
-from mh_batch.worker.output.charts.spec import Bars, Lines, charts, ticks, time_ticks, x_range
+from mh_batch.worker.output.charts.axes import ticks, time_ticks, x_range
+from mh_batch.worker.output.charts.spec import Bars, Lines
 from mh_batch.worker.output.charts.svg import svg
+from mh_batch.worker.output.charts.timing_charts import charts
 
 NIGHT = 1_767_225_600  # the first second of 2026, UTC
 BIN = TimeBin(

@@ -22,7 +22,7 @@ from mh_batch.store.reports.query import query
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.output.report import MOST_CHARACTERS, conversation, settings_rows, write_report
 from mh_batch.worker.output.report import page as page_of
-from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.escape import escape_controls
 
 VOID = {"meta", "link", "br", "img", "hr"}
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chromium-browser")
@@ -181,9 +181,9 @@ def test_settings_that_were_changed_come_first() -> None:
 
 @given(st.text())
 def test_no_control_character_is_left_in_what_is_shown(text: str) -> None:
-    shown = visible(text)
+    shown = escape_controls(text)
     assert not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in shown)
-    assert visible(shown) == shown
+    assert escape_controls(shown) == shown
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH")

@@ -266,12 +266,15 @@ def test_a_split_has_each_conversation_in_one_file_and_names_the_part_that_is_em
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--format", "xml"], "there are openai, messages, completion, sharegpt, csv"),
-        (["--split", "train=1"], "needs -o FOLDER, and - is none"),
-        (["--split", "train=1", "-o", "mh-batch.db"], "needs -o FOLDER, and mh-batch.db is none"),
+        (["--format", "xml"], "must be one of openai, messages, completion, sharegpt, csv"),
+        (["--split", "train=1"], "needs -o FOLDER; - is not a folder"),
+        (
+            ["--split", "train=1", "-o", "mh-batch.db"],
+            "needs -o FOLDER; mh-batch.db is not a folder",
+        ),
         (["--split", "train=1", "-o", "no/data"], "there is no folder"),
         (["--seed", "1"], "--seed: is for --split only"),
-        (["-o", "a", "--errors", "./a"], "the results go there already"),
+        (["-o", "a", "--errors", "./a"], "the results go there"),
         (["-o", "a", "--errors", "mh-batch.db-wal"], "would overwrite"),
         (["-o", "no/a"], "there is no folder"),
         (["--rescued", "off"], "--rescued off: must be one of keep, drop, only"),

@@ -15,7 +15,7 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
 from mh_batch.store.reports.query import query
 from mh_batch.worker.output.timings import timings
-from mh_batch.worker.text.format import number, percent, seconds
+from mh_batch.worker.text.format import format_number, format_percent, format_seconds
 
 needs_matplotlib = pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="an extra")
 
@@ -107,8 +107,18 @@ def test_before_the_first_attempt_there_is_a_line_and_no_picture(tmp_path: Path)
 
 
 def test_numbers_are_written_as_people_read_them() -> None:
-    assert [number(v) for v in (None, 0.04, 12.34, 12345.6)] == ["-", "0.0", "12.3", "12,346"]
-    assert [percent(*v) for v in ((0, 0), (0, 5), (1, 200), (1, 3))] == ["-", "0%", "0.5%", "33%"]
-    assert [seconds(v) for v in (None, 0, 0.0024, 0.5, 59.94, 119.96, 600, 9000)] == [
+    assert [format_number(v) for v in (None, 0.04, 12.34, 12345.6)] == [
+        "-",
+        "0.0",
+        "12.3",
+        "12,346",
+    ]
+    assert [format_percent(*v) for v in ((0, 0), (0, 5), (1, 200), (1, 3))] == [
+        "-",
+        "0%",
+        "0.5%",
+        "33%",
+    ]
+    assert [format_seconds(v) for v in (None, 0, 0.0024, 0.5, 59.94, 119.96, 600, 9000)] == [
         *("-", "0 ms", "2.4 ms", "500 ms", "59.9 s", "2 min", "10 min", "2 h 30 min")
     ]

@@ -7,19 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from helpers.pictures import batch, picture
+from helpers.snapshots import batch, snapshot
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.jobs.status import Status
 from mh_batch.store.reports.progress import Pace
-from mh_batch.worker.progress.dashboard import (
-    ENOUGH_JOBS,
-    MOST_BARS,
-    Attempting,
-    Snapshot,
-    lines,
-    seconds_left,
-    summary_line,
-)
+from mh_batch.worker.progress.dashboard import MAX_BARS, lines, summary_line
+from mh_batch.worker.progress.snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
 
 EVENING = datetime(2026, 5, 1, 23, 50, tzinfo=UTC)
 
@@ -29,7 +22,7 @@ def shown(drawn: Snapshot, width: int = 100, height: int = 24) -> list[str]:
 
 
 def test_everything_a_person_asks_at_night_has_a_line() -> None:
-    bar, *facts = shown(picture())
+    bar, *facts = shown(snapshot())
     assert bar.startswith("night    ━")
     assert bar.endswith("4/10  40%")
     assert facts == [
@@ -43,13 +36,13 @@ def test_everything_a_person_asks_at_night_has_a_line() -> None:
 
 def test_a_job_that_somebody_cancelled_is_finished_and_no_failure() -> None:
     counts = {Status.DONE: 2, Status.CANCELLED: 2, Status.QUEUED: 6}
-    drawn = replace(picture(replace(batch(), counts=counts)), waiting=6)
+    drawn = replace(snapshot(replace(batch(), counts=counts)), waiting=6)
     assert "so far   4 finished, 1 retry, 0 failed or incomplete" in shown(drawn)
     assert "failed" not in summary_line(drawn, EVENING)
 
 
 def test_jobs_with_rescued_answers_are_told_apart() -> None:
-    drawn = picture(replace(batch(), rescued=2), replace(batch("other"), rescued=1))
+    drawn = snapshot(replace(batch(), rescued=2), replace(batch("other"), rescued=1))
     assert "so far   8 finished, 2 retries, 2 failed or incomplete, 3 with rescued answers" in (
         shown(drawn)
     )
@@ -59,24 +52,24 @@ def test_jobs_with_rescued_answers_are_told_apart() -> None:
 
 
 def test_an_end_after_midnight_names_its_day() -> None:
-    assert "about 15:00, done at Sat 00:05" in shown(replace(picture(), waiting=30))[-1]
+    assert "about 15:00, done at Sat 00:05" in shown(replace(snapshot(), waiting=30))[-1]
 
 
 def test_no_time_is_named_before_enough_is_known() -> None:
-    early = picture(jobs=ENOUGH_JOBS - 1)
+    early = snapshot(jobs=ENOUGH_JOBS - 1)
     assert seconds_left(early) is None
     assert shown(early)[-1] == "left     known once 3 jobs are finished"
-    assert seconds_left(picture(jobs=ENOUGH_JOBS)) == 180.0
+    assert seconds_left(snapshot(jobs=ENOUGH_JOBS)) == 180.0
 
 
 def test_without_jobs_that_wait_no_time_is_left_to_name() -> None:
-    over = replace(picture(), waiting=0)
+    over = replace(snapshot(), waiting=0)
     assert seconds_left(over) is None
     assert not any(line.startswith("left") for line in shown(over))
 
 
 def test_a_second_choice_and_the_answer_to_a_tool_are_told_apart() -> None:
-    drawn = replace(picture(), attempting=Attempting("x", AttemptKey(1, 2, 1, 1)))
+    drawn = replace(snapshot(), attempting=Attempting("x", AttemptKey(1, 2, 1, 1)))
     assert "now      x, choice 2, turn 2.1" in shown(drawn)
 
 
@@ -90,18 +83,18 @@ def test_a_last_job_does_not_show_as_all_of_them() -> None:
 
 
 def test_more_batches_than_fit_are_counted() -> None:
-    many = Snapshot(batches=tuple(batch(f"b{n}") for n in range(MOST_BARS + 3)))
+    many = Snapshot(batches=tuple(batch(f"b{n}") for n in range(MAX_BARS + 3)))
     assert "and 3 more batches" in shown(many)
 
 
 def test_a_low_terminal_keeps_what_matters_most() -> None:
-    assert [line.split()[0] for line in shown(picture(), height=4)] == ["night", "now", "left"]
-    assert [line.split()[0] for line in shown(picture(), height=2)] == ["night"]
+    assert [line.split()[0] for line in shown(snapshot(), height=4)] == ["night", "now", "left"]
+    assert [line.split()[0] for line in shown(snapshot(), height=2)] == ["night"]
 
 
 def test_names_cannot_steer_the_terminal() -> None:
     nasty = replace(
-        picture(batch("a\x1b[2Jb\nc")), attempting=Attempting("\x9b2J\r\u202e", AttemptKey())
+        snapshot(batch("a\x1b[2Jb\nc")), attempting=Attempting("\x9b2J\r\u202e", AttemptKey())
     )
     text = "".join(shown(nasty))
     assert text.isprintable()
@@ -116,7 +109,7 @@ def test_names_cannot_steer_the_terminal() -> None:
 def test_no_terminal_size_is_too_small(
     width: int, height: int, names: list[str], custom_id: str
 ) -> None:
-    drawn = picture(*map(batch, names))
+    drawn = snapshot(*map(batch, names))
     drawn = replace(drawn, attempting=Attempting(custom_id, AttemptKey()), remark="a remark")
     found = lines(drawn, width, height, EVENING)
     assert len(found) <= max(1, height - 1)
@@ -128,11 +121,11 @@ def test_no_terminal_size_is_too_small(
     [
         (Snapshot(), "0/0 jobs"),
         (
-            picture(),
+            snapshot(),
             "4/10 jobs, 1 failed or incomplete, 79 tok/s, about 3:00 left, done at 23:53, "
             "talk, turn 2, attempt 3, 17 tokens",
         ),
-        (replace(picture(), pace=Pace(0, 0.0, None), attempting=None), None),
+        (replace(snapshot(), pace=Pace(0, 0.0, None), attempting=None), None),
     ],
 )
 def test_a_line_for_a_file_says_the_same(drawn: Snapshot, text: str | None) -> None:

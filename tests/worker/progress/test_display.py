@@ -16,11 +16,12 @@ from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
 from mh_batch.worker.draining.loop import Tally
-from mh_batch.worker.progress.display import LiveDisplay, PlainDisplay, Summary
+from mh_batch.worker.progress.display import LiveDisplay
 from mh_batch.worker.progress.live_region import LiveRegion
+from mh_batch.worker.progress.plain_display import PlainDisplay, ProgressLine
 from mh_batch.worker.progress.poller import Poller
-from mh_batch.worker.progress.status_watch import NO_WORKER, pictures, seen, watch_batch
-from mh_batch.worker.progress.worker_pid import worker_at
+from mh_batch.worker.progress.status_watch import NO_WORKER, as_seen, snapshots, watch_batch
+from mh_batch.worker.progress.worker_pid import worker_pid
 
 DONE = JobEnd(Status.DONE)
 FAILED = JobEnd(Status.FAILED, "prompt_too_long", "9 tokens do not fit into 5")
@@ -54,25 +55,25 @@ def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
 
 
 def test_plain_lines_count_no_cancelled_job_as_a_failure() -> None:
-    summary = Summary()
+    progress = ProgressLine()
     tally = Tally({Status.DONE: 1, Status.CANCELLED: 1})
-    summary.take(tally, 0)
-    assert summary.line() == "2/2 jobs, 0:00 left"
+    progress.take(tally, 0)
+    assert progress.line() == "2/2 jobs, 0:00 left"
     assert tally.all_well
 
 
 def test_plain_lines_tell_of_rescued_answers() -> None:
-    summary = Summary()
-    summary.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
-    assert summary.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
+    progress = ProgressLine()
+    progress.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
+    assert progress.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
 
 
 def test_plain_lines_name_no_time_before_enough_is_known() -> None:
-    summary = Summary()
-    summary.take(Tally({Status.DONE: 2}), 5)
-    assert summary.line() == "2/7 jobs"
-    summary.take(Tally({Status.DONE: 3}), 4)
-    assert summary.line().endswith(" left")
+    progress = ProgressLine()
+    progress.take(Tally({Status.DONE: 2}), 5)
+    assert progress.line() == "2/7 jobs"
+    progress.take(Tally({Status.DONE: 3}), 4)
+    assert progress.line().endswith(" left")
 
 
 def test_a_live_display_leaves_the_notes_and_the_bars_behind(path: Path) -> None:
@@ -140,27 +141,27 @@ def test_lines_that_a_narrower_terminal_folded_are_taken_back() -> None:
 
 
 def test_an_observer_looks_again_only_when_something_changed(path: Path) -> None:
-    observer = Poller(path)
-    with closing(observer), closing(open_store(path)) as db:
-        assert observer.look(whole=True)
-        assert not observer.look()
-        assert (observer.picture.waiting, observer.picture.finished) == (2, 2)
+    poller = Poller(path)
+    with closing(poller), closing(open_store(path)) as db:
+        assert poller.poll(whole=True)
+        assert not poller.poll()
+        assert (poller.snapshot.waiting, poller.snapshot.finished) == (2, 2)
         job = claim(db, start(db))
-        assert observer.look()
-        assert observer.picture.attempting is not None
-        assert observer.picture.attempting.custom_id == job.custom_id
+        assert poller.poll()
+        assert poller.snapshot.attempting is not None
+        assert poller.snapshot.attempting.custom_id == job.custom_id
 
 
 def test_a_batch_that_is_over_stays_in_view_behind_those_that_are_not(path: Path) -> None:
-    observer = Poller(path)
-    with closing(observer), closing(open_store(path)) as db:
-        observer.look(whole=True)
+    poller = Poller(path)
+    with closing(poller), closing(open_store(path)) as db:
+        poller.poll(whole=True)
         run = start(db)
         finish_next(db, run)
         finish_next(db, run)
         submit(db, lines(1), "next")
-        observer.look(whole=True)
-        assert [b.name for b in observer.picture.batches] == ["next", "night"]
+        poller.poll(whole=True)
+        assert [b.name for b in poller.snapshot.batches] == ["next", "night"]
 
 
 def test_of_a_queue_that_is_empty_the_last_batch_is_shown(path: Path) -> None:
@@ -168,23 +169,23 @@ def test_of_a_queue_that_is_empty_the_last_batch_is_shown(path: Path) -> None:
         run = start(db)
         finish_next(db, run)
         finish_next(db, run)
-    observer = Poller(path)
-    with closing(observer):
-        observer.look()
-        assert [b.name for b in observer.picture.batches] == ["night"]
+    poller = Poller(path)
+    with closing(poller):
+        poller.poll()
+        assert [b.name for b in poller.snapshot.batches] == ["night"]
 
 
 def test_no_database_is_told_to_whoever_looks(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="no database"):
-        Poller(tmp_path / "nowhere.db").look()
+        Poller(tmp_path / "nowhere.db").poll()
 
 
 def test_without_a_worker_nothing_is_said_to_be_running(path: Path) -> None:
     with closing(open_store(path)) as db:
         claim(db, start(db))
-    observer = Poller(path)
-    with closing(observer):
-        found = next(pictures(observer, path, alone=False))
+    poller = Poller(path)
+    with closing(poller):
+        found = next(snapshots(poller, path, alone=False))
     assert found.attempting is None
     assert found.remark == NO_WORKER
     assert found.waiting == 2
@@ -206,17 +207,17 @@ def test_a_worker_is_seen_by_the_lock_it_holds_and_not_by_a_pid_that_was_left(
     path: Path,
 ) -> None:
     lock = path.with_name(path.name + ".lock")
-    assert worker_at(path) is None
+    assert worker_pid(path) is None
     lock.write_text(str(os.getpid()))
-    assert worker_at(path) is None  # alive, but not at this file
+    assert worker_pid(path) is None  # alive, but not at this file
     with lock.open():
-        assert worker_at(path) == os.getpid()
+        assert worker_pid(path) == os.getpid()
     lock.write_text("999999999")
-    assert worker_at(path) is None
+    assert worker_pid(path) is None
 
 
 def test_a_picture_with_a_worker_is_left_as_it_is(path: Path) -> None:
-    observer = Poller(path)
-    with closing(observer):
-        observer.look()
-        assert seen(observer.picture, os.getpid()) is observer.picture
+    poller = Poller(path)
+    with closing(poller):
+        poller.poll()
+        assert as_seen(poller.snapshot, os.getpid()) is poller.snapshot

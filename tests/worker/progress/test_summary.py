@@ -4,9 +4,9 @@ from msgspec.structs import replace
 
 from mh_batch.jobs.status import Status
 from mh_batch.store.reports.progress import Reason
-from mh_batch.worker.progress.summary import SHOWN_BATCHES, SHOWN_REASONS, Night, wrap_up
+from mh_batch.worker.progress.summary import SHOWN_BATCHES, SHOWN_REASONS, RunSummary, wrap_up
 
-GOOD = Night(
+GOOD = RunSummary(
     why="queue empty",
     stopped=False,
     ended={Status.DONE: 1},
@@ -18,11 +18,11 @@ GOOD = Night(
 )
 
 
-def said(night: Night, *, results: bool = True) -> list[str]:
-    return list(wrap_up(night, results=results))
+def said(summary: RunSummary, *, results: bool = True) -> list[str]:
+    return list(wrap_up(summary, results=results))
 
 
-def changed(**values: object) -> Night:
+def changed(**values: object) -> RunSummary:
     return replace(GOOD, **values)
 
 
@@ -39,7 +39,7 @@ def test_a_command_that_writes_the_answers_itself_does_not_tell_how() -> None:
 
 
 def test_what_went_wrong_is_counted_and_can_be_looked_at() -> None:
-    night = changed(
+    summary = changed(
         ended={Status.DONE: 1200, Status.INCOMPLETE: 1, Status.FAILED: 2},
         reasons=(
             Reason(Status.FAILED, "prompt_too_long", 2, 31, "q-31"),
@@ -47,7 +47,7 @@ def test_what_went_wrong_is_counted_and_can_be_looked_at() -> None:
         ),
         options=" --db other.db",
     )
-    assert said(night)[:1] + said(night)[2:] == [
+    assert said(summary)[:1] + said(summary)[2:] == [
         "queue empty: 1,200 done, 1 incomplete, 2 failed",
         "  2 jobs failed: prompt_too_long (the first is q-31)",
         "  1 job incomplete: length (the first is q-\\x1b12)",
@@ -58,12 +58,12 @@ def test_what_went_wrong_is_counted_and_can_be_looked_at() -> None:
 
 
 def test_jobs_that_are_done_with_rescued_answers_are_told_apart() -> None:
-    night = changed(ended={Status.DONE: 5}, rescued=5, options=" --db other.db")
-    first, *_, last = said(night, results=False)
+    summary = changed(ended={Status.DONE: 5}, rescued=5, options=" --db other.db")
+    first, *_, last = said(summary, results=False)
     assert first == "queue empty: 5 done, of them 5 with rescued answers"
     assert last == (
-        "rescued: the answer was forced from thoughts that had not ended; "
-        "`mh-batch results 7 --db other.db --rescued only` gives these"
+        "rescued: the answer was forced from unfinished thoughts; "
+        "`mh-batch results 7 --db other.db --rescued only` writes these"
     )
     mixed = changed(ended={Status.DONE: 1200, Status.FAILED: 1}, rescued=1001)
     assert said(mixed)[0] == (
@@ -80,8 +80,8 @@ def test_a_setting_to_change_is_told_before_the_answers() -> None:
 
 def test_many_reasons_and_batches_do_not_fill_the_screen() -> None:
     reasons = [Reason(Status.FAILED, f"e{n}", 1, n, "x") for n in range(SHOWN_REASONS + 2)]
-    night = changed(reasons=reasons, batches=range(1, SHOWN_BATCHES + 2))
-    lines = said(night)
+    summary = changed(reasons=reasons, batches=range(1, SHOWN_BATCHES + 2))
+    lines = said(summary)
     assert "  2 jobs for other reasons" in lines
     assert lines[-1] == "and of 1 more batch"
 

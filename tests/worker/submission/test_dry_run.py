@@ -19,8 +19,8 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.store.reports.estimate import ThroughputEstimate
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
-from mh_batch.worker.submission.dry_run import check, past_in, report_on
-from mh_batch.worker.submission.dry_run_report import SHOWN_LINES, LineEstimate, Report
+from mh_batch.worker.submission.dry_run import check, dry_run, estimates_in
+from mh_batch.worker.submission.dry_run_report import SHOWN_LINES, DryRunReport, LineEstimate
 from mh_batch.worker.submission.submission import Rules
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +82,7 @@ def test_bad_lines_are_left_out_if_asked_and_no_file_is_written(tmp_path: Path) 
     path = tmp_path / "in.jsonl"
     path.write_text('{"prompt": "a"}\nno json\n{"prompt": "b"}\n')
     batch = NewBatch("in", str(path), Settings(), "demo")
-    found = report_on(batch, tmp_path / "nowhere.db", Rules(skip_bad=True))
+    found = dry_run(batch, tmp_path / "nowhere.db", Rules(skip_bad=True))
     lines = list(found.lines())
     assert found.all_fit
     assert lines[0].endswith("2 lines checked, nothing was queued")
@@ -126,8 +126,8 @@ def weight(prompt: int = 100, answers: int = 2, most: int = 4096) -> LineEstimat
     return LineEstimate(prompt, most, most, 0, answers)
 
 
-def test_the_time_is_estimated_from_the_past_of_the_model() -> None:
-    found = Report("f", lambda _: PAST)
+def test_the_time_is_estimated_from_the_estimate_of_the_model() -> None:
+    found = DryRunReport("f", lambda _: PAST)
     found.take(1, "demo", weight())
     found.take(2, "demo", weight(most=50))
     # 200 / 1000 s of prompts; 2 x 100 and 2 x 50 tokens, 1.5 times each, at 50 a second
@@ -135,7 +135,7 @@ def test_the_time_is_estimated_from_the_past_of_the_model() -> None:
 
 
 def test_each_model_has_an_estimate_of_its_own_or_none() -> None:
-    found = Report("f", lambda model: PAST if model == "a" else None)
+    found = DryRunReport("f", lambda model: PAST if model == "a" else None)
     found.take(1, "a", weight())
     found.take(2, "b", weight())
     about, none = list(found.lines())[-2:]
@@ -144,14 +144,14 @@ def test_each_model_has_an_estimate_of_its_own_or_none() -> None:
 
 
 def test_token_counts_are_told_by_their_quantiles() -> None:
-    found = Report("f", lambda _: None)
+    found = DryRunReport("f", lambda _: None)
     for number in range(1, 101):
         found.take(number, "demo", weight(prompt=number))
     assert "min 1, median 50, p95 95, max 100" in list(found.lines())[1]
 
 
 def test_of_many_bad_lines_the_first_are_named() -> None:
-    found = Report("f", lambda _: None)
+    found = DryRunReport("f", lambda _: None)
     for number in range(SHOWN_LINES + 5):
         found.refuse(number, "why")
     lines = list(found.lines())
@@ -161,21 +161,21 @@ def test_of_many_bad_lines_the_first_are_named() -> None:
 
 
 def test_a_past_is_read_from_the_database_if_there_is_one(tmp_path: Path) -> None:
-    with past_in(tmp_path / "nowhere.db") as past_of:
-        assert past_of("demo") is None
+    with estimates_in(tmp_path / "nowhere.db") as estimate_of:
+        assert estimate_of("demo") is None
     open_store(tmp_path / "mh-batch.db").close()
-    with past_in(tmp_path / "mh-batch.db") as past_of:
-        assert past_of("demo") is None
+    with estimates_in(tmp_path / "mh-batch.db") as estimate_of:
+        assert estimate_of("demo") is None
 
 
 def test_a_long_file_says_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.submission.dry_run.TELL_SECONDS", 0.0)
+    monkeypatch.setattr("mh_batch.worker.submission.dry_run.PROGRESS_SECONDS", 0.0)
     path = tmp_path / "in.jsonl"
     path.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
     batch = NewBatch("in", str(path), Settings(), "demo")
-    assert report_on(batch, tmp_path / "nowhere.db").all_fit
+    assert dry_run(batch, tmp_path / "nowhere.db").all_fit
     assert capsys.readouterr().err.splitlines() == ["1 line so far", "2 lines so far"]
 
 

@@ -11,7 +11,7 @@ import pytest
 LINE_BYTES = 30 << 20
 MOST_BYTES = 300_000_000
 SUBMIT = """
-from mh_batch.worker.bench.peak import peak_memory
+from mh_batch.worker.bench.usage import peak_memory
 from mh_batch.worker.cli import main
 try:
     main()

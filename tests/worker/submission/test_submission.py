@@ -37,13 +37,11 @@ from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.store.queue.submit import EncodedLine
 from mh_batch.store.reports.results import finished_jobs
-from mh_batch.worker.submission import submission
+from mh_batch.worker.submission import source, submission
+from mh_batch.worker.submission.source import batch_name, chunks, open_source
 from mh_batch.worker.submission.submission import (
     Rules,
     Submitted,
-    batch_name,
-    chunks,
-    open_source,
     submit_stream,
 )
 
@@ -208,9 +206,7 @@ FOREIGN = (
 def test_lines_that_name_a_model_that_is_none_here_are_told(db: Database, tmp_path: Path) -> None:
     landed = submit(db, tmp_path / "in.jsonl", FOREIGN, model="demo")
     assert landed.warning is not None
-    assert landed.warning.startswith(
-        "2 lines name a model that is no folder here: gpt-4o-mini; cancel"
-    )
+    assert landed.warning.startswith("2 lines name a model that was not found: gpt-4o-mini; cancel")
     assert "--again --override-model --model demo" in landed.warning
     assert submit(db, tmp_path / "other.jsonl", GOOD).warning is None
 
@@ -263,7 +259,7 @@ def test_a_signal_lands_nothing_and_gives_the_handlers_back(
 ) -> None:
     before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
     stream = io.BytesIO(GOOD)
-    with pytest.raises(Interrupted, match="stopped; nothing of it landed"):
+    with pytest.raises(Interrupted, match="stopped; nothing of it was queued"):
         submit_stream(
             db, stream, batch_of("in.jsonl"), progress=lambda *_: signal.raise_signal(number)
         )
@@ -281,7 +277,7 @@ def test_a_signal_while_the_batch_becomes_visible_waits_until_it_is(
         return publish(self, sha256, only_new=only_new)
 
     monkeypatch.setattr(submission.Submission, "publish", interrupted)
-    with pytest.raises(Interrupted, match="stopped; batch 1 has landed"):
+    with pytest.raises(Interrupted, match="stopped; batch 1 was queued"):
         submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
     assert counts(db) == (1, 2)
     assert [row["state"] for row in db["batches"].rows] == ["ready"]
@@ -297,15 +293,15 @@ def test_an_interrupt_while_the_batch_becomes_visible_is_told_unless_it_is_ignor
         return publish(self, sha256, only_new=only_new)
 
     monkeypatch.setattr(submission.Submission, "publish", interrupted)
-    told = pytest.raises(Interrupted, match="batch 1 has landed")
+    told = pytest.raises(Interrupted, match="batch 1 was queued")
     with nullcontext() if interrupts == "ignored" else told:
         submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
     assert counts(db) == (1, 2)
 
 
 def test_lines_come_in_portions_of_bounded_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submission, "CHUNK_ROWS", 3)
-    monkeypatch.setattr(submission, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(source, "CHUNK_ROWS", 3)
+    monkeypatch.setattr(source, "CHUNK_BYTES", 1000)
     line = b'{"prompt": "%s"}\n'
     content = b"".join(line % (b"x" * n) for n in (1, 1, 1, 1, 2000, 1, 1)) + b"\n{}"
     for kept in (True, False):
@@ -441,7 +437,7 @@ def half_way(folder: Path, main: str) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         assert process.stdin is not None
         # more than a pipe and a chunk hold: once it is written, a chunk is in the database
-        for n in range(3 * submission.CHUNK_ROWS):
+        for n in range(3 * source.CHUNK_ROWS):
             process.stdin.write(b'{"custom_id": "j%d", "prompt": "%s"}\n' % (n, b"x" * 2000))
         process.stdin.flush()
         yield process
@@ -465,7 +461,7 @@ def test_a_submit_that_is_ended_half_way_leaves_nothing_visible(
         queue.recover(db)
     else:
         assert process.returncode == 1
-        assert error == "mh-batch: -: stopped; nothing of it landed\n"
+        assert error == "mh-batch: -: stopped; nothing of it was queued\n"
     assert counts(db) == (0, 0)
     db.close()
 
@@ -481,7 +477,7 @@ def test_a_submit_in_the_background_of_a_script_goes_on_at_an_interrupt(tmp_path
     with half_way(tmp_path, IGNORING) as process:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
-    assert error.decode() == f"batch 1 (stdin): {3 * submission.CHUNK_ROWS:,} jobs queued\n"
+    assert error.decode() == f"batch 1 (stdin): {3 * source.CHUNK_ROWS:,} jobs queued\n"
 
 
 def test_rejects_of_standard_input_go_to_the_current_folder(tmp_path: Path) -> None:
@@ -543,7 +539,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         many_lines(tmp_path / f"{count}.jsonl", count)
         code = f"import sys; sys.argv = ['mh-batch', 'submit', '{count}.jsonl']\n" + (
             "try:\n    from mh_batch.worker.cli import main; main()\nexcept SystemExit:\n    pass\n"
-            "from mh_batch.worker.bench.peak import peak_memory; print(peak_memory())"
+            "from mh_batch.worker.bench.usage import peak_memory; print(peak_memory())"
         )
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mh_batch.worker.text.escape import visible, visible_json
+from mh_batch.worker.text.escape import escape_controls, escape_json_controls
 
 # of the format characters these belong to ordinary writing: joiners of emoji, Persian and Hindi,
 # and the marks that are drawn before or around Arabic, Kaithi and Egyptian numbers and signs
@@ -38,7 +38,7 @@ hidden = st.sampled_from(
     ],
 )
 def test_what_steers_or_hides_is_spelled_out(shown: str, spelled: str) -> None:
-    assert visible(shown) == spelled
+    assert escape_controls(shown) == spelled
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_what_steers_or_hides_is_spelled_out(shown: str, spelled: str) -> None:
     ],
 )
 def test_ordinary_text_of_any_script_is_as_it_was(plain: str) -> None:
-    assert visible(plain) == plain
-    assert visible_json(json.dumps(plain, ensure_ascii=False)) == json.dumps(
+    assert escape_controls(plain) == plain
+    assert escape_json_controls(json.dumps(plain, ensure_ascii=False)) == json.dumps(
         plain, ensure_ascii=False
     )
 
@@ -63,7 +63,7 @@ def test_no_control_line_end_or_format_character_of_unicode_is_passed_on() -> No
     for code in range(0x110000):
         character = chr(code)
         category = unicodedata.category(character)
-        passed = visible(character) == character
+        passed = escape_controls(character) == character
         if category in ("Cc", "Zl", "Zp"):
             assert passed == (character in "\n\t"), hex(code)
         elif category == "Cf":
@@ -72,6 +72,6 @@ def test_no_control_line_end_or_format_character_of_unicode_is_passed_on() -> No
 
 @given(st.recursive(text | hidden | st.integers(), st.lists, max_leaves=8))
 def test_json_with_its_characters_escaped_says_the_same(value: object) -> None:
-    shown = visible_json(json.dumps(value, ensure_ascii=False))
+    shown = escape_json_controls(json.dumps(value, ensure_ascii=False))
     assert json.loads(shown) == value
-    assert visible(shown) == shown
+    assert escape_controls(shown) == shown

@@ -1,1 +1,1 @@
-"""What a bench run found, as values, tables, pictures and a note."""
+"""The report of a bench run as values, tables, PNG and a Markdown note."""

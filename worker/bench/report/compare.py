@@ -7,8 +7,8 @@ from mh_batch.worker.bench.workload import Sizes
 from .report import Report, Usage
 
 
-class Change(NamedTuple):
-    """One figure then and now; `None` where a run does not have it."""
+class FigureChange(NamedTuple):
+    """One figure in the earlier run and in this one; `None` if a run does not have it."""
 
     scenario: str
     case: str
@@ -18,48 +18,48 @@ class Change(NamedTuple):
 
     @property
     def percent(self) -> float | None:
-        """The change in percent of what was, `None` if one is missing or it was zero."""
+        """The change in percent, `None` if one is missing or the earlier one is zero."""
         if self.before is None or self.now is None or self.before == 0:
             return None
         return 100 * (self.now - self.before) / abs(self.before)
 
 
-def changes(before: Report, now: Report) -> list[Change]:
-    """Return every figure and usage of this run beside that of the former.
+def changes(before: Report, now: Report) -> list[FigureChange]:
+    """Return every figure and usage of both runs.
 
-    Scenarios that only the former run measured are left out; a case that only one of them has
-    is kept, with `None` for the other.
+    Scenarios that only the earlier run measured are left out; a case that only one run has is
+    kept, with `None` for the other.
     """
     then = {(f.scenario, f.case): f for f in before.figures}
     found = []
     for figure in now.figures:
-        former = then.pop((figure.scenario, figure.case), None)
+        earlier = then.pop((figure.scenario, figure.case), None)
         found.append(
-            Change(
+            FigureChange(
                 figure.scenario,
                 figure.case,
                 figure.unit,
-                former.value if former else None,
+                earlier.value if earlier else None,
                 figure.value,
             )
         )
     ran = {figure.scenario for figure in now.figures}
     found += [
-        Change(f.scenario, f.case, f.unit, f.value, None)
+        FigureChange(f.scenario, f.case, f.unit, f.value, None)
         for f in then.values()
         if f.scenario in ran
     ]
     return found + _usage_changes(before, now)
 
 
-def _usage_changes(before: Report, now: Report) -> list[Change]:
+def _usage_changes(before: Report, now: Report) -> list[FigureChange]:
     then = {u.scenario: u for u in before.usage}
     found = []
     for usage in now.usage:
-        former = then.get(usage.scenario)
+        earlier = then.get(usage.scenario)
         for case, unit, field in USAGE_FIELDS:
-            was = getattr(former, field) if former else None
-            found.append(Change(usage.scenario, case, unit, was, getattr(usage, field)))
+            was = getattr(earlier, field) if earlier else None
+            found.append(FigureChange(usage.scenario, case, unit, was, getattr(usage, field)))
     return found
 
 
@@ -75,7 +75,7 @@ assert {field for *_, field in USAGE_FIELDS} <= set(Usage.__struct_fields__)
 
 
 def differences(before: Report, now: Report) -> list[str]:
-    """Return in what the two runs are not alike, for a remark: such figures compare badly."""
+    """Return how the set-ups of the two runs differ: their figures compare badly."""
     pairs = [
         ("model", before.setup.model, now.setup.model),
         ("device", before.setup.device, now.setup.device),
@@ -88,7 +88,7 @@ def differences(before: Report, now: Report) -> list[str]:
     ]
     found = [f"{name}: {was} then, {is_now} now" for name, was, is_now in pairs if was != is_now]
     if not before.setup.complete:
-        found.append("the former run was broken off")
+        found.append("the earlier run was interrupted")
     if not {f.scenario for f in before.figures} & {f.scenario for f in now.figures}:
         found.append("no scenario was measured in both")
     packages = sorted(before.setup.versions.keys() | now.setup.versions.keys())

@@ -1,4 +1,4 @@
-"""What this project holds itself to: bounds on ratios and shares, which travel between machines."""
+"""The goals of this project: bounds on ratios and shares, which hardly depend on the machine."""
 
 import re
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from .report import Figure
 class Goal(NamedTuple):
     """A bound on the figures of `scenario` whose whole case matches `case`.
 
-    On the ratio called `of`, or on the value itself where that is empty. `least` and `most` are
-    the bound, `None` for none on that side.
+    It bounds the ratio called `of`, or the value itself if that is empty. `least` and `most` are
+    the bounds, `None` for no bound.
     """
 
     scenario: str
@@ -19,16 +19,16 @@ class Goal(NamedTuple):
     least: float | None = None
     most: float | None = None
 
-    def concerns(self, figure: Figure) -> bool:
+    def applies_to(self, figure: Figure) -> bool:
         """Whether the goal is about this figure."""
         return figure.scenario == self.scenario and re.fullmatch(self.case, figure.case) is not None
 
     def missed(self, figure: Figure) -> bool:
-        """Whether a figure that it concerns is out of bounds, or was not measured."""
+        """Whether a figure that it applies to is out of bounds, or was not measured."""
         value = figure.ratios.get(self.of) if self.of else figure.value
         if value is None:
             return True
-        value = round(value, 2)  # as it is shown
+        value = round(value, 2)  # as printed
         below = self.least is not None and value < self.least
         return below or (self.most is not None and value > self.most)
 
@@ -56,11 +56,11 @@ GOALS = (
 def held_to(figure: Figure) -> str:
     """Return the goals of a figure and which of them it misses; empty if it has none.
 
-    What a scenario could not measure stands for all that it is held to.
+    A figure that could not be measured has all goals of its scenario.
     """
     goals = [
         goal
         for goal in GOALS
-        if goal.concerns(figure) or (figure.value is None and goal.scenario == figure.scenario)
+        if goal.applies_to(figure) or (figure.value is None and goal.scenario == figure.scenario)
     ]
     return ", ".join(f"{goal}{' (missed)' if goal.missed(figure) else ''}" for goal in goals)

@@ -1,4 +1,4 @@
-"""The note beside the tests: the ratios of one run, which travel between machines."""
+"""The ratios of one run as a Markdown note: they hardly depend on the machine."""
 
 from .goals import held_to
 from .report import Figure, Report
@@ -43,7 +43,7 @@ def note(report: Report) -> str:
 
 
 def _rows(report: Report) -> list[Figure]:
-    """Return ratios, shares, the cost of a single step, and what was not measured."""
+    """Return the ratios, shares and costs per token, and what was not measured."""
     return [f for f in report.figures if f.ratios or f.unit in _ABSOLUTE or f.value is None]
 
 
@@ -53,7 +53,7 @@ def _row(figure: Figure) -> str:
 
 
 def _ratio(figure: Figure) -> str:
-    """Return a row's figure, and what to know about it."""
+    """Return the ratios of a figure, or its value, and its note."""
     shown = ", ".join(f"{value:.2f} {name}" for name, value in figure.ratios.items())
     if figure.value is None:
         return figure.note

@@ -1,4 +1,4 @@
-"""Where a report goes besides the terminal, and which former one it is compared with."""
+"""The files that a report is written to, and the earlier report it is compared with."""
 
 from itertools import combinations
 from pathlib import Path
@@ -15,7 +15,7 @@ from .report import Report, read_report, write_report
 
 
 class Outputs(msgspec.Struct, frozen=True):
-    """The files to write, and the one to compare with; `None` for none."""
+    """The files to write, and the file to compare with; `None` for none."""
 
     json: Path | None = None
     plot: Path | None = None
@@ -23,21 +23,21 @@ class Outputs(msgspec.Struct, frozen=True):
     compare: Path | None = None
 
     def check(self) -> Report | None:
-        """Return the former report, if any; raises `InputError` now for what would fail later."""
+        """Return the earlier report, if any; raises `InputError` for a file that cannot be used."""
         if self.plot is not None:
             require_matplotlib()
         named = {name: getattr(self, name) for name in self.__struct_fields__}
         paths = {name: path for name, path in named.items() if path is not None}
         for (one, path), (other, another) in combinations(paths.items(), 2):
             if path.resolve() == another.resolve():
-                raise InputError(f"--{other} {another}: is the file of --{one} already")
+                raise InputError(f"--{other} {another}: is also the file of --{one}")
         for name, path in paths.items():
             if name != "compare":
                 _check_file(name, path)
         return read_report(self.compare) if self.compare is not None else None
 
     def write(self, report: Report) -> None:
-        """Write all files that were asked for."""
+        """Write all requested files."""
         self.write_figures(report)
         if self.note is not None:
             write_output(self.note, note(report).encode())
@@ -45,7 +45,7 @@ class Outputs(msgspec.Struct, frozen=True):
             write_output(self.plot, plot.draw(report))
 
     def write_figures(self, report: Report) -> None:
-        """Write the JSON alone: what a run that did not come to its end is good for."""
+        """Write the JSON file only, also after an interrupted run."""
         if self.json is not None:
             write_report(report, self.json)
 

@@ -1,8 +1,8 @@
-"""A report as a picture: a panel for each kind of curve, and one for the ratios."""
+"""A report as PNG: a panel for each kind of curve, and one for the ratios."""
 
 from typing import Any
 
-from mh_batch.worker.output.charts.png import new_picture, png
+from mh_batch.worker.output.charts.png import new_figure, png
 
 from .report import Report, Series
 
@@ -10,7 +10,7 @@ PANEL_INCHES = (7.0, 4.0)
 
 
 def panels(series: tuple[Series, ...]) -> dict[tuple[str, str], list[Series]]:
-    """Return the curves by panel: those of one scenario with one meaning of y stand together."""
+    """Return the curves by panel: one panel for each scenario and meaning of y."""
     grouped: dict[tuple[str, str], list[Series]] = {}
     for curve in series:
         grouped.setdefault((curve.scenario, curve.y_label), []).append(curve)
@@ -18,7 +18,7 @@ def panels(series: tuple[Series, ...]) -> dict[tuple[str, str], list[Series]]:
 
 
 def bars(report: Report) -> list[tuple[str, float]]:
-    """Return every ratio with what it is of, in the order of the table."""
+    """Return every ratio with its label, in the order of the table."""
     return [
         (f"{f.scenario}: {f.case} {name}", value)
         for f in report.figures
@@ -27,19 +27,19 @@ def bars(report: Report) -> list[tuple[str, float]]:
 
 
 def draw(report: Report) -> bytes:
-    """Return the picture as PNG."""
+    """Return the report as PNG."""
     curves, ratios = panels(report.series), bars(report)
     count = len(curves) + (1 if ratios else 0)
     heights = [1.0] * len(curves) + ([max(1.0, len(ratios) / 14)] if ratios else [])
     width, height = PANEL_INCHES
     title = f"mh-batch bench: {report.setup.model} on {report.setup.device}"
-    picture = new_picture(width, height * max(1.0, sum(heights)), title)
-    axes = picture.subplots(max(1, count), squeeze=False, height_ratios=heights or [1.0])[:, 0]
+    figure = new_figure(width, height * max(1.0, sum(heights)), title)
+    axes = figure.subplots(max(1, count), squeeze=False, height_ratios=heights or [1.0])[:, 0]
     for axis, ((scenario, y_label), group) in zip(axes, curves.items(), strict=False):
         _curves(axis, scenario, y_label, group)
     if ratios:
         _bars(axes[-1], ratios)
-    return png(picture)
+    return png(figure)
 
 
 def _curves(axis: Any, scenario: str, y_label: str, group: list[Series]) -> None:

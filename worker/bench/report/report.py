@@ -1,4 +1,4 @@
-"""What a bench run found, as values: written to JSON, read back to compare with."""
+"""The report of a bench run as values, written as JSON and read back to compare."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ FORMAT = 2
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measured number, `None` where it was not measured; `n` counts what it is made of.
+    """One measured number, `None` if it was not measured; `n` is the number of samples.
 
     It is a median unless its case says otherwise. `ratios` is this figure over that of a reference,
-    by the reference's name: where variants took turns, the median of the ratios of the rounds.
-    `note` says why there is no number, or what to know about it.
+    by the reference's name: for variants that took turns, the median of the ratios of the rounds.
+    `note` explains the number, or why there is none.
     """
 
     scenario: str
@@ -40,7 +40,7 @@ class Series(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What the machine did during a scenario; `None` where this machine does not tell.
+    """The usage of the machine during a scenario; `None` for what cannot be measured here.
 
     `cpu_percent` counts a core as 100, child processes included. `wired_bytes` is the median,
     `wired_swing_bytes` the highest less the lowest.
@@ -64,9 +64,9 @@ class ProfileLine(msgspec.Struct, frozen=True):
 
 
 class Setup(msgspec.Struct, frozen=True):
-    """What was measured, on what and how much; only runs of the same setup compare well.
+    """The set-up of a run; only runs of the same set-up compare well.
 
-    One that was broken off is not `complete`.
+    An interrupted run is not `complete`.
     """
 
     model: str
@@ -79,7 +79,7 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Everything one run found."""
+    """All results of one run."""
 
     setup: Setup
     figures: tuple[Figure, ...] = ()
@@ -96,7 +96,7 @@ def write_report(report: Report, path: Path) -> None:
 
 
 def read_report(path: Path) -> Report:
-    """Read what `write_report` wrote; raises `InputError` naming the file and what is wrong."""
+    """Read a report that `write_report` wrote; raises `InputError` if the file is none."""
     try:
         report = msgspec.json.decode(path.read_bytes(), type=Report)
     except OSError as error:

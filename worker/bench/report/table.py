@@ -1,4 +1,4 @@
-"""A report for people: tables in the terminal."""
+"""A report as tables in the terminal."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ from rich.table import Table
 
 from mh_batch.worker.text.console import plain
 
-from .compare import USAGE_FIELDS, Change
+from .compare import USAGE_FIELDS, FigureChange
 from .report import Figure, ProfileLine, Report, Usage
 
 NOT_AVAILABLE = "n/a"
 
 
 def number(value: float | None, unit: str) -> str:
-    """Return a figure in the digits that mean something, `n/a` for none."""
+    """Return a value with its significant digits, `n/a` for `None`."""
     if value is None:
         return NOT_AVAILABLE
     if unit == "bytes":
@@ -35,7 +35,7 @@ def line(figure: Figure) -> str:
 
 
 def signed(percent: float | None) -> str:
-    """Return a change with its sign, `n/a` for none."""
+    """Return a change with its sign, `n/a` for `None`."""
     return NOT_AVAILABLE if percent is None else f"{percent:+.1f}%"
 
 
@@ -47,8 +47,10 @@ def print_report(report: Report, console: Console) -> None:
         console.print(_profile(report.profile))
 
 
-def print_changes(changes: Sequence[Change], remarks: Sequence[str], console: Console) -> None:
-    """Print what changed since a former run, and why the two may not compare."""
+def print_changes(
+    changes: Sequence[FigureChange], remarks: Sequence[str], console: Console
+) -> None:
+    """Print the changes since an earlier run, and why the two may not compare."""
     table = _table("Change", "scenario", "case")
     for name in ("before", "now", "change"):
         table.add_column(name, justify="right")
@@ -67,7 +69,7 @@ def print_changes(changes: Sequence[Change], remarks: Sequence[str], console: Co
 
 
 def _remark(figure: Figure) -> str:
-    """Return a figure's note without the `n/a` that its value shows already."""
+    """Return a figure's note without the `n/a` that its value shows."""
     return figure.note.removeprefix(f"{NOT_AVAILABLE}: ")
 
 
@@ -76,7 +78,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *cells: str) -> None:
-    """Add a row; a former report that is compared with may hold anything."""
+    """Add a row, with control characters escaped: an earlier report may hold any."""
     table.add_row(*(plain(cell) for cell in cells))
 
 

@@ -1,1 +1,1 @@
-"""What is measured, a module for each subject."""
+"""The scenarios, one module per subject."""

@@ -1,4 +1,4 @@
-"""The worker as it is: real drains of short jobs, and how much of them was not the model."""
+"""Real drains of short jobs, and the share of the time that the model did not work."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,17 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.worker.bench.bench import Bench, Found, work_folder
 from mh_batch.worker.bench.report.report import Figure
 from mh_batch.worker.bench.rounds import Sample, Variants, figure
-from mh_batch.worker.bench.settings import SEED
-from mh_batch.worker.bench.workload import short_jobs
+from mh_batch.worker.bench.workload import SEED, short_jobs
 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import Attempt
     from mh_batch.worker.options import ArtifactPolicy
 
-KEPT: tuple["ArtifactPolicy", ...] = ("off", "all")
+POLICIES: tuple["ArtifactPolicy", ...] = ("off", "all")
 
 
 class AttemptTimes(NamedTuple):
-    """When an attempt ran, in seconds of one clock, and where the model says its time went."""
+    """When an attempt ran, in seconds of one clock, and the parts of its time."""
 
     started: float
     finished: float
@@ -35,12 +34,12 @@ class AttemptTimes(NamedTuple):
 
 
 class Gaps(NamedTuple):
-    """What lay between the last token of a job and the prefill of the next.
+    """The gaps between the last token of a job and the prefill of the next.
 
-    `share` is all of it over the wall time from the first attempt's start to the last one's end,
-    `rendering` the part the model's process knows of (rendering, parsing), `between` the part
-    between one attempt's end and the next one's start (the store, the controller). `typical` is
-    the median gap in seconds.
+    `share` is their sum over the wall time from the first attempt's start to the last one's end,
+    `rendering` the part in the model process (rendering, parsing), `between` the part between one
+    attempt's end and the next one's start (the store, the controller). `typical` is the median gap
+    in seconds.
     """
 
     share: float
@@ -58,21 +57,22 @@ def drain(bench: Bench) -> Found:
 def artifacts(bench: Bench) -> Found:
     """Measure what the files of every attempt cost a drain."""
     jobs = bench.sizes.artifact_jobs
-    variants: Variants = {keep: partial(_pace, bench.model, jobs, keep) for keep in KEPT}
+    variants: Variants = {policy: partial(_pace, bench.model, jobs, policy) for policy in POLICIES}
     samples = bench.interleave(variants, warm=False)
-    for keep in KEPT:
-        over = {} if keep == "off" else {"of off": "off"}
-        yield figure(("artifacts", f"{jobs} short jobs, {keep}"), "jobs/s", samples, keep, over)
+    for policy in POLICIES:
+        over = {} if policy == "off" else {"of off": "off"}
+        case = f"{jobs} short jobs, {policy}"
+        yield figure(("artifacts", case), "jobs/s", samples, policy, over)
 
 
-def _pace(model: str, jobs: int, keep: "ArtifactPolicy") -> Sample:
+def _pace(model: str, jobs: int, policy: "ArtifactPolicy") -> Sample:
     """Return the jobs a second of a drain, from the start of its first to the end of its last."""
-    attempts = run_jobs(model, jobs, keep)
+    attempts = run_jobs(model, jobs, policy)
     return Sample(jobs / (attempts[-1].finished - attempts[0].started))
 
 
 def figures(attempts: Sequence[AttemptTimes], case: str) -> Iterator[Figure]:
-    """Yield what the attempts of a drain say about its gaps."""
+    """Yield the figures about the gaps of a drain."""
     found = gaps(attempts)
     n = len(attempts)
     if found is None:
@@ -93,7 +93,7 @@ def gaps(attempts: Sequence[AttemptTimes]) -> Gaps | None:
         return None
     busy = sum(a.first_token + a.decode for a in attempts)
     between = [b.started - a.finished for a, b in pairwise(attempts)]
-    # an attempt does not say how much of it lay before its tokens and how much behind: halves
+    # how much of an attempt was before its tokens and how much after is not known: take half each
     around = [a.finished - a.started - a.first_token - a.decode for a in attempts]
     typical = median(
         pause + (one + other) / 2
@@ -107,14 +107,16 @@ def gaps(attempts: Sequence[AttemptTimes]) -> Gaps | None:
     )
 
 
-def run_jobs(model: str, jobs: int, keep: "ArtifactPolicy" = "all") -> list[AttemptTimes]:
-    """Submit and drain short jobs, an attempt each and what goes on from it; return their times."""
+def run_jobs(model: str, jobs: int, policy: "ArtifactPolicy" = "all") -> list[AttemptTimes]:
+    """Submit and drain short jobs of one attempt and its continuation; return their times."""
     with work_folder() as folder:
-        return run_jobs_in(folder, model, jobs, keep)
+        return run_jobs_in(folder, model, jobs, policy)
 
 
-def run_jobs_in(folder: Path, model: str, jobs: int, keep: "ArtifactPolicy") -> list[AttemptTimes]:
-    """Do so in `folder`, and leave the database and the files of the attempts there."""
+def run_jobs_in(
+    folder: Path, model: str, jobs: int, policy: "ArtifactPolicy"
+) -> list[AttemptTimes]:
+    """Do so in `folder`, leaving the database and the artifacts there."""
     import anyio
 
     from mh_batch.jobs.record import NewBatch
@@ -123,7 +125,7 @@ def run_jobs_in(folder: Path, model: str, jobs: int, keep: "ArtifactPolicy") -> 
     from mh_batch.store.queue import read_history
     from mh_batch.store.reports.results import finished_jobs
     from mh_batch.worker.draining.run import DrainOptions, work
-    from mh_batch.worker.progress.display import PlainDisplay
+    from mh_batch.worker.progress.plain_display import PlainDisplay
     from mh_batch.worker.submission.submission import submit_stream
 
     settings = apply(Settings(), {"max_tokens": 64, "max_attempts": 1, "seed": SEED})
@@ -134,8 +136,8 @@ def run_jobs_in(folder: Path, model: str, jobs: int, keep: "ArtifactPolicy") -> 
         submit_stream(store, lines, NewBatch("bench", "bench", settings, model, 0))
     finally:
         store.close()
-    task = DrainOptions(db=db, model=model, logs=folder / "logs", artifacts=keep)
-    anyio.run(work, task, PlainDisplay(io.StringIO()))
+    options = DrainOptions(db=db, model=model, logs=folder / "logs", artifacts=policy)
+    anyio.run(work, options, PlainDisplay(io.StringIO()))
     reader = open_reader(db)
     try:
         ids = [job.id for job in finished_jobs(reader, None, tuple(FINISHED))]

@@ -1,4 +1,4 @@
-"""What options cost: loop detection, penalties."""
+"""What loop detection and penalties cost."""
 
 import time
 from collections.abc import Iterator
@@ -9,8 +9,7 @@ from typing import Any
 from mh_batch.worker.bench.bench import MLX_LM, Bench, Found
 from mh_batch.worker.bench.report.report import Figure
 from mh_batch.worker.bench.rounds import Sample, Variants, figure
-from mh_batch.worker.bench.settings import UNWATCHED
-from mh_batch.worker.bench.workload import COUNTING
+from mh_batch.worker.bench.workload import COUNTING, UNWATCHED
 
 MODES = ("off", "cheap", "full")
 PENALTY: dict[str, Any] = {"repetition_penalty": 1.1, "repetition_window": 256}
@@ -31,7 +30,7 @@ def loops(bench: Bench) -> Found:
 
 
 def _detector(bench: Bench) -> Iterator[Figure]:
-    """Yield the cost of the detector itself, fed numbers that never form a loop."""
+    """Yield the cost of the detector itself on tokens that never loop."""
     count = bench.sizes.detector
     variants = {mode: partial(_push, mode, count) for mode in MODES}
     samples = bench.interleave(variants)
@@ -40,7 +39,7 @@ def _detector(bench: Bench) -> Iterator[Figure]:
 
 
 def _push(mode: str, count: int) -> Sample:
-    """Return the nanoseconds that one token costs the detector."""
+    """Return the nanoseconds per token of the detector."""
     from mh_batch.engine.decoding.loop_detector import LoopDetector, LoopMode
 
     tokens = [(n * n * 7919 + n) % 200_000 for n in range(5000)]
@@ -54,7 +53,7 @@ def _push(mode: str, count: int) -> Sample:
 def penalties(bench: Bench) -> Found:
     """Measure decoding with and without a repetition penalty, ours and mlx-lm's, at lengths.
 
-    A prompt stands for the tokens before, which both penalties count like generated ones.
+    A prompt stands for earlier output; both penalties count its tokens like generated ones.
     """
     for length in bench.sizes.lengths:
         prompt = bench.prompt_of(length)

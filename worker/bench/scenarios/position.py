@@ -1,4 +1,4 @@
-"""What position costs: speed at 1 to 16 windows, and memory on the way there."""
+"""What the position costs: speed at 1 to 16 windows, and memory up to there."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,15 +10,14 @@ from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.bench.bench import MLX_LM, Bench, Found
 from mh_batch.worker.bench.report.report import Figure, Series
 from mh_batch.worker.bench.rounds import Sample, figure, not_measured
-from mh_batch.worker.bench.settings import UNWATCHED
-from mh_batch.worker.bench.workload import COUNTING, various
+from mh_batch.worker.bench.workload import COUNTING, UNWATCHED, various
 
 PLAIN = "no window"
 MEBI = 1 << 20
 
 
 def position(bench: Bench) -> Found:
-    """Measure decode speed at multiples of the window; a prompt stands for what came before."""
+    """Measure decode speed at multiples of the window; a prompt stands for earlier output."""
     sizes = bench.sizes
     places: dict[str, list[str]] = {}
     variants: dict[str, Callable[[], Sample]] = {}
@@ -28,7 +27,7 @@ def position(bench: Bench) -> Found:
             place = f"{name}, at {multiple}x{sizes.window}"
             places.setdefault(name, []).append(place)
             variants[place] = variant
-    # all in one, so that the ratio of the last to the first is one of neighbours in time
+    # all in one comparison, so that the first and the last position are measured close in time
     samples = bench.interleave(variants)
     for name, cases in places.items():
         for case in cases:
@@ -56,7 +55,7 @@ def _variants(bench: Bench, prompt: Prompt) -> dict[str, Callable[[], Sample]]:
 
 
 def memory(bench: Bench) -> Found:
-    """Follow the memory of one long completion with and without a window, and of many jobs."""
+    """Measure the memory of one long completion with and without a window, and of many jobs."""
     window = bench.sizes.memory_window
     bench.forget()
     yield from _completion(bench, f"window {window}", {"max_kv_size": window})
@@ -65,24 +64,24 @@ def memory(bench: Bench) -> Found:
 
 
 def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
-    """Yield active memory against position, and its growth from 2 to 16 windows.
+    """Yield active memory by position, and its growth from 2 to 16 windows.
 
-    Less what is active before: beside the weights of a real model no cache would be seen to grow.
+    Memory in use before is subtracted: the weights of a real model would hide the cache's growth.
     """
     subject, window = bench.subject, bench.sizes.memory_window
-    marks: list[tuple[int, int]] = []
+    samples: list[tuple[int, int]] = []
     before = subject.active_memory()
 
     def progress(count: int) -> None:
-        if count >= window * (len(marks) + 1) // 2:
-            marks.append((count, subject.active_memory() - before))
+        if count >= window * (len(samples) + 1) // 2:
+            samples.append((count, subject.active_memory() - before))
 
     values = {**UNWATCHED, "max_tokens": 16 * window + 1, "temperature": 2.0, **values}
     subject.generate(COUNTING, values, progress=progress)
     place = ("memory", f"{case}, growth of its active memory from 2x to 16x{window}")
-    growth = grown(marks, 2 * window)
-    if growth is None or marks[-1][0] < 16 * window:
-        yield not_measured(place, "%", f"nothing was told of it from 2x to 16x{window} tokens")
+    growth = grown(samples, 2 * window)
+    if growth is None or samples[-1][0] < 16 * window:
+        yield not_measured(place, "%", f"no samples from 2x to 16x{window} tokens")
     else:
         yield Figure(*place, growth, "%", n=1)
     yield Series(
@@ -90,25 +89,25 @@ def _completion(bench: Bench, case: str, values: dict[str, Any]) -> Found:
         case,
         "position",
         "its active memory, MiB",
-        x=tuple(float(count) for count, _ in marks),
-        y=tuple(held / MEBI for _, held in marks),
+        x=tuple(float(count) for count, _ in samples),
+        y=tuple(held / MEBI for _, held in samples),
     )
 
 
-def grown(marks: Sequence[tuple[int, int]], start: int) -> float | None:
-    """Return by how many percent memory grew from token `start` to the last mark.
+def grown(samples: Sequence[tuple[int, int]], start: int) -> float | None:
+    """Return the growth of memory in percent from token `start` to the last sample.
 
-    A mark is a count of tokens and the bytes held then; `None` if none is at `start` or later, or
-    nothing was held there.
+    A sample is a count of tokens and the bytes in use then; `None` if none is at `start` or later,
+    or no memory was in use there.
     """
-    settled = next((held for count, held in marks if count >= start), 0)
-    return 100 * (marks[-1][1] - settled) / settled if settled > 0 else None
+    settled = next((held for count, held in samples if count >= start), 0)
+    return 100 * (samples[-1][1] - settled) / settled if settled > 0 else None
 
 
 def _jobs(bench: Bench) -> Found:
-    """Yield the process's memory after each of many jobs, and the growth over the later half.
+    """Yield the process's memory after each of many jobs, and its growth over the later half.
 
-    As in a drain: prompts that differ, their beginnings kept, and what is done between jobs.
+    As in a drain, prompts differ, prefixes are cached, and the engine cleans up between jobs.
     """
     held = []
     values = {"max_tokens": bench.sizes.decode, "temperature": 1.0}

@@ -1,4 +1,4 @@
-"""What reusing a shared beginning saves."""
+"""What the reuse of shared prefixes saves."""
 
 import time
 from functools import partial
@@ -8,16 +8,15 @@ from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import Sampling
 from mh_batch.worker.bench.bench import Bench, Found
 from mh_batch.worker.bench.rounds import Sample, figure
-from mh_batch.worker.bench.settings import NO_REUSE, REUSE
-from mh_batch.worker.bench.workload import sharing, turns
+from mh_batch.worker.bench.workload import NO_REUSE, REUSE, sharing, turns
 
 WITH, WITHOUT, SCRIPT = "reuse", "no reuse", "mlx-lm script"
 
 
 def prefix(bench: Bench) -> Found:
-    """Measure prompts that begin alike with reuse, without, and as a plain script.
+    """Measure prompts with a shared prefix with reuse, without, and as a plain script.
 
-    Jobs that share a system prompt, and the turns of a conversation.
+    The prompts are jobs with the same system prompt, and the turns of a conversation.
     """
     sizes = bench.sizes
     jobs = sharing(bench.prompt_of(sizes.shared, system=True), sizes.sharing_jobs)
@@ -42,9 +41,9 @@ def _compared(bench: Bench, case: str, prompts: list[Prompt]) -> Found:
 
 
 def _script(bench: Bench, prompts: list[Prompt], sampling: Sampling) -> Sample:
-    """Return the seconds a script takes that calls mlx-lm for one prompt after the other.
+    """Return the seconds of a script that calls mlx-lm for one prompt after the other.
 
-    In our portions: which size suits a device has nothing to do with reuse.
+    It prefills in the engine's chunks: the best size for a device has nothing to do with reuse.
     """
     from mh_batch.worker.bench import reference
 

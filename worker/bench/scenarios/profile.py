@@ -1,4 +1,4 @@
-"""Where the engine's Python time goes, by cProfile."""
+"""A profile of the engine's Python code by cProfile."""
 
 import cProfile
 import pstats
@@ -13,7 +13,7 @@ TOP = 20
 
 
 def profile(bench: Bench) -> tuple[ProfileLine, ...]:
-    """Return the functions in which a default job's generation spends most time of its own."""
+    """Return the functions with most time of their own during a default job's generation."""
     values = {"max_tokens": bench.sizes.decode, "temperature": 1.0}
     bench.subject.generate(COUNTING, values)
     recorder = cProfile.Profile()
@@ -32,7 +32,7 @@ def top(stats: pstats.Stats, count: int) -> tuple[ProfileLine, ...]:
 
 
 def _label(file: str, line: int, name: str) -> str:
-    """Return a function's name with its file, without the folders of this machine."""
+    """Return a function's name with its file and that file's folder."""
     if file == "~":
         return name
     path = Path(file)

@@ -1,4 +1,4 @@
-"""What a claim and a record cost, with few and with a million jobs waiting."""
+"""What a claim and a record cost with few and with a million queued jobs."""
 
 import time
 from pathlib import Path
@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 def queue(bench: Bench) -> Found:
-    """Measure claims and records on two queues; a commit waits for the disk, so both have that."""
+    """Measure claims and records on two queues; both include the disk's time for the commit."""
     typical: dict[int, float] = {}
     for queued in bench.sizes.queued:
         with work_folder() as folder:
@@ -66,7 +66,7 @@ def queue(bench: Bench) -> Found:
 
 
 def measure(path: Path, queued: int, claims: int) -> list[Step]:
-    """Fill a queue and take `claims` jobs through it, or as many as there are."""
+    """Fill a queue and run at most `claims` jobs through it."""
     db = open_store(path)
     fill(db, queued)
     run_id = store.start_run(db, "{}", {})

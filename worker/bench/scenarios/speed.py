@@ -1,4 +1,4 @@
-"""Decode and prefill speed of a default job, beside a bare loop and mlx-lm's."""
+"""Decode and prefill speed of a default job, compared with a bare loop and mlx-lm."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -18,16 +18,16 @@ SAMPLERS: dict[str, dict[str, Any]] = {
     "top_k 40": {"temperature": 1.0, "top_k": 40},
 }
 PLAIN = ("greedy", "temperature 1")
-"""Those that leave most of the time to the model."""
+"""The samplers that leave most of the time to the model."""
 
 
 def decode(bench: Bench) -> Found:
-    """Measure decoding with the engine's defaults but for stop tokens, for each way to sample."""
+    """Measure decoding with the engine's defaults, without stop tokens, for each sampler."""
     yield from _decode(bench, "decode", bench.sizes.decode, SAMPLERS)
 
 
 def larger(bench: Bench) -> Found:
-    """Measure the same on a larger gpt-oss with random weights: a step of the demo's is short."""
+    """Measure the same on a larger gpt-oss with random weights, whose steps take longer."""
     with model_folder(RANDOM) as folder:
         other = Bench(folder, bench.sizes, bench.rounds)
         yield from _decode(other, "larger", bench.sizes.larger, PLAIN)
@@ -48,11 +48,11 @@ def _decode(bench: Bench, scenario: str, tokens: int, cases: Iterable[str]) -> F
 
 
 def prefill(bench: Bench) -> Found:
-    """Measure how fast prompts go in, up to the first token in hand."""
+    """Measure prefill speed, up to the first token."""
     from mh_batch.worker.bench import reference
 
     subject = bench.subject
-    default = f"{MLX_LM} in portions of {reference.MLX_LM_PORTION:,}"
+    default = f"{MLX_LM} in portions of {reference.MLX_LM_CHUNK:,}"
     for asked in bench.sizes.prompts:
         prompt = bench.prompt_of(asked)
         tokens, model = subject.tokens(prompt), subject.model
@@ -65,7 +65,7 @@ def prefill(bench: Bench) -> Found:
                 reference.mlx_lm,
                 model,
                 tokens,
-                reference.MLX_LM_PORTION,
+                reference.MLX_LM_CHUNK,
             ),
         }
         samples = bench.interleave(variants)

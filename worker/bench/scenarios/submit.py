@@ -1,4 +1,4 @@
-"""What it costs to put a file into the queue, beside a bare loop that checks nothing."""
+"""What it costs to submit a file, compared with a bare loop that checks nothing."""
 
 import json
 import sqlite3
@@ -13,9 +13,9 @@ from pathlib import Path
 import msgspec
 
 from mh_batch.worker.bench.bench import Bench, Found, work_folder
-from mh_batch.worker.bench.peak import peak_memory
 from mh_batch.worker.bench.report.report import Figure
 from mh_batch.worker.bench.rounds import Sample, figure
+from mh_batch.worker.bench.usage import peak_memory
 from mh_batch.worker.bench.workload import long_lines
 from mh_batch.worker.runtime.child import PYTHON
 
@@ -25,7 +25,7 @@ CHUNK = 2000
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What one process spent; `peak_bytes` is the most memory it held."""
+    """The cost of one process; `peak_bytes` is its peak memory."""
 
     seconds: float
     peak_bytes: int
@@ -68,7 +68,7 @@ def run_child(name: str, file: Path) -> Cost:
 
 
 def child() -> None:
-    """Be that process: do it, and print what it cost."""
+    """Run as that process: submit, and print the cost."""
     name, file, db = sys.argv[1:]
     action: Callable[[Path, Path], None] = {OURS: ours, PLAIN: bare}[name]
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Drawing as PNG with matplotlib, which is an extra: imported only when something is drawn."""
+"""Charts as PNG by matplotlib, an extra that is imported only when something is drawn."""
 
 import importlib
 import io
@@ -7,13 +7,14 @@ from typing import Any
 
 from mh_batch.jobs.errors import InputError
 
-from .spec import Bars, Chart, Lines, Tick, ticks, time_ticks, x_range
+from .axes import Tick, ticks, time_ticks, x_range
+from .spec import Bars, Chart, Lines
 
 DPI = 120
 PANEL_INCHES = (6.6, 4.0)
 INK = "#30343b"
 GRID = "#e3e6ea"
-# told apart by the colour-blind too (Okabe and Ito)
+# a palette for the colour-blind (Okabe and Ito)
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 MARKERS_UP_TO = 60
 
@@ -26,20 +27,20 @@ def require_matplotlib() -> None:
         raise InputError("--plot needs matplotlib: pip install 'mh-batch[plot]'") from None
 
 
-def new_picture(width: float, height: float, title: str) -> Any:
-    """Return an empty matplotlib figure of a size in inches."""
-    # not pyplot: it would look for a screen
+def new_figure(width: float, height: float, title: str) -> Any:
+    """Return an empty matplotlib figure; `width` and `height` are in inches."""
+    # not pyplot, which looks for a screen
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    picture.suptitle(title)
-    return picture
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.suptitle(title)
+    return figure
 
 
-def png(picture: Any) -> bytes:
+def png(figure: Any) -> bytes:
     """Return a figure as PNG."""
     out = io.BytesIO()
-    picture.savefig(out, format="png", dpi=DPI)
+    figure.savefig(out, format="png", dpi=DPI)
     return out.getvalue()
 
 
@@ -47,15 +48,15 @@ def draw_charts(charts: Sequence[Chart], title: str) -> bytes:
     """Return the charts as one PNG, two in a row."""
     rows = (len(charts) + 1) // 2
     width, height = PANEL_INCHES
-    picture = new_picture(2 * width, rows * height + 0.4, title)
-    picture.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
-    for axis, chart in zip(picture.subplots(rows, 2, squeeze=False).flat, charts, strict=False):
+    figure = new_figure(2 * width, rows * height + 0.4, title)
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.12)
+    for axis, chart in zip(figure.subplots(rows, 2, squeeze=False).flat, charts, strict=False):
         _dress(axis, chart.title)
         if isinstance(chart, Lines):
             _lines(axis, chart)
         else:
             _bars(axis, chart)
-    return png(picture)
+    return png(figure)
 
 
 def _dress(axis: Any, title: str) -> None:
@@ -92,8 +93,8 @@ def _lines(axis: Any, chart: Lines) -> None:
     # room above the curves for the legend
     top = 1.3 * chart.highest or 1.0
     axis.set_ylim(0, top)
-    _mark(axis.set_xticks, time_ticks(left, right) if chart.is_time else ticks(left, right))
-    _mark(axis.set_yticks, ticks(0, top))
+    _set_ticks(axis.set_xticks, time_ticks(left, right) if chart.is_time else ticks(left, right))
+    _set_ticks(axis.set_yticks, ticks(0, top))
     axis.grid(axis="y", color=GRID)
     axis.legend(loc="upper left", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
 
@@ -112,14 +113,14 @@ def _bars(axis: Any, chart: Bars) -> None:
         starts = [a + b for a, b in zip(starts, lengths, strict=True)]
     for place, total in enumerate(starts):
         axis.annotate(f" {total:,.0f}", (total, place), va="center", fontsize=9, color=INK)
-    # one bar alone must not fill the panel, and the legend stands below the last
+    # a single bar must not fill the panel; the legend needs room below the last
     axis.set_ylim(max(3.0, len(labels)) + 0.6, -0.6)
     axis.set_xlim(0, 1.12 * chart.longest)
-    _mark(axis.set_xticks, ticks(0, chart.longest, whole=True))
+    _set_ticks(axis.set_xticks, ticks(0, chart.longest, whole=True))
     axis.set_xlabel(chart.x_label, color=INK)
     axis.grid(axis="x", color=GRID)
     axis.legend(loc="lower right", fontsize=8.5, frameon=False, labelcolor=INK)
 
 
-def _mark(put: Any, marks: Sequence[Tick]) -> None:
-    put([tick.at for tick in marks], [tick.label for tick in marks])
+def _set_ticks(setter: Any, ticks: Sequence[Tick]) -> None:
+    setter([tick.at for tick in ticks], [tick.label for tick in ticks])

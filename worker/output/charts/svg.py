@@ -1,22 +1,23 @@
-"""The charts as SVG for a page: no library, text that stays text, colours from the page's CSS."""
+"""Charts as SVG for an HTML page: text stays text, colours come from the page's CSS."""
 
 from collections.abc import Sequence
 from html import escape
 
-from .spec import Bars, Chart, Lines, Tick, ticks, time_ticks, x_range
+from .axes import Tick, ticks, time_ticks, x_range
+from .spec import Bars, Chart, Lines
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 34, 46
 BAR_LEFT = 100
 MOST_BAR_STEP = 46
 MARKERS_UP_TO = 60
-_LETTER = 6.1  # the usual width of a letter, to place a legend's entries
+_LETTER = 6.1  # the average width of a letter, to place the entries of a legend
 
 
 def svg(chart: Chart) -> str:
-    """Return one chart as an `<svg>` element that scales with what it stands in.
+    """Return one chart as an `<svg>` element that scales with its container.
 
-    Its parts have classes (`c0` to `c3`, `band`, `grid`, `axis`) that the page gives colours.
+    The page colours its parts by class (`c0` to `c3`, `band`, `grid`, `axis`).
     """
     if isinstance(chart, Lines):
         height, inside = HEIGHT, _lines(chart)
@@ -46,13 +47,13 @@ def _lines(chart: Lines) -> list[str]:
     top = 1.08 * chart.highest or 1.0
     x = _Scale(left - room, right + room, LEFT, WIDTH - RIGHT)
     y = _Scale(0, top, HEIGHT - BOTTOM, TOP)
-    marks = time_ticks(left, right) if chart.is_time else ticks(left, right)
+    x_ticks = time_ticks(left, right) if chart.is_time else ticks(left, right)
     parts = _legend([curve.label for curve in chart.curves])
     for tick in ticks(0, top):
         parts.append(_line("grid", LEFT, y(tick.at), WIDTH - RIGHT, y(tick.at)))
         parts.append(_text(LEFT - 7, y(tick.at) + 4, tick.label, "end"))
     parts.append(_line("axis", LEFT, y(0), WIDTH - RIGHT, y(0)))
-    parts += _x_marks(marks, x, HEIGHT - BOTTOM)
+    parts += _x_labels(x_ticks, x, HEIGHT - BOTTOM)
     for number, curve in enumerate(chart.curves):
         if curve.low:
             parts += [
@@ -80,9 +81,9 @@ def _bars(chart: Bars, height: int) -> list[str]:
     bottom = height - BOTTOM
     step = (bottom - TOP) / len(chart.bars)
     parts = _legend(chart.parts)
-    marks = ticks(0, chart.longest, whole=True)
-    parts += [_line("grid", x(tick.at), TOP, x(tick.at), bottom) for tick in marks]
-    parts += _x_marks(marks, x, bottom)
+    x_ticks = ticks(0, chart.longest, whole=True)
+    parts += [_line("grid", x(tick.at), TOP, x(tick.at), bottom) for tick in x_ticks]
+    parts += _x_labels(x_ticks, x, bottom)
     for number, bar in enumerate(chart.bars):
         top = TOP + number * step
         middle = round(top + step / 2 + 4, 1)
@@ -102,7 +103,7 @@ def _bars(chart: Bars, height: int) -> list[str]:
 def _runs(
     xs: Sequence[float], ys: Sequence[float | None], x: _Scale, y: _Scale
 ) -> list[list[tuple[float, float]]]:
-    """Return the points in pixels, a list for each stretch without a hole."""
+    """Return the points in pixels, one list for each run without a gap."""
     runs: list[list[tuple[float, float]]] = [[]]
     for a, b in zip(xs, ys, strict=True):
         if b is not None:
@@ -122,10 +123,10 @@ def _legend(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def _x_marks(marks: Sequence[Tick], x: _Scale, bottom: int) -> list[str]:
+def _x_labels(x_ticks: Sequence[Tick], x: _Scale, bottom: int) -> list[str]:
     return [
         _text(x(tick.at), bottom + 16 + 13 * line, text, "middle")
-        for tick in marks
+        for tick in x_ticks
         for line, text in enumerate(tick.label.splitlines())
     ]
 

@@ -1,10 +1,10 @@
-"""Pictures of a drain to be drawn."""
+"""Snapshots of a drain to be drawn."""
 
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.jobs.status import Status
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.store.reports.progress import LastAttempt, Pace
-from mh_batch.worker.progress.dashboard import Attempting, Snapshot
+from mh_batch.worker.progress.snapshot import Attempting, Snapshot
 
 LAST = LastAttempt(80.0, 1204, 8192, 3 * 2**30, 4 * 2**30, 5 * 2**30)
 
@@ -25,7 +25,7 @@ def batch(name: str = "night", done: int = 3, failed: int = 1, queued: int = 6) 
     )
 
 
-def picture(*batches: BatchReport, jobs: int = 4) -> Snapshot:
+def snapshot(*batches: BatchReport, jobs: int = 4) -> Snapshot:
     """A drain in the middle of its work: `jobs` were finished at 30 seconds each."""
     return Snapshot(
         batches=batches or (batch(),),

@@ -1,4 +1,4 @@
-"""Before the night: conversations into the queue, and whether all is ready."""
+"""`mh-batch submit`: files of conversations into the queue, or measured against the model."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mh_batch.worker.text.escape import visible
+from mh_batch.worker.text.escape import escape_controls
 
 from .options import (
     DEFAULT_DB,
@@ -14,7 +14,6 @@ from .options import (
     BatchModel,
     Db,
     MaxLine,
-    Model,
     Name,
     Order,
     OverrideModel,
@@ -22,7 +21,7 @@ from .options import (
     Profile,
     Set,
 )
-from .shared import checked_order, leave, model_name, settings_of, submit_file, task_of
+from .shared import checked_order, leave, model_name, settings_of, submit_file
 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
@@ -40,20 +39,25 @@ def submit(
     assignments: Set = None,
     order: Order = "submission",
     check: Annotated[
-        bool, typer.Option("--check", help="Queue nothing; tell what would not fit, and how long.")
+        bool,
+        typer.Option(
+            "--check", help="Queue nothing; report what does not fit and how long it takes."
+        ),
     ] = False,
     skip_bad: Annotated[
         bool,
-        typer.Option("--skip-bad", help="Leave bad lines out, into FILE.rejected.jsonl."),
+        typer.Option(
+            "--skip-bad", help="Leave bad lines out and write them to FILE.rejected.jsonl."
+        ),
     ] = False,
     again: Again = False,
     max_line_mib: MaxLine = None,
 ) -> None:
-    """Queue the conversations of each FILE: all lines of it, or none."""
+    """Queue the conversations of each FILE: all its lines, or none."""
     from mh_batch.jobs.record import NewBatch
     from mh_batch.worker.config import read_config
-    from mh_batch.worker.submission.allocator import give_large_blocks_back
-    from mh_batch.worker.submission.submission import Rules, batch_name
+    from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
+    from mh_batch.worker.submission.submission import Rules
 
     most = max_line_mib or read_config(Path.cwd()).max_line_mib
     rules = Rules(skip_bad, again, max_line_mib=most)
@@ -78,34 +82,14 @@ def submit(
 
 
 def _check(db: Path, batch: "NewBatch", rules: "Rules") -> bool:
-    """Print what the lines of a batch would be to the model; return whether all can be done."""
+    """Print the report of a dry run; return whether every line can be done."""
     from msgspec.structs import replace
 
     from mh_batch.worker.config import read_config
-    from mh_batch.worker.submission.dry_run import report_on
+    from mh_batch.worker.submission.dry_run import dry_run
 
     default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
-    report = report_on(replace(batch, model=batch.model or model_name(default)), db, rules)
+    report = dry_run(replace(batch, model=batch.model or model_name(default)), db, rules)
     for line in report.lines():
-        typer.echo(visible(line))
+        typer.echo(escape_controls(line))
     return report.all_fit
-
-
-def doctor(
-    db: Db = DEFAULT_DB,
-    model: Model = None,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Check that all a night needs is here and sound; say what to do."""
-    from mh_batch.worker.doctor.examine import examine, exit_code, print_findings
-    from mh_batch.worker.doctor.finding import Site
-    from mh_batch.worker.output.files import print_json
-
-    task = task_of(db, model, None)
-    site = Site(task.db, task.logs, task.model, task.engine.preload_blas)
-    findings = list(examine(site))
-    if json:
-        print_json(findings)
-    else:
-        print_findings(findings)
-    leave(exit_code(findings))

@@ -1,0 +1,102 @@
+"""`mh-batch results`, `show` and `report`: the answers of a batch, to keep and to read."""
+
+from typing import Annotated
+
+import typer
+
+from mh_batch.jobs.errors import InputError
+
+from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RawCsv, RescuedAnswers
+from .shared import reading_from, say, write_out
+
+
+def results(
+    batch: BatchRef = None,
+    output: Output = "-",
+    db: Db = DEFAULT_DB,
+    form: Format = "openai",
+    statuses: Annotated[
+        str | None,
+        typer.Option(
+            "--status", help="Only jobs with these statuses: done,incomplete,failed,cancelled."
+        ),
+    ] = None,
+    finish_reasons: Annotated[
+        str | None,
+        typer.Option(
+            "--finish-reason",
+            help="Only answers with these finish reasons: stop,length,tool_calls.",
+        ),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="KEY=VALUE", help="Only jobs with this in their metadata."),
+    ] = None,
+    rescued: RescuedAnswers = None,
+    errors: Annotated[
+        str | None, typer.Option("--errors", help="Write jobs without such an answer to this file.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME=SHARE,...",
+            help="Split into files in the folder -o, such as train=0.9,valid=0.05,test=0.05.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The random seed of --split.")] = None,
+    raw_csv: RawCsv = False,
+) -> None:
+    """Write a batch's finished jobs in input order; the latest batch if none is named.
+
+    The formats openai and csv write every finished job, the others only jobs that are done and
+    whose answers are not rescued.
+    """
+    from mh_batch.jobs.results.selection import Selection
+    from mh_batch.jobs.results.split import Split
+    from mh_batch.worker.output.export import Export, check_export
+
+    if seed is not None and split is None:
+        raise InputError("--seed: is for --split only")
+    selection = Selection.parse(statuses, finish_reasons, where or [], rescued)
+    parts = Split.parse(split, seed or 0) if split is not None else None
+    export = Export(output, form, selection, errors, parts, raw_csv)
+    check_export(export, db)
+    write_out(db, batch, export)
+
+
+def show(
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="A job's number or custom_id, or BATCH/JOB.")
+    ],
+    db: Db = DEFAULT_DB,
+    attempts: Annotated[
+        bool, typer.Option("--attempts", help="Show every attempt, with text and times.")
+    ] = False,
+) -> None:
+    """Print a conversation in readable form, each channel by itself."""
+    from mh_batch.worker.output.show import ambiguity_note, print_job
+
+    with reading_from(db) as reader:
+        if (note := ambiguity_note(reader, job)) is not None:
+            say(note)
+        print_job(reader, job, attempts)
+
+
+def report(
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="The file to write; - is standard output.")
+    ],
+    batch: BatchRef = None,
+    db: Db = DEFAULT_DB,
+) -> None:
+    """Write a report of a batch as one HTML page: outcome, charts, samples, failures.
+
+    Of the latest batch if none is named.
+    """
+    from mh_batch.worker.output.report import write_report
+
+    with reading_from(db) as reader:
+        write_report(reader, batch, output)
+    if output != "-":
+        say(f"the page is in {output}")

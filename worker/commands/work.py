@@ -1,0 +1,173 @@
+"""`mh-batch work` and `mh-batch run`: answer what is queued."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    DEFAULT_DB,
+    Again,
+    AllowSleep,
+    Artifacts,
+    Db,
+    Format,
+    HangSeconds,
+    MaxCrashes,
+    MaxJobs,
+    Model,
+    Order,
+    Output,
+    OverrideModel,
+    PrefixCacheBytes,
+    Profile,
+    RawCsv,
+    RecycleBytes,
+    RescuedAnswers,
+    Set,
+    Until,
+)
+from .shared import (
+    checked_order,
+    drain_options,
+    leave,
+    model_name,
+    reading_from,
+    say,
+    settings_of,
+    submit_file,
+    write_out,
+)
+
+if TYPE_CHECKING:
+    from mh_batch.worker.draining.run import Outcome
+    from mh_batch.worker.options import DrainOptions
+
+
+def work(
+    db: Db = DEFAULT_DB,
+    model: Model = None,
+    recycle_bytes: RecycleBytes = None,
+    prefix_cache_bytes: PrefixCacheBytes = None,
+    artifacts: Artifacts = None,
+    allow_sleep: AllowSleep = False,
+    hang_seconds: HangSeconds = None,
+    max_crashes: MaxCrashes = None,
+    max_jobs: MaxJobs = None,
+    until: Until = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
+    ] = False,
+) -> None:
+    """Answer the queued conversations, one by one, until none is left."""
+    from msgspec.structs import replace
+
+    from mh_batch.store.connection import require_store
+    from mh_batch.worker.runtime.stop import parse_clock
+
+    # a mistyped --db must not make a new, empty database
+    require_store(db)
+    given = {
+        "recycle_bytes": recycle_bytes,
+        "hang_seconds": hang_seconds,
+        "max_crashes": max_crashes,
+        "max_jobs": max_jobs,
+        "until": parse_clock(until) if until else None,
+        "watch": watch,
+    }
+    options = drain_options(db, model, artifacts)
+    options = replace(options, **{name: v for name, v in given.items() if v is not None})
+    if prefix_cache_bytes is not None:
+        engine = replace(options.engine, prefix_cache_bytes=prefix_cache_bytes)
+        options = replace(options, engine=engine)
+    leave(_drain(options, allow_sleep=allow_sleep, results=True).exit_code)
+
+
+def run(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - is stdin.")],
+    output: Output,
+    db: Db = DEFAULT_DB,
+    model: Model = None,
+    override_model: OverrideModel = False,
+    profile: Profile = None,
+    assignments: Set = None,
+    form: Format = "openai",
+    rescued: RescuedAnswers = None,
+    order: Order = "submission",
+    artifacts: Artifacts = None,
+    allow_sleep: AllowSleep = False,
+    again: Again = False,
+    raw_csv: RawCsv = False,
+) -> None:
+    """Submit FILE, work until the queue is empty, write the results.
+
+    If FILE is a batch already, continue that batch.
+    """
+    from mh_batch.jobs.record import NewBatch
+    from mh_batch.jobs.results.selection import Selection
+    from mh_batch.worker.config import read_config
+    from mh_batch.worker.output.export import Export, check_export
+    from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
+    from mh_batch.worker.submission.submission import Rules
+
+    selection = Selection.parse(None, None, [], rescued)
+    export = Export(output, form, selection, raw_csv=raw_csv)
+    check_export(export, db, *([] if file == "-" else [file]))
+    settings, options = settings_of(profile, assignments), drain_options(db, model, artifacts)
+    batch = NewBatch(
+        batch_name(file),
+        file,
+        settings,
+        # the configured model is a default: it is the batch's only where it overrides others
+        options.model if override_model else model_name(model),
+        order=checked_order(order),
+        override_model=override_model,
+    )
+    rules = Rules(again=again, max_line_mib=read_config(Path.cwd()).max_line_mib)
+    give_large_blocks_back()
+    batch_id = submit_file(db, batch, rules, continue_known=True)
+    outcome = _drain(options, allow_sleep=allow_sleep, results=False)
+    if outcome.stopped:
+        say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
+        leave(1)
+    write_out(db, str(batch_id), export)
+    # what failed in an earlier run of the same file is in the results too
+    leave(outcome.exit_code or _unsuccessful(db, batch_id))
+
+
+def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome":
+    """Drain the queue and print a summary."""
+    import anyio
+
+    from mh_batch.worker.draining.run import work as drain_queue
+    from mh_batch.worker.progress.display import open_display
+    from mh_batch.worker.progress.summary import summarize_run, wrap_up
+    from mh_batch.worker.runtime.keep_awake import keep_awake
+
+    if not allow_sleep and (note := keep_awake()):
+        say(note)
+    outcome = anyio.run(drain_queue, options, open_display(options.db))
+    with reading_from(options.db) as reader:
+        summary = summarize_run(outcome, reader, _db_option(options.db))
+    for line in wrap_up(summary, results=results):
+        say(line)
+    return outcome
+
+
+def _db_option(db: Path) -> str:
+    """Return the option with which a command finds this database from here, a space in front."""
+    import shlex
+
+    found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
+    return "" if str(db) == found else f" --db {shlex.quote(str(db))}"
+
+
+def _unsuccessful(db: Path, batch_id: int) -> int:
+    """Return 1 if a job of the batch failed or is incomplete, else 0."""
+    from mh_batch.jobs.status import NOT_WELL
+    from mh_batch.store.reports.batches import batch_reports
+
+    with reading_from(db) as reader:
+        (report,) = batch_reports(reader, batch_id)
+    return int(report.count(NOT_WELL) > 0)

@@ -1,0 +1,67 @@
+"""What the displays show of a queue, as values."""
+
+import msgspec
+
+from mh_batch.jobs.record import AttemptKey
+from mh_batch.jobs.status import FINISHED, NOT_WELL
+from mh_batch.store.reports.batches import BatchReport
+from mh_batch.store.reports.progress import LastAttempt, Pace
+
+ENOUGH_JOBS = 3
+"""How many jobs must be finished before the time left is estimated."""
+
+
+class Attempting(msgspec.Struct, frozen=True):
+    """The running attempt; `None` for what this process cannot know."""
+
+    custom_id: str
+    key: AttemptKey
+    tokens: int | None = None
+    tokens_per_second: float | None = None
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything that is shown.
+
+    `batches` are the batches to show, `waiting` counts the unfinished jobs of all. `attempting` is
+    the running attempt and `last` the latest finished one, `None` if there is none. `remark` is a
+    line for the reader, `None` for none.
+    """
+
+    batches: tuple[BatchReport, ...] = ()
+    waiting: int = 0
+    attempting: Attempting | None = None
+    last: LastAttempt | None = None
+    pace: Pace = Pace(0, 0.0, None)
+    remark: str | None = None
+
+    @property
+    def finished(self) -> int:
+        """How many jobs of the batches shown are finished."""
+        return sum(batch.count(FINISHED) for batch in self.batches)
+
+    @property
+    def unsuccessful(self) -> int:
+        """How many of them failed or are incomplete."""
+        return sum(batch.count(NOT_WELL) for batch in self.batches)
+
+    @property
+    def rescued(self) -> int:
+        """How many jobs of the batches shown are done with rescued answers."""
+        return sum(batch.rescued for batch in self.batches)
+
+    @property
+    def retries(self) -> int:
+        """How many attempts of the batches shown were retries."""
+        return sum(batch.retries for batch in self.batches)
+
+
+def seconds_left(snapshot: Snapshot) -> float | None:
+    """Return how long the unfinished jobs take at the pace of the latest ones.
+
+    `None` until `ENOUGH_JOBS` are finished, and if no job is unfinished.
+    """
+    pace = snapshot.pace
+    if pace.jobs < ENOUGH_JOBS or not snapshot.waiting:
+        return None
+    return snapshot.waiting * pace.seconds / pace.jobs
