@@ -32,11 +32,12 @@ class Adapter(Protocol):
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are."""
 
-    def opening(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
-        """Return what a rescue begins its answer with; `tokens` never came out of their reasoning.
+    def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
+        """Return the response prefill that makes the model answer now, from unended reasoning.
 
-        Empty if that is not so, or if the format knows no such thing. Reasoning is cut from its
-        end until the opening has at most `most` ids; `None` keeps all.
+        It holds the reasoning in `tokens` and opens the final message. Empty if `tokens` do not end
+        inside reasoning, or if the format cannot express it. The reasoning is cut at its end until
+        the prefill has at most `most` ids; `None` keeps all.
         """
 
     def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:

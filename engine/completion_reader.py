@@ -23,28 +23,28 @@ from .adapter import Adapter
 class Completion(msgspec.Struct, frozen=True):
     """All of an attempt that its parse depends on.
 
-    `tokens` are the completion's ids, its stop token included; `opening` is what the prompt had
-    begun the answer with, by a rescue or in an attempt before. `stops` are the stop sequences of
-    the attempt, `tools` the functions that the request declared.
+    `tokens` are the completion's ids, its stop token included. `response_prefill` is the beginning
+    of the answer that was part of the prompt: a forced final, or what an earlier attempt wrote.
+    `stops` are the stop sequences of the attempt, `tools` the functions that the request declared.
     """
 
     tokens: tuple[int, ...]
     stop_reason: StopReason
-    opening: tuple[int, ...] = ()
+    response_prefill: tuple[int, ...] = ()
     stops: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
 
 
 def read(adapter: Adapter, completion: Completion) -> Parse:
-    """Return how a completion reads, its opening included; never raises."""
-    tokens = (*completion.opening, *completion.tokens)
+    """Return the parse of a completion, its response prefill included; never raises."""
+    tokens = (*completion.response_prefill, *completion.tokens)
     parse = adapter.parse(tokens, completion.stop_reason)
     if completion.stop_reason is StopReason.STOP_SEQUENCE:
         parse = cut_answer(parse, completion.stops)
     return with_tools(parse, completion.tools)
 
 
-class Reader:
+class CompletionReader:
     """Reads the completions of a model that was loaded with the adapter of that name.
 
     Nothing is downloaded. Raises `ModelNotLoaded` if the model's tokeniser is not on this machine,

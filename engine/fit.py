@@ -33,11 +33,11 @@ _KEPT_COUNTS = 4096
 _PROBE = Message("user", "x")
 
 Render = Callable[[Prompt], list[int]]
-Opening = Callable[[int | None], tuple[int, ...]]
-"""Returns what an answer is begun with, cut to so many tokens; `None` for all of it."""
+ResponsePrefill = Callable[[int | None], tuple[int, ...]]
+"""Returns the beginning of the answer, cut to that many tokens; `None` for all of it."""
 
-# one part in so many is what an opening may take of the context
-_LARGEST_OPENING = 4
+# a response prefill takes at most a quarter of the context
+_PREFILL_SHARE = 4
 
 
 class Turn(NamedTuple):
@@ -70,14 +70,14 @@ class Budget(NamedTuple):
 class Fitted(NamedTuple):
     """A prompt's token ids, how many its answer may have, and how many turns went.
 
-    The last of `tokens` are the `opening` of the answer, empty where it begins from scratch. Those
-    before are `prompt` as it was rendered: without the turns that went.
+    The last of `tokens` are the `response_prefill`, empty for an answer from scratch. Those before
+    are `prompt` as it was rendered: without the turns that went.
     """
 
     tokens: list[int]
     max_tokens: int
     dropped_turns: int
-    opening: tuple[int, ...]
+    response_prefill: tuple[int, ...]
     prompt: Prompt
 
 
@@ -153,7 +153,7 @@ def _turn_numbers(messages: Sequence[Message]) -> Iterator[int | None]:
         yield turn
 
 
-def from_scratch(_most: int | None) -> tuple[int, ...]:
+def no_prefill(_most: int | None) -> tuple[int, ...]:
     """Begin an answer with nothing."""
     return ()
 
@@ -173,7 +173,7 @@ def go_on(fitted: Fitted, cut: Continuation, limit: int | None) -> Fitted:
     scratch, where the context does not hold both and as many tokens more as are asked for.
     """
     tokens = [*fitted.tokens, *cut.tokens]
-    longer = fitted._replace(tokens=tokens, max_tokens=cut.max_tokens, opening=cut.tokens)
+    longer = fitted._replace(tokens=tokens, max_tokens=cut.max_tokens, response_prefill=cut.tokens)
     room = room_behind(longer, limit)
     return longer if room is None or room >= 0 else fitted
 
@@ -191,25 +191,26 @@ class Fitter:
         max_tokens: int,
         limit: int | None,
         history_tokens: int | None,
-        opening: Opening = from_scratch,
+        prefill: ResponsePrefill = no_prefill,
     ) -> Fitted:
         """Render `prompt`, less its oldest turns where prompt and `max_tokens` exceed `limit`.
 
         Turns go as well where the earlier ones together exceed `history_tokens`; `None` is no
         limit. Once no earlier turn is left, `max_tokens` is lowered to what the context holds;
-        raises `PromptTooLong` if that is not even one token. An `opening` has at most a quarter of
-        the context, and half of what the prompt leaves: turns go for it first, then `max_tokens`.
-        Guidance is left out where it would take more of the context than it leaves to the answer.
+        raises `PromptTooLong` if that is not even one token. A response prefill has at most a
+        quarter of the context, and half of what the prompt leaves: turns go for it first, then
+        `max_tokens`. Guidance is left out where it would take more of the context than it leaves
+        to the answer.
         """
         budget = Budget(None if limit is None else prompt_budget(limit, max_tokens), history_tokens)
-        begun = opening(None if limit is None else limit // _LARGEST_OPENING)
+        begun = prefill(None if limit is None else limit // _PREFILL_SHARE)
         tokens, dropped = self._shorten(prompt, budget, len(begun))
         kept = _without_turns(prompt, dropped)
         if limit is None:
             return Fitted([*tokens, *begun], max_tokens, dropped, begun, kept)
         room = limit - MARGIN - len(tokens)
         if len(begun) > room // 2:
-            begun = opening(max(room // 2, 0))
+            begun = prefill(max(room // 2, 0))
         # so little room that nothing could follow: rather an answer from scratch than an error
         begun = begun if len(begun) < room else ()
         if prompt.guidance is not None and room < max_tokens:
@@ -218,7 +219,7 @@ class Fitter:
             )
             if room < guidance:
                 unguided = msgspec.structs.replace(prompt, guidance=None)
-                return self.fit(unguided, max_tokens, limit, history_tokens, opening)
+                return self.fit(unguided, max_tokens, limit, history_tokens, prefill)
         if room < 1:
             raise PromptTooLong(
                 f"the system messages and the last turn alone have {len(tokens)} tokens; with a "
@@ -227,10 +228,10 @@ class Fitter:
             )
         return Fitted([*tokens, *begun], min(max_tokens, room - len(begun)), dropped, begun, kept)
 
-    def _shorten(self, prompt: Prompt, budget: Budget, opened: int) -> tuple[list[int], int]:
+    def _shorten(self, prompt: Prompt, budget: Budget, prefilled: int) -> tuple[list[int], int]:
         """Return the ids of as much of the prompt as fits, and how many turns went.
 
-        `opened` tokens of an opening will follow it.
+        A response prefill of `prefilled` tokens will follow it.
         """
         turns = split(prompt.messages)
         enough = budget.least
@@ -238,16 +239,16 @@ class Fitter:
             return self._render(prompt), 0
         if _characters(prompt.messages) <= enough * _MOST_CHARACTERS_PER_TOKEN:
             tokens = self._render(prompt)
-            if len(tokens) + opened <= enough:
+            if len(tokens) + prefilled <= enough:
                 return tokens, 0
         gauge = self._gauge_for(prompt)
         costs = [*map(gauge.settled, turns[:-1]), gauge.unanswered(turns[-1])]
         dropped = plan(costs, gauge.fixed(without_oldest(prompt.messages, len(turns))), budget)
         while True:
             tokens = self._render(_without_turns(prompt, dropped))
-            # guidance and an opening are not in the plan, so that a retry begins like the attempt
+            # guidance and a prefill are not in the plan, so that a retry begins like the attempt
             # before it; and turns of some templates are longer together than one by one
-            excess = 0 if budget.prompt is None else len(tokens) + opened - budget.prompt
+            excess = 0 if budget.prompt is None else len(tokens) + prefilled - budget.prompt
             further = drop_further(costs, dropped, excess)
             if further == dropped:
                 return tokens, dropped

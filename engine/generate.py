@@ -25,7 +25,7 @@ from mh_batch.engine.model.load import LoadedModel
 from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
-    Rendered,
+    RenderedPrompt,
     StopReason,
     Timings,
     finish_reason,
@@ -33,7 +33,7 @@ from mh_batch.jobs.generation import (
 from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
 from .completion_reader import Completion, read
-from .fit import Fitted, Fitter, Opening, from_scratch, go_on, room_behind
+from .fit import Fitted, Fitter, ResponsePrefill, go_on, no_prefill, room_behind
 from .model import memory
 
 
@@ -86,7 +86,7 @@ class Generator:
         completion = Completion(
             tokens=tuple(decoded.tokens),
             stop_reason=decoded.stop_reason,
-            opening=fitted.opening,
+            response_prefill=fitted.response_prefill,
             stops=sampling.stops,
             tools=request.prompt.tools,
         )
@@ -109,7 +109,7 @@ class Generator:
             timings=timings,
             max_tokens=fitted.max_tokens,
             dropped_turns=fitted.dropped_turns,
-            opening=fitted.opening,
+            response_prefill=fitted.response_prefill,
             room=room_behind(fitted, context_limit(request.context, self._context_tokens)),
             rendered=self._rendered(fitted) if request.render else None,
         )
@@ -133,12 +133,12 @@ class Generator:
 
     def _fit(self, request: GenerationRequest) -> Fitted:
         """Render the prompt, less what the context does not hold, and what begins the answer."""
-        opening = partial(self._adapter.opening, request.rescue)
-        return fit_request(self._fitter, request, self._context_tokens, opening)
+        forced = partial(self._adapter.forced_final, request.forced_final)
+        return fit_request(self._fitter, request, self._context_tokens, forced)
 
-    def _rendered(self, fitted: Fitted) -> Rendered:
+    def _rendered(self, fitted: Fitted) -> RenderedPrompt:
         """Return the prompt for those who look on."""
-        return Rendered(tuple(fitted.tokens), self._adapter.decode(fitted.tokens))
+        return RenderedPrompt(tuple(fitted.tokens), self._adapter.decode(fitted.tokens))
 
     def between_jobs(self) -> bool:
         """Give memory that MLX holds back to the system if it is too much; return whether.
@@ -155,7 +155,7 @@ class Generator:
         `prefill_seconds` reaches until the first token is drawn, which reads the prompt's last.
         """
         start, prompt = time.perf_counter(), fitted.tokens
-        asked = prompt[: len(prompt) - len(fitted.opening)]
+        asked = prompt[: len(prompt) - len(fitted.response_prefill)]
         prefilled = prefill(
             self._model,
             prompt,
@@ -170,7 +170,7 @@ class Generator:
         else:
             protected, first = self._adapter.control_tokens, len(_given(request, fitted))
             draw = Sampler(sampling, request.seed, prompt, protected, first)
-            ends = self._ends(sampling, fitted.opening)
+            ends = self._ends(sampling, fitted.response_prefill)
             decoded = decode(self._model, prefilled.caches, prompt[-1], draw, ends, watch)
         timings = _timings(len(prompt), prefilled, decoded, seconds)
         return msgspec.structs.replace(
@@ -179,12 +179,12 @@ class Generator:
             loop_detection_mode=sampling.loop_detection,
         ), decoded
 
-    def _ends(self, sampling: Sampling, opening: tuple[int, ...]) -> StopCriteria:
-        """Return what ends a completion with these settings, behind this opening."""
+    def _ends(self, sampling: Sampling, prefill: tuple[int, ...]) -> StopCriteria:
+        """Return what ends a completion with these settings, behind this response prefill."""
         stop_tokens = self._adapter.stop_tokens
         if not sampling.stops:
             return StopCriteria(sampling.max_tokens, stop_tokens)
-        texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer, opening)
+        texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer, prefill)
         return StopCriteria(sampling.max_tokens, stop_tokens, texts)
 
     def _memory(self) -> dict[str, int]:
@@ -199,7 +199,7 @@ class Generator:
 
 def _given(request: GenerationRequest, fitted: Fitted) -> tuple[int, ...]:
     """Return the tokens of the answer that an earlier attempt has drawn, if this goes on there."""
-    return fitted.opening if request.continues is not None else ()
+    return fitted.response_prefill if request.continues is not None else ()
 
 
 def _loop_watch(sampling: Sampling, given: Sequence[int]) -> Callable[[int], bool] | None:
@@ -220,7 +220,7 @@ def fit_request(
     fitter: Fitter,
     request: GenerationRequest,
     model_tokens: int | None,
-    opening: Opening = from_scratch,
+    prefill: ResponsePrefill = no_prefill,
 ) -> Fitted:
     """Render a request's prompt, less what neither it nor a model of that context holds."""
     limit = context_limit(request.context, model_tokens)
@@ -229,7 +229,7 @@ def fit_request(
         request.sampling.max_tokens,
         limit,
         request.context.history_tokens,
-        opening,
+        prefill,
     )
     return fitted if request.continues is None else go_on(fitted, request.continues, limit)
 

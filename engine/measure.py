@@ -1,6 +1,6 @@
 """How long prompts are, without the weights of the model that is to read them."""
 
-from mh_batch.engine.model.load import Tell, load_reader, tell_nobody
+from mh_batch.engine.model.load import Tell, load_renderer, tell_nobody
 from mh_batch.jobs.generation import GenerationRequest
 
 from .fit import Fitted, Fitter
@@ -15,9 +15,9 @@ class PromptMeasurer:
 
         `tell` is told what the load is at.
         """
-        reader = load_reader(model, tell)
-        self._fitter = Fitter(reader.adapter.render)
-        self._context_tokens = reader.context_tokens
+        renderer = load_renderer(model, tell)
+        self._fitter = Fitter(renderer.adapter.render)
+        self._context_tokens = renderer.context_tokens
 
     def fit(self, request: GenerationRequest) -> Fitted:
         """Fit a prompt to the context; raises `JobError` if it cannot be done."""

@@ -12,7 +12,7 @@ from mh_batch.engine.parsing.judge import make_parse
 from mh_batch.engine.parsing.well_formed import Section
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.generation import Parse, Prompt, Rung, StopReason
+from mh_batch.jobs.generation import Parse, ParserTier, Prompt, StopReason
 
 from .escaping import ControlTokenEscaper
 from .message_ends import MessageEnds, closing, common_beginning
@@ -91,9 +91,9 @@ class NativeAdapter:
             sections.append(_section("final", answer, closed_by, damage))
         swallowed = self._has_swallowed(content, [s.text for s in sections if not s.damage])
         further = ("control_in_content",) if swallowed and not damage else ()
-        return make_parse(Rung.STRICT, sections, stop_reason, further)
+        return make_parse(ParserTier.STRICT, sections, stop_reason, further)
 
-    def opening(
+    def forced_final(
         self,
         tokens: Sequence[int],  # noqa: ARG002
         most: int | None = None,  # noqa: ARG002

@@ -25,14 +25,15 @@ class StopTexts:
     """
 
     def __init__(
-        self, texts: Sequence[str], decode: Decode, answer: Answer, opening: Sequence[int] = ()
+        self, texts: Sequence[str], decode: Decode, answer: Answer, prefill: Sequence[int] = ()
     ) -> None:
-        """Take an adapter's `decode` and `answer`; `opening` stands before the completion.
+        """Take an adapter's `decode` and `answer`, and the response prefill.
 
-        A stop text may begin in the opening, but not end there: that would have ended it.
+        A stop text may begin in the prefill but not end there: the earlier attempt would have
+        stopped at it.
         """
         self._texts = tuple(texts)
-        self._opening = tuple(opening)
+        self._prefill = tuple(prefill)
         self._decode = decode
         self._answer = answer
         longest = max(len(text.encode()) for text in texts)
@@ -47,7 +48,7 @@ class StopTexts:
         """
         if len(tokens) % CHECK_EVERY and not whole:
             return None
-        tail = self._decode([*self._opening[-self._tail :], *tokens[-self._tail :]][-self._tail :])
+        tail = self._decode([*self._prefill[-self._tail :], *tokens[-self._tail :]][-self._tail :])
         if not any(text in tail for text in self._texts) or not self._ends(tokens):
             return None
         count = len(tokens)
@@ -56,7 +57,7 @@ class StopTexts:
         return count
 
     def _ends(self, tokens: Sequence[int]) -> bool:
-        answer = self._answer([*self._opening, *tokens])
+        answer = self._answer([*self._prefill, *tokens])
         return answer is not None and any(text in answer for text in self._texts)
 
 

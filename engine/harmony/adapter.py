@@ -26,7 +26,7 @@ from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
-from .forced_final import harmony_opening
+from .forced_final import forced_final_prefill
 from .long_runs import LongRunSplitter, refuse_unbroken
 from .parse_ladder import parse_harmony
 from .special_tokens import CHANNEL, CONTROLS, MESSAGE, START, is_text, spell
@@ -68,12 +68,12 @@ class HarmonyAdapter:
         """Read a completion, its stop token included; never raises."""
         return parse_harmony(tokens, stop_reason)
 
-    def opening(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
+    def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
         """Return the analysis of `tokens`, ended, and the header of a final message.
 
         Empty unless `tokens` end inside of that analysis: where a parse says `analysis_not_ended`.
         """
-        return harmony_opening(tokens, most)
+        return forced_final_prefill(tokens, most)
 
     def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
         """Return where the parts of a rendered prompt end.

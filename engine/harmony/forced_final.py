@@ -1,9 +1,9 @@
-"""What a rescue begins an answer with: the analysis of an attempt that never came out of it.
+"""The response prefill that forces a final answer from an analysis that never ended.
 
-An attempt can spend all its tokens thinking. The next one then need not think again: its prompt
-ends with those thoughts, as far as they are no loop, and an opened final channel. Messages are
-written anew in proper form, so what a header had mangled does not spoil the answer; where the
-form was proper the ids are those that the model wrote.
+An attempt can spend all its tokens on its analysis. The next one need not repeat it: its prompt
+ends with that analysis, cut where it began to loop, and an opened final channel. The messages are
+written again with proper headers, so that a mangled header does not spoil the answer; messages
+that had proper headers keep the ids that the model wrote.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class _Said(NamedTuple):
     words: tuple[int, ...]
 
 
-def harmony_opening(tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
-    """Return the ids that a rescue of the completion `tokens` begins with.
+def forced_final_prefill(tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
+    """Return the prefill that forces a final answer from the completion `tokens`.
 
-    Empty unless `tokens` end inside an analysis and hold no final text and no call: where a
-    parse of a stream cut by length or as a loop says `analysis_not_ended`. Thoughts are cut from
-    their end until the opening has at most `most` ids (or no thoughts); `None` keeps all.
+    Empty unless `tokens` end inside an analysis and hold no final text and no call: where the
+    parse of a stream cut by length or as a loop says `analysis_not_ended`. The analysis is cut at
+    its end until the prefill has at most `most` ids (or no analysis); `None` keeps all.
     """
     if "analysis_not_ended" not in parse_harmony(tokens, StopReason.MAX_TOKENS).problems:
         return ()
@@ -56,7 +56,7 @@ def _said(tokens: Sequence[int]) -> list[_Said]:
 
 
 def _shortened(said: list[_Said], most: int) -> list[_Said]:
-    """Return as much of the beginning of `said` as makes an opening of at most `most` ids."""
+    """Return as much of the beginning of `said` as makes a prefill of at most `most` ids."""
     kept = list(said)
     while kept and (excess := len(_written(kept)) - most) > 0:
         channel, words = kept.pop()

@@ -47,7 +47,7 @@ def vocabulary_folder() -> Path:
     The user's cache folder, or a temporary one where that cannot be written.
     """
     for folder in _candidates():
-        if is_sound(folder / FILE_NAME):
+        if is_intact(folder / FILE_NAME):
             return folder
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def _cache_home() -> Path:
     return Path.home() / ".cache"
 
 
-def is_sound(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether the file is there, whole and unchanged."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256

@@ -44,7 +44,7 @@ class LoadedModel(NamedTuple):
     info: ModelInfo
 
 
-class Reader(NamedTuple):
+class PromptRenderer(NamedTuple):
     """What renders for a model, and how many tokens it was made for (`None`: it does not say)."""
 
     adapter: Adapter
@@ -86,7 +86,7 @@ def load(name: str, tell: Tell = tell_nobody) -> LoadedModel:
     return LoadedModel(model, adapter, info)
 
 
-def load_reader(name: str, tell: Tell = tell_nobody) -> Reader:
+def load_renderer(name: str, tell: Tell = tell_nobody) -> PromptRenderer:
     """Return what renders for a model; its weights are neither fetched nor read.
 
     `tell` is told what it is at, whenever that changes. Raises `ModelNotLoaded` with the name and
@@ -96,7 +96,7 @@ def load_reader(name: str, tell: Tell = tell_nobody) -> Reader:
     config = read_config(name, folder)
     try:
         adapter = _adapter(config["model_type"], folder, config, tell)
-        return Reader(adapter, _context_tokens(config))
+        return PromptRenderer(adapter, _context_tokens(config))
     except EnvironmentFault:
         raise
     except Exception as error:

@@ -46,7 +46,7 @@ PROBLEMS = {
     "empty_final": "a final text of white space only",
     "no_stop_token": "the stream stopped without its stop token",
     "truncated": "the stream was cut off",
-    "analysis_not_ended": "cut off inside an analysis that an answer can be begun with (a rescue)",
+    "analysis_not_ended": "cut off inside an analysis, from which a final answer can be forced",
     "unknown_tool": "a call of a function that the request did not declare",
     "unclosed_thinking": "reasoning that never ends",
 }

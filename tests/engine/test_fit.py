@@ -460,11 +460,11 @@ def test_each_new_turn_costs_a_few_renderings_and_not_one_for_each_turn_before(
 
 
 def begun(count: int) -> Callable[[int | None], tuple[int, ...]]:
-    """An opening of `count` ids that can be cut down to three."""
+    """An prefill of `count` ids that can be cut down to three."""
     return lambda most: (7,) * (count if most is None else min(count, max(most, 3)))
 
 
-def test_an_opening_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
+def test_a_prefill_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
     harmony: HarmonyAdapter,
 ) -> None:
     last = said("user", "last")
@@ -477,29 +477,29 @@ def test_an_opening_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
     enough = len(whole) + 50 + MARGIN + 40
     assert fitter.fit(wanted, 50, enough, None, begun(40)) == free
     less = fitter.fit(wanted, 50, enough - 1, None, begun(40))
-    assert (less.dropped_turns, less.max_tokens, less.opening) == (1, 50, (7,) * 40)
+    assert (less.dropped_turns, less.max_tokens, less.response_prefill) == (1, 50, (7,) * 40)
     kept = [message for turn in turns[1:] for message in turn]
-    assert less.tokens == [*harmony.render(prompt(*kept, last)), *less.opening]
+    assert less.tokens == [*harmony.render(prompt(*kept, last)), *less.response_prefill]
 
 
-def test_an_opening_has_at_most_a_quarter_of_the_context(harmony: HarmonyAdapter) -> None:
+def test_a_prefill_has_at_most_a_quarter_of_the_context(harmony: HarmonyAdapter) -> None:
     wanted = prompt(said("user", "last"))
     found = Fitter(harmony.render).fit(wanted, 1000, 1000, None, begun(600))
-    assert len(found.opening) == 250
+    assert len(found.response_prefill) == 250
     assert found.max_tokens == 1000 - MARGIN - len(found.tokens)
 
 
-def test_an_opening_leaves_the_answer_half_of_what_a_long_prompt_leaves(
+def test_a_prefill_leaves_the_answer_half_of_what_a_long_prompt_leaves(
     harmony: HarmonyAdapter,
 ) -> None:
     wanted = prompt(said("user", "a long question " * 100))
     alone = len(harmony.render(wanted))
     fitter = Fitter(harmony.render)
     found = fitter.fit(wanted, 100, alone + MARGIN + 30, None, begun(200))
-    assert (len(found.opening), found.max_tokens) == (15, 15)
+    assert (len(found.response_prefill), found.max_tokens) == (15, 15)
     # where even the header of an answer would fill the context, the answer begins from scratch
     tight = fitter.fit(wanted, 100, alone + MARGIN + 3, None, begun(200))
-    assert (tight.opening, tight.max_tokens, len(tight.tokens)) == ((), 3, alone)
+    assert (tight.response_prefill, tight.max_tokens, len(tight.tokens)) == ((), 3, alone)
     with pytest.raises(PromptTooLong):
         fitter.fit(wanted, 100, alone + MARGIN, None, begun(200))
 
@@ -508,16 +508,18 @@ def test_an_opening_leaves_the_answer_half_of_what_a_long_prompt_leaves(
     st.lists(st.integers(1, 30), max_size=12), st.integers(60, 600), st.integers(0, 300),
     st.none() | st.integers(1, 300),
 )  # fmt: skip
-def test_prompt_opening_and_answer_are_never_longer_than_the_context(
+def test_prompt_prefill_and_answer_are_never_longer_than_the_context(
     words: list[int], limit: int, count: int, history: int | None
 ) -> None:
     def render(wanted: Prompt) -> list[int]:
         return [0] * sum(len(message.content) + 4 for message in wanted.messages)
 
     messages = [m for n in words for m in (said("user", "q" * n), said("assistant", "a" * n))]
-    opening = begun(count) if count else lambda _most: ()
-    found = Fitter(render).fit(prompt(*messages, said("user", "x")), 40, limit, history, opening)
+    prefill = begun(count) if count else lambda _most: ()
+    found = Fitter(render).fit(prompt(*messages, said("user", "x")), 40, limit, history, prefill)
     assert len(found.tokens) + found.max_tokens + MARGIN <= limit
     assert 1 <= found.max_tokens <= 40
-    assert found.tokens[len(found.tokens) - len(found.opening) :] == list(found.opening)
-    assert len(found.opening) <= max(limit // 4, 3)
+    assert found.tokens[len(found.tokens) - len(found.response_prefill) :] == list(
+        found.response_prefill
+    )
+    assert len(found.response_prefill) <= max(limit // 4, 3)

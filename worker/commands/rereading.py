@@ -2,7 +2,7 @@
 
 from sqlite_utils import Database
 
-from mh_batch.engine.completion_reader import Completion, Reader
+from mh_batch.engine.completion_reader import Completion, CompletionReader
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.generation import Parse
 from mh_batch.jobs.record import AttemptKey
@@ -18,7 +18,7 @@ def reparse(db: Database, batch_id: int) -> Reread:
     stays read.
     """
     total = Reread()
-    readers: dict[str, Reader] = {}
+    readers: dict[str, CompletionReader] = {}
     for job in readable_jobs(db, batch_id):
         if job.model not in readers:
             readers[job.model] = _reader(job)
@@ -26,14 +26,14 @@ def reparse(db: Database, batch_id: int) -> Reread:
     return total
 
 
-def readings(job: Readable, reader: Reader) -> dict[AttemptKey, Parse]:
+def readings(job: Readable, reader: CompletionReader) -> dict[AttemptKey, Parse]:
     """Return how each attempt of a job reads."""
     return {
         attempt.key: reader.read(
             Completion(
                 tokens=attempt.generation.tokens,
                 stop_reason=attempt.generation.stop_reason,
-                opening=attempt.generation.opening,
+                response_prefill=attempt.generation.response_prefill,
                 stops=attempt.sampling.stops,
                 tools=job.tools,
             ),
@@ -43,13 +43,13 @@ def readings(job: Readable, reader: Reader) -> dict[AttemptKey, Parse]:
     }
 
 
-def _reader(job: Readable) -> Reader:
+def _reader(job: Readable) -> CompletionReader:
     if job.adapter is None:
         raise InputError(
             f"job {job.id}: answered by a version that did not note how {job.model} is read; "
             "its first reading stays"
         )
-    return Reader(job.adapter, job.model)
+    return CompletionReader(job.adapter, job.model)
 
 
 def told(found: Reread) -> str:

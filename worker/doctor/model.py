@@ -20,7 +20,7 @@ def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     from mh_batch.engine.harmony.vocabulary import (
         BASE_VARIABLE,
         FILE_NAME,
-        is_sound,
+        is_intact,
         vocabulary_folder,
     )
 
@@ -30,7 +30,7 @@ def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     except EnvironmentFault as error:
         yield refused("vocabulary", error, f"set {BASE_VARIABLE} to a folder with {FILE_NAME}")
         return
-    if is_sound(folder / FILE_NAME):
+    if is_intact(folder / FILE_NAME):
         yield ok("vocabulary", f"o200k_base in {folder}")
     else:
         cure = f"unset {BASE_VARIABLE}, and the one that comes with the program is used"

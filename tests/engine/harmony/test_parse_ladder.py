@@ -10,7 +10,7 @@ from mh_batch.engine.harmony.special_tokens import is_text, spell, texts
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
 from mh_batch.engine.parsing.closers import STOPS
 from mh_batch.engine.parsing.well_formed import PROBLEMS
-from mh_batch.jobs.generation import Parse, Rung, StopReason
+from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 THINK = "<|channel|>analysis<|message|>t<|end|><|start|>assistant"
 
@@ -84,5 +84,5 @@ def test_whatever_is_said_in_proper_form_comes_back_as_it_was(final: str, analys
         *encode("<|return|>"),
     ]
     found = parse(tokens)
-    assert (found.rung, found.well_formed) == (Rung.STRICT, True)
+    assert (found.tier, found.well_formed) == (ParserTier.STRICT, True)
     assert (found.text("analysis"), found.text("final")) == (analysis, final)

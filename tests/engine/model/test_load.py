@@ -14,7 +14,7 @@ import pytest
 from mh_batch.engine.model import fingerprint as prints
 from mh_batch.engine.model.fingerprint import fingerprint
 from mh_batch.engine.model.folder import TOKENIZER_FILES
-from mh_batch.engine.model.load import load, load_reader
+from mh_batch.engine.model.load import load, load_renderer
 from mh_batch.jobs.errors import ModelNotLoaded
 
 
@@ -71,7 +71,7 @@ def test_measuring_prompts_fetches_no_weights(
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", give)
-    assert load_reader("someone/a-model").adapter.name
+    assert load_renderer("someone/a-model").adapter.name
     (patterns,) = asked
 
     def fetched(name: str) -> bool:

@@ -4,11 +4,11 @@ import pytest
 
 from mh_batch.engine.parsing.well_formed import with_tools
 from mh_batch.jobs.conversation import FunctionSpec, Tool
-from mh_batch.jobs.generation import Channel, Parse, Rung
+from mh_batch.jobs.generation import Channel, Parse, ParserTier
 
 CALL = Parse(
     parser_version=1,
-    rung=Rung.STRICT,
+    tier=ParserTier.STRICT,
     well_formed=True,
     problems=(),
     channels=(Channel("commentary", '{"a": 7}', "functions.add", "json"),),
