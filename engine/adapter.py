@@ -22,6 +22,13 @@ class Adapter(Protocol):
     def control_tokens(self) -> frozenset[int]:
         """The token ids that are structure and not text, `stop_tokens` among them."""
 
+    @property
+    def least_vocabulary(self) -> int:
+        """The size of the smallest vocabulary that has every id that `render` may return.
+
+        0 where the tokeniser comes with the model.
+        """
+
     def render(self, prompt: Prompt) -> list[int]:
         """Return the prompt's token ids, up to where the model is to go on.
 

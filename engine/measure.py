@@ -1,6 +1,6 @@
 """How long prompts are, without the weights of the model that is to read them."""
 
-from mh_batch.engine.model.load import Tell, load_renderer, tell_nobody
+from mh_batch.engine.model.load import ReportStep, ignore_step, load_renderer
 from mh_batch.jobs.generation import GenerationRequest
 
 from .fit import Fitted, Fitter
@@ -10,12 +10,12 @@ from .generate import fit_request
 class PromptMeasurer:
     """Fits the prompts for one model as its generator would."""
 
-    def __init__(self, model: str, tell: Tell = tell_nobody) -> None:
-        """Take a model's name; raises `ModelNotLoaded` if there is none that renders.
+    def __init__(self, model: str, report: ReportStep = ignore_step) -> None:
+        """Take a model's name; raises `ModelNotLoaded` if its format does not load.
 
-        `tell` is told what the load is at.
+        Each step of the load is passed to `report` as it begins.
         """
-        renderer = load_renderer(model, tell)
+        renderer = load_renderer(model, report)
         self._fitter = Fitter(renderer.adapter.render)
         self._context_tokens = renderer.context_tokens
 

@@ -44,10 +44,9 @@ WORKER = {
 ENGINE = {
     "measure": {"fit", "generate", "model"},
     "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model"},
-    "completion_reader": {
-        "adapter", "chat_template", "decoding", "harmony", "model", "parsing"
-    },
-    "model": {"adapter", "chat_template", "demo", "harmony"},
+    "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
+    "model": {"adapter", "adapter_choice", "demo"},
+    "adapter_choice": {"adapter", "chat_template", "harmony"},
     "harmony": {"decoding", "kv_cache", "parsing"},
     "chat_template": {"kv_cache", "parsing"},
     "adapter": {"kv_cache"},

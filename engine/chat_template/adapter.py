@@ -34,6 +34,7 @@ class NativeAdapter:
     """
 
     name = "native"
+    least_vocabulary = 0
 
     def __init__(self, tokenizer: Any) -> None:
         """Take mlx-lm's tokeniser; raises `ValueError` if it has no chat template that works."""

@@ -29,7 +29,7 @@ from mh_batch.jobs.generation import Parse, Prompt, StopReason
 from .forced_final import forced_final_prefill
 from .long_runs import LongRunSplitter, refuse_unbroken
 from .parse_ladder import parse_harmony
-from .special_tokens import CHANNEL, CONTROLS, MESSAGE, START, is_text, spell
+from .special_tokens import CHANNEL, CONTROLS, MESSAGE, START, VOCABULARY_SIZE, is_text, spell
 from .vocabulary import harmony_encoding
 
 # what the renderer needs to put the control token before `json`, as gpt-oss itself writes it
@@ -41,6 +41,7 @@ class HarmonyAdapter:
 
     name = "harmony"
     control_tokens = CONTROLS
+    least_vocabulary = VOCABULARY_SIZE
 
     def __init__(self) -> None:
         self._encoding = harmony_encoding()

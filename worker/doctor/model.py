@@ -77,10 +77,11 @@ def judge_memory(weights: int, total: int, available: int) -> Finding:
 
 def _inspect(name: str, folder: Path) -> str:
     """Return the architecture of a complete model; raises `ModelNotLoaded` for any other."""
+    from mh_batch.engine.adapter_choice import NATIVE, adapter_name
     from mh_batch.engine.model.folder import check_tokenizer, check_weights, read_config
 
     architecture = str(read_config(name, folder)["model_type"])
     check_weights(name, folder)
-    if architecture != "gpt_oss":
+    if adapter_name(architecture) == NATIVE:
         check_tokenizer(name, folder)
     return architecture

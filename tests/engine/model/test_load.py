@@ -135,7 +135,7 @@ def test_a_model_that_brings_code_of_its_own(folder: Path) -> None:
 
 
 def test_a_gpt_oss_with_another_vocabulary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mh_batch.engine.model.load.VOCABULARY_SIZE", 201_089)
+    monkeypatch.setattr("mh_batch.engine.harmony.adapter.HarmonyAdapter.least_vocabulary", 201_089)
     assert "a vocabulary of 201088 tokens" in line(folder)
 
 
