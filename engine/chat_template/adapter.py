@@ -7,6 +7,7 @@ import msgspec
 from jinja2 import TemplateError
 
 from mh_batch.engine.kv_cache.chunking import Boundaries
+from mh_batch.engine.mlx_lm_internals import has_own_renderer, inner_tokenizer
 from mh_batch.engine.parsing.closers import END, RETURN
 from mh_batch.engine.parsing.judge import make_parse
 from mh_batch.engine.parsing.well_formed import Section
@@ -39,8 +40,7 @@ class NativeAdapter:
     def __init__(self, tokenizer: Any) -> None:
         """Take mlx-lm's tokeniser; raises `ValueError` if it has no chat template that works."""
         self._wrapper = tokenizer
-        # mlx-lm's wrapper sets enable_thinking; the template's own default is wanted
-        self._tokenizer = tokenizer._tokenizer
+        self._tokenizer = inner_tokenizer(tokenizer)
         if not tokenizer.has_chat_template:
             raise ValueError("its tokeniser has no chat template")
         self.stop_tokens = frozenset(tokenizer.eos_token_ids)
@@ -154,8 +154,8 @@ class NativeAdapter:
         Some families write calls with control tokens of their own, such as `[TOOL_CALLS]`.
         """
         marker = self._wrapper.tool_call_start_tokens if self._calls is not None else None
-        begin = self._wrapper._find(content, marker) if marker else -1
-        if begin < 0:
+        begin = _find(content, marker) if marker else None
+        if begin is None:
             return not self._special.isdisjoint(content)
         return not (
             self._special.isdisjoint(content[:begin])
@@ -171,8 +171,7 @@ class NativeAdapter:
     def _render(self, values: Variables, day: str) -> str:
         """Return the prompt's text."""
         keywords = {"tokenize": False, "add_generation_prompt": True, **values.keywords}
-        # a function of mlx-lm's own for families whose checkpoints carry no template
-        if self._wrapper._chat_template is not None:
+        if has_own_renderer(self._wrapper):
             return str(self._wrapper.apply_chat_template(values.messages, **keywords))
         template = self._tokenizer.get_chat_template(None, keywords.get("tools"))
         keywords["chat_template"] = pin_clock(template, day)
@@ -237,3 +236,10 @@ def _section(
     channel: str, text: str, closed_by: int | None, damage: tuple[str, ...] = ()
 ) -> Section:
     return Section("assistant", channel, None, None, text, closed_by, damage)
+
+
+def _find(tokens: Sequence[int], wanted: Sequence[int]) -> int | None:
+    """Return where `wanted` stands first in `tokens`, `None` if it does not."""
+    count = len(wanted)
+    places = range(len(tokens) - count + 1)
+    return next((at for at in places if tuple(tokens[at : at + count]) == tuple(wanted)), None)

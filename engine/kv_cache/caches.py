@@ -19,6 +19,8 @@ from mlx_lm.models.cache import (
     make_prompt_cache,
 )
 
+from mh_batch.engine.mlx_lm_internals import ring_position
+
 # They choose blocks of columns by where these stand in the cache, which a ring changes.
 _BY_PLACE = frozenset({"minimax_m3_vl"})
 
@@ -62,7 +64,8 @@ class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
         columns = mx.arange(min(self.offset + 1, self.max_size))
         if self.offset < self.max_size:
             return columns
-        written = self._idx if self._idx < self.max_size else self.keep
+        place = ring_position(self)
+        written = place if place < self.max_size else self.keep
         age = (written - columns) % (self.max_size - self.keep)
         return mx.where(columns < self.keep, columns, self.offset - age)
 

@@ -12,6 +12,7 @@ from mlx_lm import utils as mlx_lm
 
 from mh_batch.engine.adapter import Adapter
 from mh_batch.engine.adapter_choice import adapter_name, make_adapter
+from mh_batch.engine.mlx_lm_internals import download
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import ModelInfo
 
@@ -101,7 +102,7 @@ def load_renderer(name: str, report: ReportStep = ignore_step) -> PromptRenderer
 
 
 def _fetch_whole(name: str) -> Path:
-    return Path(mlx_lm._download(name))
+    return download(name)
 
 
 def _fetch_rendering(name: str) -> Path:
