@@ -1,14 +1,13 @@
-"""How long prompts are, without the weights of the model that is to read them."""
+"""The length of prompts, without the weights of the model that is to read them."""
 
 from mh_batch.engine.model.load import ReportStep, ignore_step, load_renderer
 from mh_batch.jobs.generation import GenerationRequest
 
-from .fit import Fitted, Fitter
-from .generate import fit_request
+from .fit.fitter import Fitted, Fitter, fit_request
 
 
 class PromptMeasurer:
-    """Fits the prompts for one model as its generator would."""
+    """Fits prompts for one model as its generator would."""
 
     def __init__(self, model: str, report: ReportStep = ignore_step) -> None:
         """Take a model's name; raises `ModelNotLoaded` if its format does not load.

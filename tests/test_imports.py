@@ -42,8 +42,9 @@ WORKER = {
     "text": set(),
 }  # fmt: skip
 ENGINE = {
-    "measure": {"fit", "generate", "model"},
-    "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model"},
+    "measure": {"fit", "model"},
+    "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model", "timings"},
+    "timings": {"decoding", "kv_cache"},
     "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
     "model": {"adapter", "adapter_choice", "demo", "mlx_lm_internals"},
     "adapter_choice": {"adapter", "chat_template", "harmony"},

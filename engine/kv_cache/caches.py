@@ -113,8 +113,8 @@ def copied(caches: Sequence[Any]) -> list[Any]:
     return copies
 
 
-def held(caches: Sequence[Any]) -> int:
-    """Return how many positions the fullest cache holds."""
+def cached_length(caches: Sequence[Any]) -> int:
+    """Return how many positions the fullest cache has."""
     return max((entry.size() for entry in caches), default=0)
 
 

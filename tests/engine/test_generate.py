@@ -15,8 +15,9 @@ import msgspec
 import pytest
 
 from helpers.spelled import encode
-from mh_batch.engine.fit import MARGIN
-from mh_batch.engine.generate import Generator, context_limit
+from mh_batch.engine.fit.drop_plan import MARGIN
+from mh_batch.engine.fit.fitter import context_limit
+from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.special_tokens import spell
 from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool

@@ -8,7 +8,13 @@ from mlx_lm.models import gpt_oss
 from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from helpers.small_models import GPT_OSS, MODELS, random_model
-from mh_batch.engine.kv_cache.caches import WindowKVCache, held, layout, make_caches, window
+from mh_batch.engine.kv_cache.caches import (
+    WindowKVCache,
+    cached_length,
+    layout,
+    make_caches,
+    window,
+)
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.settings import Settings, apply
 
@@ -167,7 +173,7 @@ def test_the_positions_held_stop_at_the_window(model: Any) -> None:
         found = []
         for size in (20, 50, 1):
             feed(model, entries, prompt(size), [size])
-            found.append(held(entries))
+            found.append(cached_length(entries))
         assert found == expected
 
 
