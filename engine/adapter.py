@@ -1,9 +1,9 @@
-"""What a model family must bring: prompts in, channels out."""
+"""The protocol of an adapter: what one model family needs for prompts and completions."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from mh_batch.engine.kv_cache.chunking import Boundaries
+from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 
@@ -12,7 +12,7 @@ class Adapter(Protocol):
 
     @property
     def name(self) -> str:
-        """How the adapter is called in records, such as `harmony`."""
+        """The adapter's name in records, such as `harmony`."""
 
     @property
     def stop_tokens(self) -> frozenset[int]:
@@ -30,9 +30,9 @@ class Adapter(Protocol):
         """
 
     def render(self, prompt: Prompt) -> list[int]:
-        """Return the prompt's token ids, up to where the model is to go on.
+        """Return the prompt's token ids, up to where the model's answer begins.
 
-        Texts are data: what spells a control token in them is encoded as ordinary text. Raises
+        Texts are data: a control token spelled in them is encoded as ordinary text. Raises
         `JobError` if the model's format cannot express the conversation.
         """
 
@@ -47,17 +47,18 @@ class Adapter(Protocol):
         the prefill has at most `most` ids; `None` keeps all.
         """
 
-    def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
-        """Return where the parts of `prompt`, which `render` made `tokens` of, end.
+    def prompt_parts(self, prompt: Prompt, tokens: Sequence[int]) -> PromptParts:
+        """Return where the parts of `prompt` end in `tokens`, which `render` made of it.
 
-        It only says where a prompt is worth cutting for reuse: any answer is right. A good one has
-        a place in a prompt if and only if it has it in all that begin with the same tokens.
+        These are places at which a prompt is worth cutting for reuse, so any answer is correct. In
+        a good one, a place is in a prompt if and only if it is in all prompts that begin with the
+        same tokens.
         """
 
     def answer(self, tokens: Sequence[int]) -> str | None:
         """Return the text of the answer if an unfinished completion is inside it, else `None`.
 
-        Reasoning, headers and tool calls are no answer.
+        Reasoning, headers and tool calls are not part of the answer.
         """
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from mh_batch.engine.decoding.stop_sequences import cut_answer
 from mh_batch.engine.model.folder import find_here
-from mh_batch.engine.parsing.well_formed import with_tools
+from mh_batch.engine.parsing.calls import check_calls
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import Parse, StopReason
@@ -41,7 +41,7 @@ def read(adapter: Adapter, completion: Completion) -> Parse:
     parse = adapter.parse(tokens, completion.stop_reason)
     if completion.stop_reason is StopReason.STOP_SEQUENCE:
         parse = cut_answer(parse, completion.stops)
-    return with_tools(parse, completion.tools)
+    return check_calls(parse, completion.tools)
 
 
 class CompletionReader:

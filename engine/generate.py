@@ -159,7 +159,7 @@ class Generator:
         prefilled = prefill(
             self._model,
             prompt,
-            self._adapter.boundaries(fitted.prompt, rendered),
+            self._adapter.prompt_parts(fitted.prompt, rendered),
             request.context,
             self._prefixes,
             callbacks.cancelled,

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from jinja2 import TemplateError
 
-from mh_batch.engine.kv_cache.chunking import Boundaries
+from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import JobError
@@ -71,7 +71,7 @@ class NativeAdapter:
         """Return nothing: chat templates have no way to break reasoning off."""
         return ()
 
-    def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
+    def prompt_parts(self, prompt: Prompt, tokens: Sequence[int]) -> PromptParts:
         """Return where the parts of a rendered prompt end.
 
         Guidance is inside the last user message here, so that message ends where it would without
@@ -81,12 +81,12 @@ class NativeAdapter:
         instructions = self._instructions_end(tokens) if _has_instructions(prompt) else 0
         ends = self._ends.find(tokens)
         if not prompt.guidance:
-            return Boundaries(instructions, ends, max(ends, default=len(tokens)))
+            return PromptParts(instructions, ends, max(ends, default=len(tokens)))
         plain = self.render(msgspec.structs.replace(prompt, guidance=None))
         shared = common_beginning(tokens, plain)
         before = [end for end in self._ends.find(plain) if end <= shared]
         behind = [end for end in ends if end > shared]
-        return Boundaries(instructions, (*before, *behind), max(before, default=shared))
+        return PromptParts(instructions, (*before, *behind), max(before, default=shared))
 
     def answer(self, tokens: Sequence[int]) -> str | None:
         """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""

@@ -6,13 +6,12 @@ from typing import Any
 import msgspec
 
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
-from mh_batch.engine.parsing.closers import END, RETURN
 from mh_batch.engine.parsing.judge import make_parse
-from mh_batch.engine.parsing.well_formed import Section
+from mh_batch.engine.parsing.message import END, RETURN, ParsedMessage
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 from .thinking import END_THINK, THINK, split_thinking
-from .tool_calls import call_sections, notation
+from .tool_calls import call_messages, notation
 
 
 class CompletionParser:
@@ -45,23 +44,23 @@ class CompletionParser:
         content = tokens[:-1] if stopped else tokens
         closed_by = RETURN if stopped else None
         forged = self._is_forged(content, turn_tokens)
-        damage: tuple[str, ...] = ("control_in_content",) if forged else ()
+        defects: tuple[str, ...] = ("control_in_content",) if forged else ()
         thinking, answer = split_thinking(self.decode(content), opened=self._opens_thinking)
-        sections: list[Section] = []
+        messages: list[ParsedMessage] = []
         if thinking or (thinking is not None and answer is None):
             ended_by = END if answer is not None else closed_by
             if answer is None and stopped:
-                damage += ("unclosed_thinking",)
-            sections.append(_section("analysis", thinking, ended_by, damage))
+                defects += ("unclosed_thinking",)
+            messages.append(_message("analysis", thinking, ended_by, defects))
         if answer is not None and self._calls is not None and self._calls.start in answer:
-            calls = call_sections(answer, self._calls, closed_by)
-            first = msgspec.structs.replace(calls[0], damage=damage + calls[0].damage)
-            sections += [first, *calls[1:]]
+            calls = call_messages(answer, self._calls, closed_by)
+            first = msgspec.structs.replace(calls[0], defects=defects + calls[0].defects)
+            messages += [first, *calls[1:]]
         elif answer is not None:
-            sections.append(_section("final", answer, closed_by, damage))
-        swallowed = self._has_swallowed(content, [s.text for s in sections if not s.damage])
-        further = ("control_in_content",) if swallowed and not damage else ()
-        return make_parse(ParserTier.STRICT, sections, stop_reason, further)
+            messages.append(_message("final", answer, closed_by, defects))
+        swallowed = self._has_swallowed(content, [s.text for s in messages if not s.defects])
+        further = ("control_in_content",) if swallowed and not defects else ()
+        return make_parse(ParserTier.STRICT, messages, stop_reason, further)
 
     def answer(self, tokens: Sequence[int]) -> str | None:
         """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""
@@ -99,10 +98,10 @@ class CompletionParser:
         return any(sum(text.count(name) for text in texts) > written.count(name) for name in names)
 
 
-def _section(
-    channel: str, text: str, closed_by: int | None, damage: tuple[str, ...] = ()
-) -> Section:
-    return Section("assistant", channel, None, None, text, closed_by, damage)
+def _message(
+    channel: str, text: str, closed_by: int | None, defects: tuple[str, ...] = ()
+) -> ParsedMessage:
+    return ParsedMessage("assistant", channel, None, None, text, closed_by, defects)
 
 
 def _find(tokens: Sequence[int], wanted: Sequence[int]) -> int | None:

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mh_batch.engine.parsing.closers import CALL, END
+from mh_batch.engine.parsing.message import CALL, END, ParsedMessage
 from mh_batch.engine.parsing.text import clean
-from mh_batch.engine.parsing.well_formed import Section
 
 # types in these notations come from the function's schema, which is not known here
 _NEEDS_SCHEMA = ("glm47", "laguna", "longcat", "minicpm5", "minimax_m2", "qwen3_coder")
@@ -56,27 +55,27 @@ def notation(tokenizer: Any) -> Notation | None:
     return Notation(tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser)
 
 
-def call_sections(answer: str, how: Notation, closed_by: int | None) -> list[Section]:
+def call_messages(answer: str, how: Notation, closed_by: int | None) -> list[ParsedMessage]:
     """Return an answer with calls in it as messages, the texts around them as commentary.
 
     `closed_by` is what ended the completion, `None` if it was cut. A call that cannot be read
-    keeps its text and has the damage `bad_arguments`.
+    keeps its text and has the defect `bad_arguments`.
     """
-    sections: list[Section] = []
+    messages: list[ParsedMessage] = []
     for part in _answer_parts(answer, how):
         if not part.is_call:
-            sections.append(_commentary(part.text.strip(), closed_by=END))
+            messages.append(_commentary(part.text.strip(), closed_by=END))
         elif not part.ended and closed_by is None:
-            sections.append(
+            messages.append(
                 _commentary(part.text)
             )  # cut off inside the call, which the parse says already
         else:
-            sections += _calls(part.text, how)
+            messages += _calls(part.text, how)
     if closed_by is not None:
-        last = sections[-1]
+        last = messages[-1]
         well_ended = last.recipient is not None and answer.rstrip().endswith(how.end)
-        sections[-1] = msgspec.structs.replace(last, closed_by=CALL if well_ended else closed_by)
-    return sections
+        messages[-1] = msgspec.structs.replace(last, closed_by=CALL if well_ended else closed_by)
+    return messages
 
 
 def _answer_parts(answer: str, how: Notation) -> Iterator[AnswerPart]:
@@ -92,8 +91,8 @@ def _answer_parts(answer: str, how: Notation) -> Iterator[AnswerPart]:
         before, marker, rest = after.partition(how.start)
 
 
-def _calls(text: str, how: Notation) -> list[Section]:
-    """Return the calls that `text` holds, or the text itself as damage."""
+def _calls(text: str, how: Notation) -> list[ParsedMessage]:
+    """Return the calls that `text` holds, or the text itself with a defect."""
     try:
         found = how.parse(text)
         calls = [_call(call) for call in (found if isinstance(found, list) else [found])]
@@ -103,14 +102,14 @@ def _calls(text: str, how: Notation) -> list[Section]:
     return calls or [_unreadable(text)]
 
 
-def _unreadable(text: str) -> Section:
+def _unreadable(text: str) -> ParsedMessage:
     """Return a call that cannot be read, all of its text kept; to a function if it names one."""
     name = _NAME.search(text)
     recipient = f"functions.{name[1]}" if name else None
-    return Section("assistant", "commentary", recipient, None, text, None, ("bad_arguments",))
+    return ParsedMessage("assistant", "commentary", recipient, None, text, None, ("bad_arguments",))
 
 
-def _call(call: Any) -> Section:
+def _call(call: Any) -> ParsedMessage:
     """Return one call as a message; raises `ValueError` or `TypeError` if it is none."""
     name, arguments = call["name"], call["arguments"]
     if isinstance(arguments, str):
@@ -119,8 +118,8 @@ def _call(call: Any) -> Section:
         raise TypeError("a call is a name and an object of arguments")
     # JSON can hold a lone surrogate, which neither a frame nor the database takes
     text = clean(json.dumps(arguments, ensure_ascii=False, allow_nan=False))
-    return Section("assistant", "commentary", f"functions.{name}", "json", text, None)
+    return ParsedMessage("assistant", "commentary", f"functions.{name}", "json", text, None)
 
 
-def _commentary(text: str, closed_by: int | None = None) -> Section:
-    return Section("assistant", "commentary", None, None, text, closed_by)
+def _commentary(text: str, closed_by: int | None = None) -> ParsedMessage:
+    return ParsedMessage("assistant", "commentary", None, None, text, closed_by)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mh_batch.engine.decoding.loop_detector import ending_loop
-from mh_batch.engine.parsing.closers import END
+from mh_batch.engine.parsing.message import END
 from mh_batch.jobs.generation import StopReason
 
 from . import tolerant_parser
@@ -47,11 +47,11 @@ def _said(tokens: Sequence[int]) -> list[_Said]:
     """Return what the assistant thought, and said between its thoughts."""
     reading = tolerant_parser.read(tokens)
     return [
-        _Said(section.channel, words)
-        for section, words in zip(reading.sections, reading.contents, strict=True)
-        if section.role == "assistant"
-        and section.channel in ("analysis", "commentary")
-        and section.recipient is None
+        _Said(message.channel, words)
+        for message, words in zip(reading.messages, reading.contents, strict=True)
+        if message.role == "assistant"
+        and message.channel in ("analysis", "commentary")
+        and message.recipient is None
     ]
 
 

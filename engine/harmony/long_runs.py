@@ -14,7 +14,7 @@ import regex
 
 from mh_batch.jobs.errors import JobError
 
-MOST_UNBROKEN = 50_000
+LONGEST_RUN = 50_000
 """Bytes in a row that cannot be cut and still take about a second."""
 
 _LONG = 2_000
@@ -41,7 +41,7 @@ Decode = Callable[[Sequence[int]], str | None]
 
 
 class Limits(NamedTuple):
-    """From which length a run is cut, and into which portions; both in characters."""
+    """From which length a run is cut, and into which chunks; both in characters."""
 
     long: int = _LONG
     window: int = _WINDOW
@@ -75,7 +75,7 @@ class LongRunSplitter:
         starts = self._starts(text)
         ends = [start.position for start in starts[1:]] + [len(text)]
         parts = [text[start.position : end] for start, end in zip(starts, ends, strict=True)]
-        refuse_unbroken(*parts)
+        refuse_long_runs(*parts)
         return parts
 
     def _starts(self, text: str) -> list[_Start]:
@@ -122,13 +122,13 @@ class LongRunSplitter:
         return None
 
 
-def refuse_unbroken(*texts: str) -> None:
+def refuse_long_runs(*texts: str) -> None:
     """Raise `JobError` for texts with so long a run that encoding them would take minutes."""
     words = _expression(_WORD, _LONG)
     cost = sum(len(w[0].encode()) ** 2 for text in texts for w in words.finditer(text))
-    if cost > MOST_UNBROKEN**2:
+    if cost > LONGEST_RUN**2:
         raise JobError(
-            f"a text goes on for more than {MOST_UNBROKEN:,} bytes without a space, a digit or a "
+            f"a text goes on for more than {LONGEST_RUN:,} bytes without a space, a digit or a "
             "change between letters and signs, which the tokeniser of this model cannot do in "
             "reasonable time; break it"
         )

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mh_batch.engine.parsing.closers import CLOSERS
-from mh_batch.engine.parsing.well_formed import CHANNELS
+from mh_batch.engine.parsing.message import CHANNELS, CLOSERS
 
 from .special_tokens import CHANNEL, MESSAGE, START, is_text, spell
 

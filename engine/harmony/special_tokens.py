@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from openai_harmony import HarmonyError
 
-from mh_batch.engine.parsing.closers import CLOSERS
+from mh_batch.engine.parsing.message import CLOSERS
 
 from .vocabulary import harmony_encoding
 

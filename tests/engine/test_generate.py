@@ -242,7 +242,7 @@ def test_reuse_is_counted_and_changes_no_token(loaded: LoadedModel) -> None:
     found = [(done.timings.reused_tokens, done.timings.prefill_tokens) for done in runs]
     # the question is too short for a cut of its own
     prompt = loaded.adapter.render(wanted.prompt)
-    end = loaded.adapter.boundaries(wanted.prompt, prompt).instructions
+    end = loaded.adapter.prompt_parts(wanted.prompt, prompt).instructions
     assert found == [(0, total), (end, total - end), (end, total - end)]
     assert [done.timings.reused_tokens for done in plain] == [0, 0]
 

@@ -13,7 +13,7 @@ from helpers.spelled import TOKENS, encode
 from mh_batch.engine.harmony.parse_ladder import parse_harmony
 from mh_batch.engine.harmony.special_tokens import MESSAGE, spell
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
-from mh_batch.engine.parsing.closers import CALL, CLOSERS, RETURN, STOPS
+from mh_batch.engine.parsing.message import CALL, CLOSERS, RETURN, STOPS
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 SEED = 6

@@ -23,7 +23,7 @@ WINDOW = 32
 
 EXACT = 1e-5
 ROUNDING = {"deepseek_v32": 2e-4}
-"""What single tokens and portions differ by without a window, where it is more than `EXACT`."""
+"""What single tokens and chunks differ by without a window, where it is more than `EXACT`."""
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -42,7 +42,7 @@ def prompt(length: int) -> Any:
 
 
 def feed(model: Any, caches: list[Any], tokens: Any, sizes: list[int]) -> Any:
-    """Return the logits after each token, fed in portions of `sizes`."""
+    """Return the logits after each token, fed in chunks of `sizes`."""
     found = []
     done = 0
     for size in sizes:
@@ -57,7 +57,7 @@ def difference(some: Any, others: Any) -> float:
     return float((mx.abs(some - others).max() / mx.abs(some).max()).item())
 
 
-def portions(total: int, size: int) -> list[int]:
+def chunks(total: int, size: int) -> list[int]:
     return [min(size, total - at) for at in range(0, total, size)]
 
 
@@ -68,7 +68,7 @@ def test_portions_of_any_size_give_what_single_tokens_give(
 ) -> None:
     tokens = prompt(150)
     single = feed(model, make_caches(model, WINDOW, keep), tokens, [1] * 150)
-    together = feed(model, make_caches(model, WINDOW, keep), tokens, portions(150, size))
+    together = feed(model, make_caches(model, WINDOW, keep), tokens, chunks(150, size))
     assert difference(single, together) < exact
 
 
