@@ -82,7 +82,7 @@ def _adapter(name: str, model: str) -> Adapter:
 
 
 def _folder(model: str) -> Path:
-    """Return the model's folder: a path, or what the hub's cache holds under a hub name."""
+    """Return the model's folder: a path, or the folder of a hub name in the hub's cache."""
     folder = find_here(model)
     if folder is None:
         raise ModelNotLoaded(

@@ -22,11 +22,11 @@ from .vocabulary import harmony_encoding
 _LONGEST_TAIL = 3
 
 
-class _Said(NamedTuple):
-    """One message of the assistant that calls nothing: its channel and the ids of its text."""
+class _Message(NamedTuple):
+    """A message of the assistant without a call: its channel and the ids of its text."""
 
     channel: str
-    words: tuple[int, ...]
+    ids: tuple[int, ...]
 
 
 def forced_final_prefill(tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
@@ -39,15 +39,15 @@ def forced_final_prefill(tokens: Sequence[int], most: int | None = None) -> tupl
     if "analysis_not_ended" not in parse_harmony(tokens, StopReason.MAX_TOKENS).problems:
         return ()
     loop = ending_loop([min(max(token, 0), LAST_KNOWN) for token in tokens])
-    said = _said(tokens if loop is None else tokens[: loop.keep])
-    return _written(said if most is None else _shortened(said, most))
+    messages = _messages(tokens if loop is None else tokens[: loop.keep])
+    return _encoded(messages if most is None else _shortened(messages, most))
 
 
-def _said(tokens: Sequence[int]) -> list[_Said]:
-    """Return what the assistant thought, and said between its thoughts."""
+def _messages(tokens: Sequence[int]) -> list[_Message]:
+    """Return the analysis messages, and the commentary between them."""
     reading = tolerant_parser.read(tokens)
     return [
-        _Said(message.channel, words)
+        _Message(message.channel, words)
         for message, words in zip(reading.messages, reading.contents, strict=True)
         if message.role == "assistant"
         and message.channel in ("analysis", "commentary")
@@ -55,33 +55,35 @@ def _said(tokens: Sequence[int]) -> list[_Said]:
     ]
 
 
-def _shortened(said: list[_Said], most: int) -> list[_Said]:
-    """Return as much of the beginning of `said` as makes a prefill of at most `most` ids."""
-    kept = list(said)
-    while kept and (excess := len(_written(kept)) - most) > 0:
+def _shortened(messages: list[_Message], most: int) -> list[_Message]:
+    """Return as much of the beginning of `messages` as makes a prefill of at most `most` ids."""
+    kept = list(messages)
+    while kept and (excess := len(_encoded(kept)) - most) > 0:
         channel, words = kept.pop()
         if excess < len(words):
-            kept.append(_Said(channel, words[: len(words) - excess]))
+            kept.append(_Message(channel, words[: len(words) - excess]))
     return kept
 
 
-def _written(said: Sequence[_Said]) -> tuple[int, ...]:
-    """Return the ids of the messages, all ended, and of the header of a final one."""
+def _encoded(messages: Sequence[_Message]) -> tuple[int, ...]:
+    """Return the ids of the messages, all closed, and of the header of a final message."""
     encode = harmony_encoding().encode
     ids: list[int] = []
-    for index, (channel, words) in enumerate(said):
-        whole = _whole(words if index < len(said) - 1 else _without_cut_character(words))
+    for index, (channel, words) in enumerate(messages):
+        whole = _whole_characters(
+            words if index < len(messages) - 1 else _without_cut_character(words)
+        )
         ids += [CHANNEL, *encode(channel), MESSAGE, *whole, END, START, *encode("assistant")]
     return (*ids, CHANNEL, *encode("final"), MESSAGE)
 
 
-def _whole(words: tuple[int, ...]) -> Sequence[int]:
-    """Return `words`, written anew if their bytes are no whole characters."""
+def _whole_characters(words: tuple[int, ...]) -> Sequence[int]:
+    """Return `words`, encoded again if their bytes are not whole characters."""
     return words if is_utf8(words) else harmony_encoding().encode(spell(words))
 
 
 def _without_cut_character(words: tuple[int, ...]) -> tuple[int, ...]:
-    """Return `words` without the last few if they are the beginning of a character."""
+    """Return `words` without the last ids if these are the beginning of a character."""
     for tail in range(min(_LONGEST_TAIL, len(words)) + 1):
         kept = words[: len(words) - tail]
         if not spell(kept).endswith("\ufffd"):

@@ -25,7 +25,7 @@ def parse_harmony(tokens: Sequence[int], stop_reason: StopReason) -> Parse:
             if not find_problems(messages, stop_reason):
                 return make_parse(tier, messages, stop_reason)
             readings.append((tier, messages))
-    last = _own_reading(tokens)
+    last = _tolerant_reading(tokens)
     best = _judged(*last, stop_reason)
     if not best.well_formed:
         for tier, messages in readings:
@@ -40,7 +40,7 @@ def _judged(tier: ParserTier, messages: Sequence[ParsedMessage], stop_reason: St
     return make_parse(tier, messages, stop_reason, ("analysis_not_ended",) if unended else ())
 
 
-def _own_reading(tokens: Sequence[int]) -> tuple[ParserTier, tuple[ParsedMessage, ...]]:
+def _tolerant_reading(tokens: Sequence[int]) -> tuple[ParserTier, tuple[ParsedMessage, ...]]:
     """Return the tolerant reading, or the raw text as final where nothing has a header."""
     reading = tolerant_parser.read(tokens)
     if reading.has_header:

@@ -1,4 +1,4 @@
-"""The control tokens of Harmony, by id: what a token is never depends on how text looks."""
+"""The control tokens of Harmony, by id: whether a token is one never depends on its text."""
 
 from collections.abc import Sequence
 
@@ -45,7 +45,7 @@ def spell(tokens: Sequence[int]) -> str:
 
 
 def is_utf8(tokens: Sequence[int]) -> bool:
-    """Whether text tokens together make whole characters."""
+    """Whether text tokens decode to whole characters."""
     try:
         harmony_encoding().decode_utf8(tokens)
     except HarmonyError:

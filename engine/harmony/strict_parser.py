@@ -23,7 +23,7 @@ class Extent(NamedTuple):
 
 
 def extents(tokens: Sequence[int], *, strict: bool) -> list[Extent]:
-    """Return where openai-harmony sees messages: in strict mode only MESSAGE ends a header."""
+    """Return the extents of openai-harmony's messages; if strict, only MESSAGE ends a header."""
     found: list[Extent] = []
     position = 0
     while position < len(tokens):

@@ -1,4 +1,4 @@
-"""From a model's name to a model in memory."""
+"""Loads a model by its name."""
 
 import platform
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from .device import device
 from .fingerprint import fingerprint
 from .folder import cause, check_weights, find_local, read_config
 
-# what mlx-lm takes from the hub, without the weights and the code
+# the files that mlx-lm fetches from the hub, without weights and code
 _RENDERING_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.tiktoken", "*.model"]
 _REPORTED = ("mlx", "mlx-lm", "openai-harmony", "mh-batch")
 
@@ -112,7 +112,7 @@ def _fetch_rendering(name: str) -> Path:
 
 
 def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
-    """Return the folder of a model; `fetch` takes it from the hub if it is not here.
+    """Return the folder of a model; `fetch` downloads it if it is not on this machine.
 
     Raises `ModelNotLoaded`.
     """
@@ -122,7 +122,7 @@ def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
         return fetch(name)
     except Exception as error:
         raise ModelNotLoaded(
-            f"{name}: no such folder, and the hub did not give it: {cause(error)}"
+            f"{name}: no such folder, and could not be downloaded: {cause(error)}"
         ) from error
 
 
@@ -139,15 +139,15 @@ def _adapter(folder: Path, config: dict[str, Any], report: ReportStep) -> Adapte
 
 
 def _try_once(model: Any) -> None:
-    """Run one token, so that what this device cannot do shows now and not in a job.
+    """Run one token, so that a model this device cannot run fails here and not in a job.
 
-    (Unquantised bf16 experts, for one, do not run on a CPU.)
+    Unquantised bf16 experts, for example, do not run on a CPU.
     """
     mx.eval(model(mx.array([[0]], dtype=mx.uint32)))
 
 
 def _context_tokens(config: dict[str, Any]) -> int | None:
-    """Return how many tokens the model was made for, `None` if it does not say."""
+    """Return the context length that the configuration names, `None` if it names none."""
     for part in (config, config.get("text_config") or {}):
         if isinstance(tokens := part.get("max_position_embeddings"), int) and tokens > 0:
             return tokens
