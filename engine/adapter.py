@@ -1,9 +1,9 @@
-"""What a model family must bring: prompts in, channels out."""
+"""The protocol of an adapter: what one model family needs for prompts and completions."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from mh_batch.engine.kv_cache.chunking import Boundaries
+from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 
@@ -12,7 +12,7 @@ class Adapter(Protocol):
 
     @property
     def name(self) -> str:
-        """How the adapter is called in records, such as `harmony`."""
+        """The adapter's name in records, such as `harmony`."""
 
     @property
     def stop_tokens(self) -> frozenset[int]:
@@ -22,34 +22,43 @@ class Adapter(Protocol):
     def control_tokens(self) -> frozenset[int]:
         """The token ids that are structure and not text, `stop_tokens` among them."""
 
-    def render(self, prompt: Prompt) -> list[int]:
-        """Return the prompt's token ids, up to where the model is to go on.
+    @property
+    def least_vocabulary(self) -> int:
+        """The size of the smallest vocabulary that has every id that `render` may return.
 
-        Texts are data: what spells a control token in them is encoded as ordinary text. Raises
+        0 where the tokeniser comes with the model.
+        """
+
+    def render(self, prompt: Prompt) -> list[int]:
+        """Return the prompt's token ids, up to where the model's answer begins.
+
+        Texts are data: a control token spelled in them is encoded as ordinary text. Raises
         `JobError` if the model's format cannot express the conversation.
         """
 
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are."""
 
-    def opening(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
-        """Return what a rescue begins its answer with; `tokens` never came out of their reasoning.
+    def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
+        """Return the response prefill that makes the model answer now, from unended reasoning.
 
-        Empty if that is not so, or if the format knows no such thing. Reasoning is cut from its
-        end until the opening has at most `most` ids; `None` keeps all.
+        It holds the reasoning in `tokens` and opens the final message. Empty if `tokens` do not end
+        inside reasoning, or if the format cannot express it. The reasoning is cut at its end until
+        the prefill has at most `most` ids; `None` keeps all.
         """
 
-    def boundaries(self, prompt: Prompt, tokens: Sequence[int]) -> Boundaries:
-        """Return where the parts of `prompt`, which `render` made `tokens` of, end.
+    def prompt_parts(self, prompt: Prompt, tokens: Sequence[int]) -> PromptParts:
+        """Return where the parts of `prompt` end in `tokens`, which `render` made of it.
 
-        It only says where a prompt is worth cutting for reuse: any answer is right. A good one has
-        a place in a prompt if and only if it has it in all that begin with the same tokens.
+        These are places at which a prompt is worth cutting for reuse, so any answer is correct. In
+        a good one, a place is in a prompt if and only if it is in all prompts that begin with the
+        same tokens.
         """
 
     def answer(self, tokens: Sequence[int]) -> str | None:
         """Return the text of the answer if an unfinished completion is inside it, else `None`.
 
-        Reasoning, headers and tool calls are no answer.
+        Reasoning, headers and tool calls are not part of the answer.
         """
 
     def decode(self, tokens: Sequence[int]) -> str:

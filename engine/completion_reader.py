@@ -1,51 +1,51 @@
-"""How an attempt reads: the one way for those just generated and those of an old night.
+"""Reads completions: the same way right after they were generated and long after.
 
-Neither a model nor MLX is needed to read again what is stored, but for the tokeniser of a model
-that is not gpt-oss, which mlx-lm loads.
+Completions of gpt-oss are read without MLX and without the model. Those of other models take their
+tokeniser, which mlx-lm loads.
 """
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from mh_batch.engine.chat_template.adapter import NativeAdapter
 from mh_batch.engine.decoding.stop_sequences import cut_answer
-from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.model.folder import find_here
-from mh_batch.engine.parsing.well_formed import with_tools
+from mh_batch.engine.parsing.calls import check_calls
 from mh_batch.jobs.conversation import Tool
-from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import Parse, StopReason
 
 from .adapter import Adapter
+from .adapter_choice import ADAPTERS, make_adapter
 
 
 class Completion(msgspec.Struct, frozen=True):
     """All of an attempt that its parse depends on.
 
-    `tokens` are the completion's ids, its stop token included; `opening` is what the prompt had
-    begun the answer with, by a rescue or in an attempt before. `stops` are the stop sequences of
-    the attempt, `tools` the functions that the request declared.
+    `tokens` are the completion's ids, its stop token included. `response_prefill` is the beginning
+    of the answer that was part of the prompt: a forced final, or what an earlier attempt wrote.
+    `stops` are the stop sequences of the attempt, `tools` the functions that the request declared.
     """
 
     tokens: tuple[int, ...]
     stop_reason: StopReason
-    opening: tuple[int, ...] = ()
+    response_prefill: tuple[int, ...] = ()
     stops: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
 
 
 def read(adapter: Adapter, completion: Completion) -> Parse:
-    """Return how a completion reads, its opening included; never raises."""
-    tokens = (*completion.opening, *completion.tokens)
+    """Return the parse of a completion, its response prefill included; never raises."""
+    tokens = (*completion.response_prefill, *completion.tokens)
     parse = adapter.parse(tokens, completion.stop_reason)
     if completion.stop_reason is StopReason.STOP_SEQUENCE:
         parse = cut_answer(parse, completion.stops)
-    return with_tools(parse, completion.tools)
+    return check_calls(parse, completion.tools)
 
 
-class Reader:
-    """Reads the completions of a model that was loaded with the adapter of that name.
+class CompletionReader:
+    """Reads stored completions of one model, with the adapter that it was loaded with.
 
     Nothing is downloaded. Raises `ModelNotLoaded` if the model's tokeniser is not on this machine,
     or if there is no such adapter.
@@ -56,9 +56,9 @@ class Reader:
         self._adapter = _adapter(adapter_name, model)
 
     def read(self, completion: Completion, raw: str) -> Parse:
-        """Return how a completion reads whose tokens spelled `raw` when they were made.
+        """Return the parse of a completion whose tokens decoded to `raw` when it was generated.
 
-        Raises `ModelNotLoaded` if they spell something else today: the tokeniser is another one.
+        Raises `ModelNotLoaded` if they decode to something else now: the tokeniser has changed.
         """
         if self._adapter.decode(completion.tokens) != raw:
             raise ModelNotLoaded(
@@ -69,30 +69,20 @@ class Reader:
 
 
 def _adapter(name: str, model: str) -> Adapter:
-    if name == HarmonyAdapter.name:
-        return HarmonyAdapter()
-    if name == NativeAdapter.name:
-        return _native(model)
-    raise ModelNotLoaded(f"{model}: no adapter is called {name}; this version cannot read it")
-
-
-def _native(model: str) -> NativeAdapter:
-    """Return the adapter for a model's tokeniser as it is on this machine."""
-    from mh_batch.engine.chat_template.tokenizer import (
-        native_adapter,  # here, because it imports MLX
-    )
-
-    folder = _folder(model)
+    if name not in ADAPTERS:
+        raise ModelNotLoaded(f"{model}: no adapter is called {name}; this version cannot read it")
     try:
-        return native_adapter(folder)
+        return make_adapter(name, partial(_folder, model))
+    except (EnvironmentFault, ModelNotLoaded):
+        raise
     except Exception as error:  # whatever transformers makes of the folder
         raise ModelNotLoaded(
-            f"{model}: its tokeniser does not load from {folder}: {error}"
+            f"{model}: its tokeniser does not load from {find_here(model)}: {error}"
         ) from error
 
 
 def _folder(model: str) -> Path:
-    """Return the model's folder: a path, or what the hub's cache holds under a hub name."""
+    """Return the model's folder: a path, or the folder of a hub name in the hub's cache."""
     folder = find_here(model)
     if folder is None:
         raise ModelNotLoaded(

@@ -17,26 +17,24 @@ from mh_batch.engine.decoding.decode import Callbacks, Decoded, StopCriteria, de
 from mh_batch.engine.decoding.loop_detector import LoopDetector, LoopMode
 from mh_batch.engine.decoding.penalties import penalises
 from mh_batch.engine.decoding.sampling import Sampler
-from mh_batch.engine.decoding.stop_sequences import StopTexts
-from mh_batch.engine.kv_cache.caches import held, layout, window
-from mh_batch.engine.kv_cache.prefill import Prefilled, prefill
+from mh_batch.engine.decoding.stop_sequences import StopSequenceFinder
+from mh_batch.engine.fit.fitter import Fitted, Fitter, context_limit, fit_request, remaining_room
+from mh_batch.engine.kv_cache.prefill import prefill
 from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import LoadedModel
 from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
-    Rendered,
+    RenderedPrompt,
     StopReason,
     Timings,
-    decode_speed,
-    decoded_tokens,
     finish_reason,
 )
-from mh_batch.jobs.settings import Context, EngineOptions, Sampling
+from mh_batch.jobs.settings import EngineOptions, Sampling
 
 from .completion_reader import Completion, read
-from .fit import Fitted, Fitter, Opening, from_scratch, go_on, room_behind
 from .model import memory
+from .timings import attempt_timings, memory_use
 
 
 class Prepared(NamedTuple):
@@ -70,25 +68,27 @@ class Generator:
     ) -> Generation:
         """Run one attempt.
 
-        `cancelled` is asked at every token; once it says yes the tokens so far come back with
-        `StopReason.CANCELLED`. `progress` is told the number of tokens after each that ends
-        nothing. A loop, as `loop_detection` finds it, ends them with `StopReason.LOOP_DETECTED`.
-        Oldest turns go where the context is too small. Raises `PromptTooLong` if the last one alone
-        leaves no room for an answer, and `JobError` if the model's format cannot express the
-        conversation or a bias is for no token of the model.
+        `cancelled` is called before every chunk of the prompt and at every token; once it returns
+        true, the tokens so far come back with `StopReason.CANCELLED`. `progress` is called with the
+        number of tokens after each token that does not end the completion. The loop detector, as
+        `loop_detection` sets it, ends it with `StopReason.LOOP_DETECTED`. The oldest turns are
+        dropped where the context is too small. Raises `PromptTooLong` if the last turn alone leaves
+        no room for an answer, and `JobError` if the model's format cannot express the conversation
+        or a bias is for a token that the model does not have.
         """
         mx.reset_peak_memory()
         start = time.perf_counter()
         fitted = self._take_prepared(request) or self._fit(request)
         render_seconds = time.perf_counter() - start
         sampling = msgspec.structs.replace(request.sampling, max_tokens=fitted.max_tokens)
-        watch = Callbacks(cancelled, progress, _loop_watch(sampling, _given(request, fitted)))
-        timings, decoded = self._complete(fitted, request, sampling, watch)
+        is_loop = _loop_check(sampling, _continued_tokens(request, fitted))
+        callbacks = Callbacks(cancelled, progress, is_loop)
+        timings, decoded = self._complete(fitted, request, sampling, callbacks)
         start = time.perf_counter()
         completion = Completion(
             tokens=tuple(decoded.tokens),
             stop_reason=decoded.stop_reason,
-            opening=fitted.opening,
+            response_prefill=fitted.response_prefill,
             stops=sampling.stops,
             tools=request.prompt.tools,
         )
@@ -98,8 +98,9 @@ class Generator:
             timings,
             render_seconds=render_seconds,
             parse_seconds=time.perf_counter() - start,
-            **self._memory(),
+            **memory_use(self._process),
         )
+        limit = context_limit(request.context, self._context_tokens)
         return Generation(
             tokens=completion.tokens,
             raw=raw,
@@ -111,19 +112,26 @@ class Generator:
             timings=timings,
             max_tokens=fitted.max_tokens,
             dropped_turns=fitted.dropped_turns,
-            opening=fitted.opening,
-            room=room_behind(fitted, context_limit(request.context, self._context_tokens)),
+            response_prefill=fitted.response_prefill,
+            room=remaining_room(fitted, limit),
             rendered=self._rendered(fitted) if request.render else None,
         )
 
     def prepare(self, request: GenerationRequest) -> None:
         """Render a request that is likely to come next; on any thread, for it needs no MLX.
 
-        What is wrong with it, of whatever kind, shows when it comes: here it would end the process
-        under the attempt that is running.
+        An error of any kind is raised when the request comes: here it would end the process under
+        the attempt that is running.
         """
         with suppress(Exception):
             self._prepared = Prepared(request, self._fit(request))
+
+    def between_jobs(self) -> bool:
+        """Give memory that MLX holds back to the system if it is too much; return whether.
+
+        For the time between two jobs: within one, MLX uses it again.
+        """
+        return memory.release(self._options)
 
     def _take_prepared(self, request: GenerationRequest) -> Fitted | None:
         """Return what `prepare` made of this very request, `None` if it made nothing."""
@@ -134,112 +142,72 @@ class Generator:
         return prepared.fitted
 
     def _fit(self, request: GenerationRequest) -> Fitted:
-        """Render the prompt, less what the context does not hold, and what begins the answer."""
-        opening = partial(self._adapter.opening, request.rescue)
-        return fit_request(self._fitter, request, self._context_tokens, opening)
+        """Render the prompt, fitted to the context, with the response prefill behind it."""
+        forced = partial(self._adapter.forced_final, request.forced_final)
+        return fit_request(self._fitter, request, self._context_tokens, forced)
 
-    def _rendered(self, fitted: Fitted) -> Rendered:
-        """Return the prompt for those who look on."""
-        return Rendered(tuple(fitted.tokens), self._adapter.decode(fitted.tokens))
-
-    def between_jobs(self) -> bool:
-        """Give memory that MLX holds back to the system if it is too much; return whether.
-
-        For the time between two jobs: within one, MLX uses again what it holds.
-        """
-        return memory.release(self._options)
+    def _rendered(self, fitted: Fitted) -> RenderedPrompt:
+        """Return the prompt as ids and as text."""
+        return RenderedPrompt(tuple(fitted.tokens), self._adapter.decode(fitted.tokens))
 
     def _complete(
-        self, fitted: Fitted, request: GenerationRequest, sampling: Sampling, watch: Callbacks
+        self, fitted: Fitted, request: GenerationRequest, sampling: Sampling, callbacks: Callbacks
     ) -> tuple[Timings, Decoded]:
-        """Read the prompt and generate; return what the clock and the caches said, and the tokens.
-
-        `prefill_seconds` reaches until the first token is drawn, which reads the prompt's last.
-        """
+        """Prefill the prompt and decode; return the timings and the tokens."""
         start, prompt = time.perf_counter(), fitted.tokens
-        asked = prompt[: len(prompt) - len(fitted.opening)]
+        rendered = prompt[: len(prompt) - len(fitted.response_prefill)]
         prefilled = prefill(
             self._model,
             prompt,
-            self._adapter.boundaries(fitted.prompt, asked),
+            self._adapter.prompt_parts(fitted.prompt, rendered),
             request.context,
             self._prefixes,
-            watch.cancelled,
+            callbacks.cancelled,
         )
         seconds = time.perf_counter() - start
         if prefilled.cancelled:
             decoded = Decoded(stop_reason=StopReason.CANCELLED)
         else:
-            protected, first = self._adapter.control_tokens, len(_given(request, fitted))
-            draw = Sampler(sampling, request.seed, prompt, protected, first)
-            ends = self._ends(sampling, fitted.opening)
-            decoded = decode(self._model, prefilled.caches, prompt[-1], draw, ends, watch)
-        timings = _timings(len(prompt), prefilled, decoded, seconds)
+            first = len(_continued_tokens(request, fitted))
+            protected = self._adapter.control_tokens
+            sampler = Sampler(sampling, request.seed, prompt, protected, first)
+            criteria = self._stop_criteria(sampling, fitted.response_prefill)
+            decoded = decode(
+                self._model, prefilled.caches, prompt[-1], sampler, criteria, callbacks
+            )
+        timings = attempt_timings(len(prompt), prefilled, decoded, seconds)
         return msgspec.structs.replace(
             timings,
             repetition_window=sampling.repetition_window if penalises(sampling) else None,
             loop_detection_mode=sampling.loop_detection,
         ), decoded
 
-    def _ends(self, sampling: Sampling, opening: tuple[int, ...]) -> StopCriteria:
-        """Return what ends a completion with these settings, behind this opening."""
-        stop_tokens = self._adapter.stop_tokens
+    def _stop_criteria(self, sampling: Sampling, response_prefill: tuple[int, ...]) -> StopCriteria:
+        """Return what ends a completion with these settings, behind this response prefill."""
+        adapter = self._adapter
         if not sampling.stops:
-            return StopCriteria(sampling.max_tokens, stop_tokens)
-        texts = StopTexts(sampling.stops, self._adapter.decode, self._adapter.answer, opening)
-        return StopCriteria(sampling.max_tokens, stop_tokens, texts)
-
-    def _memory(self) -> dict[str, int]:
-        """Return the memory fields of a timing row, in bytes."""
-        return {
-            "active_memory_bytes": mx.get_active_memory(),
-            "peak_memory_bytes": mx.get_peak_memory(),
-            "cache_memory_bytes": mx.get_cache_memory(),
-            "process_memory_bytes": self._process.memory_info().rss,
-        }
+            return StopCriteria(sampling.max_tokens, adapter.stop_tokens)
+        stops = StopSequenceFinder(sampling.stops, adapter.decode, adapter.answer, response_prefill)
+        return StopCriteria(sampling.max_tokens, adapter.stop_tokens, stops)
 
 
-def _given(request: GenerationRequest, fitted: Fitted) -> tuple[int, ...]:
-    """Return the tokens of the answer that an earlier attempt has drawn, if this goes on there."""
-    return fitted.opening if request.continues is not None else ()
+def _continued_tokens(request: GenerationRequest, fitted: Fitted) -> tuple[int, ...]:
+    """Return the tokens that an earlier attempt drew, if this one continues it."""
+    return fitted.response_prefill if request.continues is not None else ()
 
 
-def _loop_watch(sampling: Sampling, given: Sequence[int]) -> Callable[[int], bool] | None:
-    """Return what is shown each token and says when they loop; `None` if nobody watches.
+def _loop_check(sampling: Sampling, before: Sequence[int]) -> Callable[[int], bool] | None:
+    """Return what takes each token and says whether they loop; `None` if detection is off.
 
-    It has seen the tokens that are `given` already, none of which ended anything.
+    It has taken the tokens `before` already, none of which ended anything.
     """
     mode = LoopMode(sampling.loop_detection)
     if mode is LoopMode.OFF:
         return None
     push = LoopDetector(mode).push
-    for token in given:
+    for token in before:
         push(token)
     return lambda token: push(token) is not None
-
-
-def fit_request(
-    fitter: Fitter,
-    request: GenerationRequest,
-    model_tokens: int | None,
-    opening: Opening = from_scratch,
-) -> Fitted:
-    """Render a request's prompt, less what neither it nor a model of that context holds."""
-    limit = context_limit(request.context, model_tokens)
-    fitted = fitter.fit(
-        request.prompt,
-        request.sampling.max_tokens,
-        limit,
-        request.context.history_tokens,
-        opening,
-    )
-    return fitted if request.continues is None else go_on(fitted, request.continues, limit)
-
-
-def context_limit(context: Context, model_tokens: int | None) -> int | None:
-    """Return how many tokens prompt and completion may have together, `None` for no limit."""
-    limits = [n for n in (context.max_context_tokens, model_tokens) if n is not None]
-    return min(limits, default=None)
 
 
 def prompt_sha256(tokens: Sequence[int]) -> str:
@@ -248,31 +216,3 @@ def prompt_sha256(tokens: Sequence[int]) -> str:
     if sys.byteorder == "big":
         ids.byteswap()
     return hashlib.sha256(ids.tobytes()).hexdigest()
-
-
-def _timings(prompt_tokens: int, prefilled: Prefilled, decoded: Decoded, seconds: float) -> Timings:
-    """Return what caches and clock say; `seconds` is how long the caches took to fill."""
-    completion_tokens = len(decoded.tokens)
-    # the last token of a prompt is read by the first step of the decode
-    read = prefilled.done - prefilled.reused + (completion_tokens > 0)
-    prefill_seconds = seconds + decoded.first_drawn_seconds
-    return Timings(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        prefill_seconds=prefill_seconds,
-        first_token_seconds=seconds + decoded.first_token_seconds if completion_tokens else 0.0,
-        decode_seconds=decoded.decode_seconds,
-        reused_tokens=prefilled.reused,
-        prefill_tokens=read,
-        prefill_tokens_per_second=_rate(read, prefill_seconds),
-        tokens_per_second=decode_speed(decoded_tokens(completion_tokens), decoded.decode_seconds)
-        or None,
-        kv_len=held(prefilled.caches),
-        max_kv_size=window(prefilled.caches),
-        kv_layout=layout(prefilled.caches),
-    )
-
-
-def _rate(count: int, seconds: float) -> float | None:
-    """Return `count` a second, `None` where nothing was counted or timed."""
-    return count / seconds if count > 0 and seconds > 0 else None

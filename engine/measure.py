@@ -1,23 +1,22 @@
-"""How long prompts are, without the weights of the model that is to read them."""
+"""The length of prompts, without the weights of the model that is to read them."""
 
-from mh_batch.engine.model.load import Tell, load_reader, tell_nobody
+from mh_batch.engine.model.load import ReportStep, ignore_step, load_renderer
 from mh_batch.jobs.generation import GenerationRequest
 
-from .fit import Fitted, Fitter
-from .generate import fit_request
+from .fit.fitter import Fitted, Fitter, fit_request
 
 
 class PromptMeasurer:
-    """Fits the prompts for one model as its generator would."""
+    """Fits prompts for one model as its generator would."""
 
-    def __init__(self, model: str, tell: Tell = tell_nobody) -> None:
-        """Take a model's name; raises `ModelNotLoaded` if there is none that renders.
+    def __init__(self, model: str, report: ReportStep = ignore_step) -> None:
+        """Take a model's name; raises `ModelNotLoaded` if its format does not load.
 
-        `tell` is told what the load is at.
+        Each step of the load is passed to `report` as it begins.
         """
-        reader = load_reader(model, tell)
-        self._fitter = Fitter(reader.adapter.render)
-        self._context_tokens = reader.context_tokens
+        renderer = load_renderer(model, report)
+        self._fitter = Fitter(renderer.adapter.render)
+        self._context_tokens = renderer.context_tokens
 
     def fit(self, request: GenerationRequest) -> Fitted:
         """Fit a prompt to the context; raises `JobError` if it cannot be done."""

@@ -54,8 +54,8 @@ class Continuation(msgspec.Struct, frozen=True):
 class GenerationRequest(msgspec.Struct, frozen=True):
     """One attempt for the engine: prompt, sampling, limits and the seed that fixes it.
 
-    `rescue` are the tokens of an earlier attempt that never came out of its analysis: the answer
-    is begun with that analysis and an opened final channel; empty for an answer from scratch.
+    `forced_final` are the tokens of an earlier attempt that never ended its analysis: the answer
+    begins with that analysis and an opened final channel; empty for an answer from scratch.
     `continues` is what an earlier attempt was cut at, `None` for another answer: prompt, sampling
     and seed are then those of that attempt, so that its prompt is fitted to the context as it was.
     `render` asks for the prompt itself beside the answer, in `Generation.rendered`.
@@ -65,7 +65,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     sampling: Sampling
     context: Context
     seed: Annotated[int, Meta(ge=0)]
-    rescue: tuple[int, ...] = ()
+    forced_final: tuple[int, ...] = ()
     continues: Continuation | None = None
     render: bool = False
 
@@ -83,8 +83,8 @@ class Channel(msgspec.Struct, frozen=True):
     content_type: str | None = None
 
 
-class Rung(StrEnum):
-    """Which reader made sense of the tokens, strictest first."""
+class ParserTier(StrEnum):
+    """Which parser could read the tokens, strictest first; stored as `rung`."""
 
     STRICT = "strict"
     LENIENT = "lenient"
@@ -99,7 +99,7 @@ class Parse(msgspec.Struct, frozen=True):
     """
 
     parser_version: int
-    rung: Rung
+    tier: ParserTier = msgspec.field(name="rung")
     well_formed: bool
     problems: tuple[str, ...]
     channels: tuple[Channel, ...]
@@ -173,7 +173,7 @@ def decode_speed(decoded: int, seconds: float) -> float | None:
     return decoded / seconds if seconds else None
 
 
-class Rendered(msgspec.Struct, frozen=True):
+class RenderedPrompt(msgspec.Struct, frozen=True):
     """A prompt as the model saw it: its token ids, and the text they decode to."""
 
     tokens: tuple[int, ...]
@@ -191,8 +191,9 @@ class Generation(msgspec.Struct, frozen=True):
     so that it fits the context. `room` is how many tokens the context holds behind the prompt and
     `max_tokens`; `None` if nothing limits it.
 
-    `opening` is what the answer was begun with, by a rescue or because it goes on from one that was
-    cut: the end of its prompt (counted and hashed with it), the beginning of what `parse` reads.
+    `response_prefill` is the beginning of the answer that was part of the prompt, for a forced
+    final or a continuation: the prompt's last tokens (counted and hashed with it) and the first
+    that `parse` reads; the column is `attempts.opening`.
     `rendered` is the prompt itself where the request asked for it (`render`), else `None`; the
     store does not keep it.
     """
@@ -207,9 +208,9 @@ class Generation(msgspec.Struct, frozen=True):
     timings: Timings
     max_tokens: int | None = None
     dropped_turns: int = 0
-    opening: tuple[int, ...] = ()
+    response_prefill: tuple[int, ...] = ()
     room: int | None = None
-    rendered: Rendered | None = None
+    rendered: RenderedPrompt | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

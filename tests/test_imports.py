@@ -42,19 +42,20 @@ WORKER = {
     "text": set(),
 }  # fmt: skip
 ENGINE = {
-    "measure": {"fit", "generate", "model"},
-    "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model"},
-    "completion_reader": {
-        "adapter", "chat_template", "decoding", "harmony", "model", "parsing"
-    },
-    "model": {"adapter", "chat_template", "demo", "harmony"},
+    "measure": {"fit", "model"},
+    "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model", "timings"},
+    "timings": {"decoding", "kv_cache"},
+    "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
+    "model": {"adapter", "adapter_choice", "demo", "mlx_lm_internals"},
+    "adapter_choice": {"adapter", "chat_template", "harmony"},
     "harmony": {"decoding", "kv_cache", "parsing"},
-    "chat_template": {"kv_cache", "parsing"},
+    "chat_template": {"kv_cache", "mlx_lm_internals", "parsing"},
     "adapter": {"kv_cache"},
     "fit": set(),
     "demo": set(),
     "decoding": set(),
-    "kv_cache": set(),
+    "kv_cache": {"mlx_lm_internals"},
+    "mlx_lm_internals": set(),
     "parsing": set(),
 }  # fmt: skip
 STORE = {

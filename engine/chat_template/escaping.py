@@ -1,10 +1,11 @@
-"""Encodes a rendered chat template so that only the template's own control tokens are such.
+"""Control-token escaping: only the template's own control tokens become control token ids.
 
 A Hugging Face tokeniser looks for control tokens in the whole rendered string, so a data row that
-spells `<|im_end|>` would end its own turn. Here a copy of the tokeniser knows the control tokens
-by secret names: the template's own are renamed before encoding, those in texts stay as they are
-and are ordinary text to the copy. All else (normaliser, splitting, merges) is the same, so texts
-that spell no control token get the ids they always had.
+spells `<|im_end|>` would end its own turn. So texts are escaped before the template is rendered,
+and a copy of the tokeniser encodes the result. The copy knows the control tokens by random names.
+The template's own get these names before encoding; those in texts keep their spelling, which is
+ordinary text to the copy. All else (normaliser, splitting, merges) is the same, so texts that spell
+no control token get the ids they always had.
 """
 
 import functools
@@ -25,7 +26,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class ControlTokenEscaper:
-    """Keeps control tokens out of texts, for one tokeniser and its template."""
+    """Escapes control tokens in texts, for one tokeniser and its template."""
 
     def __init__(self, tokenizer: Any, template: str) -> None:
         """Take a Hugging Face tokeniser and the source of its chat template.
@@ -46,35 +47,35 @@ class ControlTokenEscaper:
         # a token that is the beginning of another must not be found in its place
         longest_first = sorted(self._names, key=len, reverse=True)
         self._spelled = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        # random, so that no text can hold a secret name; it never shows in the ids
-        self._nonce = secrets.token_hex(8)
-        self._hidden = re.compile(f"\ue0f0h{self._nonce}-(\\d+)\ue0f1")
+        # random, so that no text can hold a placeholder; it never shows in the ids
+        self._random = secrets.token_hex(8)
+        self._escaped = re.compile(f"\ue0f0h{self._random}-(\\d+)\ue0f1")
 
-    def hide(self, text: str) -> str:
-        """Return `text` with a stand-in for everything in it that spells a control token."""
+    def escape(self, text: str) -> str:
+        """Return `text` with a placeholder for everything in it that spells a control token."""
         return self._spelled.sub(lambda found: self._name("h", found[0]), text)
 
     def encode(self, rendered: str) -> list[int]:
-        """Return the token ids of a template that was rendered over hidden texts.
+        """Return the token ids of a template that was rendered with escaped texts.
 
         Raises `JobError` if a text spells a control token and the tokeniser is of a kind that
         cannot tell it from a real one.
         """
-        if not self._hidden.search(rendered):
+        if not self._escaped.search(rendered):
             return list(self._tokenizer.encode(rendered, add_special_tokens=False))
         structure = self._spelled.sub(lambda found: self._name("c", found[0]), rendered)
-        shown = self._hidden.sub(lambda found: self._names[int(found[1])], structure)
+        shown = self._escaped.sub(lambda found: self._names[int(found[1])], structure)
         copy, ids = self._copy
         encoded = copy.encode(shown, add_special_tokens=False).ids
         return [ids.get(token, token) for token in encoded]
 
     def _name(self, kind: str, control_token: str) -> str:
         """Return a name of `control_token` in private use characters that no template writes."""
-        return f"\ue0f0{kind}{self._nonce}-{self._names.index(control_token)}\ue0f1"
+        return f"\ue0f0{kind}{self._random}-{self._names.index(control_token)}\ue0f1"
 
     @functools.cached_property
     def _copy(self) -> tuple[Tokenizer, dict[int, int]]:
-        """The tokeniser with secret names, and the true id of each added token's id in it."""
+        """The tokeniser with random names, and the true id of each added token's id in it."""
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise JobError(

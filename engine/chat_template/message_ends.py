@@ -1,20 +1,20 @@
-"""Where the messages of a chat template end, told from token ids alone.
+"""Where the messages of a rendered chat template end, from token ids alone.
 
-A place must be the same in every prompt that holds the message: as the last one, with guidance as
-its last paragraph, or with an answer behind it.
+A place must be the same in every prompt with that message, whether it is the last one, has guidance
+as its last paragraph, or has an answer behind it.
 """
 
 from collections.abc import Collection, Sequence
 from itertools import takewhile
 
 MERGE_MARGIN = 4
-"""How many tokens before its end a message is taken to end.
+"""How many tokens before its real end a message is taken to end.
 
-A tokeniser may merge the end of a text with what follows: a full stop and a line break are one
-token in some.
+A tokeniser may merge the end of a text with what follows: in some, a full stop and a line break are
+one token.
 """
 
-# fewer that are no control tokens are found within texts
+# a shorter closing without a control token could be found inside texts
 _FEWEST_TEXT_TOKENS = 3
 
 
@@ -30,8 +30,8 @@ class MessageEnds:
     def find(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """Return the places at which messages end, ascending, as numbers of tokens before them.
 
-        What closes a question belongs to it, whatever control tokens it has: behind its beginning
-        nothing is shared with a prompt that has guidance there.
+        The closing of a question counts as one end, whatever control tokens it has: nothing behind
+        its beginning is shared with a prompt that has guidance there.
         """
         marks = self._control.union(self._closing[:1])
         found = []
@@ -57,6 +57,6 @@ def closing(asked: Sequence[int], other: Sequence[int], later: Sequence[int]) ->
 
 
 def common_beginning(some: Sequence[int], others: Sequence[int]) -> int:
-    """Return how many ids two prompts begin alike with."""
+    """Return the length of the common beginning of two prompts."""
     pairs = zip(some, others, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -13,13 +13,13 @@ def native_adapter(
 ) -> NativeAdapter:
     """Return what renders and reads for the model in `folder`.
 
-    `before_rendering` is called once the tokeniser is there, before its template is tried. Code
+    `before_rendering` is called once the tokeniser is loaded, before its template is tried. Code
     that comes with a model is not run. Raises `ValueError` if there is no chat template that works,
     and whatever transformers raises where there is no tokeniser.
     """
     tokenizer = mlx_lm.load_tokenizer(
         folder,
-        # without this, transformers asks on the terminal
+        # without this, transformers prompts on the terminal
         {"trust_remote_code": False},
         eos_token_ids=mlx_lm.load_config(folder).get("eos_token_id"),
     )

@@ -1,7 +1,7 @@
 """Tool calls in the text of models that are not gpt-oss, by mlx-lm's parsers.
 
-A family writes calls between two markers, in a notation of its own; mlx-lm knows by the chat
-template which one. Here the text around the calls is kept as well, and what does not parse.
+Each family writes calls between two markers, in its own notation; mlx-lm derives it from the chat
+template. The text around the calls is kept as well, and calls that do not parse.
 """
 
 import json
@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mh_batch.engine.parsing.closers import CALL, END
+from mh_batch.engine.parsing.message import CALL, END, ParsedMessage
 from mh_batch.engine.parsing.text import clean
-from mh_batch.engine.parsing.well_formed import Section
 
-# their notations leave types to the schema of the function, which a reader of tokens does not have
+# types in these notations come from the function's schema, which is not known here
 _NEEDS_SCHEMA = ("glm47", "laguna", "longcat", "minicpm5", "minimax_m2", "qwen3_coder")
 
 _NAME = re.compile(r'"name"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
@@ -33,7 +32,7 @@ class Notation(NamedTuple):
     parse: Callable[[str], Any]
 
 
-class Span(NamedTuple):
+class AnswerPart(NamedTuple):
     """A part of an answer: text, or what stands between the markers of a call.
 
     `ended` is whether the call's closing marker was there.
@@ -45,9 +44,9 @@ class Span(NamedTuple):
 
 
 def notation(tokenizer: Any) -> Notation | None:
-    """Return how the model of mlx-lm's `tokenizer` writes calls, `None` if nobody knows.
+    """Return how the model of mlx-lm's `tokenizer` writes calls, `None` if mlx-lm does not know.
 
-    `None` as well for the families whose calls say nothing of types: there "5" may be a number.
+    Also `None` for families whose calls carry no types: there "5" may be a number.
     """
     if not tokenizer.has_tool_calling or tokenizer.tool_parser is None:
         return None
@@ -56,69 +55,71 @@ def notation(tokenizer: Any) -> Notation | None:
     return Notation(tokenizer.tool_call_start, tokenizer.tool_call_end, tokenizer.tool_parser)
 
 
-def call_sections(answer: str, how: Notation, closed_by: int | None) -> list[Section]:
+def call_messages(answer: str, how: Notation, closed_by: int | None) -> list[ParsedMessage]:
     """Return an answer with calls in it as messages, the texts around them as commentary.
 
     `closed_by` is what ended the completion, `None` if it was cut. A call that cannot be read
-    keeps its text and has the damage `bad_arguments`.
+    keeps its text and has the defect `bad_arguments`.
     """
-    sections: list[Section] = []
-    for span in _spans(answer, how):
-        if not span.is_call:
-            sections.append(_commentary(span.text.strip(), closed_by=END))
-        elif not span.ended and closed_by is None:
-            sections.append(_commentary(span.text))  # cut off in it, which is said already
+    messages: list[ParsedMessage] = []
+    for part in _answer_parts(answer, how):
+        if not part.is_call:
+            messages.append(_commentary(part.text.strip(), closed_by=END))
+        elif not part.ended and closed_by is None:
+            messages.append(
+                _commentary(part.text)
+            )  # cut off inside the call, which the parse says already
         else:
-            sections += _calls(span.text, how)
+            messages += _calls(part.text, how)
     if closed_by is not None:
-        last = sections[-1]
+        last = messages[-1]
         well_ended = last.recipient is not None and answer.rstrip().endswith(how.end)
-        sections[-1] = msgspec.structs.replace(last, closed_by=CALL if well_ended else closed_by)
-    return sections
+        messages[-1] = msgspec.structs.replace(last, closed_by=CALL if well_ended else closed_by)
+    return messages
 
 
-def _spans(answer: str, how: Notation) -> Iterator[Span]:
+def _answer_parts(answer: str, how: Notation) -> Iterator[AnswerPart]:
     """Yield the texts and the calls of an answer, in order; white space between them is none."""
     before, marker, rest = answer.partition(how.start)
     while True:
         if before.strip():
-            yield Span(before, is_call=False)
+            yield AnswerPart(before, is_call=False)
         if not marker:
             return
         inside, ending, after = rest.partition(how.end) if how.end else (rest, "", "")
-        yield Span(inside, is_call=True, ended=bool(ending) or not how.end)
+        yield AnswerPart(inside, is_call=True, ended=bool(ending) or not how.end)
         before, marker, rest = after.partition(how.start)
 
 
-def _calls(text: str, how: Notation) -> list[Section]:
-    """Return the calls that `text` holds, or the text itself as damage."""
+def _calls(text: str, how: Notation) -> list[ParsedMessage]:
+    """Return the calls that `text` holds, or the text itself with a defect."""
     try:
         found = how.parse(text)
         calls = [_call(call) for call in (found if isinstance(found, list) else [found])]
-    # what mlx-lm's parsers raise is whatever happens in them: AttributeError, RecursionError, ...
+    # mlx-lm's parsers raise anything: AttributeError, RecursionError, ...
     except Exception:  # noqa: BLE001
         calls = []
     return calls or [_unreadable(text)]
 
 
-def _unreadable(text: str) -> Section:
+def _unreadable(text: str) -> ParsedMessage:
     """Return a call that cannot be read, all of its text kept; to a function if it names one."""
     name = _NAME.search(text)
     recipient = f"functions.{name[1]}" if name else None
-    return Section("assistant", "commentary", recipient, None, text, None, ("bad_arguments",))
+    return ParsedMessage("assistant", "commentary", recipient, None, text, None, ("bad_arguments",))
 
 
-def _call(call: Any) -> Section:
+def _call(call: Any) -> ParsedMessage:
     """Return one call as a message; raises `ValueError` or `TypeError` if it is none."""
     name, arguments = call["name"], call["arguments"]
     if isinstance(arguments, str):
         arguments = json.loads(arguments)
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise TypeError("a call is a name and an object of arguments")
-    # JSON can spell half a character, which no frame and no database takes
+    # JSON can hold a lone surrogate, which neither a frame nor the database takes
     text = clean(json.dumps(arguments, ensure_ascii=False, allow_nan=False))
-    return Section("assistant", "commentary", f"functions.{name}", "json", text, None)
+    return ParsedMessage("assistant", "commentary", f"functions.{name}", "json", text, None)
 
 
-def _commentary(text: str, closed_by: int | None = None) -> Section:
-    return Section("assistant", "commentary", None, None, text, closed_by)
+def _commentary(text: str, closed_by: int | None = None) -> ParsedMessage:
+    return ParsedMessage("assistant", "commentary", None, None, text, closed_by)

@@ -12,7 +12,7 @@ from mh_batch.engine.parsing.text import clean, clean_tree
 from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Prompt
 
-Hide = Callable[[str], str]
+Escape = Callable[[str], str]
 
 _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
@@ -24,15 +24,15 @@ class Variables(NamedTuple):
     keywords: dict[str, Any]
 
 
-def variables(prompt: Prompt, hide: Hide, *, takes_system: bool) -> Variables:
-    """Return the template's variables, every text passed through `hide`.
+def variables(prompt: Prompt, escape: Escape, *, takes_system: bool) -> Variables:
+    """Return the template's variables, every text passed through `escape`.
 
     System and developer messages become one system message, or the beginning of the first
     user message for a template that has no such role. Guidance ends the last user message.
     """
 
     def text(value: str) -> str:
-        return hide(clean(value))
+        return escape(clean(value))
 
     keywords: dict[str, Any] = {
         "reasoning_effort": prompt.prompting.reasoning_effort,
@@ -40,15 +40,15 @@ def variables(prompt: Prompt, hide: Hide, *, takes_system: bool) -> Variables:
     }
     if prompt.tools:
         tools = msgspec.to_builtins(prompt.tools)
-        keywords["tools"] = [_map_texts(clean_tree(tool), hide) for tool in tools]
+        keywords["tools"] = [_map_texts(clean_tree(tool), escape) for tool in tools]
     messages = _with_guidance(_with_system(prompt.messages, takes_system), prompt.guidance)
     return Variables([_message(message, text) for message in messages], keywords)
 
 
 def pin_clock(template: str, day: str) -> str:
-    """Return a template's source with its questions about today answered by `day` (ISO).
+    """Return a template's source with its calls for the current date answered by `day` (ISO).
 
-    In the source, because transformers lets no function of ours into a template.
+    In the source, because transformers passes no functions to a template.
     """
     try:
         today = datetime.fromisoformat(day)
@@ -58,7 +58,7 @@ def pin_clock(template: str, day: str) -> str:
 
 
 def _date_keywords(day: str) -> dict[str, Any]:
-    """Return the date under the name that Llama's templates look for before asking the clock."""
+    """Return the date under the name that Llama's templates use before the current date."""
     try:
         return {"date_string": datetime.fromisoformat(day).strftime("%d %b %Y")}
     except ValueError:
@@ -95,7 +95,7 @@ def _with_guidance(messages: list[Message], guidance: str | None) -> list[Messag
     return [*messages, Message("user", guidance)]
 
 
-def _message(message: Message, text: Hide) -> dict[str, Any]:
+def _message(message: Message, text: Escape) -> dict[str, Any]:
     """Return one message in the names that templates know."""
     found: dict[str, Any] = {"role": message.role, "content": text(message.content)}
     if message.thinking:
@@ -109,7 +109,7 @@ def _message(message: Message, text: Hide) -> dict[str, Any]:
     return found
 
 
-def _call(call: ToolCall, text: Hide) -> dict[str, Any]:
+def _call(call: ToolCall, text: Escape) -> dict[str, Any]:
     """Return a call with its arguments decoded, since most templates encode them themselves."""
     try:
         arguments = json.loads(call.function.arguments)
@@ -128,7 +128,7 @@ def _call(call: ToolCall, text: Hide) -> dict[str, Any]:
     }
 
 
-def _map_texts(value: Any, change: Hide) -> Any:
+def _map_texts(value: Any, change: Escape) -> Any:
     """Return decoded JSON with `change` applied to every text in it, keys included."""
     match value:
         case str():

@@ -1,20 +1,21 @@
-"""Exact cycles at the end of a sequence of tokens, held as a string of one character a token.
+"""Finds exact cycles at the end of a token sequence, given as a string of one character a token.
 
-A string search finds in one call what comparisons in Python take hundreds for. The last `n`
-tokens have the period `p` if each of them but the first `p` equals the token `p` before.
+One string search replaces hundreds of comparisons in Python. The last `n` tokens have the period
+`p` if each of them, except the first `p`, equals the token `p` places before it.
 """
 
 LONGEST_PERIOD = 300
-_GLANCE = 32  # tokens; most text is dismissed because its last few do not stand shortly before
+# tokens of the first search; most text has no cycle, because these do not occur shortly before
+_GLANCE = 32
 
 
 def period_of(tail: str) -> int:
     """Return the shortest period `p`, 1 to 300, that the last `300 + p` characters have, or 0.
 
-    In a cycle each ending of up to 300 characters stands `p` before as well, and one of 300 stands
-    nowhere nearer. The search begins with a short ending. Where its nearest earlier occurrence is
-    no period of all that must have one, the next ending to search for reaches to the character
-    that breaks it: so few are searched for, and each begins with what does not fit in.
+    In a cycle, each ending of up to 300 characters also occurs `p` characters before, and one of
+    300 occurs nowhere nearer. The search begins with a short ending. If the distance to its nearest
+    earlier occurrence is not the period of enough characters, the next ending is extended to the
+    character that breaks the period. So there are few searches.
     """
     needle = _GLANCE
     while period := distance(tail, needle, LONGEST_PERIOD):
@@ -26,9 +27,9 @@ def period_of(tail: str) -> int:
 
 
 def closing_cycle(tail: str, shortest: int, repetitions: int) -> tuple[int, int]:
-    """Return period and length of the longest cycle that `tail` ends in, (0, 0) for none.
+    """Return period and length of the longest cycle at the end of `tail`, (0, 0) for none.
 
-    Its period is 1 to 300, its length `shortest` or more and `repetitions` periods or more.
+    Its period is 1 to 300, its length at least `shortest` and at least `repetitions` periods.
     """
     found = (0, 0)
     for period in range(1, LONGEST_PERIOD + 1):
@@ -39,9 +40,9 @@ def closing_cycle(tail: str, shortest: int, repetitions: int) -> tuple[int, int]
 
 
 def periodic_length(tail: str, period: int, least: int, most: int | None = None) -> int:
-    """Return how many last characters of `tail` have this period, known to be `least` of them.
+    """Return how many of the last characters of `tail` have this period; `least` are known to.
 
-    No more than `most` are looked at, `None` for all.
+    At most `most` are examined, `None` for all.
     """
     end = len(tail)
     most = end if most is None else min(most, end)
@@ -58,12 +59,12 @@ def periodic_length(tail: str, period: int, least: int, most: int | None = None)
 
 
 def has_period(tail: str, period: int, length: int) -> bool:
-    """Whether `tail` has as many as `length` characters, and the last of them this period."""
+    """Whether `tail` has at least `length` characters, and the last `length` have this period."""
     return length <= len(tail) and tail[-length:-period] == tail[period - length :]
 
 
 def distance(tail: str, needle: int, longest: int) -> int:
-    """Return how far before its end, at most `longest`, its last `needle` stand as well, or 0."""
+    """Return how far back the last `needle` characters occur again, at most `longest`, else 0."""
     begin = len(tail) - needle
     if begin < 1:
         return 0

@@ -1,4 +1,4 @@
-"""What of a distribution may be drawn; each function returns the logits with -inf for the rest.
+"""Filters of a distribution; each returns the logits with -inf for what may not be drawn.
 
 Logits are float32 `[1, vocabulary]`, of any offset. The meanings are mlx-lm's
 (`sample_utils`), without sorting 201,088 logits.
@@ -14,7 +14,7 @@ _HALVINGS = _ONE.bit_length()
 
 
 def top_p(logits: Any, mass: float) -> Any:
-    """Keep the likeliest tokens that together just reach `mass`, and the equals of the last.
+    """Keep the likeliest tokens that together just reach `mass`, and all equal to the last.
 
     A token stays if all likelier ones together have less than `mass`. The least probability that
     stays is found by bisection over the bits of a float32: exact, always on the device, and each
@@ -46,9 +46,9 @@ def min_p(logits: Any, share: float) -> Any:
 
 
 def xtc(logits: Any, probability: float, threshold: float, protected: Any, key: Any) -> Any:
-    """Now and then drop all tokens more likely than `threshold` but the least likely of them.
+    """With `probability`, drop all tokens likelier than `threshold` except the least likely.
 
-    `probability` is how often. `protected`, an array of ids or `None`, are never dropped.
+    The ids in `protected`, an array or `None`, are never dropped.
     """
     shares = mx.softmax(logits, axis=-1)
     least = mx.where(shares > threshold, shares, math.inf).min(axis=-1, keepdims=True)

@@ -1,18 +1,17 @@
-"""Loops in a completion: does the model write the same for ever?
+"""The loop detector: finds out that a completion repeats itself without end.
 
-A pure watcher of token ids, fed every one of them. It judges once in `CHECK_EVERY` tokens.
+It takes every token id of a completion and judges after every `CHECK_EVERY` of them.
 
-Much that is right repeats itself: a matrix of zeros, an empty form, a refrain, a list of records.
-Such an answer ends, and a loop does not. So a loop is called one late: an answer that is lost costs
-more than a few hundred tokens.
+Good answers repeat themselves as well: a matrix of zeros, an empty form, a refrain, a list of
+records. They end, and a loop does not. So detection comes late: a lost answer costs more than a few
+hundred tokens.
 
-Exact cycles (`cycles.py`) of up to 300 tokens are loops after 4 repetitions and 512 tokens; one
-token again and again is after 384. A cycle that will be long enough before the next judgement is
-judged again right then, so that what is a loop does not depend on where the judgements fall.
+An exact cycle (`cycles.py`) of up to 300 tokens is a loop after 4 repetitions and 512 tokens; a
+single token after 384. A cycle that will be long enough before the next judgement is judged as soon
+as it is, so that the result does not depend on where the judgements fall.
 
-Near repetition (`novelty.py`) is a loop after 1,850 tokens that brought hardly anything new, the
-first time round counted. Rows of a few signs and records whose fields change are none, however
-long.
+Near repetition (`novelty.py`) is a loop after 1,850 tokens with hardly anything new, the first
+repetition included. Rows of a few signs, and records whose fields change, are never loops.
 """
 
 from collections.abc import Sequence
@@ -26,14 +25,14 @@ CHECK_EVERY = 80  # tokens
 REPETITIONS = 4
 SHORTEST_LOOP = 512  # tokens
 SHORTEST_RUN = 384  # of one token
-SHORTEST_ENDING = 64  # of a completion that was cut off, and so had no end of its own
-STRAY = 8  # tokens behind such an ending that are no longer in the cycle, fewer than
+SHORTEST_ENDING = 64  # tokens, at the end of a completion that was cut off
+STRAY = 8  # such a cycle has fewer tokens than this behind it
 
 _HELD = REPETITIONS * LONGEST_PERIOD + CHECK_EVERY
 
 
 class LoopMode(StrEnum):
-    """How closely to watch: not at all, for exact cycles, for near repetition as well."""
+    """What to detect: nothing, exact cycles, or near repetition as well."""
 
     OFF = "off"
     CHEAP = "cheap"
@@ -41,7 +40,7 @@ class LoopMode(StrEnum):
 
 
 class LoopKind(StrEnum):
-    """What repeats: the same tokens exactly, nearly so, or no more than two tokens in any order."""
+    """What repeats: exactly the same tokens, nearly the same, or two tokens in any order."""
 
     CYCLE = "cycle"
     NEAR = "near"
@@ -50,12 +49,12 @@ class LoopKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """The end of a completion is repetition; counts are of tokens.
+    """A loop at the end of a completion; counts are of tokens.
 
-    `start` is the index of the first token of the loop among those pushed, `length` how many
-    tokens from there to the end. `period` is how many of them come round; of a near repetition,
-    whose period may drift, the usual one at the end; 1 where the variety is low. `start` is exact
-    for a cycle, otherwise an estimate, good to a hundred tokens.
+    `start` is the index of its first token among those pushed, `length` the number of tokens from
+    there to the end. `period` is how many of them repeat; for near repetition, whose period may
+    drift, the usual one at the end; 1 for low variety. `start` is exact for a cycle, otherwise an
+    estimate, good to a hundred tokens.
     """
 
     kind: LoopKind
@@ -65,17 +64,17 @@ class Loop:
 
     @property
     def repeats(self) -> int:
-        """How many whole periods the loop has."""
+        """The number of whole periods in the loop."""
         return self.length // self.period
 
     @property
     def keep(self) -> int:
-        """How many first tokens to keep, so that what repeats stands there once."""
+        """The number of tokens to keep so that what repeats is there once."""
         return self.start + self.period
 
 
 class LoopDetector:
-    """Watches one completion for loops; O(1) a token, in memory that does not grow.
+    """Detects loops in one completion; O(1) time a token, constant memory.
 
     A cycle of period `p`, 1 to 300, is found at its token `max(4 * p, 512)`, or 384 where `p` is
     1. A near repetition is found within 2,000 tokens.
@@ -104,7 +103,7 @@ class LoopDetector:
         return self.judge()
 
     def judge(self) -> Loop | None:
-        """Return the loop that the tokens end in up to here, `None` for none: judged right now."""
+        """Judge now: return the loop that the tokens so far end in, `None` for none."""
         fresh = tuple(self._fresh)
         self._fresh.clear()
         if self._off:
@@ -118,7 +117,7 @@ class LoopDetector:
         return self._cycle(period) or near
 
     def _cycle(self, period: int) -> Loop | None:
-        """Return the exact cycle that the tail ends in, `None` for none or one yet too short."""
+        """Return the exact cycle that the tail ends in, `None` for none or a short one."""
         tail, enough = self._tail, _enough(period)
         if not period:
             return None
@@ -130,7 +129,7 @@ class LoopDetector:
         return None
 
     def _nearly(self, fresh: tuple[int, ...], in_cycle: bool) -> Loop | None:
-        """Return the near repetition that the tail ends in, `None` for none or nobody who asks."""
+        """Return the near repetition that the tail ends in, `None` for none or if it is off."""
         near = self._near
         if near is None:
             return None
@@ -149,10 +148,10 @@ class LoopDetector:
 
 
 def ending_loop(tokens: Sequence[int]) -> Loop | None:
-    """Return the loop that a completion that was cut off ends in, `None` if it ends in none.
+    """Return the loop at the end of a completion that was cut off, `None` if there is none.
 
-    It had no end of its own: 64 tokens of an exact cycle are enough here, a few more behind it or
-    not. Where there is none, what a detector that is shown all `tokens` says at their end.
+    As the completion did not end by itself, 64 tokens of an exact cycle are enough here, also with
+    a few tokens behind it. Otherwise it is what a detector says at the end of all `tokens`.
     """
     tail = "%c" * len(tokens) % tuple(tokens)
     for behind in range(STRAY):
@@ -164,9 +163,9 @@ def ending_loop(tokens: Sequence[int]) -> Loop | None:
 
 
 def detected_at_end(tokens: Sequence[int]) -> Loop | None:
-    """Return the loop that the closest watch finds at the end of `tokens`, as it was first found.
+    """Return the loop that mode `full` detects at the end of `tokens`, as it was first found.
 
-    `None` if it finds none, or one that the completion came out of.
+    `None` if there is none, or only one that the completion left again.
     """
     detector = LoopDetector(LoopMode.FULL)
     found = [loop for token in tokens if (loop := detector.push(token)) is not None]
@@ -181,5 +180,5 @@ def detected_at_end(tokens: Sequence[int]) -> Loop | None:
 
 
 def _enough(period: int) -> int:
-    """Return how many tokens of a cycle are a loop."""
+    """Return how many tokens make a cycle of this period a loop."""
     return SHORTEST_RUN if period == 1 else max(REPETITIONS * period, SHORTEST_LOOP)

@@ -1,4 +1,4 @@
-"""Near repetition: what comes round again and again with a little that differs each time."""
+"""Near repetition: the same text again and again, with small differences each time."""
 
 from collections import Counter
 
@@ -20,11 +20,12 @@ _CONTEXT = 4  # tokens
 
 
 class NearRepetition:
-    """Watches for near repetition, told of the tokens a few at a time.
+    """Detects near repetition; takes the tokens a few at a time.
 
-    After `take`, `period` is 0 or that of the near repetition that the tokens end in, `length` how
-    many tokens it has; `plain` is how many last tokens are two different ones in some order (the
-    bits "0 1 1 0" are three); `due` is how many more tokens may pass before the next `take`.
+    After `take`, `period` is that of the near repetition that the tokens end in, or 0; `length` is
+    how many tokens it has. `plain` is how many of the last tokens are only two different ones in
+    some order (the bits "0 1 1 0" are three). `due` is how many more tokens may come before the
+    next `take`.
     """
 
     __slots__ = ("_look", "_novelty", "_two", "due", "length", "period", "plain")
@@ -51,7 +52,7 @@ class NearRepetition:
         if run >= self._look and not self.period:
             self._judge(run, tail)
         self.due = self._look - run if run < self._look else NEAR_LOOP
-        # the first time round was new, and is part of the loop
+        # the first repetition was new, and is part of the loop
         self.length = run + self.period
         self._count_plain(tail[len(tail) - len(tokens) :])
 
@@ -66,7 +67,7 @@ class NearRepetition:
             self.period = period
 
     def _count_plain(self, text: str) -> None:
-        """Count the last tokens if they are no others than two; stripping stops at any other."""
+        """Count the last tokens that are only two different ones; stripping stops at any other."""
         if text.strip(self._two):
             self._two, self.plain = text[-1:] + text.rstrip(text[-1:])[-1:], 0
             if text.strip(self._two):
@@ -75,18 +76,18 @@ class NearRepetition:
 
 
 def _usual_period(tail: str) -> int:
-    """Return how far back the last few tokens stand, for the most part; 1 if they do not."""
+    """Return the median distance at which the last few tokens occur before; 1 if they do not."""
     ends = (tail[: len(tail) - probe] for probe in _PROBES)
     periods = sorted(filter(None, (distance(end, _NEEDLE, LONGEST_PERIOD) for end in ends)))
     return periods[len(periods) // 2] if periods else 1
 
 
 def _is_data(tail: str, period: int) -> bool:
-    """Whether what comes round with this period is data: rows of few signs, or records.
+    """Whether what repeats with this period is data: rows of few signs, or records.
 
-    Rows of few signs are nearly all made of four tokens, as a matrix is. Records bring, every
-    fourth time round or more often, a token never seen there at three places or more; a sentence
-    with a counter does so at one.
+    Rows of few signs consist almost only of four tokens, as a matrix does. Records have a new token
+    at three places or more, in every fourth repetition or more often; a sentence with a counter has
+    one at a single place.
     """
     most = sum(count for _, count in Counter(tail).most_common(_SIGNS))
     if most > _SIGNS_SHARE * len(tail):
@@ -96,5 +97,5 @@ def _is_data(tail: str, period: int) -> bool:
     rounds = len(tail) / period
     often = max(rounds * _OFTEN, _LEAST_OFTEN)
     fields = [count for count in followers.values() if count >= often]
-    # a date is one thing that changes, in as many places as there are months
+    # a date is one field, but changes at as many places as there are months
     return len(fields) >= _FIELDS and sum(fields) >= _EACH_ROUND * rounds

@@ -1,11 +1,10 @@
-"""Whether tokens bring anything new, by what followed the same two tokens before.
+"""Whether tokens bring anything new, judged by what followed the same two tokens before.
 
-Of each token one of three things is true. It follows two tokens that have not stood together
-lately: that is new. It follows two that have, but last time another one followed: a surprise. Or it
-is what followed last time, which says nothing. A loop with a counter in its sentence, or with a
-word in twenty swapped, has a surprise at each of these and two or three new tokens behind it. In
-prose nearly all is new; records of the same shape surprise at every value, and where a value is
-new, many tokens in a row are.
+Each token is one of three things. New: the two tokens before it have not occurred together
+recently. A surprise: they have, but another token followed. Expected: the same token followed last
+time. A loop with a counter in its sentence, or with one word in twenty changed, has a surprise at
+each change and two or three new tokens behind it. In prose nearly all tokens are new. Records of
+the same shape have a surprise at every value, and many new tokens in a row where a value is new.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from operator import eq, is_
 ENOUGH = 512  # tokens to remember; the older are asked until the younger are so many
 REMEMBERED = 2048  # tokens, until the younger become the older
 
-# what a token is worth, and what it costs; what surprises at 17 places in 100 breaks even
+# the score of a token, and what it costs; with surprises at 17 tokens in 100 the sum stays level
 _TOKEN = 10
 _SURPRISE = 56
 _NEW = 1
@@ -25,10 +24,10 @@ _MOST = 1000  # so that a few bursts undo any number of tokens that say nothing
 
 
 class Novelty:
-    """Counts for how many tokens a sequence has brought hardly anything new; O(1) a token.
+    """Counts for how many tokens a sequence has had hardly anything new; O(1) a token.
 
-    A running sum (CUSUM, Page 1954) of what each token is worth: it grows as long as little is
-    new, and where it falls to 0 the count begins again.
+    The score is a running sum (CUSUM, Page 1954): it grows as long as little is new, and when it
+    falls to 0 the count starts again.
     """
 
     __slots__ = ("_before", "_held", "_older", "_score", "_younger", "run")
@@ -44,10 +43,10 @@ class Novelty:
         self._held = 0  # tokens among the younger
 
     def take(self, tokens: Sequence[int]) -> None:
-        """Take the next tokens; then `run` is how many up to here brought hardly anything new.
+        """Take the next tokens; then `run` is how many of the last brought hardly anything new.
 
-        Where the sum is as low or as high as it gets, half of them are judged and count twice, and
-        where it is high the others are not remembered either: they are known for the most part.
+        While the score is at its minimum or maximum, half of them are judged and count twice. At
+        the maximum the others are not remembered either: most of them are known.
         """
         if not tokens:
             return
@@ -61,17 +60,17 @@ class Novelty:
         self._go_on(tokens, cost * count // judged)
 
     def _known(self, pairs: Sequence[tuple[int, int]]) -> list[int | None]:
-        """Return what followed each pair last time, `None` where it has not stood there lately."""
+        """Return what followed each pair last time, `None` for a pair that is not remembered."""
         if self._held >= ENOUGH:
             return list(map(self._younger.get, pairs))
         return list(map(self._younger.get, pairs, map(self._older.get, pairs)))
 
     def repeat(self, tokens: Sequence[int]) -> None:
-        """Take the next tokens as `take` does; they are known to go on with an exact cycle."""
+        """Take the next tokens as `take` does; they are known to continue an exact cycle."""
         self._go_on(tokens, 0)
 
     def _go_on(self, tokens: Sequence[int], cost: int) -> None:
-        """Add what the tokens are worth, less what they cost."""
+        """Add the score of the tokens, less their cost."""
         before, last = (*self._before, *tokens[-2:])[-2:]
         self._before = (before, last)
         self._score = min(self._score + _TOKEN * len(tokens) - cost, _MOST)
@@ -81,14 +80,14 @@ class Novelty:
             self.run += len(tokens)
 
     def _forget(self, count: int) -> None:
-        """Note that the younger hold `count` tokens more; drop the older once they hold enough."""
+        """Count `count` more tokens among the younger; drop the older once there are enough."""
         self._held += count
         if self._held >= REMEMBERED:
             self._older, self._younger, self._held = self._younger, {}, 0
 
 
 def _cost(tokens: Sequence[int], known: Sequence[int | None]) -> int:
-    """Return what is new in the first `tokens`; `known` are what followed last time, or `None`."""
+    """Return the cost of the first `tokens`; `known` is what followed last time, or `None`."""
     unknown = bytes(map(is_, known, repeat(None)))
     new = unknown.count(1)
     expected: int = sum(map(eq, known, tokens))

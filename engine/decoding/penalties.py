@@ -1,4 +1,4 @@
-"""What the tokens so far do to the logits: penalties over the last of them, and fixed biases."""
+"""Changes to the logits before sampling: penalties over the last tokens, and logit biases."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
@@ -10,10 +10,10 @@ from mh_batch.jobs.settings import Sampling
 
 
 class TokenWindow:
-    """The last `window` tokens, a ring on the device that is written in place.
+    """The last `window` tokens, in a ring on the device that is written in place.
 
-    `ids` is uint32 `[1, window]`; `filled` is float32 of the same shape, 1 where a token stands.
-    Until the window is full, the rest of `ids` repeats a token of it.
+    `ids` is uint32 `[1, window]`; `filled` is float32 of the same shape, 1 where there is
+    a token. Until the window is full, the rest of `ids` repeats one of its tokens.
     """
 
     def __init__(self, tokens: Sequence[int], window: int) -> None:
@@ -26,7 +26,7 @@ class TokenWindow:
         self._count = len(tail)
 
     def push(self, token: Any) -> None:
-        """Take one more token, `[1]`, in place of the oldest."""
+        """Add a token, `[1]`, in place of the oldest."""
         at = self._count % self._window
         self.ids[:, at] = token
         if self._count < self._window:
@@ -35,7 +35,7 @@ class TokenWindow:
 
 
 class Bias(NamedTuple):
-    """What is added to the logits of some tokens.
+    """Values that are added to the logits of some tokens.
 
     `ids` are uint32, `values` float32; `highest` is the largest id.
     """
@@ -46,7 +46,7 @@ class Bias(NamedTuple):
 
     @classmethod
     def of(cls, sampling: Sampling) -> Self | None:
-        """Return the bias that is asked for, `None` for none."""
+        """Return the bias of these settings, `None` for none."""
         if not sampling.logit_bias:
             return None
         tokens = [int(token) for token in sampling.logit_bias]
@@ -54,7 +54,7 @@ class Bias(NamedTuple):
         return cls(mx.array(tokens, dtype=mx.uint32), values, max(tokens))
 
     def check(self, vocabulary: int) -> None:
-        """Raise `JobError` if an id is behind the end of the logits: MLX would write there."""
+        """Raise `JobError` if an id is outside the vocabulary: MLX would write there."""
         if self.highest >= vocabulary:
             raise JobError(
                 f"logit_bias: {self.highest} is no token of this model, which has {vocabulary}"
@@ -62,7 +62,7 @@ class Bias(NamedTuple):
 
 
 class Penalties:
-    """Repetition, presence and frequency penalty and logit bias of one attempt, as mlx-lm has them.
+    """Repetition, presence and frequency penalty and logit bias of one attempt, as in mlx-lm.
 
     The penalties look at the last `repetition_window` tokens of prompt and completion.
     """
@@ -70,13 +70,13 @@ class Penalties:
     def __init__(self, sampling: Sampling, prompt: Sequence[int]) -> None:
         """Begin behind `prompt`, of at least one token."""
         self._sampling = sampling
-        # a window that no token reaches would only take memory
+        # a window larger than prompt and completion would only take memory
         window = min(sampling.repetition_window, len(prompt) + sampling.max_tokens)
         self._recent = TokenWindow(prompt, window) if penalises(sampling) else None
         self._bias = Bias.of(sampling)
 
     def push(self, token: Any) -> None:
-        """Take the token, `[1]`, that was drawn last."""
+        """Add the token, `[1]`, that was drawn last."""
         if self._recent is not None:
             self._recent.push(token)
 
@@ -105,8 +105,8 @@ def penalises(sampling: Sampling) -> bool:
 def _penalised(logits: Any, recent: TokenWindow, sampling: Sampling) -> Any:
     """Return logits with the penalties that are set; a token twice in `ids` counts once.
 
-    All but the frequency penalty write what they read, so it does not matter which of two equal
-    ids comes last.
+    Except for the frequency penalty, equal ids read and write the same value, so their order does
+    not matter.
     """
     if sampling.repetition_penalty != 1:
         there = mx.take_along_axis(logits, recent.ids, axis=-1)

@@ -1,4 +1,4 @@
-"""Drawing a token, with keys of its own: MLX's global random state is never used.
+"""Draws tokens with explicit keys: MLX's global random state is never used.
 
 Token `i` of an attempt is drawn with a key made from the attempt's seed and `i`, so the same
 request gives the same tokens whatever ran before it in the process.
@@ -43,9 +43,9 @@ class Sampler:
         protected: Collection[int] = (),
         first: int = 0,
     ) -> None:
-        """Begin behind `prompt` with token `first`; XTC never drops the ids in `protected`.
+        """Start behind `prompt` with token `first`; XTC never drops the ids in `protected`.
 
-        `first` is how many tokens of the same answer `prompt` ends with: their numbers are taken.
+        `first` is how many tokens of the same answer `prompt` ends with: their numbers are used.
         """
         self._sampling = sampling
         self._seed = seed
@@ -58,7 +58,7 @@ class Sampler:
     def __call__(self, logits: Any, previous: Any) -> Any:
         """Return the drawn id, `[1]`, for logits `[1, vocabulary]`.
 
-        `previous`, `[1]`, is the token before it; it may still be on its way. Raises `JobError`
+        `previous`, `[1]`, is the token before it; it need not be evaluated yet. Raises `JobError`
         if there is a bias for a token that the vocabulary does not have.
         """
         index, self._index = self._index, self._index + 1
@@ -73,7 +73,7 @@ class Sampler:
         return self._drawn(logits.astype(mx.float32), key)
 
     def _drawn(self, logits: Any, key: Any) -> Any:
-        """Return an id at random from what the filters leave, in mlx-lm's order."""
+        """Return a random id from what the filters leave; they run in mlx-lm's order."""
         sampling = self._sampling
         if sampling.top_p < 1:
             logits = filters.top_p(logits, sampling.top_p)

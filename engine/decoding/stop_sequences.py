@@ -1,7 +1,7 @@
 """Stop sequences: texts before which an answer ends.
 
-They are looked for in the answer only. What ends somebody's list must not end the reasoning
-before it, and a header or a tool call is not text that its reader asked for.
+They are looked for in the answer only. A text that ends the answer must not end the reasoning
+before it, and headers and tool calls are not part of the answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,28 +11,29 @@ import msgspec
 from mh_batch.jobs.generation import Channel, Parse
 
 CHECK_EVERY = 4
-"""Tokens from one look at the text to the next."""
+"""How many tokens lie between two searches."""
 
 Answer = Callable[[Sequence[int]], str | None]
 Decode = Callable[[Sequence[int]], str]
 
 
-class StopTexts:
+class StopSequenceFinder:
     """Finds stop sequences in a growing completion.
 
-    It decodes the last few tokens once in `CHECK_EVERY`, and the whole answer only where those
-    hold a stop text. A token is at least one byte, so no occurrence is longer than the text.
+    It decodes the last few tokens at every `CHECK_EVERY`th, and the whole answer only where these
+    hold a stop sequence. A token is at least one byte, so no occurrence is longer than the text.
     """
 
     def __init__(
-        self, texts: Sequence[str], decode: Decode, answer: Answer, opening: Sequence[int] = ()
+        self, texts: Sequence[str], decode: Decode, answer: Answer, prefill: Sequence[int] = ()
     ) -> None:
-        """Take an adapter's `decode` and `answer`; `opening` stands before the completion.
+        """Take an adapter's `decode` and `answer`, and the response prefill.
 
-        A stop text may begin in the opening, but not end there: that would have ended it.
+        A stop sequence may begin in the prefill but not end there: the earlier attempt would have
+        stopped at it.
         """
         self._texts = tuple(texts)
-        self._opening = tuple(opening)
+        self._prefill = tuple(prefill)
         self._decode = decode
         self._answer = answer
         longest = max(len(text.encode()) for text in texts)
@@ -40,14 +41,14 @@ class StopTexts:
         self._tail = CHECK_EVERY + longest + 1
 
     def find(self, tokens: Sequence[int], *, whole: bool = False) -> int | None:
-        """Return how many of `tokens` make the first stop text whole, `None` if none does.
+        """Return how many of `tokens` end with the first stop sequence, `None` if there is none.
 
-        Looks only where a multiple of `CHECK_EVERY` tokens is reached, or the completion is
-        `whole`: its stop token, if it has one, is then not in `tokens`.
+        Searches only at a multiple of `CHECK_EVERY` tokens, or if the completion is `whole`: then
+        its stop token, if it has one, is not in `tokens`.
         """
         if len(tokens) % CHECK_EVERY and not whole:
             return None
-        tail = self._decode([*self._opening[-self._tail :], *tokens[-self._tail :]][-self._tail :])
+        tail = self._decode([*self._prefill[-self._tail :], *tokens[-self._tail :]][-self._tail :])
         if not any(text in tail for text in self._texts) or not self._ends(tokens):
             return None
         count = len(tokens)
@@ -56,12 +57,12 @@ class StopTexts:
         return count
 
     def _ends(self, tokens: Sequence[int]) -> bool:
-        answer = self._answer([*self._opening, *tokens])
+        answer = self._answer([*self._prefill, *tokens])
         return answer is not None and any(text in answer for text in self._texts)
 
 
 def cut_answer(parse: Parse, texts: Sequence[str]) -> Parse:
-    """Return `parse` with its last channel ended before the first stop text in it."""
+    """Return `parse` with its last channel cut before the first stop sequence in it."""
     if not parse.channels:
         return parse
     last = parse.channels[-1]

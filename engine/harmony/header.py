@@ -3,9 +3,9 @@
 import re
 from typing import NamedTuple
 
-from mh_batch.engine.parsing.well_formed import CHANNELS
+from mh_batch.engine.parsing.message import CHANNELS
 
-# more leftover characters than this may be text of the answer rather than slips in a header
+# more leftover characters than this may be text of the answer and not errors in a header
 MAX_JUNK = 32
 
 _ROLE = re.compile(r"\s*(assistant|user|system|developer|tool|functions\.[A-Za-z0-9_-]+)")
@@ -20,21 +20,21 @@ _CONTROL = re.compile(r"<\|[a-z0-9_]+\|>")
 
 
 class Header(NamedTuple):
-    """What a header says; `junk` are its leftover words, `damage` what could not be mended."""
+    """What a header says; `junk` holds its leftover words, `defects` what could not be mended."""
 
     role: str
     channel: str | None
     recipient: str | None
     content_type: str | None
     junk: str
-    damage: tuple[str, ...]
+    defects: tuple[str, ...]
 
 
 def interpret(text: str, *, role: str | None) -> Header:
-    """Read the header `text`, control tokens spelled out, as well as it can be read.
+    """Read the header `text`, control tokens spelled out, as well as possible.
 
-    `role` is who speaks, `None` if the header says so itself. Mended: words that do not belong,
-    a channel run together with a recipient, `<|constrain|>` before the recipient, a channel
+    `role` is the author, `None` if the header itself names it. These are mended: stray words, a
+    channel run together with a recipient, `<|constrain|>` before the recipient, a channel
     without its marker, a call on the analysis channel or on none.
     """
     if role is None:
@@ -45,11 +45,11 @@ def interpret(text: str, *, role: str | None) -> Header:
     content_type, text = _take(_TYPE, text)
     if content_type is None:
         content_type, text = _take(_BARE_TYPE, text)
-    channel, text, damage = _take_channel(text)
+    channel, text, defects = _take_channel(text)
     if recipient is not None and channel in ("analysis", None):
         channel = "commentary"
     junk = " ".join(_CONTROL.sub(" ", text).split())
-    return Header(role, channel, recipient, content_type or None, junk, damage)
+    return Header(role, channel, recipient, content_type or None, junk, defects)
 
 
 def _take(pattern: re.Pattern[str], text: str) -> tuple[str | None, str]:
@@ -61,7 +61,7 @@ def _take(pattern: re.Pattern[str], text: str) -> tuple[str | None, str]:
 
 
 def _take_role(text: str) -> tuple[str, str]:
-    """Return who speaks; a header without a role is the assistant's."""
+    """Return the role and the rest; a header without a role is the assistant's."""
     match = _ROLE.match(text) or _ANY_ROLE.match(text)
     if match is None:
         return "assistant", text
@@ -70,13 +70,13 @@ def _take_role(text: str) -> tuple[str, str]:
 
 
 def _take_channel(text: str) -> tuple[str | None, str, tuple[str, ...]]:
-    """Return the channel, the text without it, and the damage."""
+    """Return the channel, the text without it, and the defects."""
     named = _CHANNEL.findall(text)
     known = [name for name in named if name in CHANNELS]
     rest = _CHANNEL.sub(" ", text)
     if not known and (match := _KNOWN.search(text)) and (not named or match[0] in rest):
         known, rest = [match[0]], rest.replace(match[0], " ", 1)
-    damage = ("header_conflict",) if len(set(known)) > 1 else ()
+    defects = ("header_conflict",) if len(set(known)) > 1 else ()
     if known:
-        return known[-1], rest, damage
-    return (named[0] or None) if named else None, rest, damage
+        return known[-1], rest, defects
+    return (named[0] or None) if named else None, rest, defects

@@ -1,9 +1,9 @@
-"""Cuts texts for a tokeniser whose time grows with the square of an unbroken run.
+"""The long-run splitter: cuts texts, because the tokeniser is quadratic in the length of a run.
 
 openai-harmony takes 4 s for 100,000 letters in a row, and would take a day for 10 MB of them. A
-run is cut where it makes no difference: between two tokens that do not become others when they are
-encoded side by side. A byte pair encoding whose neighbours all stand that test is the encoding of
-the whole, so the ids are those of the text in one piece.
+run is cut where it makes no difference: between two tokens that stay the same when they are encoded
+together. If that holds at every cut, the ids of the parts are the byte pair encoding of the whole
+text.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,18 +14,18 @@ import regex
 
 from mh_batch.jobs.errors import JobError
 
-MOST_UNBROKEN = 50_000
-"""Bytes in a row that cannot be cut and still take about a second."""
+LONGEST_RUN = 50_000
+"""The longest run in bytes that is encoded without a cut; it takes about a second."""
 
 _LONG = 2_000
 _WINDOW = 600
 # a token has 128 bytes at the most, so one that ends here lies within the run
 _MARGIN = 150
-# the last tokens of a window would be others if the text behind it were known
+# the last tokens of a window may change once the text behind it is known
 _UNSURE = 6
 
-# Runs inside of which the vocabulary's own splitting expression never ends a word: each is of
-# characters that all go on with whatever went before.
+# runs inside which the vocabulary's own splitting expression never ends a word: every character
+# of them continues the word before it
 _ALIKE = (
     r"[\p{Ll}\p{Lo}\p{Lm}\p{M}]",
     r"[\p{Lu}\p{Lt}]",
@@ -33,7 +33,7 @@ _ALIKE = (
     r"[^\S\r\n]",
     r"[\r\n]",
 )
-# what may be one word at the most
+# the classes of characters that can make one word
 _WORD = (r"[\p{L}\p{M}]", r"[^\s\p{L}\p{N}]", r"\s")
 
 Encode = Callable[[str], Sequence[int]]
@@ -41,7 +41,7 @@ Decode = Callable[[Sequence[int]], str | None]
 
 
 class Limits(NamedTuple):
-    """From which length a run is cut, and into which portions; both in characters."""
+    """The length from which a run is cut, and the length of a chunk, in characters."""
 
     long: int = _LONG
     window: int = _WINDOW
@@ -58,7 +58,7 @@ class _Start(NamedTuple):
 
 
 class LongRunSplitter:
-    """Cuts texts for one vocabulary; `decode` gives `None` for what is no whole characters."""
+    """Cuts texts for one vocabulary; `decode` returns `None` for ids that cut a character."""
 
     def __init__(self, encode: Encode, decode: Decode, limits: Limits = _LIMITS) -> None:
         self._encode = encode
@@ -66,16 +66,16 @@ class LongRunSplitter:
         self._limits = limits
 
     def parts(self, text: str) -> list[str]:
-        """Return `text` in parts whose ids one after the other are the ids of the whole.
+        """Return `text` in parts whose ids, joined, are the ids of the whole.
 
-        Raises `JobError` if a run remains that the tokeniser would take too long for.
+        Raises `JobError` if a run that cannot be cut would take the tokeniser too long.
         """
         if len(text) < self._limits.long:
             return [text]
         starts = self._starts(text)
         ends = [start.position for start in starts[1:]] + [len(text)]
         parts = [text[start.position : end] for start, end in zip(starts, ends, strict=True)]
-        refuse_unbroken(*parts)
+        refuse_long_runs(*parts)
         return parts
 
     def _starts(self, text: str) -> list[_Start]:
@@ -85,7 +85,7 @@ class LongRunSplitter:
             while (target := max(starts[-1].position, begin) + reach) < end - _MARGIN:
                 tokens = self._encode(text[starts[-1].position : target])
                 if not self._joins(starts[-1], tokens):
-                    # the same cut must not come again
+                    # do not make the same cut again
                     least = starts.pop().position + 1
                     reach += self._limits.window
                     continue
@@ -106,7 +106,7 @@ class LongRunSplitter:
             yield found.span()
 
     def _joins(self, start: _Start, tokens: Sequence[int]) -> bool:
-        """Whether the token before `start` and the first one behind it stay what they are."""
+        """Whether the token before `start` and the first behind it stay the same when joined."""
         if start.before is None:
             return True
         pair = [start.before, tokens[0]]
@@ -114,7 +114,7 @@ class LongRunSplitter:
         return text is not None and list(self._encode(text)) == pair
 
     def _last_safe(self, start: _Start, tokens: Sequence[int]) -> _Start | None:
-        """Return the last end of a token that is the end of a character, `None` if none is."""
+        """Return the last end of a token that also ends a character, `None` if there is none."""
         for count in range(len(tokens) - _UNSURE, 0, -1):
             text = self._decode(tokens[:count])
             if text is not None:
@@ -122,13 +122,13 @@ class LongRunSplitter:
         return None
 
 
-def refuse_unbroken(*texts: str) -> None:
-    """Raise `JobError` for texts with so long a run that encoding them would take minutes."""
+def refuse_long_runs(*texts: str) -> None:
+    """Raise `JobError` for texts with runs so long that encoding them would take minutes."""
     words = _expression(_WORD, _LONG)
     cost = sum(len(w[0].encode()) ** 2 for text in texts for w in words.finditer(text))
-    if cost > MOST_UNBROKEN**2:
+    if cost > LONGEST_RUN**2:
         raise JobError(
-            f"a text goes on for more than {MOST_UNBROKEN:,} bytes without a space, a digit or a "
+            f"a text goes on for more than {LONGEST_RUN:,} bytes without a space, a digit or a "
             "change between letters and signs, which the tokeniser of this model cannot do in "
             "reasonable time; break it"
         )

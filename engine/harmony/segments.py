@@ -1,10 +1,9 @@
-"""Cuts a completion into messages by its control tokens alone, however they are arranged."""
+"""Splits a completion into messages by its control tokens alone, in whatever order they are."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mh_batch.engine.parsing.closers import CLOSERS
-from mh_batch.engine.parsing.well_formed import CHANNELS
+from mh_batch.engine.parsing.message import CHANNELS, CLOSERS
 
 from .special_tokens import CHANNEL, MESSAGE, START, is_text, spell
 
@@ -15,7 +14,7 @@ _HEADER_ENDS = CLOSERS | {MESSAGE, START}
 
 
 class Piece(NamedTuple):
-    """One message by its tokens alone: a header from `begin`, its text from `text` to `end`.
+    """The tokens of one message: its header starts at `begin`, its text is from `text` to `end`.
 
     `started`: it begins after START, or at the beginning of the completion. `marked`: a MESSAGE
     token stands before `text`. `cut`: the next message began inside it.
@@ -31,12 +30,12 @@ class Piece(NamedTuple):
 
     @property
     def has_role(self) -> bool:
-        """Whether the header itself says who speaks; the prompt says it for the first one."""
+        """Whether the header itself names the role; for the first message the prompt does."""
         return self.started and self.begin > 0
 
 
 def pieces(tokens: Sequence[int]) -> Iterator[Piece]:
-    """Cut a completion into messages."""
+    """Split a completion into messages."""
     position, started = 0, True
     while position < len(tokens):
         if tokens[position] == START:
@@ -57,7 +56,7 @@ def pieces(tokens: Sequence[int]) -> Iterator[Piece]:
 
 
 def _ends_text(tokens: Sequence[int], position: int) -> bool:
-    """Whether a text ends here: closed, or overrun by the header of the next message."""
+    """Whether a text ends here: it is closed, or the header of the next message begins."""
     if tokens[position] in CLOSERS or tokens[position] == START:
         return True
     return tokens[position] == CHANNEL and name_length(tokens, position + 1, CHANNELS) > 0

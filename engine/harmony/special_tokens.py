@@ -1,10 +1,10 @@
-"""The control tokens of Harmony, by id: what a token is never depends on how text looks."""
+"""The control tokens of Harmony, by id: whether a token is one never depends on its text."""
 
 from collections.abc import Sequence
 
 from openai_harmony import HarmonyError
 
-from mh_batch.engine.parsing.closers import CLOSERS
+from mh_batch.engine.parsing.message import CLOSERS
 
 from .vocabulary import harmony_encoding
 
@@ -45,7 +45,7 @@ def spell(tokens: Sequence[int]) -> str:
 
 
 def is_utf8(tokens: Sequence[int]) -> bool:
-    """Whether text tokens together make whole characters."""
+    """Whether text tokens decode to whole characters."""
     try:
         harmony_encoding().decode_utf8(tokens)
     except HarmonyError:

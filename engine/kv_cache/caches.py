@@ -1,8 +1,8 @@
-"""Key-value caches: the model's own, with full attention narrowed to a window where asked for.
+"""Key-value caches: the model's own, with a window over full attention where asked for.
 
 mlx-lm ignores `max_kv_size` for a model that makes its own caches, as gpt-oss does: there the
-caches of full attention grow for ever. And its rotating cache masks the kept positions out of
-prompt portions that come after the window has filled.
+caches of full attention grow without bound. And its rotating cache masks out the kept positions
+for chunks of the prompt that come after the window has filled.
 """
 
 import copy
@@ -19,12 +19,14 @@ from mlx_lm.models.cache import (
     make_prompt_cache,
 )
 
-# They choose blocks of columns by where these stand in the cache, which a ring changes.
+from mh_batch.engine.mlx_lm_internals import ring_position
+
+# these choose blocks of columns by their place in the cache, which a ring changes
 _BY_PLACE = frozenset({"minimax_m3_vl"})
 
 
 class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
-    """Keeps the first `keep` positions and the latest, `max_size` together, at any portion size."""
+    """Keeps the first `keep` positions and the latest, `max_size` together, for any chunk size."""
 
     def __init__(self, max_size: int, keep: int) -> None:
         """Start empty. Raises `ValueError` unless `0 <= keep < max_size`."""
@@ -33,9 +35,9 @@ class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
         super().__init__(max_size=max_size, keep=keep)
 
     def make_mask(self, N: int, window_size: int | None = None, return_array: bool = False) -> Any:
-        """Return which of the columns that the next `N` tokens will meet each may look at.
+        """Return which columns each of the next `N` tokens may attend to.
 
-        `None` for all, `"causal"` for all up to its own, else booleans `[N, columns]`.
+        `None` is all, `"causal"` is all up to its own, else booleans `[N, columns]`.
         `window_size` is the layer's own sliding window, in positions. The names and their order
         are mlx-lm's.
         """
@@ -45,14 +47,14 @@ class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
             return None
         if fits and not return_array:
             return "causal"
-        held = self._next_positions() if N == 1 else self._portion_positions(N)
-        asking = mx.arange(self.offset, last)[:, None]
-        distance = asking - held
-        mask = (distance >= 0) & ((distance < self.max_size - self.keep) | (held < self.keep))
+        positions = self._next_positions() if N == 1 else self._chunk_positions(N)
+        queries = mx.arange(self.offset, last)[:, None]
+        distance = queries - positions
+        mask = (distance >= 0) & ((distance < self.max_size - self.keep) | (positions < self.keep))
         return mask if window_size is None else mask & (distance < window_size)
 
-    def _portion_positions(self, count: int) -> Any:
-        """Return the position of each column once a portion of `count` tokens is appended."""
+    def _chunk_positions(self, count: int) -> Any:
+        """Return the position of each column once a chunk of `count` tokens is appended."""
         columns = mx.arange(min(self.offset, self.max_size - 1) + count)
         shift = self.offset + count - columns.size
         return mx.where(columns < self.keep, columns, columns + shift)
@@ -62,7 +64,8 @@ class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
         columns = mx.arange(min(self.offset + 1, self.max_size))
         if self.offset < self.max_size:
             return columns
-        written = self._idx if self._idx < self.max_size else self.keep
+        place = ring_position(self)
+        written = place if place < self.max_size else self.keep
         age = (written - columns) % (self.max_size - self.keep)
         return mx.where(columns < self.keep, columns, self.offset - age)
 
@@ -70,9 +73,9 @@ class WindowKVCache(RotatingKVCache):  # type: ignore[misc]
 def make_caches(model: Any, max_kv_size: int | None, keep: int) -> list[Any]:
     """Return empty caches for `model`, one a layer.
 
-    With `max_kv_size` exactly the caches of full attention get a window; sliding layers and other
-    kinds of state stay as the model makes them, and so do all where a window would be wrong
-    (MiniMax-M3): `layout` says what there is. `None` leaves all as they are.
+    With `max_kv_size`, exactly the caches of full attention get a window. Sliding layers and other
+    kinds of state stay as the model makes them, and so do all caches of a model for which a window
+    would be wrong (MiniMax-M3): `layout` says what there is. `None` changes nothing.
     """
     caches = list(make_prompt_cache(model))
     if max_kv_size is None or getattr(model, "model_type", None) in _BY_PLACE:
@@ -91,16 +94,16 @@ def _narrowed(entry: Any, max_size: int, keep: int) -> Any:
 
 
 def arrays(caches: Sequence[Any]) -> list[Any]:
-    """Return the arrays that caches hold, each as a whole: also the places not yet filled."""
+    """Return the arrays of caches, each as a whole: unfilled places included."""
     found = tree_flatten([vars(part) for part in _parts(caches)])
     return [value for _, value in found if isinstance(value, mx.array)]
 
 
 def copied(caches: Sequence[Any]) -> list[Any]:
-    """Return a copy of evaluated caches that shares their arrays until one of both is written to.
+    """Return a copy of evaluated caches that shares their arrays until either is written to.
 
-    The states of convolutions are copied at once: mlx-lm keeps the last rows of a whole portion by
-    a view, which holds all of it.
+    The states of convolutions are copied at once: mlx-lm keeps a view of the last rows of a chunk,
+    which would keep the whole chunk in memory.
     """
     copies = copy.deepcopy(list(caches))
     for part in _parts(copies):
@@ -110,13 +113,13 @@ def copied(caches: Sequence[Any]) -> list[Any]:
     return copies
 
 
-def held(caches: Sequence[Any]) -> int:
-    """Return how many positions the fullest cache holds."""
+def cached_length(caches: Sequence[Any]) -> int:
+    """Return how many positions the fullest cache has."""
     return max((entry.size() for entry in caches), default=0)
 
 
 def window(caches: Sequence[Any]) -> int | None:
-    """Return how many positions full attention is narrowed to, `None` where no cache is."""
+    """Return the size of the window over full attention, `None` if there is none."""
     sizes = [part.max_size for part in _parts(caches) if isinstance(part, WindowKVCache)]
     return max(sizes, default=None)
 
@@ -133,7 +136,7 @@ def layout(caches: Sequence[Any]) -> str:
 
 
 def _parts(caches: Sequence[Any]) -> Iterator[Any]:
-    """Yield the caches, and in place of a layer's list of them what is in it."""
+    """Yield the caches; those of a layer with several one by one."""
     for entry in caches:
         if isinstance(entry, CacheList):
             yield from _parts(entry.caches)

@@ -1,9 +1,9 @@
-"""Where a prompt is cut into portions, and by which key each cut's state is found again.
+"""Where a prompt is cut into chunks, and which states are kept for prompts that begin alike.
 
-How a prompt is cut decides the last bits of the logits. So the cuts depend on the prompt alone,
-never on what happens to be cached, and a key covers the cuts before it as well as the tokens.
-Going through the prompt from its beginning, each cut depends only on what stands before it: prompts
-that begin alike are cut alike as far as they do.
+The chunks decide the last bits of the logits. So their boundaries depend on the prompt alone, never
+on what happens to be cached, and the digest of a boundary covers the boundaries before it as well
+as the tokens. Each boundary depends only on what stands before it: prompts that begin alike have
+the same boundaries as far as they do.
 """
 
 import array
@@ -13,15 +13,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CLOSE = 32
-"""A message boundary at most this many tokens behind a cut is none: a portion reads all weights."""
+"""The end of a message at most this many tokens behind a boundary is not one itself.
+
+Each chunk reads all weights, so short ones cost as much time as long ones.
+"""
 
 
-class Boundaries(NamedTuple):
-    """Places in a rendered prompt, each as the number of tokens before it.
+class PromptParts(NamedTuple):
+    """Where the parts of a rendered prompt end, each as the number of tokens before that place.
 
     `instructions` is where the instructions end, 0 if nothing marks it. `messages` are where
-    messages end, ascending: places that all prompts have which share the tokens before them.
-    `guidance` is the last place that a prompt shares with the same one with other guidance or none.
+    messages end, ascending: the same in all prompts that share the tokens before them. `guidance`
+    is the last place that a prompt shares with the same prompt with other guidance or none.
     """
 
     instructions: int
@@ -30,12 +33,12 @@ class Boundaries(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """One place where a prompt is cut: `end` tokens lie before it.
+class ChunkBoundary:
+    """A place where a chunk of a prompt ends: `end` tokens lie before it.
 
-    `digest` is the SHA-256 of the caches' layout and of all portions up to here, lengths
-    included. `ids` are the prompt's ids up to here as native uint32. `shared` says that longer
-    prompts which begin like this one are cut here too: not so where it ends only for this one.
+    `digest` is the SHA-256 of the caches' layout and of all chunks up to here, lengths included.
+    `ids` are the prompt's ids up to here as native uint32. `shared` says that longer prompts which
+    begin like this one have this boundary too; the end of the prompt itself is not shared.
     """
 
     end: int
@@ -45,81 +48,84 @@ class Cut:
 
 
 class Retention(NamedTuple):
-    """For whom a state is kept: for the prompts of other conversations, or those of its own.
+    """The retention policy of a state: for other conversations, or only for its own.
 
-    Where there is no room for both it goes before the state of the digest `yields_to`.
+    Where there is no room for both, it is dropped before the state of the digest `yields_to`.
     """
 
     for_others: bool
     yields_to: bytes | None = None
 
 
-def ends(last: int, boundaries: Sequence[int], step: int) -> tuple[int, ...]:
-    """Return where a prompt is cut like all that begin like it, ascending, up to `last`.
+def boundary_places(last: int, parts: Sequence[int], step: int) -> tuple[int, ...]:
+    """Return the boundaries that a prompt shares with all that begin alike, ascending, to `last`.
 
-    At `boundaries`, which ascend, but for those too close behind another cut, and every `step`
-    tokens behind a cut.
+    They are at `parts`, which ascend, except for those too close behind another boundary, and every
+    `step` tokens behind a boundary.
     """
     close = min(CLOSE, step - 1)
     found = [0]
-    for place in boundaries:
+    for place in parts:
         if place > last:
             break
-        found += _grid(found[-1], place, step)
+        found += _every_step(found[-1], place, step)
         if place - found[-1] > close:
             found.append(place)
-    found += _grid(found[-1], last + 1, step)
+    found += _every_step(found[-1], last + 1, step)
     return tuple(found[1:])
 
 
-def _grid(begin: int, end: int, step: int) -> Iterator[int]:
+def _every_step(begin: int, end: int, step: int) -> Iterator[int]:
     """Yield every `step`th place behind `begin` that lies before `end`."""
     yield from range(begin + step, end, step)
 
 
-def make_cuts(
-    tokens: Sequence[int], boundaries: Boundaries, step: int, layout: str
-) -> tuple[Cut, ...]:
-    """Return the cuts of a prompt with their keys, for caches of this layout.
+def chunk_boundaries(
+    tokens: Sequence[int], parts: PromptParts, step: int, layout: str
+) -> tuple[ChunkBoundary, ...]:
+    """Return the boundaries of a prompt's chunks, for caches of this layout.
 
-    The last one lies before the last token, which is held back: its logits are what the prompt is
-    read for.
+    The last one lies before the last token, which is left to the decode: its logits give the first
+    token of the answer.
     """
     last = len(tokens) - 1
-    places = sorted({boundaries.instructions, *boundaries.messages})
-    shared = ends(last, places, step)
+    places = sorted({parts.instructions, *parts.messages})
+    shared = boundary_places(last, places, step)
     own = () if not last or shared[-1:] == (last,) else (last,)
     ids = memoryview(array.array("I", tokens).tobytes())
     digest = hashlib.sha256(layout.encode())
-    cuts = []
+    boundaries = []
     begin = 0
     for end in (*shared, *own):
         digest.update((end - begin).to_bytes(8, "little"))
         digest.update(ids[4 * begin : 4 * end])
-        cuts.append(Cut(end, digest.digest(), ids[: 4 * end], end not in own))
+        boundaries.append(ChunkBoundary(end, digest.digest(), ids[: 4 * end], end not in own))
         begin = end
-    return tuple(cuts)
+    return tuple(boundaries)
 
 
-def last_shared(cuts: Sequence[Cut], end: int) -> Cut | None:
-    """Return the last cut of longer prompts as well that lies at most at `end`, `None` if none."""
-    return next((cut for cut in reversed(cuts) if cut.shared and cut.end <= end), None)
+def last_shared(boundaries: Sequence[ChunkBoundary], end: int) -> ChunkBoundary | None:
+    """Return the last shared boundary that lies at most at `end`, `None` if there is none."""
+    return next(
+        (boundary for boundary in reversed(boundaries) if boundary.shared and boundary.end <= end),
+        None,
+    )
 
 
 def states_to_keep(
-    cuts: Sequence[Cut], boundaries: Boundaries, seen: Collection[bytes]
+    boundaries: Sequence[ChunkBoundary], parts: PromptParts, seen: Collection[bytes]
 ) -> dict[bytes, Retention]:
-    """Return the digests of the cuts whose states are likely to be wanted again, at most four.
+    """Return the retention of the states that are likely to be used again, at most four.
 
-    The last one that the next attempt and the next turn share with this prompt, at first sight;
-    the last of all, if guidance or the beginning of an answer lies between; the end of the
-    instructions, for the next job; and the deepest that an earlier prompt (whose digests are
-    `seen`) has come by as well, such as a document that jobs share.
+    These are: the last boundary that the next attempt and the next turn share with this prompt; the
+    last of all, if guidance or a response prefill lies between; the end of the instructions, for
+    the next job; and the deepest that an earlier prompt (whose digests are `seen`) had as well,
+    such as the end of a document that jobs share.
     """
-    common = last_shared(cuts, boundaries.guidance)
-    deepest = last_shared(cuts, cuts[-1].end) if cuts else None
-    again = _deepest_seen(cuts, seen)
-    instructions = last_shared(cuts, boundaries.instructions)
+    common = last_shared(boundaries, parts.guidance)
+    deepest = last_shared(boundaries, boundaries[-1].end) if boundaries else None
+    again = _deepest_seen(boundaries, seen)
+    instructions = last_shared(boundaries, parts.instructions)
     below = None if common is None else common.digest
     wanted = (
         (deepest, Retention(for_others=False, yields_to=below)),
@@ -127,16 +133,18 @@ def states_to_keep(
         (common, Retention(for_others=False)),
         (instructions, Retention(for_others=True)),
     )
-    # of two reasons to keep the same state the later one counts
-    return {cut.digest: retention for cut, retention in wanted if cut is not None}
+    # of two reasons to keep the same state, the later one counts
+    return {boundary.digest: retention for boundary, retention in wanted if boundary is not None}
 
 
-def _deepest_seen(cuts: Sequence[Cut], seen: Collection[bytes]) -> Cut | None:
-    """Return the last of the cuts `seen`, not counting one that ends close behind another."""
-    found: Cut | None = None
+def _deepest_seen(
+    boundaries: Sequence[ChunkBoundary], seen: Collection[bytes]
+) -> ChunkBoundary | None:
+    """Return the last of the boundaries `seen`, not counting one that ends close behind another."""
+    found: ChunkBoundary | None = None
     before = 0
-    for cut in cuts:
-        if cut.digest in seen and (cut.shared or cut.end - before > CLOSE):
-            found = cut
-        before = cut.end
+    for boundary in boundaries:
+        if boundary.digest in seen and (boundary.shared or boundary.end - before > CLOSE):
+            found = boundary
+        before = boundary.end
     return found

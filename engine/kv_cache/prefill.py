@@ -1,4 +1,4 @@
-"""A prompt into caches, portion by portion, beginning where an earlier prompt had come."""
+"""Prefill: reads a prompt into caches, chunk by chunk, from the last state that is kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import mlx.core as mx
 from mh_batch.jobs.settings import Context
 
 from .caches import layout, make_caches
-from .chunking import Boundaries, make_cuts
+from .chunking import PromptParts, chunk_boundaries
 from .prefix_cache import PrefixCache
 
 
 @dataclass(frozen=True)
 class Prefilled:
-    """Caches that hold a prompt but for its last token, unless `cancelled`.
+    """Caches that hold a prompt without its last token, unless `cancelled`.
 
-    The first `reused` tokens were there already; `done` are in the caches.
+    `done` tokens are in the caches; the first `reused` of them came from the prefix cache.
     """
 
     caches: list[Any]
@@ -29,32 +29,32 @@ class Prefilled:
 def prefill(
     model: Any,
     prompt: Sequence[int],
-    boundaries: Boundaries,
+    parts: PromptParts,
     context: Context,
     prefixes: PrefixCache,
     cancelled: Callable[[], bool],
 ) -> Prefilled:
-    """Read all of `prompt` but its last token into caches of `context`'s layout.
+    """Read `prompt` without its last token into caches of the layout that `context` asks for.
 
-    The logits that follow are the same to the bit whatever `prefixes` holds. `cancelled` is
-    asked before every portion.
+    The logits that follow are bit-equal whatever `prefixes` holds. `cancelled` is called before
+    every chunk.
     """
     caches = make_caches(model, context.max_kv_size, context.kv_keep)
-    cuts = make_cuts(prompt, boundaries, context.prefill_step, layout(caches))
-    found = prefixes.deepest(cuts, boundaries)
-    wanted = prefixes.plan(cuts, boundaries)
+    boundaries = chunk_boundaries(prompt, parts, context.prefill_step, layout(caches))
+    found = prefixes.deepest(boundaries, parts)
+    retained = prefixes.plan(boundaries, parts)
     done, first = 0, 0
     if found is not None:
         index, caches = found
-        done, first = cuts[index].end, index + 1
+        done, first = boundaries[index].end, index + 1
     reused = done
     tokens = mx.array(list(prompt), dtype=mx.uint32)
-    for cut in cuts[first:]:
+    for boundary in boundaries[first:]:
         if cancelled():
             return Prefilled(caches, reused, done, cancelled=True)
-        model(tokens[None, done : cut.end], cache=caches)
+        model(tokens[None, done : boundary.end], cache=caches)
         mx.eval([cache.state for cache in caches])
-        done = cut.end
-        if cut.digest in wanted:
-            prefixes.put(cut, caches, wanted[cut.digest])
+        done = boundary.end
+        if boundary.digest in retained:
+            prefixes.put(boundary, caches, retained[boundary.digest])
     return Prefilled(caches, reused, done, cancelled=cancelled())

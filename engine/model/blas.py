@@ -1,7 +1,7 @@
-"""Which BLAS multiplies MLX's matrices on a CPU; asked of the dynamic linker, in this process.
+"""Which BLAS MLX uses on a CPU, as the dynamic linker says for this process.
 
-MLX's CPU build for Linux brings the reference BLAS of Netlib along. Another one takes its place
-where `LD_PRELOAD` names it at the start of the process.
+MLX's CPU build for Linux comes with the reference BLAS of Netlib. Another one replaces it if
+`LD_PRELOAD` names it when the process starts.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from mh_batch.jobs.errors import EnvironmentFault
 
 PRODUCT = "cblas_sgemm"
-"""What MLX calls for a product of float32 matrices."""
+"""The function that MLX calls to multiply float32 matrices."""
 
 REFERENCE = "reference BLAS"
 
@@ -35,7 +35,7 @@ class Blas(NamedTuple):
 
 
 class _Found(ctypes.Structure):
-    """What `dladdr` says of an address: the file that it is in, and more that nobody asks for."""
+    """The result of `dladdr`: the file that an address is in, and fields that are not used here."""
 
     _fields_ = (
         ("file", ctypes.c_char_p),
@@ -46,10 +46,10 @@ class _Found(ctypes.Structure):
 
 
 def blas_in_use() -> Blas | None:
-    """Return the BLAS that MLX calls in this process; `None` if there is no telling."""
+    """Return the BLAS that MLX calls in this process; `None` if that cannot be found out."""
     if sys.platform == "darwin":
         return Blas("Accelerate")
-    # in the linker's order: what was preloaded, then what MLX brings
+    # in the linker's order: the preloaded library, then MLX's own
     for library in (None, _mlx_library()):
         try:
             loaded = ctypes.CDLL(library)
@@ -62,9 +62,9 @@ def blas_in_use() -> Blas | None:
 
 
 def blas_name(path: str, openblas: str | None) -> str:
-    """Return what a BLAS is called, by its file and by what OpenBLAS says of itself.
+    """Return the name of a BLAS, from its file and from what OpenBLAS reports.
 
-    `openblas` is such as `OpenBLAS 0.3.21 Zen`; `None` is for any other BLAS.
+    `openblas` is for example `OpenBLAS 0.3.21 Zen`, `None` for any other BLAS.
     """
     if openblas is not None:
         return openblas
@@ -74,9 +74,9 @@ def blas_name(path: str, openblas: str | None) -> str:
 
 
 def require_blas(path: str | None) -> None:
-    """Raise `EnvironmentFault` if the BLAS that was preloaded is not the one that MLX calls.
+    """Raise `EnvironmentFault` if MLX does not use the BLAS in the file `path`.
 
-    `None` is for none.
+    `None` if none was preloaded: then nothing is checked.
     """
     if path is None:
         return
@@ -108,7 +108,7 @@ def _file_of(function: object) -> str | None:
 def _openblas(path: str) -> str | None:
     """Return version and kernels of the OpenBLAS in a file that is loaded; `None` if it is none.
 
-    Both decide the last bits: the kernels are those for the processor that was found.
+    Both affect the last bits: the kernels depend on the processor.
     """
     try:
         library = ctypes.CDLL(path)

@@ -1,10 +1,10 @@
-"""A hash that changes when a model's files do, in seconds where hashing them all takes minutes.
+"""A model's fingerprint: a hash of its files that takes seconds where a full hash takes minutes.
 
 It covers the whole of every configuration, tokeniser and template file, and of each weight file
 its name, size, safetensors header (names, types, shapes and places of all tensors) and blocks
-spread evenly over it. Of a file up to `BLOCKS * BLOCK_BYTES` bytes that is every byte; in a larger
-one a change that keeps the size and touches none of the blocks goes unseen: a fine-tune changes
-every tensor, a flipped bit on a disk is not looked for.
+spread evenly over it. A file of up to `BLOCKS * BLOCK_BYTES` bytes is hashed whole. In a larger
+one, a change that keeps the size and touches none of the blocks is missed: a fine-tune changes
+every tensor, and flipped bits on the disk are not looked for.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _CONFIGURATION = (
 
 
 def fingerprint(folder: Path) -> str:
-    """Return the hexadecimal SHA-256 that stands for the model in `folder`."""
+    """Return the fingerprint of the model in `folder`, a hexadecimal SHA-256."""
     digest = hashlib.sha256()
     for name in _CONFIGURATION:
         path = folder / name

@@ -1,4 +1,4 @@
-"""A model's folder, looked at before anything is loaded from it, without MLX."""
+"""Finds a model's folder and checks it before anything is loaded from it, without MLX."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from mh_batch.engine.demo import DEMO_MODEL
 from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import ModelNotLoaded
 
-from .weights import flaw, missing_files, weight_files
+from .weights import find_error, missing_files, weight_files
 
 DEMO = "demo"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
@@ -21,7 +21,7 @@ _LONGEST_CAUSE = 300
 def find_here(name: str) -> Path | None:
     """Return the folder of a model on this machine, `None` for a hub name not downloaded yet.
 
-    Raises `ModelNotLoaded` for a name that cannot be one. Nothing is fetched.
+    Raises `ModelNotLoaded` for a name that is none. Nothing is fetched.
     """
     return find_local(name) or downloaded(name)
 
@@ -29,7 +29,7 @@ def find_here(name: str) -> Path | None:
 def find_local(name: str) -> Path | None:
     """Return the folder that `demo` or a path stands for, `None` for a hub name.
 
-    Raises `ModelNotLoaded` for what is none of these.
+    Raises `ModelNotLoaded` for any other name.
     """
     if name == DEMO:
         return DEMO_MODEL
@@ -53,7 +53,7 @@ def _cure(name: str) -> str:
 
 
 def downloaded(name: str) -> Path | None:
-    """Return what the hub's cache holds under a hub name, `None` if nothing. Nothing is fetched."""
+    """Return the folder of a hub name in the hub's cache, else `None`. Nothing is fetched."""
     from huggingface_hub import snapshot_download  # here, because most models need none
 
     try:
@@ -80,9 +80,9 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
 
 
 def check_weights(name: str, folder: Path) -> None:
-    """Refuse a folder without whole weight files: a download that broke off is the usual cause.
+    """Raise `ModelNotLoaded`, naming a file, for a folder without complete weight files.
 
-    Raises `ModelNotLoaded` naming a file.
+    The usual cause is an interrupted download.
     """
     files = weight_files(folder)
     if not files:
@@ -91,21 +91,21 @@ def check_weights(name: str, folder: Path) -> None:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelNotLoaded(f"{name}: {missing[0]}{more} of its weights is not in {folder}")
     try:
-        flaws = [found for path in files if (found := flaw(path))]
+        errors = [found for path in files if (found := find_error(path))]
     except OSError as error:
         raise ModelNotLoaded(f"{name}: weights are not readable: {cause(error)}") from error
-    if flaws:
-        raise ModelNotLoaded(f"{name}: {flaws[0]}")
+    if errors:
+        raise ModelNotLoaded(f"{name}: {errors[0]}")
 
 
 def check_tokenizer(name: str, folder: Path) -> None:
-    """Refuse a folder without a tokeniser; raises `ModelNotLoaded`. gpt-oss needs none."""
+    """Raise `ModelNotLoaded` for a folder without a tokeniser. gpt-oss needs none."""
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ModelNotLoaded(f"{name}: no tokeniser ({TOKENIZER_FILES[0]}) in {folder}")
 
 
 def cause(error: BaseException) -> str:
-    """Return an error as one line of bounded length, with its kind where the text says little."""
+    """Return an error as one line of bounded length, with its class where the text says little."""
     text = " ".join(str(error).split())
     if isinstance(error, (KeyError, AttributeError, TypeError)) or not text:
         text = f"{type(error).__name__} {text}".rstrip()

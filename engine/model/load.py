@@ -1,4 +1,4 @@
-"""From a model's name to a model in memory."""
+"""Loads a model by its name."""
 
 import platform
 from collections.abc import Callable
@@ -11,9 +11,8 @@ import mlx.core as mx
 from mlx_lm import utils as mlx_lm
 
 from mh_batch.engine.adapter import Adapter
-from mh_batch.engine.chat_template.tokenizer import native_adapter
-from mh_batch.engine.harmony.adapter import HarmonyAdapter
-from mh_batch.engine.harmony.special_tokens import VOCABULARY_SIZE
+from mh_batch.engine.adapter_choice import adapter_name, make_adapter
+from mh_batch.engine.mlx_lm_internals import download
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import ModelInfo
 
@@ -22,18 +21,18 @@ from .device import device
 from .fingerprint import fingerprint
 from .folder import cause, check_weights, find_local, read_config
 
-# what mlx-lm takes from the hub, without the weights and the code
+# the files that mlx-lm fetches from the hub, without weights and code
 _RENDERING_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.tiktoken", "*.model"]
 _REPORTED = ("mlx", "mlx-lm", "openai-harmony", "mh-batch")
 
 LoadStep = Literal["load", "template"]
-"""What a load is at: reading files takes as long as it takes, trying a template does not."""
+"""The step that a load is at: reading files may take long, trying a chat template may not."""
 
-Tell = Callable[[LoadStep], None]
+ReportStep = Callable[[LoadStep], None]
 
 
-def tell_nobody(_: LoadStep) -> None:
-    """Serve where nobody asks what a load is at."""
+def ignore_step(_: LoadStep) -> None:
+    """Take the report of a step where nobody wants it."""
 
 
 class LoadedModel(NamedTuple):
@@ -44,27 +43,26 @@ class LoadedModel(NamedTuple):
     info: ModelInfo
 
 
-class Reader(NamedTuple):
-    """What renders for a model, and how many tokens it was made for (`None`: it does not say)."""
+class PromptRenderer(NamedTuple):
+    """Renders prompts for a model; `context_tokens` is `None` if the model does not say it."""
 
     adapter: Adapter
     context_tokens: int | None
 
 
-def load(name: str, tell: Tell = tell_nobody) -> LoadedModel:
+def load(name: str, report: ReportStep = ignore_step) -> LoadedModel:
     """Load a model by name: `demo`, a folder, or a hub name (downloaded by mlx-lm if need be).
 
-    All weights are in memory when this returns. `tell` is told what it is at, whenever that
-    changes. Code that comes with a model is not run. Raises `ModelNotLoaded` with the name and the
+    All weights are in memory when this returns. Each step of the load is passed to `report` as it
+    begins. Code that comes with a model is not run. Raises `ModelNotLoaded` with the name and the
     cause.
     """
     folder = find(name)
     config = read_config(name, folder)
-    architecture = config["model_type"]
     check_weights(name, folder)
     try:
         model, config = mlx_lm.load_model(folder, lazy=False, trust_remote_code=False)
-        adapter = _adapter(architecture, folder, config, tell)
+        adapter = _adapter(folder, config, report)
         _try_once(model)
     except EnvironmentFault:
         raise
@@ -73,7 +71,7 @@ def load(name: str, tell: Tell = tell_nobody) -> LoadedModel:
     info = ModelInfo(
         name=name,
         fingerprint=fingerprint(folder),
-        architecture=architecture,
+        architecture=config["model_type"],
         adapter=adapter.name,
         device=device(),
         context_tokens=_context_tokens(config),
@@ -86,17 +84,17 @@ def load(name: str, tell: Tell = tell_nobody) -> LoadedModel:
     return LoadedModel(model, adapter, info)
 
 
-def load_reader(name: str, tell: Tell = tell_nobody) -> Reader:
+def load_renderer(name: str, report: ReportStep = ignore_step) -> PromptRenderer:
     """Return what renders for a model; its weights are neither fetched nor read.
 
-    `tell` is told what it is at, whenever that changes. Raises `ModelNotLoaded` with the name and
-    the cause.
+    Each step of the load is passed to `report` as it begins. Raises `ModelNotLoaded` with the name
+    and the cause.
     """
     folder = find(name, _fetch_rendering)
     config = read_config(name, folder)
     try:
-        adapter = _adapter(config["model_type"], folder, config, tell)
-        return Reader(adapter, _context_tokens(config))
+        adapter = _adapter(folder, config, report)
+        return PromptRenderer(adapter, _context_tokens(config))
     except EnvironmentFault:
         raise
     except Exception as error:
@@ -104,7 +102,7 @@ def load_reader(name: str, tell: Tell = tell_nobody) -> Reader:
 
 
 def _fetch_whole(name: str) -> Path:
-    return Path(mlx_lm._download(name))
+    return download(name)
 
 
 def _fetch_rendering(name: str) -> Path:
@@ -114,7 +112,7 @@ def _fetch_rendering(name: str) -> Path:
 
 
 def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
-    """Return the folder of a model; `fetch` takes it from the hub if it is not here.
+    """Return the folder of a model; `fetch` downloads it if it is not on this machine.
 
     Raises `ModelNotLoaded`.
     """
@@ -124,32 +122,32 @@ def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
         return fetch(name)
     except Exception as error:
         raise ModelNotLoaded(
-            f"{name}: no such folder, and the hub did not give it: {cause(error)}"
+            f"{name}: no such folder, and could not be downloaded: {cause(error)}"
         ) from error
 
 
-def _adapter(architecture: str, folder: Path, config: dict[str, Any], tell: Tell) -> Adapter:
+def _adapter(folder: Path, config: dict[str, Any], report: ReportStep) -> Adapter:
     """Return what renders and reads for the model."""
-    if architecture == "gpt_oss":
-        # an id beyond the embedding would read whatever lies behind it in memory
-        if (size := config.get("vocab_size", VOCABULARY_SIZE)) < VOCABULARY_SIZE:
-            raise ValueError(f"a vocabulary of {size} tokens; Harmony has {VOCABULARY_SIZE}")
-        return HarmonyAdapter()
-    adapter = native_adapter(folder, partial(tell, "template"))
-    tell("load")
+    name = adapter_name(config["model_type"])
+    adapter = make_adapter(name, lambda: folder, partial(report, "template"))
+    report("load")
+    # an id beyond the embedding would read whatever lies behind it in memory
+    least = adapter.least_vocabulary
+    if (size := config.get("vocab_size", least)) < least:
+        raise ValueError(f"a vocabulary of {size} tokens; this format takes {least}")
     return adapter
 
 
 def _try_once(model: Any) -> None:
-    """Run one token, so that what this device cannot do shows now and not in a job.
+    """Run one token, so that a model this device cannot run fails here and not in a job.
 
-    (Unquantised bf16 experts, for one, do not run on a CPU.)
+    Unquantised bf16 experts, for example, do not run on a CPU.
     """
     mx.eval(model(mx.array([[0]], dtype=mx.uint32)))
 
 
 def _context_tokens(config: dict[str, Any]) -> int | None:
-    """Return how many tokens the model was made for, `None` if it does not say."""
+    """Return the context length that the configuration names, `None` if it names none."""
     for part in (config, config.get("text_config") or {}):
         if isinstance(tokens := part.get("max_position_embeddings"), int) and tokens > 0:
             return tokens

@@ -1,4 +1,4 @@
-"""What the engine asks of MLX's allocator: as little as possible."""
+"""Memory limits: of the prefix cache, and of what MLX keeps after a job."""
 
 import mlx.core as mx
 
@@ -6,20 +6,20 @@ from mh_batch.jobs.settings import EngineOptions
 
 LEAST_PREFIX_CACHE = 256 << 20
 MOST_PREFIX_CACHE = 4 << 30
-"""Bytes for the states of prompt beginnings on a machine with little memory, and with most."""
+"""The prefix cache's size in bytes on a machine with little memory, and its maximum."""
 
 
 def past_high_water(cached_bytes: int, options: EngineOptions) -> bool:
-    """Whether MLX holds more freed memory than it may from job to job."""
+    """Whether MLX keeps more freed memory than it may between jobs."""
     return cached_bytes > options.cache_high_water_bytes
 
 
 def prefix_cache_bytes(options: EngineOptions, machine_bytes: int) -> int:
-    """Return how much the states of prompt beginnings may take on a machine of that memory.
+    """Return the size of the prefix cache on a machine with that much memory.
 
-    One of gpt-oss-20b behind 10,000 tokens has 250 MB: what suits the smallest Mac would leave a
-    larger one to read its long conversations anew at every turn. There is a most as well, because
-    a machine may tell of memory that this process cannot have (in a container).
+    A state of gpt-oss-20b after 10,000 tokens takes 250 MB. A size that suits the smallest Mac
+    would make a larger one prefill long conversations again at every turn. There is a maximum,
+    because a machine may report memory that this process cannot use (in a container).
     """
     if options.prefix_cache_bytes is not None:
         return options.prefix_cache_bytes
@@ -32,7 +32,7 @@ def wired_limit(options: EngineOptions, *, metal: bool) -> int | None:
 
 
 def release(options: EngineOptions) -> bool:
-    """Give freed memory back to the system if it is past the high-water mark; return whether."""
+    """Return freed memory to the system if it is past the high-water mark; return whether."""
     if not past_high_water(mx.get_cache_memory(), options):
         return False
     mx.clear_cache()

@@ -1,4 +1,4 @@
-"""The weight files of a model folder, looked at before anything is loaded from them."""
+"""Checks the weight files of a model folder before anything is loaded from them."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ _LENGTH_BYTES = 8
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files that mlx-lm loads weights from, by name."""
+    """Return the files that mlx-lm loads weights from, sorted by name."""
     return sorted(folder.glob("model*.safetensors"))
 
 
 def missing_files(folder: Path) -> list[str]:
-    """Return the weight files that the folder's index names and that are not in it.
+    """Return the weight files that the folder's index names but the folder lacks.
 
-    Nothing is missing from a folder without an index: there is one file then.
+    Nothing is missing from a folder without an index: it has a single file.
     """
     try:
         index = json.loads((folder / INDEX_NAME).read_text("utf-8"))
@@ -25,10 +25,10 @@ def missing_files(folder: Path) -> list[str]:
     return sorted(str(name) for name in named if not (folder / str(name)).is_file())
 
 
-def flaw(path: Path) -> str | None:
-    """Return what keeps a safetensors file from being whole, `None` if it is.
+def find_error(path: Path) -> str | None:
+    """Return what is wrong with a safetensors file, `None` if it is complete.
 
-    Reads the header only: it says how long the file must be.
+    Only the header is read: it says how long the file must be.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

@@ -1,33 +1,34 @@
-"""The judged parse of what a parser has read."""
+"""The parse of a completion: messages from a parser, judged and as channels."""
 
 from collections.abc import Sequence
 
-from mh_batch.engine.parsing.well_formed import Section, problems
-from mh_batch.jobs.generation import Channel, Parse, Rung, StopReason
+from mh_batch.engine.parsing.message import ParsedMessage
+from mh_batch.engine.parsing.well_formed import find_problems
+from mh_batch.jobs.generation import Channel, Parse, ParserTier, StopReason
 
 PARSER_VERSION = 3
 """Goes up with every change that reads some completion differently; stored with each parse."""
 
 
 def make_parse(
-    rung: Rung,
-    sections: Sequence[Section],
+    tier: ParserTier,
+    messages: Sequence[ParsedMessage],
     stop_reason: StopReason,
     further: tuple[str, ...] = (),
 ) -> Parse:
-    """Return the judged parse of `sections`; `further` problems are what only the caller sees."""
-    found = problems(sections, stop_reason) + further
-    return Parse(PARSER_VERSION, rung, not found, found, _channels(sections))
+    """Return the judged parse of `messages`; only the caller can see the `further` problems."""
+    found = find_problems(messages, stop_reason) + further
+    return Parse(PARSER_VERSION, tier, not found, found, channels(messages))
 
 
-def _channels(sections: Sequence[Section]) -> tuple[Channel, ...]:
-    """Return sections as channels; a message of somebody else goes under its role's name."""
+def channels(messages: Sequence[ParsedMessage]) -> tuple[Channel, ...]:
+    """Return messages as channels; a message of another role goes under that role's name."""
     return tuple(
         Channel(
-            channel=(section.channel or "") if section.role == "assistant" else section.role,
-            text=section.text,
-            recipient=section.recipient if section.role == "assistant" else None,
-            content_type=section.content_type,
+            channel=(message.channel or "") if message.role == "assistant" else message.role,
+            text=message.text,
+            recipient=message.recipient if message.role == "assistant" else None,
+            content_type=message.content_type,
         )
-        for section in sections
+        for message in messages
     )

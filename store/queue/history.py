@@ -11,7 +11,7 @@ from mh_batch.jobs.generation import (
     FinishReason,
     Generation,
     Parse,
-    Rung,
+    ParserTier,
     StopReason,
     Timings,
 )
@@ -81,7 +81,7 @@ def parse_of(db: Database, row: sqlite3.Row) -> Parse:
     channels = db.conn.execute(_CHANNELS, (row["parse_id"],))
     return Parse(
         parser_version=row["parser_version"],
-        rung=Rung(row["rung"]),
+        tier=ParserTier(row["rung"]),
         well_formed=bool(row["well_formed"]),
         problems=msgspec.json.decode(row["problems"], type=tuple[str, ...]),
         channels=tuple(Channel(*channel) for channel in channels),
@@ -103,7 +103,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         # the stored sampling is what the attempt really had
         max_tokens=sampling.max_tokens,
         dropped_turns=row["dropped_turns"],
-        opening=unpack_tokens(row["opening"]),
+        response_prefill=unpack_tokens(row["opening"]),
         room=row["room"],
     )
     return Attempt(

@@ -157,7 +157,7 @@ def crashes_on(db: Database, job_id: int, key: AttemptKey) -> int:
 def add_parse(db: Database, attempt_id: int, parse: Parse) -> None:
     """Insert `parse` and its channels as the current one; part of the caller's transaction."""
     problems = msgspec.json.encode(parse.problems).decode()
-    values = (attempt_id, parse.parser_version, parse.rung.value, parse.well_formed, problems, 1)
+    values = (attempt_id, parse.parser_version, parse.tier.value, parse.well_formed, problems, 1)
     parse_id = db.conn.execute(_PARSE, values).fetchone()[0]
     rows = [
         (parse_id, attempt_id, position, c.channel, c.recipient, c.content_type, c.text)
@@ -192,7 +192,7 @@ def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) ->
         *(made.finish_reason.value, made.stop_reason.value),
         *(attempt.started_at, attempt.finished_at),
         *(msgspec.json.encode(attempt.sampling).decode(), pack_tokens(made.tokens), made.raw),
-        *(pack_tokens(made.opening), attempt.round, attempt.continues, made.room),
+        *(pack_tokens(made.response_prefill), attempt.round, attempt.continues, made.room),
     )
     return int(db.conn.execute(_ATTEMPT, values).fetchone()[0])
 

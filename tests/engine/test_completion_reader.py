@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.spelled import TOKENS
-from mh_batch.engine.completion_reader import Completion, Reader, read
+from mh_batch.engine.completion_reader import Completion, CompletionReader, read
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.model.load import load
@@ -44,7 +44,7 @@ def stored(wanted: GenerationRequest, done: Generation) -> Completion:
     return Completion(
         done.tokens,
         done.stop_reason,
-        done.opening,
+        done.response_prefill,
         wanted.sampling.stops,
         wanted.prompt.tools,
     )
@@ -67,16 +67,16 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
         request(PONDER, max_tokens=30),
     ]
     done = [run(demo, wanted) for wanted in asked]
-    asked.append(msgspec.structs.replace(asked[-1], rescue=done[-1].tokens))
+    asked.append(msgspec.structs.replace(asked[-1], forced_final=done[-1].tokens))
     done.append(run(demo, asked[-1]))
-    reader = Reader("harmony", "demo")
+    reader = CompletionReader("harmony", "demo")
     for wanted, generation in zip(asked, done, strict=True):
         assert reader.read(stored(wanted, generation), generation.raw) == generation.parse
     # the batch holds some of everything that a reader must know of
     assert {generation.stop_reason for generation in done} == set(StopReason) - {
         StopReason.CANCELLED
     }
-    assert done[-1].opening
+    assert done[-1].response_prefill
     assert any(generation.parse.calls for generation in done)
     problems = {code for generation in done for code in generation.parse.problems}
     assert {"truncated", "unknown_tool", "analysis_not_ended"} <= problems
@@ -93,7 +93,7 @@ def test_other_models_are_read_again_by_the_tokeniser_in_their_folder(
     for file in llama_folder.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    reader = Reader("native", str(tmp_path))
+    reader = CompletionReader("native", str(tmp_path))
     for wanted, generation in zip(asked, done, strict=True):
         assert reader.read(stored(wanted, generation), generation.raw) == generation.parse
 
@@ -101,7 +101,7 @@ def test_other_models_are_read_again_by_the_tokeniser_in_their_folder(
 def test_tokens_that_spell_something_else_today_are_not_read() -> None:
     final = Completion((200005, 17196, 200008, 87, 200002), StopReason.STOP_TOKEN)
     with pytest.raises(ModelNotLoaded, match="not the one that made these answers"):
-        Reader("harmony", "demo").read(final, "<|channel|>final<|message|>y<|return|>")
+        CompletionReader("harmony", "demo").read(final, "<|channel|>final<|message|>y<|return|>")
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,21 @@ def test_tokens_that_spell_something_else_today_are_not_read() -> None:
 )
 def test_what_cannot_be_read_again_says_why(adapter: str, model: str, reason: str) -> None:
     with pytest.raises(ModelNotLoaded, match=f"^{model}: .*{reason}"):
-        Reader(adapter, model)
+        CompletionReader(adapter, model)
 
 
 def test_a_folder_without_a_tokeniser_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ModelNotLoaded, match="its tokeniser does not load"):
-        Reader("native", str(tmp_path))
+        CompletionReader("native", str(tmp_path))
 
 
 @given(TOKENS, TOKENS, st.sampled_from(StopReason), st.lists(st.text(min_size=1), max_size=2))
 def test_any_attempt_at_all_is_read_and_judged(
-    opening: list[int], tokens: list[int], reason: StopReason, stops: list[str]
+    prefill: list[int], tokens: list[int], reason: StopReason, stops: list[str]
 ) -> None:
     tools = (Tool(FunctionSpec("g")),)
-    completion = Completion(tuple(tokens), reason, tuple(opening), tuple(stops), tools)
+    completion = Completion(tuple(tokens), reason, tuple(prefill), tuple(stops), tools)
     found = read(ADAPTER, completion)
     assert found.well_formed is (not found.problems)
     assert set(found.problems) <= set(PROBLEMS)
@@ -138,11 +138,11 @@ def test_any_attempt_at_all_is_read_and_judged(
 
 READ = """
 import sys
-from mh_batch.engine.completion_reader import Completion, Reader
+from mh_batch.engine.completion_reader import Completion, CompletionReader
 from mh_batch.jobs.generation import StopReason
 completion = Completion((200005, 17196, 200008, 87, 200002), StopReason.STOP_TOKEN)
 raw = "<|channel|>final<|message|>x<|return|>"
-parse = Reader("harmony", "a model that is long gone").read(completion, raw)
+parse = CompletionReader("harmony", "a model that is long gone").read(completion, raw)
 assert parse.text("final") == "x" and parse.well_formed, parse
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"mlx", "mlx_lm", "transformers"}))
 """

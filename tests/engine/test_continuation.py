@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from helpers.scripted_model import scripted
 from helpers.spelled import encode
-from mh_batch.engine.completion_reader import Completion, Reader
-from mh_batch.engine.fit import MARGIN, Fitted, go_on, room_behind
+from mh_batch.engine.completion_reader import Completion, CompletionReader
+from mh_batch.engine.fit.drop_plan import MARGIN
+from mh_batch.engine.fit.fitter import Fitted, continued, remaining_room
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.special_tokens import is_utf8
 from mh_batch.engine.model.load import LoadedModel, load
@@ -89,7 +90,7 @@ def in_two_parts(
 
 def assert_one(first: Generation, rest: Generation, whole: Generation) -> None:
     assert first.tokens + rest.tokens == whole.tokens
-    assert rest.opening == first.tokens
+    assert rest.response_prefill == first.tokens
     assert (rest.stop_reason, rest.finish_reason) == (whole.stop_reason, whole.finish_reason)
     assert rest.parse == whole.parse
 
@@ -113,8 +114,10 @@ def test_an_answer_cut_anywhere_reads_in_two_parts_as_in_one(
         assert rest.timings.completion_tokens == len(rest.tokens)
         assert rest.prompt_tokens == rest.timings.prompt_tokens
         assert rest.prompt_tokens == whole.prompt_tokens + len(first.tokens)
-        stored = Completion(rest.tokens, rest.stop_reason, rest.opening, (), wanted.prompt.tools)
-        assert Reader("harmony", "any").read(stored, rest.raw) == whole.parse
+        stored = Completion(
+            rest.tokens, rest.stop_reason, rest.response_prefill, (), wanted.prompt.tools
+        )
+        assert CompletionReader("harmony", "any").read(stored, rest.raw) == whole.parse
     assert characters >= 3
 
 
@@ -232,7 +235,7 @@ def test_what_goes_on_fits_exactly_where_the_first_part_told_that_there_is_room(
         assert first.room is not None
         fits = first.room >= 10
         outcomes.add(fits)
-        assert rest.opening == (first.tokens if fits else ())
+        assert rest.response_prefill == (first.tokens if fits else ())
         if fits:
             assert rest.room == first.room - 10
             assert rest.prompt_tokens == first.prompt_tokens + len(first.tokens)
@@ -254,14 +257,14 @@ def test_where_nothing_limits_the_context_there_is_always_room(llama: LoadedMode
     st.integers(1, 40),
     st.integers(1, 150),
 )
-def test_nothing_is_ever_cut_so_that_an_answer_can_go_on(
+def test_nothing_is_ever_cut_so_that_an_answer_can_continued(
     prompt: int, had: int, dropped: int, more: int, limit: int
 ) -> None:
     tokens = random.Random(1).sample(range(1000), prompt)
     asked = Prompt((Message("user", "x"),), "2026-01-02")
     fitted, answer = Fitted(tokens, had, dropped, (), asked), tuple(range(had))
-    found = go_on(fitted, Continuation(answer, more), limit)
-    room = room_behind(fitted, limit)
+    found = continued(fitted, Continuation(answer, more), limit)
+    room = remaining_room(fitted, limit)
     assert room is not None
     if room >= more:
         assert found == Fitted([*tokens, *answer], more, dropped, answer, asked)

@@ -15,8 +15,9 @@ import msgspec
 import pytest
 
 from helpers.spelled import encode
-from mh_batch.engine.fit import MARGIN
-from mh_batch.engine.generate import Generator, context_limit
+from mh_batch.engine.fit.drop_plan import MARGIN
+from mh_batch.engine.fit.fitter import context_limit
+from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.special_tokens import spell
 from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
@@ -27,8 +28,8 @@ from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
     Parse,
+    ParserTier,
     Prompt,
-    Rung,
     StopReason,
     finish_reason,
 )
@@ -204,7 +205,7 @@ def test_one_token_has_no_decode_speed(generator: Generator) -> None:
 @pytest.mark.parametrize(("well_formed", "reason"), [(True, "tool_calls"), (False, "stop")])
 def test_only_a_well_formed_call_finishes_with_tool_calls(well_formed: bool, reason: str) -> None:
     call = Channel("commentary", "{}", "functions.f", "json")
-    parse = Parse(1, Rung.STRICT, well_formed, () if well_formed else ("x",), (call,))
+    parse = Parse(1, ParserTier.STRICT, well_formed, () if well_formed else ("x",), (call,))
     assert finish_reason(StopReason.STOP_TOKEN, parse) == reason
     assert finish_reason(StopReason.MAX_TOKENS, parse) == "length"
 
@@ -241,7 +242,7 @@ def test_reuse_is_counted_and_changes_no_token(loaded: LoadedModel) -> None:
     found = [(done.timings.reused_tokens, done.timings.prefill_tokens) for done in runs]
     # the question is too short for a cut of its own
     prompt = loaded.adapter.render(wanted.prompt)
-    end = loaded.adapter.boundaries(wanted.prompt, prompt).instructions
+    end = loaded.adapter.prompt_parts(wanted.prompt, prompt).instructions
     assert found == [(0, total), (end, total - end), (end, total - end)]
     assert [done.timings.reused_tokens for done in plain] == [0, 0]
 
@@ -374,18 +375,18 @@ def test_the_demo_model_does_a_sum_in_proper_harmony(demo: Generator) -> None:
     done = run(demo, request("What is 17 + 25?", max_tokens=300, temperature=0))
     assert "42" in (done.parse.text("final") or "")
     assert done.parse.text("analysis")
-    assert (done.parse.rung, done.parse.problems) == (Rung.STRICT, ())
+    assert (done.parse.tier, done.parse.problems) == (ParserTier.STRICT, ())
     assert done.finish_reason is FinishReason.STOP
 
 
-# ---- rescues
+# ---- forced finals
 
 FINAL = "<|channel|>final<|message|>"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
-def rescue(wanted: GenerationRequest, tokens: tuple[int, ...], **fields: Any) -> GenerationRequest:
-    return msgspec.structs.replace(wanted, rescue=tokens, render=True, **fields)
+def forced(wanted: GenerationRequest, tokens: tuple[int, ...], **fields: Any) -> GenerationRequest:
+    return msgspec.structs.replace(wanted, forced_final=tokens, render=True, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -393,33 +394,37 @@ def lost(demo: Generator) -> tuple[GenerationRequest, Generation]:
     """A question over which the demo model only thinks, and what comes of it."""
     wanted = request("Think for a long time about rivers.", max_tokens=40, temperature=0)
     done = run(demo, wanted)
-    assert (done.stop_reason, done.opening, done.rendered) == (StopReason.MAX_TOKENS, (), None)
+    assert (done.stop_reason, done.response_prefill, done.rendered) == (
+        StopReason.MAX_TOKENS,
+        (),
+        None,
+    )
     assert set(done.parse.problems) == {"truncated", "no_final", "analysis_not_ended"}
     return wanted, done
 
 
-def test_a_rescue_answers_from_the_thoughts_of_an_attempt_that_only_thought(
+def test_a_forced_final_answers_from_the_thoughts_of_an_attempt_that_only_thought(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
-    done = run(demo, rescue(wanted, first.tokens))
+    done = run(demo, forced(wanted, first.tokens))
     end = encode("<|end|><|start|>assistant<|channel|>final<|message|>")
-    assert done.opening == (*first.tokens, *end)
+    assert done.response_prefill == (*first.tokens, *end)
     assert done.raw == "I thought about rivers.<|return|>"
     assert list(done.tokens) == encode(done.raw)
-    assert (done.parse.rung, done.parse.problems) == (Rung.STRICT, ())
+    assert (done.parse.tier, done.parse.problems) == (ParserTier.STRICT, ())
     assert done.parse.text("final") == "I thought about rivers."
     assert done.parse.text("analysis") == first.parse.text("analysis")
     assert done.finish_reason is FinishReason.STOP
     assert done.timings.completion_tokens == len(done.tokens) < 12
 
 
-def test_the_opening_counts_as_prompt_and_is_hashed_and_shown_with_it(
+def test_the_prefill_counts_as_prompt_and_is_hashed_and_shown_with_it(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
-    done = run(demo, rescue(wanted, first.tokens))
-    ids = [*demo._adapter.render(wanted.prompt), *done.opening]
+    done = run(demo, forced(wanted, first.tokens))
+    ids = [*demo._adapter.render(wanted.prompt), *done.response_prefill]
     assert done.prompt_tokens == done.timings.prompt_tokens == len(ids)
     assert done.prompt_sha256 == hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest()
     assert done.rendered is not None
@@ -428,11 +433,11 @@ def test_the_opening_counts_as_prompt_and_is_hashed_and_shown_with_it(
     assert done.rendered.text.endswith(f"{first.raw}<|end|><|start|>assistant{FINAL}")
 
 
-def test_a_rescue_reuses_its_turns_prompt_and_gives_the_same_tokens_without_reuse(
+def test_a_forced_final_reuses_its_turns_prompt_and_gives_the_same_tokens_without_reuse(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
-    again = rescue(wanted, first.tokens, context=Context(prefill_step=16))
+    again = forced(wanted, first.tokens, context=Context(prefill_step=16))
     found = [run(demo, again) for _ in range(2)]
     # of the first attempt's prompt nothing is read again, nor of the thoughts but their last few
     assert first.prompt_tokens < found[1].timings.reused_tokens
@@ -441,32 +446,32 @@ def test_a_rescue_reuses_its_turns_prompt_and_gives_the_same_tokens_without_reus
     assert fresh.timings.reused_tokens == 0
 
 
-def test_a_rescue_rendered_ahead_is_taken_for_that_rescue_only(
+def test_a_forced_final_rendered_ahead_is_taken_for_that_one_only(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
-    demo.prepare(rescue(wanted, first.tokens))
-    assert run(demo, rescue(wanted, first.tokens)).opening
-    demo.prepare(rescue(wanted, first.tokens))
-    assert run(demo, wanted).opening == ()
-    demo.prepare(rescue(wanted, first.tokens))
-    shorter = run(demo, rescue(wanted, first.tokens[:-6]))
-    assert shorter.opening[: len(first.tokens) - 6] == first.tokens[:-6]
-    assert len(shorter.opening) < len(first.tokens) + 6
+    demo.prepare(forced(wanted, first.tokens))
+    assert run(demo, forced(wanted, first.tokens)).response_prefill
+    demo.prepare(forced(wanted, first.tokens))
+    assert run(demo, wanted).response_prefill == ()
+    demo.prepare(forced(wanted, first.tokens))
+    shorter = run(demo, forced(wanted, first.tokens[:-6]))
+    assert shorter.response_prefill[: len(first.tokens) - 6] == first.tokens[:-6]
+    assert len(shorter.response_prefill) < len(first.tokens) + 6
 
 
-def test_a_stop_sequence_ends_a_rescued_answer_but_not_the_thoughts_before_it(
+def test_a_stop_sequence_ends_a_forced_answer_but_not_the_thoughts_before_it(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
     stopping = msgspec.structs.replace(wanted.sampling, stop=" rivers")
-    done = run(demo, rescue(wanted, first.tokens, sampling=stopping))
+    done = run(demo, forced(wanted, first.tokens, sampling=stopping))
     assert done.stop_reason is StopReason.STOP_SEQUENCE
     assert (done.parse.text("final"), done.parse.problems) == ("I thought about", ())
     assert " rivers" in (done.parse.text("analysis") or "")
 
 
-def test_penalties_of_a_rescue_see_its_opening(
+def test_penalties_of_a_forced_final_see_its_prefill(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
@@ -474,34 +479,34 @@ def test_penalties_of_a_rescue_see_its_opening(
     forbidding = msgspec.structs.replace(
         wanted.sampling, presence_penalty=2.0, repetition_penalty=10.0, repetition_window=400
     )
-    done = run(demo, rescue(wanted, first.tokens, sampling=forbidding))
-    plain = run(demo, rescue(wanted, first.tokens))
+    done = run(demo, forced(wanted, first.tokens, sampling=forbidding))
+    plain = run(demo, forced(wanted, first.tokens))
     rivers = encode(" rivers")[0]
     assert rivers in plain.tokens
-    assert rivers in done.opening
+    assert rivers in done.response_prefill
     assert rivers not in done.tokens
 
 
-def test_a_rescue_stays_within_the_context(
+def test_a_forced_final_stays_within_the_context(
     demo: Generator, lost: tuple[GenerationRequest, Generation]
 ) -> None:
     wanted, first = lost
     prompt_tokens = first.prompt_tokens
     tight = Context(max_context_tokens=prompt_tokens + MARGIN + 32)
-    done = run(demo, rescue(wanted, first.tokens, context=tight))
-    assert len(done.opening) == 16
+    done = run(demo, forced(wanted, first.tokens, context=tight))
+    assert len(done.response_prefill) == 16
     assert done.max_tokens == 16
     assert done.prompt_tokens + done.max_tokens + MARGIN == tight.max_context_tokens
     assert done.parse.text("analysis") != first.parse.text("analysis")
 
 
-def test_nothing_is_opened_for_tokens_that_need_no_rescue(
+def test_no_final_is_forced_from_tokens_that_hold_an_answer(
     demo: Generator, llama_folder: Path
 ) -> None:
     answer = run(demo, request("What is 17 + 25?", max_tokens=80, temperature=0))
     wanted = request("Hi", max_tokens=2)
-    assert run(demo, rescue(wanted, answer.tokens)).opening == ()
-    assert run(Generator(load(str(llama_folder))), rescue(wanted, (1, 2, 3))).opening == ()
+    assert run(demo, forced(wanted, answer.tokens)).response_prefill == ()
+    assert run(Generator(load(str(llama_folder))), forced(wanted, (1, 2, 3))).response_prefill == ()
 
 
 def test_the_prompt_comes_along_where_it_is_asked_for(llama_folder: Path) -> None:

@@ -8,7 +8,7 @@ from mh_batch.jobs.generation import (
     FinishReason,
     Generation,
     Parse,
-    Rung,
+    ParserTier,
     StopReason,
     Timings,
 )
@@ -36,7 +36,7 @@ def generation(
         raw="raw",
         finish_reason=FinishReason.LENGTH if stop is StopReason.MAX_TOKENS else finish,
         stop_reason=stop,
-        parse=Parse(1, Rung.STRICT, not problems, problems, tuple(channels)),
+        parse=Parse(1, ParserTier.STRICT, not problems, problems, tuple(channels)),
         prompt_tokens=10,
         prompt_sha256="00",
         timings=Timings(prompt_tokens=10, completion_tokens=3, process_memory_bytes=1000),
@@ -59,9 +59,9 @@ def lost() -> Generation:
     return cut(room=0)
 
 
-def begun(made: Generation, *opening: int) -> Generation:
+def begun(made: Generation, *prefill: int) -> Generation:
     """A generation whose prompt had begun the answer with these tokens."""
-    return msgspec.structs.replace(made, opening=opening)
+    return msgspec.structs.replace(made, response_prefill=prefill)
 
 
 def malformed() -> Generation:

@@ -26,13 +26,13 @@ from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
     ModelInfo,
-    Rendered,
+    RenderedPrompt,
     StopReason,
 )
 from mh_batch.worker.model_process import protocol
 
 PORTION_SECONDS = 0.5
-RENDERED = Rendered((7, 8), "the prompt")
+RENDERED = RenderedPrompt((7, 8), "the prompt")
 METAL = (
     "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
     "buffer execution failed: "
@@ -159,8 +159,8 @@ class Child:
             if entry == "stuck":
                 # the context holds no more, so nothing goes on from here
                 made = msgspec.structs.replace(made, room=0)
-            if frame.request.rescue:
-                made = msgspec.structs.replace(made, opening=frame.request.rescue)
+            if frame.request.forced_final:
+                made = msgspec.structs.replace(made, response_prefill=frame.request.forced_final)
             if frame.request.continues is not None:
                 made = begun(made, *frame.request.continues.tokens)
             if frame.request.render:

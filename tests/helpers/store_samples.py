@@ -12,7 +12,7 @@ from mh_batch.jobs.generation import (
     Generation,
     ModelInfo,
     Parse,
-    Rung,
+    ParserTier,
     StopReason,
     Timings,
 )
@@ -80,7 +80,9 @@ def generation(tokens: tuple[int, ...] = (5, 200_012, 7), text: str = "four") ->
         raw=f"<|channel|>final<|message|>{text}<|return|>",
         finish_reason=FinishReason.STOP,
         stop_reason=StopReason.STOP_TOKEN,
-        parse=Parse(1, Rung.STRICT, True, (), (Channel("analysis", "hm"), Channel("final", text))),
+        parse=Parse(
+            1, ParserTier.STRICT, True, (), (Channel("analysis", "hm"), Channel("final", text))
+        ),
         prompt_tokens=11,
         prompt_sha256="a" * 64,
         timings=Timings(11, len(tokens), decode_seconds=0.5, kv_len=1500, kv_layout="rotating"),
@@ -104,7 +106,7 @@ def attempt(key: AttemptKey = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attem
 def rest(key: AttemptKey, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
     """What goes on from the three tokens of the attempt before, with two of its own."""
     made = generation((7, 8))
-    made = msgspec.structs.replace(made, opening=generation().tokens, prompt_tokens=14)
+    made = msgspec.structs.replace(made, response_prefill=generation().tokens, prompt_tokens=14)
     return msgspec.structs.replace(attempt(key, verdict), generation=made, continues=True)
 
 

@@ -2,7 +2,7 @@
 
 The text's first line names what ends the stream; the rest are the tokens, control tokens spelled
 out, as many of them as the request allows. An attempt that is told something (guidance) is answered
-well, unless that line says `stubborn`; one that a rescue began is.
+well, unless that line says `stubborn`; one with a forced final is.
 """
 
 import sys
@@ -51,14 +51,14 @@ class TokenChild(Child):
         """Return the generation that the tokens make."""
         text, stop = script(request)
         tokens = harmony_encoding().encode(text, allowed_special="all")
-        opening, most = self.adapter.opening(request.rescue), request.sampling.max_tokens
+        prefill, most = self.adapter.forced_final(request.forced_final), request.sampling.max_tokens
         if request.continues is not None:
-            opening, most = request.continues.tokens, request.continues.max_tokens
-            tokens = tokens[len(opening) :]
+            prefill, most = request.continues.tokens, request.continues.max_tokens
+            tokens = tokens[len(prefill) :]
         if len(tokens) > most:
             tokens, stop = tokens[:most], StopReason.MAX_TOKENS
         parse = read(
-            self.adapter, Completion(tuple(tokens), stop, opening, (), request.prompt.tools)
+            self.adapter, Completion(tuple(tokens), stop, prefill, (), request.prompt.tools)
         )
         return msgspec.structs.replace(
             generation(),
@@ -67,15 +67,15 @@ class TokenChild(Child):
             finish_reason=finish_reason(stop, parse),
             stop_reason=stop,
             parse=parse,
-            prompt_tokens=PROMPT_TOKENS + len(opening),
+            prompt_tokens=PROMPT_TOKENS + len(prefill),
             max_tokens=most,
-            opening=opening,
+            response_prefill=prefill,
         )
 
 
 def script(request: GenerationRequest) -> tuple[str, StopReason]:
     """Return the tokens, spelled, and what ends them."""
-    if request.rescue:
+    if request.forced_final:
         return "good<|return|>", StopReason.STOP_TOKEN
     line, _, text = request.prompt.messages[-1].content.partition("\n")
     reason, *manner = line.split()

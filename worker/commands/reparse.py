@@ -12,7 +12,7 @@ from .options import DEFAULT_DB, BatchRef, Db
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from mh_batch.engine.completion_reader import Reader
+    from mh_batch.engine.completion_reader import CompletionReader
     from mh_batch.jobs.generation import Parse
     from mh_batch.jobs.record import AttemptKey
     from mh_batch.store.queue.reparse import ReparseCounts, ReparseJob
@@ -39,7 +39,7 @@ def reparse_batch(db: "Database", batch_id: int) -> "ReparseCounts":
     from mh_batch.store.queue.reparse import ReparseCounts, add_parses, reparse_jobs
 
     total = ReparseCounts()
-    readers: dict[str, Reader] = {}
+    readers: dict[str, CompletionReader] = {}
     for job in reparse_jobs(db, batch_id):
         if job.model not in readers:
             readers[job.model] = _reader(job)
@@ -47,7 +47,7 @@ def reparse_batch(db: "Database", batch_id: int) -> "ReparseCounts":
     return total
 
 
-def _parses(job: "ReparseJob", reader: "Reader") -> "dict[AttemptKey, Parse]":
+def _parses(job: "ReparseJob", reader: "CompletionReader") -> "dict[AttemptKey, Parse]":
     """Return the new parse of each attempt of a job."""
     from mh_batch.engine.completion_reader import Completion
 
@@ -56,7 +56,7 @@ def _parses(job: "ReparseJob", reader: "Reader") -> "dict[AttemptKey, Parse]":
             Completion(
                 tokens=attempt.generation.tokens,
                 stop_reason=attempt.generation.stop_reason,
-                opening=attempt.generation.opening,
+                response_prefill=attempt.generation.response_prefill,
                 stops=attempt.sampling.stops,
                 tools=job.tools,
             ),
@@ -66,15 +66,15 @@ def _parses(job: "ReparseJob", reader: "Reader") -> "dict[AttemptKey, Parse]":
     }
 
 
-def _reader(job: "ReparseJob") -> "Reader":
-    from mh_batch.engine.completion_reader import Reader
+def _reader(job: "ReparseJob") -> "CompletionReader":
+    from mh_batch.engine.completion_reader import CompletionReader
 
     if job.adapter is None:
         raise InputError(
             f"job {job.id}: answered by a version that did not store the adapter of {job.model}; "
             "its first parse stays"
         )
-    return Reader(job.adapter, job.model)
+    return CompletionReader(job.adapter, job.model)
 
 
 def message(total: "ReparseCounts") -> str:

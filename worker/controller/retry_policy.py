@@ -154,7 +154,7 @@ def decide(
 
     `attempt` counts those from scratch, from 1; what goes on from one has the number of that.
     """
-    rescued = planned.rescue and bool(generation.opening)
+    rescued = planned.rescue and bool(generation.response_prefill)
     reason = fault(generation, rescued=rescued, repetition=repetition)
     if reason is None:
         return Accept()
@@ -176,7 +176,7 @@ def fault(
     if generation.stop_reason is StopReason.LOOP_DETECTED:
         return RetryReason.LOOP_DETECTED
     if generation.stop_reason is StopReason.MAX_TOKENS:
-        looping = repetition and goes_on((*generation.opening, *generation.tokens))
+        looping = repetition and goes_on((*generation.response_prefill, *generation.tokens))
         return RetryReason.LOOP_DETECTED if looping else RetryReason.LENGTH
     if "empty_final" in generation.parse.problems:
         return RetryReason.EMPTY_FINAL

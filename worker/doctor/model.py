@@ -20,7 +20,7 @@ def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     from mh_batch.engine.harmony.vocabulary import (
         BASE_VARIABLE,
         FILE_NAME,
-        is_sound,
+        is_intact,
         vocabulary_folder,
     )
 
@@ -30,7 +30,7 @@ def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
     except EnvironmentFault as error:
         yield refused("vocabulary", error, f"set {BASE_VARIABLE} to a folder with {FILE_NAME}")
         return
-    if is_sound(folder / FILE_NAME):
+    if is_intact(folder / FILE_NAME):
         yield ok("vocabulary", f"o200k_base in {folder}")
     else:
         cure = f"unset {BASE_VARIABLE} to use the one that comes with the program"
@@ -80,10 +80,11 @@ def judge_memory(weights: int, total: int, available: int) -> Finding:
 
 def _inspect(name: str, folder: Path) -> str:
     """Return the architecture of a complete model; raises `ModelNotLoaded` for any other."""
+    from mh_batch.engine.adapter_choice import NATIVE, adapter_name
     from mh_batch.engine.model.folder import check_tokenizer, check_weights, read_config
 
     architecture = str(read_config(name, folder)["model_type"])
     check_weights(name, folder)
-    if architecture != "gpt_oss":
+    if adapter_name(architecture) == NATIVE:
         check_tokenizer(name, folder)
     return architecture

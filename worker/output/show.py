@@ -67,7 +67,7 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
         *(["rescued"] if attempt.rescued else []),
         *([f"goes on from attempt {attempt.key.attempt - 1}"] if attempt.continues else []),
         generation.stop_reason,
-        f"{generation.parse.rung} parse",
+        f"{generation.parse.tier} parse",
         *generation.parse.problems,
         f"seed {attempt.seed}",
         *_changes(attempt, first),

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mh_batch.engine.chat_template.adapter import NativeAdapter
-from mh_batch.engine.chat_template.tool_calls import Notation, call_sections
-from mh_batch.engine.parsing.closers import CALL as CALL_TOKEN
-from mh_batch.engine.parsing.closers import END, RETURN
+from mh_batch.engine.chat_template.tool_calls import Notation, call_messages
+from mh_batch.engine.parsing.message import CALL as CALL_TOKEN
+from mh_batch.engine.parsing.message import END, RETURN
 from mh_batch.jobs.generation import Channel, FinishReason, Parse, StopReason, finish_reason
 
 Make = Callable[[str, str], NativeAdapter]
@@ -170,10 +170,10 @@ def test_a_call_is_no_answer_in_which_a_text_could_stop(native: Make) -> None:
 def test_every_notation_with_types_of_its_own_gives_the_same_call(parser: str, text: str) -> None:
     module = importlib.import_module(f"mlx_lm.tool_parsers.{parser}")
     how = Notation(module.tool_call_start, module.tool_call_end, module.parse_tool_call)
-    said, call = call_sections(f"I add. {text}", how, RETURN)
+    said, call = call_messages(f"I add. {text}", how, RETURN)
     assert (said.recipient, said.text, said.closed_by) == (None, "I add.", END)
     assert (call.recipient, call.text) == (ADD.recipient, ADD.text)
-    assert (call.closed_by, call.damage) == (CALL_TOKEN, ())
+    assert (call.closed_by, call.defects) == (CALL_TOKEN, ())
 
 
 JSON = st.recursive(

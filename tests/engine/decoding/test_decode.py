@@ -10,7 +10,7 @@ import pytest
 
 from mh_batch.engine.decoding.decode import Callbacks, Decoded, StopCriteria, decode
 from mh_batch.engine.decoding.sampling import Sampler
-from mh_batch.engine.decoding.stop_sequences import StopTexts
+from mh_batch.engine.decoding.stop_sequences import StopSequenceFinder
 from mh_batch.jobs.generation import StopReason
 from mh_batch.jobs.settings import Sampling
 
@@ -31,7 +31,7 @@ def run(
     model: Any,
     stop_tokens: tuple[int, ...] = (),
     max_tokens: int = 30,
-    texts: StopTexts | None = None,
+    texts: StopSequenceFinder | None = None,
     **watch: Any,
 ) -> Decoded:
     asked = {"cancelled": lambda: False, "progress": lambda _: None} | watch
@@ -62,7 +62,7 @@ def test_a_loop_seen_by_the_observer_ends_it_and_its_tokens_stay() -> None:
         shown.append(token)
         return token == 4
 
-    out = run(Counter(), observe=observe)
+    out = run(Counter(), is_loop=observe)
     assert (out.tokens, out.stop_reason) == ([1, 2, 3, 4], StopReason.LOOP_DETECTED)
     assert shown == out.tokens
 
@@ -86,7 +86,7 @@ def test_a_stop_text_ends_it_with_the_token_that_makes_it_whole(
 ) -> None:
     free = run(Counter(), stop_tokens, max_tokens)
     text = letters(t for t in free.tokens if t not in stop_tokens)
-    out = run(Counter(), stop_tokens, max_tokens, StopTexts((stop, "#"), letters, letters))
+    out = run(Counter(), stop_tokens, max_tokens, StopSequenceFinder((stop, "#"), letters, letters))
     if stop in text:
         assert letters(out.tokens) == text[: text.index(stop) + len(stop)]
         assert out.stop_reason is StopReason.STOP_SEQUENCE
@@ -98,18 +98,18 @@ def test_a_stop_text_is_looked_for_in_the_answer_only() -> None:
     def answer(tokens: Any) -> str | None:
         return letters(tokens)[9:] if len(tokens) > 9 else None
 
-    texts = StopTexts(("d", "m"), letters, answer)
+    texts = StopSequenceFinder(("d", "m"), letters, answer)
     assert letters(run(Counter(), texts=texts).tokens) == "bcdefghijklm"
 
 
-def test_without_stop_texts_nothing_is_decoded_and_with_them_only_a_tail() -> None:
+def test_without_stop_sequences_nothing_is_decoded_and_with_them_only_a_tail() -> None:
     lengths: list[int] = []
 
     def counted(tokens: Any) -> str:
         lengths.append(len(tokens))
         return letters(tokens)
 
-    run(Counter(), max_tokens=40, texts=StopTexts(("~~",), counted, letters))
+    run(Counter(), max_tokens=40, texts=StopSequenceFinder(("~~",), counted, letters))
     assert len(lengths) == 11
     assert max(lengths) == 7
 

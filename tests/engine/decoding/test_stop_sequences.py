@@ -6,7 +6,7 @@ import pytest
 
 from helpers.spelled import encode
 from mh_batch.engine.chat_template.adapter import NativeAdapter
-from mh_batch.engine.decoding.stop_sequences import StopTexts, cut_answer
+from mh_batch.engine.decoding.stop_sequences import StopSequenceFinder, cut_answer
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.jobs.generation import StopReason
 
@@ -35,7 +35,7 @@ def test_only_an_open_final_message_is_a_harmony_answer(text: str, answer: str |
 
 def test_a_stop_text_in_the_reasoning_ends_nothing() -> None:
     adapter = HarmonyAdapter()
-    texts = StopTexts(("STOP",), adapter.decode, adapter.answer)
+    texts = StopSequenceFinder(("STOP",), adapter.decode, adapter.answer)
     tokens = encode(f"{THOUGHT}{FINAL}Three. STOP Four. Five. Six.")
     found = next(
         (count for end in range(1, len(tokens)) if (count := texts.find(tokens[:end]))), None

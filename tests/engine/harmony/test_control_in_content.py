@@ -13,8 +13,8 @@ from helpers.spelled import TOKENS, encode
 from mh_batch.engine.harmony.parse_ladder import parse_harmony
 from mh_batch.engine.harmony.special_tokens import MESSAGE, spell
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
-from mh_batch.engine.parsing.closers import CALL, CLOSERS, RETURN, STOPS
-from mh_batch.jobs.generation import Parse, Rung, StopReason
+from mh_batch.engine.parsing.message import CALL, CLOSERS, RETURN, STOPS
+from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 SEED = 6
 SEQUENCES = 4000
@@ -96,10 +96,10 @@ def test_of_many_random_completions_none_that_holds_a_control_token_is_well_form
     good = [one for one in found if one.well_formed]
     assert not any(map(holds_control, good))
     # it is worth something only where every reader has its share of good ones
-    counts = {rung: sum(one.rung is rung for one in good) for rung in Rung}
-    assert counts[Rung.STRICT] > SEQUENCES // 10
-    assert counts[Rung.TOLERANT] > SEQUENCES // 20
-    assert counts[Rung.LENIENT] > 0
+    counts = {tier: sum(one.tier is tier for one in good) for tier in ParserTier}
+    assert counts[ParserTier.STRICT] > SEQUENCES // 10
+    assert counts[ParserTier.TOLERANT] > SEQUENCES // 20
+    assert counts[ParserTier.LENIENT] > 0
 
 
 def test_what_openai_harmony_makes_of_a_good_reading_is_what_the_model_wrote() -> None:
@@ -107,7 +107,7 @@ def test_what_openai_harmony_makes_of_a_good_reading_is_what_the_model_wrote() -
     compared = 0
     for tokens in (completion(rng) for _ in range(SEQUENCES)):
         found = parse(tokens)
-        if found.rung is not Rung.STRICT or not found.well_formed:
+        if found.tier is not ParserTier.STRICT or not found.well_formed:
             continue
         # a text has several encodings: what the renderer writes is the usual one of the same text
         mine = [plain(spell(words)) for words in contents(tokens)]
@@ -123,12 +123,12 @@ def test_whatever_reader_found_it_good_openai_harmony_writes_and_reads_the_same(
         if not found.well_formed:
             continue
         again = parse(rendered(found))
-        assert (again.rung, again.problems) == (Rung.STRICT, ())
+        assert (again.tier, again.problems) == (ParserTier.STRICT, ())
         assert [(c.channel, c.recipient, c.text) for c in again.channels] == [
             (c.channel, c.recipient, c.text) for c in found.channels
         ]
-        seen.add(found.rung)
-    assert seen == {Rung.STRICT, Rung.LENIENT, Rung.TOLERANT}
+        seen.add(found.tier)
+    assert seen == {ParserTier.STRICT, ParserTier.LENIENT, ParserTier.TOLERANT}
 
 
 @given(TOKENS, st.sampled_from(NAMES).map(encode), TOKENS)
@@ -152,7 +152,7 @@ def test_spelled_control_tokens_in_proper_form_are_rendered_to_the_very_same_ids
         RETURN,
     ]
     found = parse(tokens)
-    assert (found.rung, found.well_formed) == (Rung.STRICT, True)
+    assert (found.tier, found.well_formed) == (ParserTier.STRICT, True)
     assert (found.text("analysis"), found.text("final")) == (analysis, final)
     assert rendered(found) == tokens
 

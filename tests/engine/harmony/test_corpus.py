@@ -12,7 +12,7 @@ from mh_batch.engine.completion_reader import Completion, read
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.parsing.judge import PARSER_VERSION
 from mh_batch.jobs.conversation import FunctionSpec, Tool
-from mh_batch.jobs.generation import Channel, FinishReason, Rung, StopReason, finish_reason
+from mh_batch.jobs.generation import Channel, FinishReason, ParserTier, StopReason, finish_reason
 
 FILES = sorted((CORPORA / "completions").glob("*.toml"))
 Spelled = str | tuple[str | tuple[int, ...], ...]
@@ -22,7 +22,7 @@ Spelled = str | tuple[str | tuple[int, ...], ...]
 class Expected(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What must come out; calls are the channels with a recipient."""
 
-    rung: Rung
+    rung: ParserTier
     problems: frozenset[str]
     finish_reason: FinishReason
     channels: tuple[Channel, ...]
@@ -34,7 +34,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: Spelled
     stop_reason: StopReason
     expected: Expected
-    opening: Spelled = ""
+    response_prefill: Spelled = ""
     stops: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
 
@@ -43,7 +43,7 @@ class Case(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Completion(
             ids(self.tokens),
             self.stop_reason,
-            ids(self.opening),
+            ids(self.response_prefill),
             self.stops,
             tuple(Tool(FunctionSpec(name)) for name in self.tools),
         )
@@ -66,7 +66,7 @@ def test_each_completion_of_the_corpus_is_read_as_its_file_says(path: Path) -> N
     found = read(HarmonyAdapter(), wanted.attempt)
     assert found.channels == wanted.expected.channels
     assert set(found.problems) == wanted.expected.problems
-    assert (found.rung, found.well_formed) == (wanted.expected.rung, not found.problems)
+    assert (found.tier, found.well_formed) == (wanted.expected.rung, not found.problems)
     assert finish_reason(wanted.stop_reason, found) == wanted.expected.finish_reason
     assert found.parser_version == PARSER_VERSION
 
@@ -76,11 +76,11 @@ def test_the_corpus_is_there() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_rescue_can_go_on_from_exactly_what_says_that_its_analysis_has_not_ended(
+def test_a_final_is_forced_exactly_where_the_parse_says_that_the_analysis_has_not_ended(
     path: Path,
 ) -> None:
     wanted = case(path)
-    whole = (*wanted.attempt.opening, *wanted.attempt.tokens)
-    rescuable = "analysis_not_ended" in wanted.expected.problems
+    whole = (*wanted.attempt.response_prefill, *wanted.attempt.tokens)
+    unended = "analysis_not_ended" in wanted.expected.problems
     if wanted.stop_reason is not StopReason.CANCELLED:
-        assert bool(HarmonyAdapter().opening(whole)) is rescuable
+        assert bool(HarmonyAdapter().forced_final(whole)) is unended

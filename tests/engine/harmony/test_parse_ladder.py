@@ -8,9 +8,9 @@ from mh_batch.engine.harmony import tolerant_parser
 from mh_batch.engine.harmony.parse_ladder import parse_harmony
 from mh_batch.engine.harmony.special_tokens import is_text, spell, texts
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
-from mh_batch.engine.parsing.closers import STOPS
+from mh_batch.engine.parsing.message import STOPS
 from mh_batch.engine.parsing.well_formed import PROBLEMS
-from mh_batch.jobs.generation import Parse, Rung, StopReason
+from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 THINK = "<|channel|>analysis<|message|>t<|end|><|start|>assistant"
 
@@ -56,9 +56,9 @@ def test_every_text_token_is_in_a_text_or_in_a_header(tokens: list[int]) -> None
         if span.kind == "content":
             content += inside
     assert [token for words in reading.contents for token in words] == content
-    assert len(reading.contents) == len(reading.sections)
+    assert len(reading.contents) == len(reading.messages)
     if "\ufffd" not in (text := spell(content)):
-        assert "".join(section.text for section in reading.sections) == text
+        assert "".join(section.text for section in reading.messages) == text
 
 
 @settings(max_examples=300)
@@ -84,5 +84,5 @@ def test_whatever_is_said_in_proper_form_comes_back_as_it_was(final: str, analys
         *encode("<|return|>"),
     ]
     found = parse(tokens)
-    assert (found.rung, found.well_formed) == (Rung.STRICT, True)
+    assert (found.tier, found.well_formed) == (ParserTier.STRICT, True)
     assert (found.text("analysis"), found.text("final")) == (analysis, final)

@@ -8,7 +8,13 @@ from mlx_lm.models import gpt_oss
 from mlx_lm.models.cache import CacheList, KVCache, RotatingKVCache
 
 from helpers.small_models import GPT_OSS, MODELS, random_model
-from mh_batch.engine.kv_cache.caches import WindowKVCache, held, layout, make_caches, window
+from mh_batch.engine.kv_cache.caches import (
+    WindowKVCache,
+    cached_length,
+    layout,
+    make_caches,
+    window,
+)
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.settings import Settings, apply
 
@@ -17,7 +23,7 @@ WINDOW = 32
 
 EXACT = 1e-5
 ROUNDING = {"deepseek_v32": 2e-4}
-"""What single tokens and portions differ by without a window, where it is more than `EXACT`."""
+"""What single tokens and chunks differ by without a window, where it is more than `EXACT`."""
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -36,7 +42,7 @@ def prompt(length: int) -> Any:
 
 
 def feed(model: Any, caches: list[Any], tokens: Any, sizes: list[int]) -> Any:
-    """Return the logits after each token, fed in portions of `sizes`."""
+    """Return the logits after each token, fed in chunks of `sizes`."""
     found = []
     done = 0
     for size in sizes:
@@ -51,7 +57,7 @@ def difference(some: Any, others: Any) -> float:
     return float((mx.abs(some - others).max() / mx.abs(some).max()).item())
 
 
-def portions(total: int, size: int) -> list[int]:
+def chunks(total: int, size: int) -> list[int]:
     return [min(size, total - at) for at in range(0, total, size)]
 
 
@@ -62,7 +68,7 @@ def test_portions_of_any_size_give_what_single_tokens_give(
 ) -> None:
     tokens = prompt(150)
     single = feed(model, make_caches(model, WINDOW, keep), tokens, [1] * 150)
-    together = feed(model, make_caches(model, WINDOW, keep), tokens, portions(150, size))
+    together = feed(model, make_caches(model, WINDOW, keep), tokens, chunks(150, size))
     assert difference(single, together) < exact
 
 
@@ -167,7 +173,7 @@ def test_the_positions_held_stop_at_the_window(model: Any) -> None:
         found = []
         for size in (20, 50, 1):
             feed(model, entries, prompt(size), [size])
-            found.append(held(entries))
+            found.append(cached_length(entries))
         assert found == expected
 
 

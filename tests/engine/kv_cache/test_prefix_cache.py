@@ -11,7 +11,12 @@ from mlx_lm.models.cache import ArraysCache, CacheList, KVCache
 
 from helpers.small_models import MODELS, random_model
 from mh_batch.engine.kv_cache.caches import arrays, make_caches
-from mh_batch.engine.kv_cache.chunking import Boundaries, Cut, Retention, make_cuts
+from mh_batch.engine.kv_cache.chunking import (
+    ChunkBoundary,
+    PromptParts,
+    Retention,
+    chunk_boundaries,
+)
 from mh_batch.engine.kv_cache.prefill import Prefilled, prefill
 from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import load
@@ -40,15 +45,15 @@ def ids(length: int, seed: int = 0) -> list[int]:
     return random.Random(seed).choices(range(300), k=length)
 
 
-def places(prompt: list[int], instructions: int = 40, guidance: int | None = None) -> Boundaries:
-    """Boundaries that the ids alone tell, as adapters do: one token in 25 ends a message."""
+def places(prompt: list[int], instructions: int = 40, guidance: int | None = None) -> PromptParts:
+    """PromptParts that the ids alone tell, as adapters do: one token in 25 ends a message."""
     messages = tuple(at for at, token in enumerate(prompt) if token < 12 and at > instructions)
     last = max(messages, default=instructions)
-    return Boundaries(instructions, messages, last if guidance is None else guidance)
+    return PromptParts(instructions, messages, last if guidance is None else guidance)
 
 
-def plain(instructions: int = 0, *messages: int) -> Boundaries:
-    return Boundaries(instructions, messages, max(messages, default=instructions))
+def plain(instructions: int = 0, *messages: int) -> PromptParts:
+    return PromptParts(instructions, messages, max(messages, default=instructions))
 
 
 def never() -> bool:
@@ -66,10 +71,10 @@ def read(
     prompt: list[int],
     prefixes: PrefixCache,
     context: Context = WHOLE,
-    boundaries: Boundaries | None = None,
+    parts: PromptParts | None = None,
 ) -> tuple[Any, int]:
     """Return the first token's logits and how many tokens were reused."""
-    where = places(prompt) if boundaries is None else boundaries
+    where = places(prompt) if parts is None else parts
     done = prefill(model, prompt, where, context, prefixes, never)
     assert not done.cancelled
     assert done.done == len(prompt) - 1
@@ -116,9 +121,9 @@ def test_what_is_decoded_after_a_reused_prompt_is_equal_to_the_bit(
 
 def test_an_off_grid_split_is_not_equal_to_the_bit_so_the_check_can_fail(model: Any) -> None:
     prompt = ids(300)
-    expected, _ = read(model, prompt, PrefixCache(0), boundaries=plain(40))
-    # a portion of a single token takes another matrix product, on the CPU as well
-    other, _ = read(model, prompt, PrefixCache(0), boundaries=plain(42))
+    expected, _ = read(model, prompt, PrefixCache(0), parts=plain(40))
+    # a chunk of a single token takes another matrix product, on the CPU as well
+    other, _ = read(model, prompt, PrefixCache(0), parts=plain(42))
     assert not mx.array_equal(expected, other)
     assert mx.allclose(expected, other, atol=1e-2)
 
@@ -164,9 +169,9 @@ def test_another_layout_or_another_grid_shares_nothing(model: Any) -> None:
     assert read(model, prompt, prefixes, WINDOWED, plain(41, 100))[1] == 0
 
 
-def a_cut(length: int, seed: int = 0) -> Cut:
-    """The cut before the last token of a prompt."""
-    return make_cuts(ids(length, seed), plain(), 512, "x")[-1]
+def a_boundary(length: int, seed: int = 0) -> ChunkBoundary:
+    """The boundary before the last token of a prompt."""
+    return chunk_boundaries(ids(length, seed), plain(), 512, "x")[-1]
 
 
 FOR_OTHERS, OWN = Retention(for_others=True), Retention(for_others=False)
@@ -174,27 +179,27 @@ FOR_OTHERS, OWN = Retention(for_others=True), Retention(for_others=False)
 
 def test_a_digest_alone_is_not_believed(model: Any) -> None:
     prefixes = PrefixCache(ROOMY)
-    cut, other = a_cut(40), a_cut(40, 9)
-    prefixes.put(cut, make_caches(model, None, 0), OWN)
-    assert prefixes.deepest([cut], plain()) is not None
-    assert prefixes.deepest([dataclasses.replace(other, digest=cut.digest)], plain()) is None
+    boundary, other = a_boundary(40), a_boundary(40, 9)
+    prefixes.put(boundary, make_caches(model, None, 0), OWN)
+    assert prefixes.deepest([boundary], plain()) is not None
+    assert prefixes.deepest([dataclasses.replace(other, digest=boundary.digest)], plain()) is None
 
 
 def test_the_next_turn_and_the_next_job_reuse_what_they_share(model: Any) -> None:
     prefixes = PrefixCache(ROOMY)
     instructions, turn = ids(100, 1), ids(150, 2)
     first = instructions + turn
-    assert read(model, first, prefixes, boundaries=plain(100, 249))[1] == 0
+    assert read(model, first, prefixes, parts=plain(100, 249))[1] == 0
     second, where = first + ids(80, 3), plain(100, 249, 329)
-    assert read(model, second, prefixes, boundaries=where)[1] == 228
-    assert read(model, instructions + ids(90, 4), prefixes, boundaries=plain(100, 189))[1] == 100
+    assert read(model, second, prefixes, parts=where)[1] == 228
+    assert read(model, instructions + ids(90, 4), prefixes, parts=plain(100, 189))[1] == 100
 
 
 def test_a_beginning_without_instructions_is_reused_once_it_has_come_twice(model: Any) -> None:
     prefixes = PrefixCache(ROOMY)
     document = ids(200)
     found = [
-        read(model, document + ids(90, seed), prefixes, boundaries=plain(0, 289))[1]
+        read(model, document + ids(90, seed), prefixes, parts=plain(0, 289))[1]
         for seed in (1, 2, 3)
     ]
     assert found == [0, 0, 192]
@@ -206,24 +211,24 @@ def test_the_beginning_of_an_answer_is_cut_on_the_grid_behind_the_prompts_own_cu
     prefixes = PrefixCache(ROOMY)
     prompt, begun = ids(150, 1), ids(200, 2)
     where = plain(100, 149)
-    read(model, prompt, prefixes, boundaries=where)
+    read(model, prompt, prefixes, parts=where)
     # 149 and every 64 tokens from there
-    assert read(model, prompt + begun, prefixes, boundaries=where)[1] == 149
+    assert read(model, prompt + begun, prefixes, parts=where)[1] == 149
     longer = prompt + begun + ids(90, 3)
-    found, reused = read(model, longer, prefixes, boundaries=where)
+    found, reused = read(model, longer, prefixes, parts=where)
     assert reused == 149 + 3 * STEP
-    assert mx.array_equal(found, read(model, longer, PrefixCache(0), boundaries=where)[0])
-    assert read(model, prompt, prefixes, boundaries=where)[1] == 149
+    assert mx.array_equal(found, read(model, longer, PrefixCache(0), parts=where)[0])
+    assert read(model, prompt, prefixes, parts=where)[1] == 149
 
 
 # ---- what goes where there is not room for all
 
 
-def state(model: Any, length: int, seed: int = 0) -> tuple[Cut, list[Any]]:
-    """A cut of a prompt of its own, and caches as they stand there."""
+def state(model: Any, length: int, seed: int = 0) -> tuple[ChunkBoundary, list[Any]]:
+    """A boundary of a prompt of its own, and caches as they stand there."""
     caches = make_caches(model, None, 0)
     model(mx.array([ids(length, seed)], dtype=mx.uint32), cache=caches)
-    return a_cut(length, seed), caches
+    return a_boundary(length, seed), caches
 
 
 def size(model: Any, length: int) -> int:
@@ -235,7 +240,7 @@ def size(model: Any, length: int) -> int:
 
 def here(prefixes: PrefixCache, seeds: range) -> list[int]:
     """Which of the states of prompts of 60 tokens are kept."""
-    return [n for n in seeds if prefixes.deepest([a_cut(60, n)], plain()) is not None]
+    return [n for n in seeds if prefixes.deepest([a_boundary(60, n)], plain()) is not None]
 
 
 @pytest.mark.parametrize("keep", [FOR_OTHERS, OWN], ids=["others", "own"])
@@ -283,9 +288,9 @@ def test_the_newest_state_of_a_long_conversation_is_kept_though_it_takes_more_th
     for seed in range(3):
         prefixes.put(*state(model, 60, seed), FOR_OTHERS)
     for seed in (7, 8):
-        cut, caches = state(model, 900, seed)
-        prefixes.put(cut, caches, OWN)
-        assert prefixes.deepest([cut], plain()) is not None
+        boundary, caches = state(model, 900, seed)
+        prefixes.put(boundary, caches, OWN)
+        assert prefixes.deepest([boundary], plain()) is not None
     assert here(prefixes, range(3)) == [2]
 
 
@@ -296,7 +301,7 @@ def test_a_state_that_yields_goes_before_the_one_it_yields_to(model: Any) -> Non
         for seed in range(2):
             prefixes.put(*state(model, 60, seed), OWN)
         prefixes.put(
-            *state(model, 60, 2), Retention(for_others=False, yields_to=a_cut(60, 1).digest)
+            *state(model, 60, 2), Retention(for_others=False, yields_to=a_boundary(60, 1).digest)
         )
         assert here(prefixes, range(3)) == left
 
@@ -334,26 +339,26 @@ def test_a_state_that_is_a_view_of_a_larger_array_holds_no_more_than_it_shows() 
     for seed in range(8):
         caches: list[Any] = [CacheList(ArraysCache(2), KVCache())]
         caches[0].caches[0][0] = mx.random.normal((1, 4096, 64))[:, -3:, :]
-        prefixes.put(a_cut(60, seed), caches, OWN)
+        prefixes.put(a_boundary(60, seed), caches, OWN)
     del caches
     assert mx.get_active_memory() - before <= prefixes.nbytes + 8 * SLACK
     assert prefixes.nbytes == 8 * (3 * 64 * 4 + 59 * 4)
 
 
 def conversation() -> list[list[int]]:
-    """The prompts of eight turns, each a portion longer than the one before."""
+    """The prompts of eight turns, each a chunk longer than the one before."""
     instructions, talk = ids(40, 1), ids(600, 2)
     return [instructions + talk[: STEP * turn + 1] for turn in range(1, 9)]
 
 
-def turn_places(prompt: list[int]) -> Boundaries:
+def turn_places(prompt: list[int]) -> PromptParts:
     return plain(40, *range(40 + STEP, len(prompt), STEP))
 
 
 def bytes_kept_of(model: Any, prompt: list[int]) -> int:
     """What a prompt alone leaves in a cache without a limit."""
     prefixes = PrefixCache(ROOMY)
-    read(model, prompt, prefixes, boundaries=turn_places(prompt))
+    read(model, prompt, prefixes, parts=turn_places(prompt))
     return prefixes.nbytes
 
 
@@ -363,9 +368,9 @@ def test_instructions_outlive_the_turns_of_a_long_conversation(model: Any, tenth
     # room for what one prompt of the conversation keeps, not for three
     prefixes = PrefixCache(bytes_kept_of(model, turns[-1]) * tenths // 10)
     for turn in turns:
-        read(model, turn, prefixes, boundaries=turn_places(turn))
-    assert read(model, turns[-1], prefixes, boundaries=turn_places(turns[-1]))[1] == 40 + 8 * STEP
-    assert read(model, turns[0][:40] + ids(30, 3), prefixes, boundaries=plain(40))[1] == 40
+        read(model, turn, prefixes, parts=turn_places(turn))
+    assert read(model, turns[-1], prefixes, parts=turn_places(turns[-1]))[1] == 40 + 8 * STEP
+    assert read(model, turns[0][:40] + ids(30, 3), prefixes, parts=plain(40))[1] == 40
 
 
 @pytest.mark.parametrize("tenths", [11, 15, 25])
@@ -379,8 +384,8 @@ def test_a_retry_and_the_next_turn_find_their_own_beginning_when_room_is_short(
         before = 40 + STEP * number
         guided = turn[:-1] + ids(50, 3)
         first, again, third, fourth = (
-            read(model, prompt, prefixes, boundaries=boundaries)[1]
-            for prompt, boundaries in (
+            read(model, prompt, prefixes, parts=parts)[1]
+            for prompt, parts in (
                 (turn, where),
                 (turn, where),
                 (guided, where._replace(messages=(*where.messages, len(guided) - 1))),

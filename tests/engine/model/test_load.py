@@ -14,7 +14,7 @@ import pytest
 from mh_batch.engine.model import fingerprint as prints
 from mh_batch.engine.model.fingerprint import fingerprint
 from mh_batch.engine.model.folder import TOKENIZER_FILES
-from mh_batch.engine.model.load import load, load_reader
+from mh_batch.engine.model.load import load, load_renderer
 from mh_batch.jobs.errors import ModelNotLoaded
 
 
@@ -58,7 +58,7 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("mlx_lm.utils.snapshot_download", refuse)
     text = line("someone/a-model")
-    assert text.endswith("the hub did not give it: cannot reach the hub")
+    assert text.endswith("could not be downloaded: cannot reach the hub")
 
 
 def test_measuring_prompts_fetches_no_weights(
@@ -71,7 +71,7 @@ def test_measuring_prompts_fetches_no_weights(
         return str(folder)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", give)
-    assert load_reader("someone/a-model").adapter.name
+    assert load_renderer("someone/a-model").adapter.name
     (patterns,) = asked
 
     def fetched(name: str) -> bool:
@@ -135,7 +135,7 @@ def test_a_model_that_brings_code_of_its_own(folder: Path) -> None:
 
 
 def test_a_gpt_oss_with_another_vocabulary(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mh_batch.engine.model.load.VOCABULARY_SIZE", 201_089)
+    monkeypatch.setattr("mh_batch.engine.harmony.adapter.HarmonyAdapter.least_vocabulary", 201_089)
     assert "a vocabulary of 201088 tokens" in line(folder)
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from mh_batch.engine.parsing.well_formed import with_tools
+from mh_batch.engine.parsing.calls import check_calls
 from mh_batch.jobs.conversation import FunctionSpec, Tool
-from mh_batch.jobs.generation import Channel, Parse, Rung
+from mh_batch.jobs.generation import Channel, Parse, ParserTier
 
 CALL = Parse(
     parser_version=1,
-    rung=Rung.STRICT,
+    tier=ParserTier.STRICT,
     well_formed=True,
     problems=(),
     channels=(Channel("commentary", '{"a": 7}', "functions.add", "json"),),
@@ -28,4 +28,4 @@ def test_a_call_needs_the_names_that_the_schema_requires(
     required: object, problems: tuple[str, ...]
 ) -> None:
     tool = Tool(FunctionSpec("add", parameters={"required": required}))
-    assert with_tools(CALL, (tool,)).problems == problems
+    assert check_calls(CALL, (tool,)).problems == problems

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Request, Tool, ToolCall
-from mh_batch.jobs.generation import Channel, Parse, Rung
+from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import AttemptKey, FinishedJob, FinishedTurn
 from mh_batch.jobs.results.batch_output import error_line, openai_line
 from mh_batch.jobs.results.formats import (
@@ -29,7 +29,7 @@ def turn(
     problems: tuple[str, ...] = (),
     **changes: Any,
 ) -> FinishedTurn:
-    parse = Parse(1, Rung.STRICT, not problems, problems, channels)
+    parse = Parse(1, ParserTier.STRICT, not problems, problems, channels)
     made = FinishedTurn(
         key=AttemptKey(choice, number, step),
         user=None if step else f"question {number}",

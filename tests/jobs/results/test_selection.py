@@ -7,13 +7,13 @@ import pytest
 
 from mh_batch.jobs.conversation import Message, Request
 from mh_batch.jobs.errors import InputError
-from mh_batch.jobs.generation import FinishReason, Parse, Rung
+from mh_batch.jobs.generation import FinishReason, Parse, ParserTier
 from mh_batch.jobs.record import AttemptKey, FinishedJob, FinishedTurn
 from mh_batch.jobs.results.formats import FORMATS
 from mh_batch.jobs.results.selection import Selection, choose
 from mh_batch.jobs.status import Status
 
-PARSE = Parse(1, Rung.STRICT, True, (), ())
+PARSE = Parse(1, ParserTier.STRICT, True, (), ())
 
 
 def turn(

@@ -26,7 +26,7 @@ from mh_batch.jobs.generation import (
     FinishReason,
     Generation,
     Parse,
-    Rung,
+    ParserTier,
     StopReason,
     Timings,
 )
@@ -55,7 +55,7 @@ TIMINGS = st.builds(
 PARSE = st.builds(
     Parse,
     parser_version=st.integers(1, 9),
-    rung=st.sampled_from(Rung),
+    tier=st.sampled_from(ParserTier),
     well_formed=st.booleans(),
     problems=st.lists(TEXT, max_size=3).map(tuple),
     channels=st.lists(
@@ -74,7 +74,7 @@ GENERATION = st.builds(
     timings=TIMINGS,
     max_tokens=st.just(Sampling().max_tokens),
     dropped_turns=st.integers(0, 99),
-    opening=st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
+    response_prefill=st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
     room=st.none() | COUNT,
 )
 ATTEMPT = st.builds(

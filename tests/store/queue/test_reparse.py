@@ -4,13 +4,13 @@ import msgspec
 from sqlite_utils import Database
 
 from helpers.store_samples import attempt, claim, finish_next, lines, start, submit, turn
-from mh_batch.jobs.generation import Channel, Parse, Rung
+from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.queue.reparse import add_parses, reparse_jobs
 
-BETTER = Parse(2, Rung.TOLERANT, True, (), (Channel("final", "read better"),))
+BETTER = Parse(2, ParserTier.TOLERANT, True, (), (Channel("final", "read better"),))
 FIRST = AttemptKey()
 
 
@@ -55,7 +55,7 @@ def test_an_answer_that_a_later_turn_saw_stays_as_it_was(db: Database) -> None:
 def test_a_good_answer_does_not_give_way_to_a_bad_reading(db: Database) -> None:
     submit(db, lines(1))
     job = finish_next(db, start(db))
-    worse = Parse(2, Rung.RAW, False, ("no_header",), (Channel("final", "raw"),))
+    worse = Parse(2, ParserTier.RAW, False, ("no_header",), (Channel("final", "raw"),))
     found = add_parses(db, job.id, {FIRST: worse})
     assert (found.broken, found.answers) == (1, 0)
     assert finals(db) == ["four"]

@@ -207,7 +207,7 @@ def test_an_answer_may_repeat_itself_where_nobody_watches_for_loops() -> None:
 
 def test_a_rescue_is_not_judged_by_the_thoughts_that_it_was_given() -> None:
     circles = generation("Fine.", analysis="so on and " * 200)
-    given = msgspec.structs.replace(circles, opening=(1,))
+    given = msgspec.structs.replace(circles, response_prefill=(1,))
     assert decide(given, RESCUE, 3, 3) == Accept()
     # one that went on from its own thoughts is, and so is one that was given none
     assert decide(given, GOES_ON, 3, 3) == GiveUp(RetryReason.REPETITION)
@@ -240,7 +240,9 @@ def test_what_ran_out_of_room_otherwise_is_no_loop(tokens: tuple[int, ...]) -> N
 
 def test_what_an_attempt_goes_on_from_counts_to_its_loop() -> None:
     cut = generation(stop=StopReason.MAX_TOKENS)
-    halves = msgspec.structs.replace(cut, opening=COUNTED[:1500], tokens=COUNTED[1500:2500])
+    halves = msgspec.structs.replace(
+        cut, response_prefill=COUNTED[:1500], tokens=COUNTED[1500:2500]
+    )
     assert decide(halves, GOES_ON, 1, 3) == Retry(RetryReason.LOOP_DETECTED)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.made import claimed, generation
 from mh_batch.jobs.errors import EnvironmentFault
-from mh_batch.jobs.generation import Generation, Rendered
+from mh_batch.jobs.generation import Generation, RenderedPrompt
 from mh_batch.jobs.record import Attempt, AttemptKey, Verdict
 from mh_batch.jobs.settings import Sampling
 from mh_batch.worker.draining.artifacts import (
@@ -26,7 +26,7 @@ from mh_batch.worker.draining.artifacts import (
 )
 from mh_batch.worker.files import make_folder
 
-SHOWN = Rendered((5, 6), "<|start|>user…")
+SHOWN = RenderedPrompt((5, 6), "<|start|>user…")
 
 
 def attempt(

@@ -11,11 +11,11 @@ from helpers.command_line import mh_batch, rows, write_lines
 from mh_batch.engine.model.blas import REFERENCE, blas_in_use
 from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.worker.doctor.blas import blas, judge_blas
-from mh_batch.worker.doctor.finding import Site, Verdict
+from mh_batch.worker.doctor.finding import Severity, Site
 from mh_batch.worker.model_process.preload import PACKAGE, openblas_path, preloading
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="MLX on a Mac calls Accelerate")
-OK, WARNING, FAILURE = Verdict
+OK, WARNING, FAILURE = Severity
 ONE = [{"custom_id": "one", "prompt": "What is 2 + 3?", "max_tokens": 4, "max_attempts": 1}]
 
 

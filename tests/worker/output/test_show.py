@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from helpers.store_samples import DONE, attempt, claim, generation, rest, start, submit, turn
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Request, Tool, ToolCall
-from mh_batch.jobs.generation import Channel, Parse, Rung
+from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import Attempt, AttemptKey, JobLine, Verdict
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
@@ -25,7 +25,7 @@ def shown(*arguments: str) -> str:
 
 def rejected() -> Attempt:
     """A first attempt that went round in circles."""
-    parse = Parse(1, Rung.TOLERANT, False, ("truncated",), (Channel("analysis", "round"),))
+    parse = Parse(1, ParserTier.TOLERANT, False, ("truncated",), (Channel("analysis", "round"),))
     made = msgspec.structs.replace(generation(), parse=parse)
     return msgspec.structs.replace(attempt(AttemptKey(), Verdict.RETRY), generation=made)
 

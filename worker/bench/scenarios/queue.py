@@ -14,7 +14,7 @@ from mh_batch.jobs.generation import (
     Generation,
     ModelInfo,
     Parse,
-    Rung,
+    ParserTier,
     StopReason,
     Timings,
 )
@@ -34,7 +34,7 @@ GENERATION = Generation(
     raw=words(200),
     finish_reason=FinishReason.STOP,
     stop_reason=StopReason.STOP_TOKEN,
-    parse=Parse(1, Rung.STRICT, True, (), (Channel("analysis", "a"), Channel("final", "b"))),
+    parse=Parse(1, ParserTier.STRICT, True, (), (Channel("analysis", "a"), Channel("final", "b"))),
     prompt_tokens=100,
     prompt_sha256="0" * 64,
     timings=Timings(100, 200, decode_seconds=1.0),

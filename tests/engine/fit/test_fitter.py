@@ -11,19 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mh_batch.engine.chat_template.adapter import NativeAdapter
-from mh_batch.engine.fit import (
+from mh_batch.engine.fit.drop_plan import (
     LOW_WATER,
     MARGIN,
     Budget,
-    Fitted,
-    Fitter,
-    Turn,
-    TurnCosts,
     drop_further,
-    plan,
-    split,
-    without_oldest,
+    turns_to_drop,
 )
+from mh_batch.engine.fit.fitter import Fitted, Fitter
+from mh_batch.engine.fit.turn_costs import TurnCost, TurnCosts
+from mh_batch.engine.fit.turns import split_turns, without_oldest
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Role, Tool, ToolCall
 from mh_batch.jobs.errors import PromptTooLong
@@ -41,7 +38,7 @@ class Size(NamedTuple):
     steps: tuple[int, ...]
 
     @property
-    def settled(self) -> int:
+    def completed(self) -> int:
         return self.question + sum(self.steps)
 
 
@@ -53,23 +50,23 @@ BUDGETS = st.builds(Budget, st.none() | st.integers(1, 800), st.none() | st.inte
 FIXED = st.integers(0, 50)
 
 
-def cost(size: Size) -> Turn:
+def cost(size: Size) -> TurnCost:
     """A turn with all its answers: at each of them stood the question and the steps before."""
     asked = [size.question + sum(size.steps[:step]) for step in range(len(size.steps))]
-    return Turn(tuple(asked), size.settled)
+    return TurnCost(tuple(asked), size.completed)
 
 
 def history(sizes: Sequence[Size]) -> int:
-    return sum(size.settled for size in sizes)
+    return sum(size.completed for size in sizes)
 
 
-def course(sizes: Sequence[Size]) -> list[list[Turn]]:
+def course(sizes: Sequence[Size]) -> list[list[TurnCost]]:
     """The conversation as it was at each of its generations, oldest first."""
     costs = [cost(size) for size in sizes]
     return [
-        [*costs[:position], Turn(turn.asked[: step + 1], turn.asked[step])]
+        [*costs[:position], TurnCost(turn.at_generations[: step + 1], turn.at_generations[step])]
         for position, turn in enumerate(costs)
-        for step in range(len(turn.asked))
+        for step in range(len(turn.at_generations))
     ]
 
 
@@ -78,17 +75,17 @@ def test_the_last_turn_stays_and_the_rest_fits_or_is_gone(
     sizes: list[Size], fixed: int, budget: Budget
 ) -> None:
     for turns in course(sizes):
-        dropped = plan(turns, fixed, budget)
+        dropped = turns_to_drop(turns, fixed, budget)
         assert 0 <= dropped < len(turns)
-        kept = sum(turn.settled for turn in turns[dropped:-1])
+        kept = sum(turn.completed for turn in turns[dropped:-1])
         alone = dropped == len(turns) - 1
-        assert alone or budget.prompt is None or fixed + kept + turns[-1].settled <= budget.prompt
+        assert alone or budget.prompt is None or fixed + kept + turns[-1].completed <= budget.prompt
         assert alone or budget.history is None or kept <= budget.history
 
 
 @given(CONVERSATIONS, FIXED, BUDGETS)
 def test_what_went_stays_gone(sizes: list[Size], fixed: int, budget: Budget) -> None:
-    counts = [plan(turns, fixed, budget) for turns in course(sizes)]
+    counts = [turns_to_drop(turns, fixed, budget) for turns in course(sizes)]
     assert counts == sorted(counts)
 
 
@@ -99,7 +96,7 @@ def test_nothing_goes_where_everything_fits(sizes: list[Size], fixed: int, budge
         None if budget.prompt is None else budget.prompt + everything,
         None if budget.history is None else budget.history + everything,
     )
-    assert plan(course(sizes)[-1], fixed, roomy) == 0
+    assert turns_to_drop(course(sizes)[-1], fixed, roomy) == 0
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(60, 600))
@@ -111,7 +108,7 @@ def test_between_two_drops_a_quarter_of_the_room_has_been_filled(
     sizes = [Size(question, (answer,)) for answer in answers]
     drops, before = [], 0
     for position, turns in enumerate(course(sizes)):
-        dropped = plan(turns, fixed, budget)
+        dropped = turns_to_drop(turns, fixed, budget)
         if dropped > before:
             drops.append(position)
         before = dropped
@@ -121,32 +118,32 @@ def test_between_two_drops_a_quarter_of_the_room_has_been_filled(
 
 def test_equal_turns_go_in_batches() -> None:
     sizes = [Size(10, (10,))] * 200
-    counts = [plan(turns, 10, Budget(420, None)) for turns in course(sizes)]
+    counts = [turns_to_drop(turns, 10, Budget(420, None)) for turns in course(sizes)]
     assert counts[:21] == [0] * 21
     assert Counter(after - before for before, after in pairwise(counts)) == {0: 169, 6: 30}
 
 
 def test_a_lower_budget_for_the_history_leaves_instructions_and_the_last_turn_alone() -> None:
-    turns = [cost(Size(10, (10,)))] * 4 + [Turn((1000,), 1000)]
-    assert plan(turns, 500, Budget(None, 80)) == 0
-    assert plan(turns, 500, Budget(None, 79)) == 2
-    assert plan(turns, 500, Budget(5000, 79)) == 2
-    assert plan(turns, 500, Budget(1500, None)) == 4
-    assert plan(turns, 500, Budget(0, 1)) == 4
+    turns = [cost(Size(10, (10,)))] * 4 + [TurnCost((1000,), 1000)]
+    assert turns_to_drop(turns, 500, Budget(None, 80)) == 0
+    assert turns_to_drop(turns, 500, Budget(None, 79)) == 2
+    assert turns_to_drop(turns, 500, Budget(5000, 79)) == 2
+    assert turns_to_drop(turns, 500, Budget(1500, None)) == 4
+    assert turns_to_drop(turns, 500, Budget(0, 1)) == 4
 
 
 def test_what_a_tool_chain_pushed_out_is_out_for_its_next_steps_too() -> None:
     past = [cost(Size(10, (10,)))] * 5
     asked = (10, 60, 65, 70)
     counts = [
-        plan([*past, Turn(asked[: step + 1], asked[step])], 0, Budget(120, None))
+        turns_to_drop([*past, TurnCost(asked[: step + 1], asked[step])], 0, Budget(120, None))
         for step in range(4)
     ]
     assert counts == [0, 3, 3, 3]
 
 
 def test_dropping_further_makes_up_for_the_excess_and_spares_the_last_turn() -> None:
-    turns = [Turn((5,), 10)] * 4
+    turns = [TurnCost((5,), 10)] * 4
     assert [drop_further(turns, 1, excess) for excess in (-1, 0, 1, 10, 11, 99)] == [
         1, 1, 2, 2, 3, 3,
     ]  # fmt: skip
@@ -186,7 +183,7 @@ MESSAGES = st.lists(st.sampled_from(ROLES), max_size=25).map(
 @given(MESSAGES)
 def test_turns_are_all_that_is_no_instruction_in_order(messages: tuple[Message, ...]) -> None:
     others = [m for m in messages if m.role not in ("system", "developer")]
-    turns = split(messages)
+    turns = split_turns(messages)
     assert [message for turn in turns for message in turn] == others
     assert all(turn[0].role == "user" for turn in turns[1:])
     assert all("user" not in [m.role for m in turn[1:]] for turn in turns)
@@ -197,7 +194,7 @@ def test_the_oldest_turns_go_whole_and_instructions_stay(
     messages: tuple[Message, ...], dropped: int
 ) -> None:
     kept = without_oldest(messages, dropped)
-    assert split(kept) == split(messages)[dropped:]
+    assert split_turns(kept) == split_turns(messages)[dropped:]
     instructions = [m for m in messages if m.role in ("system", "developer")]
     assert [m for m in kept if m.role in ("system", "developer")] == instructions
     assert [m for m in messages if m in kept] == list(kept)
@@ -206,7 +203,7 @@ def test_the_oldest_turns_go_whole_and_instructions_stay(
 def test_a_tool_chain_is_one_turn_and_so_is_a_greeting() -> None:
     greeting, last = said("assistant", "Hello!"), said("user", "last")
     messages = (said("system", "s"), greeting, *chain("a"), said("developer", "d"), last)
-    assert split(messages) == [(greeting,), chain("a"), (last,)]
+    assert split_turns(messages) == [(greeting,), chain("a"), (last,)]
 
 
 # ---- prompts
@@ -281,8 +278,8 @@ def test_the_pieces_add_up_to_the_prompt(
         messages = [message for turn in (*turns[:-1], last) for message in turn]
         wanted = prompt(system, *messages, tools=(LOOK,) if chained else ())
         gauge = TurnCosts(render, msgspec.structs.replace(wanted, messages=()))
-        pieces = [gauge.settled(turn).settled for turn in turns[:-1]]
-        total = gauge.fixed((system,)) + sum(pieces) + gauge.unanswered(last).asked[-1]
+        pieces = [gauge.completed(turn).completed for turn in turns[:-1]]
+        total = gauge.fixed((system,)) + sum(pieces) + gauge.unanswered(last).at_generations[-1]
         # where instructions begin the first user message, a token can span the seam
         assert abs(len(render(wanted)) - total) <= (family == "Mistral, no system role")
 
@@ -460,11 +457,11 @@ def test_each_new_turn_costs_a_few_renderings_and_not_one_for_each_turn_before(
 
 
 def begun(count: int) -> Callable[[int | None], tuple[int, ...]]:
-    """An opening of `count` ids that can be cut down to three."""
+    """An prefill of `count` ids that can be cut down to three."""
     return lambda most: (7,) * (count if most is None else min(count, max(most, 3)))
 
 
-def test_an_opening_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
+def test_a_prefill_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
     harmony: HarmonyAdapter,
 ) -> None:
     last = said("user", "last")
@@ -477,29 +474,29 @@ def test_an_opening_ends_the_prompt_and_takes_its_room_from_turns_and_answer(
     enough = len(whole) + 50 + MARGIN + 40
     assert fitter.fit(wanted, 50, enough, None, begun(40)) == free
     less = fitter.fit(wanted, 50, enough - 1, None, begun(40))
-    assert (less.dropped_turns, less.max_tokens, less.opening) == (1, 50, (7,) * 40)
+    assert (less.dropped_turns, less.max_tokens, less.response_prefill) == (1, 50, (7,) * 40)
     kept = [message for turn in turns[1:] for message in turn]
-    assert less.tokens == [*harmony.render(prompt(*kept, last)), *less.opening]
+    assert less.tokens == [*harmony.render(prompt(*kept, last)), *less.response_prefill]
 
 
-def test_an_opening_has_at_most_a_quarter_of_the_context(harmony: HarmonyAdapter) -> None:
+def test_a_prefill_has_at_most_a_quarter_of_the_context(harmony: HarmonyAdapter) -> None:
     wanted = prompt(said("user", "last"))
     found = Fitter(harmony.render).fit(wanted, 1000, 1000, None, begun(600))
-    assert len(found.opening) == 250
+    assert len(found.response_prefill) == 250
     assert found.max_tokens == 1000 - MARGIN - len(found.tokens)
 
 
-def test_an_opening_leaves_the_answer_half_of_what_a_long_prompt_leaves(
+def test_a_prefill_leaves_the_answer_half_of_what_a_long_prompt_leaves(
     harmony: HarmonyAdapter,
 ) -> None:
     wanted = prompt(said("user", "a long question " * 100))
     alone = len(harmony.render(wanted))
     fitter = Fitter(harmony.render)
     found = fitter.fit(wanted, 100, alone + MARGIN + 30, None, begun(200))
-    assert (len(found.opening), found.max_tokens) == (15, 15)
+    assert (len(found.response_prefill), found.max_tokens) == (15, 15)
     # where even the header of an answer would fill the context, the answer begins from scratch
     tight = fitter.fit(wanted, 100, alone + MARGIN + 3, None, begun(200))
-    assert (tight.opening, tight.max_tokens, len(tight.tokens)) == ((), 3, alone)
+    assert (tight.response_prefill, tight.max_tokens, len(tight.tokens)) == ((), 3, alone)
     with pytest.raises(PromptTooLong):
         fitter.fit(wanted, 100, alone + MARGIN, None, begun(200))
 
@@ -508,16 +505,18 @@ def test_an_opening_leaves_the_answer_half_of_what_a_long_prompt_leaves(
     st.lists(st.integers(1, 30), max_size=12), st.integers(60, 600), st.integers(0, 300),
     st.none() | st.integers(1, 300),
 )  # fmt: skip
-def test_prompt_opening_and_answer_are_never_longer_than_the_context(
+def test_prompt_prefill_and_answer_are_never_longer_than_the_context(
     words: list[int], limit: int, count: int, history: int | None
 ) -> None:
     def render(wanted: Prompt) -> list[int]:
         return [0] * sum(len(message.content) + 4 for message in wanted.messages)
 
     messages = [m for n in words for m in (said("user", "q" * n), said("assistant", "a" * n))]
-    opening = begun(count) if count else lambda _most: ()
-    found = Fitter(render).fit(prompt(*messages, said("user", "x")), 40, limit, history, opening)
+    prefill = begun(count) if count else lambda _most: ()
+    found = Fitter(render).fit(prompt(*messages, said("user", "x")), 40, limit, history, prefill)
     assert len(found.tokens) + found.max_tokens + MARGIN <= limit
     assert 1 <= found.max_tokens <= 40
-    assert found.tokens[len(found.tokens) - len(found.opening) :] == list(found.opening)
-    assert len(found.opening) <= max(limit // 4, 3)
+    assert found.tokens[len(found.tokens) - len(found.response_prefill) :] == list(
+        found.response_prefill
+    )
+    assert len(found.response_prefill) <= max(limit // 4, 3)

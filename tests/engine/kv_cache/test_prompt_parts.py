@@ -19,7 +19,7 @@ from mh_batch.engine.chat_template.message_ends import (
     common_beginning,
 )
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
-from mh_batch.engine.kv_cache.chunking import Cut, make_cuts
+from mh_batch.engine.kv_cache.chunking import ChunkBoundary, chunk_boundaries
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.generation import Prompt
 
@@ -43,9 +43,9 @@ def conversation(*texts: str, system: str | None = None, **fields: Any) -> Promp
 
 
 def parts(adapter: Adapter, prompt: Prompt) -> list[str]:
-    """The text of a prompt, cut at its boundaries."""
+    """The text of a prompt, cut at its parts."""
     tokens = adapter.render(prompt)
-    found = adapter.boundaries(prompt, tokens)
+    found = adapter.prompt_parts(prompt, tokens)
     places = sorted({0, found.instructions, *found.messages, len(tokens)})
     return [adapter.decode(tokens[a:b]) for a, b in itertools.pairwise(places)]
 
@@ -66,14 +66,14 @@ def test_harmonys_guidance_begins_where_the_answer_would() -> None:
     plain = conversation("Hi", "Yes?", "Go", system="Be brief.")
     guided = msgspec.structs.replace(plain, guidance="Think briefly.")
     tokens, others = HARMONY.render(plain), HARMONY.render(guided)
-    found, other = HARMONY.boundaries(plain, tokens), HARMONY.boundaries(guided, others)
+    found, other = HARMONY.prompt_parts(plain, tokens), HARMONY.prompt_parts(guided, others)
     assert found.guidance == other.guidance == len(tokens) - 1 == common_beginning(tokens, others)
     assert other.messages == (*found.messages, len(others) - 1)
     assert other.instructions == found.instructions
 
 
 def test_a_prompt_without_a_message_of_its_own_has_no_boundaries() -> None:
-    assert HARMONY.boundaries(conversation("x"), [1, 2, 3]) == (0, (), 0)
+    assert HARMONY.prompt_parts(conversation("x"), [1, 2, 3]) == (0, (), 0)
 
 
 @pytest.mark.parametrize("template", ["ChatML", "Llama-3", "Qwen, opens thinking"])
@@ -83,13 +83,13 @@ def test_other_instructions_end_with_the_system_message(native: Make, template: 
     one = conversation("hello", system=system)
     other = conversation("the answer", "yes", "hello", system=system)
     tokens, others = adapter.render(one), adapter.render(other)
-    end = adapter.boundaries(one, tokens).instructions
-    assert adapter.boundaries(other, others).instructions == end
+    end = adapter.prompt_parts(one, tokens).instructions
+    assert adapter.prompt_parts(other, others).instructions == end
     assert tokens[:end] == others[:end]
     assert system in adapter.decode(tokens[:end])
     assert "hello" not in adapter.decode(tokens[:end])
     without = conversation("hello")
-    assert adapter.boundaries(without, adapter.render(without)).instructions == 0
+    assert adapter.prompt_parts(without, adapter.render(without)).instructions == 0
 
 
 def test_tools_are_instructions_too(native: Make) -> None:
@@ -97,7 +97,7 @@ def test_tools_are_instructions_too(native: Make) -> None:
     tool = Tool(FunctionSpec("f", "what it does", {"type": "object"}))
     prompt = conversation("hello", tools=(tool,))
     tokens = adapter.render(prompt)
-    end = adapter.boundaries(prompt, tokens).instructions
+    end = adapter.prompt_parts(prompt, tokens).instructions
     assert "what it does" in adapter.decode(tokens[:end])
     assert "hello" not in adapter.decode(tokens[:end])
 
@@ -112,28 +112,32 @@ def test_another_message_ends_shortly_before_its_end(
     plain = conversation(question)
     guided = msgspec.structs.replace(plain, guidance="Be brief.")
     tokens, others = adapter.render(plain), adapter.render(guided)
-    found, other = adapter.boundaries(plain, tokens), adapter.boundaries(guided, others)
+    found, other = adapter.prompt_parts(plain, tokens), adapter.prompt_parts(guided, others)
     assert found.guidance == other.guidance == found.messages[-1]
     assert tokens[: found.guidance] == others[: found.guidance]
     later = conversation(question, "x", "y")
-    assert found.guidance in adapter.boundaries(later, adapter.render(later)).messages
+    assert found.guidance in adapter.prompt_parts(later, adapter.render(later)).messages
 
 
-def shared_cuts(adapter: Adapter, prompt: Prompt, step: int) -> tuple[list[int], list[Cut]]:
+def shared_boundaries(
+    adapter: Adapter, prompt: Prompt, step: int
+) -> tuple[list[int], list[ChunkBoundary]]:
     tokens = adapter.render(prompt)
-    cuts = make_cuts(tokens, adapter.boundaries(prompt, tokens), step, "x")
-    return tokens, [cut for cut in cuts if cut.shared]
+    boundaries = chunk_boundaries(tokens, adapter.prompt_parts(prompt, tokens), step, "x")
+    return tokens, [boundary for boundary in boundaries if boundary.shared]
 
 
 def check_alike(adapter: Adapter, prompts: list[Prompt], step: int, ahead: int) -> None:
-    """Each two prompts have the same cuts as far as they are alike, but for `ahead` tokens."""
-    found = [shared_cuts(adapter, prompt, step) for prompt in prompts]
-    for (tokens, cuts), (others, others_cuts) in itertools.combinations(found, 2):
-        # the last token of a prompt is behind all of its cuts
+    """Any two prompts have the same boundaries as far as they are alike, less `ahead` tokens."""
+    found = [shared_boundaries(adapter, prompt, step) for prompt in prompts]
+    for (tokens, boundaries), (others, other_boundaries) in itertools.combinations(found, 2):
+        # the last token of a prompt is behind all of its boundaries
         alike = min(
             common_beginning(tokens[:-1], others[:-1]), common_beginning(tokens, others) - ahead
         )
-        assert [c for c in cuts if c.end <= alike] == [c for c in others_cuts if c.end <= alike]
+        assert [c for c in boundaries if c.end <= alike] == [
+            c for c in other_boundaries if c.end <= alike
+        ]
 
 
 CONVERSATIONS = st.lists(TEXTS, min_size=3, max_size=7)

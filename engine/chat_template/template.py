@@ -1,0 +1,64 @@
+"""A model's chat template: renders it to text, and finds out what it does by trying it."""
+
+from typing import Any
+
+from jinja2 import TemplateError
+
+from mh_batch.engine.mlx_lm_internals import has_own_renderer, inner_tokenizer
+from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.generation import Prompt
+
+from .thinking import THINK
+from .variables import Variables, pin_clock, variables
+
+_SYSTEM = "a system text to look for"
+
+
+class ChatTemplate:
+    """The chat template of one model.
+
+    `takes_system` is whether it renders a system message; `opens_thinking` whether its generation
+    prompt leaves `<think>` open.
+    """
+
+    def __init__(self, wrapper: Any) -> None:
+        """Take mlx-lm's tokeniser; raises `ValueError` if it has no chat template that works."""
+        if not wrapper.has_chat_template:
+            raise ValueError("its tokeniser has no chat template")
+        self._wrapper = wrapper
+        self._tokenizer = inner_tokenizer(wrapper)
+        self.takes_system = self._probe_system()
+        self.opens_thinking = self._probe_thinking()
+
+    @property
+    def source(self) -> str:
+        """The template's text; several templates in one tokeniser count together."""
+        template = getattr(self._tokenizer, "chat_template", None)
+        return "\n".join(template.values()) if isinstance(template, dict) else template or ""
+
+    def render(self, values: Variables, day: str) -> str:
+        """Return the prompt's text; raises whatever the template or jinja raises."""
+        keywords = {"tokenize": False, "add_generation_prompt": True, **values.keywords}
+        if has_own_renderer(self._wrapper):
+            return str(self._wrapper.apply_chat_template(values.messages, **keywords))
+        template = self._tokenizer.get_chat_template(None, keywords.get("tools"))
+        keywords["chat_template"] = pin_clock(template, day)
+        return str(self._tokenizer.apply_chat_template(values.messages, **keywords))
+
+    def _render_probe(self, *messages: Message) -> str:
+        prompt = Prompt(messages=messages, date="2025-01-01")
+        return self.render(variables(prompt, str, takes_system=True), prompt.date)
+
+    def _probe_system(self) -> bool:
+        """Whether the template accepts a system message, and renders its text."""
+        try:
+            return _SYSTEM in self._render_probe(Message("system", _SYSTEM), Message("user", "x"))
+        except TemplateError:
+            return False
+
+    def _probe_thinking(self) -> bool:
+        """Whether the generation prompt leaves `<think>` open."""
+        try:
+            return self._render_probe(Message("user", "x")).rstrip().endswith(THINK)
+        except TemplateError as error:
+            raise ValueError(f"its chat template does not work: {error}") from error
