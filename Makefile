@@ -27,7 +27,8 @@ check: $(VENV)/.installed-dev
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
 
-# also of the processes that tests start; some of those are killed and report nothing
+# of the tests' own process only: a model process that is measured too stops answering,
+# so what runs in commands and in the model process counts as not run
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
@@ -41,7 +42,7 @@ bench: $(VENV)/.installed
 
 # the wheel is tried where nothing of the repository can be imported
 dist: $(VENV)/.installed-dev
-	rm -rf build dist
+	rm -rf build dist *.egg-info
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python -m venv build/clean
 	build/clean/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
