@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 EXAMPLE := engine/demo/example.jsonl
 
-.PHONY: demo test check soak bench clean
+.PHONY: demo test check coverage soak bench dist clean
 
 demo: $(VENV)/.installed
 	@rm -rf $(DEMO) && mkdir $(DEMO)
@@ -27,7 +27,12 @@ check: $(VENV)/.installed-dev
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
 	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
 
-# nights full of kills (some five minutes on two idle cores), then long and wild ones: it prints them
+# of the tests' own process only: a model process that is measured too stops answering,
+# so what runs in commands and in the model process counts as not run
+coverage: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+
+# drains with many kills (five minutes on two idle cores), then long and random ones; prints them
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_wild_night.py
 
@@ -35,8 +40,16 @@ bench: $(VENV)/.installed
 	@mkdir -p tests/bench
 	$(BIN)/mh-batch bench --model demo --note tests/bench/README.md
 
+# the wheel is tried where nothing of the repository can be imported
+dist: $(VENV)/.installed-dev
+	rm -rf build dist *.egg-info
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m venv build/clean
+	build/clean/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd build && clean/bin/mh-batch --version && clean/bin/mh-batch run ../$(EXAMPLE) --model demo -o results.jsonl
+
 clean:
-	rm -rf $(VENV) $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) build dist *.egg-info .coverage
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(call install,.)

@@ -1,14 +1,14 @@
-"""What the README guarantees is tested: each sentence names its test."""
+"""What is guaranteed is tested: each sentence names its test."""
 
 import re
 from pathlib import Path
 
 import pytest
 
+from helpers.documents import section
+
 TESTS = Path(__file__).parent
-README = (TESTS.parent / "README.md").read_text("utf-8")
-SECTION = README.partition("## What is guaranteed\n")[2].partition("\n## ")[0]
-GUARANTEED = SECTION.partition("### What is not")[0]
+GUARANTEED = section("docs/guarantees.md", "What is guaranteed")
 
 
 def sentences() -> list[str]:

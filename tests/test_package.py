@@ -1,5 +1,6 @@
 """What is installed is whole: the demo model, the SQL and the type marks are in the wheel."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def test_every_source_file_is_in_the_wheel_under_one_name(wheel: zipfile.ZipFile
         for folder in ("worker", "engine", "jobs", "store")
         for path in (ROOT / folder).rglob("*")
         if path.suffix in (".py", ".sql", ".jinja")
+        # what made the demo model is in the repository only
+        if (ROOT / "engine" / "demo" / "training") not in path.parents
     }
     assert packed == sources
     assert {name.split("/")[0] for name in wheel.namelist()} <= {
@@ -60,3 +63,21 @@ def test_the_wheel_holds_the_demo_model_and_the_type_marks(wheel: zipfile.ZipFil
 def test_the_command_is_installed_as_mh_batch(wheel: zipfile.ZipFile) -> None:
     (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     assert "mh-batch = mh_batch.worker.cli:main" in wheel.read(entry).decode()
+
+
+def test_the_version_is_that_of_the_latest_release_in_the_changelog(
+    wheel: zipfile.ZipFile,
+) -> None:
+    headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert headings[0] == "UNRELEASED"
+    (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    assert f"\nVersion: {headings[1]}\n" in wheel.read(metadata).decode()
+
+
+def test_the_workflow_runs_each_python_that_the_package_names(wheel: zipfile.ZipFile) -> None:
+    (metadata,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    named = re.findall(r"Programming Language :: Python :: (3\.\d+)", wheel.read(metadata).decode())
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    assert f"python: [{', '.join(repr(one) for one in named)}]".replace("'", '"') in workflow
+    assert "make demo" in workflow
+    assert "make test" in workflow

@@ -177,7 +177,7 @@ def in_the_middle_of_counting(event: list[str]) -> bool:
     ],
     ids=["SIGINT", "SIGKILL of the worker", "SIGKILL of the model process"],
 )
-def test_a_night_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
+def test_a_drain_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
     tmp_path: Path,
     uninterrupted: Path,
     at: Callable[[list[str]], bool],

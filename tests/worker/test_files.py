@@ -135,7 +135,7 @@ def test_the_logs_themselves_may_be_on_another_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_no_link_in_the_logs_leads_a_night_to_write_elsewhere(
+async def test_no_link_in_the_logs_leads_a_drain_to_write_elsewhere(
     site: Site, victim: Path
 ) -> None:
     site.submit(ONE)
