@@ -109,7 +109,7 @@ class Generator:
             timings=timings,
             max_tokens=fitted.max_tokens,
             dropped_turns=fitted.dropped_turns,
-            opening=fitted.opening,
+            response_prefill=fitted.opening,
             room=room_behind(fitted, context_limit(request.context, self._context_tokens)),
             rendered=self._rendered(fitted) if request.render else None,
         )
@@ -133,7 +133,7 @@ class Generator:
 
     def _fit(self, request: GenerationRequest) -> Fitted:
         """Render the prompt, less what the context does not hold, and what begins the answer."""
-        opening = partial(self._adapter.opening, request.rescue)
+        opening = partial(self._adapter.opening, request.forced_final)
         return fit_request(self._fitter, request, self._context_tokens, opening)
 
     def _rendered(self, fitted: Fitted) -> Rendered:

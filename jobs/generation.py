@@ -54,8 +54,8 @@ class Continuation(msgspec.Struct, frozen=True):
 class GenerationRequest(msgspec.Struct, frozen=True):
     """One attempt for the engine: prompt, sampling, limits and the seed that fixes it.
 
-    `rescue` are the tokens of an earlier attempt that never came out of its analysis: the answer
-    is begun with that analysis and an opened final channel; empty for an answer from scratch.
+    `forced_final` are the tokens of an earlier attempt that did not end its analysis: the answer
+    begins with that analysis and an opened final channel. Empty for an answer from scratch.
     `continues` is what an earlier attempt was cut at, `None` for another answer: prompt, sampling
     and seed are then those of that attempt, so that its prompt is fitted to the context as it was.
     `render` asks for the prompt itself beside the answer, in `Generation.rendered`.
@@ -65,7 +65,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     sampling: Sampling
     context: Context
     seed: Annotated[int, Meta(ge=0)]
-    rescue: tuple[int, ...] = ()
+    forced_final: tuple[int, ...] = ()
     continues: Continuation | None = None
     render: bool = False
 
@@ -181,8 +181,8 @@ class Generation(msgspec.Struct, frozen=True):
     so that it fits the context. `room` is how many tokens the context holds behind the prompt and
     `max_tokens`; `None` if nothing limits it.
 
-    `opening` is what the answer was begun with, by a rescue or because it goes on from one that was
-    cut: the end of its prompt (counted and hashed with it), the beginning of what `parse` reads.
+    `response_prefill` is what the answer was begun with: a forced final, or an answer that was cut
+    and is continued. It ends the prompt (counted and hashed with it) and begins what `parse` reads.
     `rendered` is the prompt itself where the request asked for it (`render`), else `None`; the
     store does not keep it.
     """
@@ -197,7 +197,7 @@ class Generation(msgspec.Struct, frozen=True):
     timings: Timings
     max_tokens: int | None = None
     dropped_turns: int = 0
-    opening: tuple[int, ...] = ()
+    response_prefill: tuple[int, ...] = ()
     room: int | None = None
     rendered: Rendered | None = None
 

@@ -103,7 +103,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         # an attempt's sampling is on record as it really was
         max_tokens=sampling.max_tokens,
         dropped_turns=row["dropped_turns"],
-        opening=unpack_tokens(row["opening"]),
+        response_prefill=unpack_tokens(row["opening"]),
         room=row["room"],
     )
     return Attempt(

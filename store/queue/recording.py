@@ -224,7 +224,7 @@ def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) ->
         *(made.finish_reason.value, made.stop_reason.value),
         *(attempt.started_at, attempt.finished_at),
         *(msgspec.json.encode(attempt.sampling).decode(), pack_tokens(made.tokens), made.raw),
-        *(pack_tokens(made.opening), attempt.round, attempt.continues, made.room),
+        *(pack_tokens(made.response_prefill), attempt.round, attempt.continues, made.room),
     )
     return int(db.conn.execute(_ATTEMPT, values).fetchone()[0])
 

@@ -44,7 +44,7 @@ def stored(wanted: GenerationRequest, done: Generation) -> Completion:
     return Completion(
         done.tokens,
         done.stop_reason,
-        done.opening,
+        done.response_prefill,
         wanted.sampling.stops,
         wanted.prompt.tools,
     )
@@ -67,7 +67,7 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
         request(PONDER, max_tokens=30),
     ]
     done = [run(demo, wanted) for wanted in asked]
-    asked.append(msgspec.structs.replace(asked[-1], rescue=done[-1].tokens))
+    asked.append(msgspec.structs.replace(asked[-1], forced_final=done[-1].tokens))
     done.append(run(demo, asked[-1]))
     reader = Reader("harmony", "demo")
     for wanted, generation in zip(asked, done, strict=True):
@@ -76,7 +76,7 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
     assert {generation.stop_reason for generation in done} == set(StopReason) - {
         StopReason.CANCELLED
     }
-    assert done[-1].opening
+    assert done[-1].response_prefill
     assert any(generation.parse.calls for generation in done)
     problems = {code for generation in done for code in generation.parse.problems}
     assert {"truncated", "unknown_tool", "analysis_not_ended"} <= problems

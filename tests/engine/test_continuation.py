@@ -89,7 +89,7 @@ def in_two_parts(
 
 def assert_one(first: Generation, rest: Generation, whole: Generation) -> None:
     assert first.tokens + rest.tokens == whole.tokens
-    assert rest.opening == first.tokens
+    assert rest.response_prefill == first.tokens
     assert (rest.stop_reason, rest.finish_reason) == (whole.stop_reason, whole.finish_reason)
     assert rest.parse == whole.parse
 
@@ -113,7 +113,9 @@ def test_an_answer_cut_anywhere_reads_in_two_parts_as_in_one(
         assert rest.timings.completion_tokens == len(rest.tokens)
         assert rest.prompt_tokens == rest.timings.prompt_tokens
         assert rest.prompt_tokens == whole.prompt_tokens + len(first.tokens)
-        stored = Completion(rest.tokens, rest.stop_reason, rest.opening, (), wanted.prompt.tools)
+        stored = Completion(
+            rest.tokens, rest.stop_reason, rest.response_prefill, (), wanted.prompt.tools
+        )
         assert Reader("harmony", "any").read(stored, rest.raw) == whole.parse
     assert characters >= 3
 
@@ -232,7 +234,7 @@ def test_what_goes_on_fits_exactly_where_the_first_part_told_that_there_is_room(
         assert first.room is not None
         fits = first.room >= 10
         outcomes.add(fits)
-        assert rest.opening == (first.tokens if fits else ())
+        assert rest.response_prefill == (first.tokens if fits else ())
         if fits:
             assert rest.room == first.room - 10
             assert rest.prompt_tokens == first.prompt_tokens + len(first.tokens)

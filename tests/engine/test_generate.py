@@ -385,7 +385,7 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
 
 
 def rescue(wanted: GenerationRequest, tokens: tuple[int, ...], **fields: Any) -> GenerationRequest:
-    return msgspec.structs.replace(wanted, rescue=tokens, render=True, **fields)
+    return msgspec.structs.replace(wanted, forced_final=tokens, render=True, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -393,7 +393,11 @@ def lost(demo: Generator) -> tuple[GenerationRequest, Generation]:
     """A question over which the demo model only thinks, and what comes of it."""
     wanted = request("Think for a long time about rivers.", max_tokens=40, temperature=0)
     done = run(demo, wanted)
-    assert (done.stop_reason, done.opening, done.rendered) == (StopReason.MAX_TOKENS, (), None)
+    assert (done.stop_reason, done.response_prefill, done.rendered) == (
+        StopReason.MAX_TOKENS,
+        (),
+        None,
+    )
     assert set(done.parse.problems) == {"truncated", "no_final", "analysis_not_ended"}
     return wanted, done
 
@@ -404,7 +408,7 @@ def test_a_rescue_answers_from_the_thoughts_of_an_attempt_that_only_thought(
     wanted, first = lost
     done = run(demo, rescue(wanted, first.tokens))
     end = encode("<|end|><|start|>assistant<|channel|>final<|message|>")
-    assert done.opening == (*first.tokens, *end)
+    assert done.response_prefill == (*first.tokens, *end)
     assert done.raw == "I thought about rivers.<|return|>"
     assert list(done.tokens) == encode(done.raw)
     assert (done.parse.rung, done.parse.problems) == (Rung.STRICT, ())
@@ -419,7 +423,7 @@ def test_the_opening_counts_as_prompt_and_is_hashed_and_shown_with_it(
 ) -> None:
     wanted, first = lost
     done = run(demo, rescue(wanted, first.tokens))
-    ids = [*demo._adapter.render(wanted.prompt), *done.opening]
+    ids = [*demo._adapter.render(wanted.prompt), *done.response_prefill]
     assert done.prompt_tokens == done.timings.prompt_tokens == len(ids)
     assert done.prompt_sha256 == hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest()
     assert done.rendered is not None
@@ -446,13 +450,13 @@ def test_a_rescue_rendered_ahead_is_taken_for_that_rescue_only(
 ) -> None:
     wanted, first = lost
     demo.prepare(rescue(wanted, first.tokens))
-    assert run(demo, rescue(wanted, first.tokens)).opening
+    assert run(demo, rescue(wanted, first.tokens)).response_prefill
     demo.prepare(rescue(wanted, first.tokens))
-    assert run(demo, wanted).opening == ()
+    assert run(demo, wanted).response_prefill == ()
     demo.prepare(rescue(wanted, first.tokens))
     shorter = run(demo, rescue(wanted, first.tokens[:-6]))
-    assert shorter.opening[: len(first.tokens) - 6] == first.tokens[:-6]
-    assert len(shorter.opening) < len(first.tokens) + 6
+    assert shorter.response_prefill[: len(first.tokens) - 6] == first.tokens[:-6]
+    assert len(shorter.response_prefill) < len(first.tokens) + 6
 
 
 def test_a_stop_sequence_ends_a_rescued_answer_but_not_the_thoughts_before_it(
@@ -478,7 +482,7 @@ def test_penalties_of_a_rescue_see_its_opening(
     plain = run(demo, rescue(wanted, first.tokens))
     rivers = encode(" rivers")[0]
     assert rivers in plain.tokens
-    assert rivers in done.opening
+    assert rivers in done.response_prefill
     assert rivers not in done.tokens
 
 
@@ -489,7 +493,7 @@ def test_a_rescue_stays_within_the_context(
     prompt_tokens = first.prompt_tokens
     tight = Context(max_context_tokens=prompt_tokens + MARGIN + 32)
     done = run(demo, rescue(wanted, first.tokens, context=tight))
-    assert len(done.opening) == 16
+    assert len(done.response_prefill) == 16
     assert done.max_tokens == 16
     assert done.prompt_tokens + done.max_tokens + MARGIN == tight.max_context_tokens
     assert done.parse.text("analysis") != first.parse.text("analysis")
@@ -500,8 +504,8 @@ def test_nothing_is_opened_for_tokens_that_need_no_rescue(
 ) -> None:
     answer = run(demo, request("What is 17 + 25?", max_tokens=80, temperature=0))
     wanted = request("Hi", max_tokens=2)
-    assert run(demo, rescue(wanted, answer.tokens)).opening == ()
-    assert run(Generator(load(str(llama_folder))), rescue(wanted, (1, 2, 3))).opening == ()
+    assert run(demo, rescue(wanted, answer.tokens)).response_prefill == ()
+    assert run(Generator(load(str(llama_folder))), rescue(wanted, (1, 2, 3))).response_prefill == ()
 
 
 def test_the_prompt_comes_along_where_it_is_asked_for(llama_folder: Path) -> None:

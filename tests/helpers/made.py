@@ -59,9 +59,9 @@ def lost() -> Generation:
     return cut(room=0)
 
 
-def begun(made: Generation, *opening: int) -> Generation:
+def begun(made: Generation, *prefill: int) -> Generation:
     """A generation whose prompt had begun the answer with these tokens."""
-    return msgspec.structs.replace(made, opening=opening)
+    return msgspec.structs.replace(made, response_prefill=prefill)
 
 
 def malformed() -> Generation:

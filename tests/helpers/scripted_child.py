@@ -159,8 +159,8 @@ class Child:
             if entry == "stuck":
                 # the context holds no more, so nothing goes on from here
                 made = msgspec.structs.replace(made, room=0)
-            if frame.request.rescue:
-                made = msgspec.structs.replace(made, opening=frame.request.rescue)
+            if frame.request.forced_final:
+                made = msgspec.structs.replace(made, response_prefill=frame.request.forced_final)
             if frame.request.continues is not None:
                 made = begun(made, *frame.request.continues.tokens)
             if frame.request.render:

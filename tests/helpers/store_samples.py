@@ -104,7 +104,7 @@ def attempt(key: AttemptKey = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attem
 def rest(key: AttemptKey, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
     """What goes on from the three tokens of the attempt before, with two of its own."""
     made = generation((7, 8))
-    made = msgspec.structs.replace(made, opening=generation().tokens, prompt_tokens=14)
+    made = msgspec.structs.replace(made, response_prefill=generation().tokens, prompt_tokens=14)
     return msgspec.structs.replace(attempt(key, verdict), generation=made, continues=True)
 
 

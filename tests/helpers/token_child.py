@@ -51,7 +51,7 @@ class TokenChild(Child):
         """Return the generation that the tokens make."""
         text, stop = script(request)
         tokens = harmony_encoding().encode(text, allowed_special="all")
-        opening, most = self.adapter.opening(request.rescue), request.sampling.max_tokens
+        opening, most = self.adapter.opening(request.forced_final), request.sampling.max_tokens
         if request.continues is not None:
             opening, most = request.continues.tokens, request.continues.max_tokens
             tokens = tokens[len(opening) :]
@@ -69,13 +69,13 @@ class TokenChild(Child):
             parse=parse,
             prompt_tokens=PROMPT_TOKENS + len(opening),
             max_tokens=most,
-            opening=opening,
+            response_prefill=opening,
         )
 
 
 def script(request: GenerationRequest) -> tuple[str, StopReason]:
     """Return the tokens, spelled, and what ends them."""
-    if request.rescue:
+    if request.forced_final:
         return "good<|return|>", StopReason.STOP_TOKEN
     line, _, text = request.prompt.messages[-1].content.partition("\n")
     reason, *manner = line.split()

@@ -141,7 +141,7 @@ def in_model(strikes: Strikes) -> None:
 
     def begun(function: Call) -> Call:
         def wrapped(generator: Generator, request: GenerationRequest, *rest: Any) -> Any:
-            if request.rescue:
+            if request.forced_final:
                 passing("rescue")
             if request.continues is not None:
                 passing("going on")

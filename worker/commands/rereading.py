@@ -33,7 +33,7 @@ def readings(job: Readable, reader: Reader) -> dict[AttemptKey, Parse]:
             Completion(
                 tokens=attempt.generation.tokens,
                 stop_reason=attempt.generation.stop_reason,
-                opening=attempt.generation.opening,
+                opening=attempt.generation.response_prefill,
                 stops=attempt.sampling.stops,
                 tools=job.tools,
             ),

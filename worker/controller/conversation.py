@@ -132,7 +132,7 @@ class ConversationRun:
         """Take what the last `Generate` produced and decide what becomes of it."""
         planned = self._plan()
         # what the context has no room for is an answer from scratch
-        continues = planned.continues and bool(generation.opening)
+        continues = planned.continues and bool(generation.response_prefill)
         verdict, reason = _verdict(self._decision(generation, planned, continues))
         attempt = Attempt(
             key=self._place(),
@@ -141,7 +141,7 @@ class ConversationRun:
             seed=self._seed(planned),
             sampling=_used(planned, generation),
             generation=generation,
-            rescued=planned.rescue and bool(generation.opening),
+            rescued=planned.forced_final and bool(generation.response_prefill),
             continues=continues,
             started_at=started_at,
             finished_at=finished_at,
@@ -202,7 +202,7 @@ class ConversationRun:
             sampling=attempt.sampling,
             context=settings.context,
             seed=self._seed(attempt),
-            rescue=so_far if attempt.rescue else (),
+            forced_final=so_far if attempt.forced_final else (),
             continues=Continuation(so_far, attempt.max_tokens) if attempt.continues else None,
         )
 
@@ -321,7 +321,7 @@ def _given_up(kept: Attempt) -> JobEnd:
 
 def _answer(attempt: Attempt) -> tuple[int, ...]:
     """Return the tokens of an answer so far, those of the attempt that it goes on from included."""
-    return (*attempt.generation.opening, *attempt.generation.tokens)
+    return (*attempt.generation.response_prefill, *attempt.generation.tokens)
 
 
 def _failure(attempt: Attempt, reason: RetryReason) -> Failure:

@@ -110,14 +110,14 @@ Decision = Accept | Continue | Retry | GiveUp
 class Plan(msgspec.Struct, frozen=True):
     """What one attempt runs with: the user's sampling, changed by what went wrong before.
 
-    `guidance` is what the model is told for this attempt, `None` for nothing. `rescue` begins the
-    answer with the analysis of the attempt before. `continues` goes on where the attempt before was
-    cut: all else is as it was for that one, so that its prompt is the same.
+    `guidance` is what the model is told for this attempt, `None` for nothing. `forced_final` begins
+    the answer with the analysis of the attempt before. `continues` goes on where the attempt before
+    was cut: all else is as it was for that one, so that its prompt is the same.
     """
 
     sampling: Sampling
     guidance: str | None = None
-    rescue: bool = False
+    forced_final: bool = False
     continues: bool = False
 
     @property
@@ -154,11 +154,11 @@ def decide(
 
     `attempt` counts those from scratch, from 1; what goes on from one has the number of that.
     """
-    rescued = planned.rescue and bool(generation.opening)
+    rescued = planned.forced_final and bool(generation.response_prefill)
     reason = fault(generation, rescued=rescued, repetition=repetition)
     if reason is None:
         return Accept()
-    from_scratch = not (planned.continues or planned.rescue)
+    from_scratch = not (planned.continues or planned.forced_final)
     if from_scratch and can_go_on(reason, generation, planned.sampling.max_tokens):
         return Continue()
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
@@ -176,7 +176,7 @@ def fault(
     if generation.stop_reason is StopReason.LOOP_DETECTED:
         return RetryReason.LOOP_DETECTED
     if generation.stop_reason is StopReason.MAX_TOKENS:
-        looping = repetition and goes_on((*generation.opening, *generation.tokens))
+        looping = repetition and goes_on((*generation.response_prefill, *generation.tokens))
         return RetryReason.LOOP_DETECTED if looping else RetryReason.LENGTH
     if "empty_final" in generation.parse.problems:
         return RetryReason.EMPTY_FINAL
@@ -213,7 +213,9 @@ def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> 
         return msgspec.structs.replace(plan(sampling, before, max_attempts), continues=True)
     if last.stuck and len(failures) == max_attempts - 1:
         changed = _changed(sampling, failures)
-        return Plan(msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), rescue=True)
+        return Plan(
+            msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), forced_final=True
+        )
     return Plan(_changed(sampling, failures), CHANGES[last.reason].guidance)
 
 

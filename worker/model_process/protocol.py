@@ -14,7 +14,7 @@ from mh_batch.jobs.errors import EnvironmentFault, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 7
+PROTOCOL = 8
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 

@@ -74,7 +74,7 @@ GENERATION = st.builds(
     timings=TIMINGS,
     max_tokens=st.just(Sampling().max_tokens),
     dropped_turns=st.integers(0, 99),
-    opening=st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
+    response_prefill=st.lists(st.integers(0, 2**32 - 1), max_size=30).map(tuple),
     room=st.none() | COUNT,
 )
 ATTEMPT = st.builds(

@@ -154,11 +154,11 @@ def test_a_good_place_to_stop_is_between_turns_only() -> None:
 def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
     run = ConversationRun(claimed(max_tokens=100))
     play(run, stuck(StopReason.LOOP_DETECTED))
-    assert generate(run).request.rescue == ()
+    assert generate(run).request.forced_final == ()
     thinking = msgspec.structs.replace(stuck(StopReason.LOOP_DETECTED), tokens=(7, 8, 9))
     play(run, thinking)
     request = generate(run).request
-    assert (request.rescue, request.continues) == ((7, 8, 9), None)
+    assert (request.forced_final, request.continues) == ((7, 8, 9), None)
     assert (request.prompt.guidance, request.sampling.max_tokens) == (None, 100)
     (written,) = play(run, begun(generation("at last"), 7, 8, 9, 1))
     assert written.attempt.rescued
@@ -170,7 +170,7 @@ def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
 def test_a_rescue_without_room_for_an_opening_is_no_rescue() -> None:
     run = ConversationRun(claimed(max_attempts=2))
     play(run, stuck(StopReason.LOOP_DETECTED))
-    assert generate(run).request.rescue
+    assert generate(run).request.forced_final
     (written,) = play(run, generation())
     assert not written.attempt.rescued
 
@@ -262,7 +262,7 @@ def test_thoughts_that_were_gone_on_with_are_rescued_from_their_beginning() -> N
     run = ConversationRun(claimed(max_attempts=2, max_tokens=100))
     play(run, *THOUGHTS)
     request = generate(run).request
-    assert (request.rescue, request.continues) == ((7, 8, 9), None)
+    assert (request.forced_final, request.continues) == ((7, 8, 9), None)
     assert (request.prompt.guidance, request.sampling.max_tokens) == (None, 100)
     (written,) = play(run, begun(generation("at last"), 7, 8, 9, 1))
     assert (written.attempt.rescued, written.attempt.continues) == (True, False)
@@ -453,7 +453,7 @@ kinds = st.lists(
 
 def answer(kind: str, fits: bool, index: int, request: GenerationRequest) -> Generation:
     """What an engine makes of a request, begun as it asks for unless that does not fit."""
-    given = request.rescue if request.continues is None else request.continues.tokens
+    given = request.forced_final if request.continues is None else request.continues.tokens
     made_of_it = msgspec.structs.replace(made(kind, index), max_tokens=request.sampling.max_tokens)
     if not (given and fits):
         return made_of_it
@@ -574,7 +574,7 @@ def test_no_answer_has_more_attempts_from_scratch_than_its_cap_and_each_is_gone_
             if after.continues:
                 assert (before.continues, before.retry_reason) == (False, "length")
                 assert after.seed == before.seed
-                assert after.generation.opening == before.generation.tokens
+                assert after.generation.response_prefill == before.generation.tokens
 
 
 @pytest.mark.parametrize("reason", ["length", "malformed"])
