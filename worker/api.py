@@ -26,7 +26,7 @@ from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import open_reader, open_store, require_store
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs
-from mh_batch.worker.draining.run import Outcome, work_until_asked
+from mh_batch.worker.draining.run import Outcome, work_until_stopped
 from mh_batch.worker.options import DrainOptions, WorkerOptions, shared_fields
 from mh_batch.worker.progress.display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
@@ -145,9 +145,9 @@ def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTI
     checked = shared_fields(_checked(options), WorkerOptions)
     require_store(path)
     logs = options.logs or path.resolve().parent / "logs"
-    task = DrainOptions(path, named_model(model), logs, **checked)
+    drain_options = DrainOptions(path, named_model(model), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
-        return _summary(_interruptible(task, PlainDisplay(out)))
+        return _summary(_drain(drain_options, PlainDisplay(out)))
 
 
 def results(
@@ -205,19 +205,19 @@ def _checked(options: Options) -> WorkerOptions:
         raise InputError(f"options: {where.removesuffix('`')}: {reason}") from None
 
 
-def _interruptible(task: DrainOptions, display: PlainDisplay) -> Outcome:
-    """Drain on a thread of its own, which every Ctrl-C that arrives here is handed on to.
+def _drain(options: DrainOptions, display: PlainDisplay) -> Outcome:
+    """Drain on a thread of its own and pass every Ctrl-C on to it.
 
-    In a notebook a loop is running on this thread already.
+    In a notebook, an event loop is running on this thread already.
     """
-    wish, wishes = anyio.create_memory_object_stream[None](math.inf)
-    with wish, wishes, start_blocking_portal() as portal:
+    send, stop_signals = anyio.create_memory_object_stream[None](math.inf)
+    with send, stop_signals, start_blocking_portal() as portal:
 
-        def hand_on(*_: object) -> None:
-            portal.start_task_soon(wish.send_nowait, None)
+        def pass_on(*_: object) -> None:
+            portal.start_task_soon(send.send_nowait, None)
 
-        with handling(hand_on, signal.SIGINT):
-            return portal.call(work_until_asked, task, display, wishes)
+        with handling(pass_on, signal.SIGINT):
+            return portal.call(work_until_stopped, options, display, stop_signals)
 
 
 def _summary(outcome: Outcome) -> Summary:

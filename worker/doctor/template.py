@@ -16,11 +16,12 @@ from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied
 from mh_batch.jobs.generation import GenerationRequest, Prompt
 from mh_batch.jobs.settings import Context, Sampling
 from mh_batch.worker.model_process.client import COMMAND, start_model
+from mh_batch.worker.options import WorkerSettings
 from mh_batch.worker.text.format import count
 
 from .finding import Finding, Site, failure, ok, warning
 
-SILENT_SECONDS = 20.0
+SETTINGS = WorkerSettings(hang_seconds=20.0)
 """How long the template may be silent; the libraries' start ten times that."""
 
 QUESTION = (Message("user", "What is 2 + 3?"),)
@@ -75,7 +76,7 @@ async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[Rendere
         log = Path(folder) / "model.log"
         found: list[Rendered] = []
         try:
-            async with start_model(log, command, SILENT_SECONDS) as client:
+            async with start_model(log, SETTINGS, command) as client:
                 try:
                     for messages in (QUESTION, CONVERSATION):
                         measured = await client.measure(model, _request(messages))

@@ -21,7 +21,7 @@ from .live_region import LiveRegion
 from .poller import Poller
 
 if TYPE_CHECKING:
-    from mh_batch.worker.draining.loop import Tally
+    from mh_batch.worker.draining.reporter import Tally
 
 PLAIN_SECONDS = 10.0
 PAINT_SECONDS = 0.25

@@ -15,11 +15,12 @@ ENDS = "select custom_id, status, error_code from jobs order by id"
 DEATHS = "select j.custom_id, c.phase, c.signal from crashes c join jobs j on j.id = c.job_id"
 
 
-async def drain(site: Site, **options: object) -> None:
+async def drain(site: Site, **values: object) -> None:
     """Drain with the real model process."""
-    task = DrainOptions(site.db_path, "demo", site.folder / "logs", artifacts="off", **options)  # type: ignore[arg-type]
+    logs = site.folder / "logs"
+    options = DrainOptions(site.db_path, "demo", logs, artifacts="off", **values)  # type: ignore[arg-type]
     with anyio.fail_after(100):
-        await work(task, site.notes, COMMAND)
+        await work(options, site.notes, COMMAND)
 
 
 async def test_a_conversation_whose_template_never_ends_is_failed_and_no_neighbour_is_blamed(

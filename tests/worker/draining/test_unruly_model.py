@@ -96,9 +96,9 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
     async def drain() -> None:
         with anyio.fail_after(120):
-            task = DrainOptions(path, "demo", folder / "logs")
+            options = DrainOptions(path, "demo", folder / "logs")
             command = (sys.executable, str(child), str(folder / "script.json"))
-            await work(task, PlainDisplay(StringIO()), command)
+            await work(options, PlainDisplay(StringIO()), command)
 
     anyio.run(drain)
     with closing(Database(path)) as store:
@@ -133,10 +133,10 @@ def test_what_reads_wrong_is_tried_again(db: Database, name: str) -> None:
 
 @pytest.mark.parametrize("name", CUT)
 def test_what_was_cut_off_for_good_is_tried_again_with_more_room(db: Database, name: str) -> None:
-    tries = attempts(db, name)
-    verdicts = [(a["verdict"], a["retry_reason"], a["continues"]) for a in tries]
+    found = attempts(db, name)
+    verdicts = [(a["verdict"], a["retry_reason"], a["continues"]) for a in found]
     assert verdicts == [("retry", "length", 0), ("retry", "length", 1), ("accept", None, 0)]
-    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in tries]
+    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in found]
     assert budgets == [4096, 2048, 5120]
 
 
