@@ -29,7 +29,7 @@ check: $(VENV)/.installed-dev
 
 # nights full of kills (some five minutes on two idle cores), then long and wild ones: it prints them
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_wild_night.py
+	$(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_long_drain.py
 
 bench: $(VENV)/.installed
 	@mkdir -p tests/bench

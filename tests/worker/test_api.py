@@ -47,7 +47,7 @@ CONVERSATIONS: list[api.Conversation] = [
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database in a folder of its own, with the conversations queued."""
-    path = tmp_path_factory.mktemp("api") / "night.db"
+    path = tmp_path_factory.mktemp("api") / "api.db"
     assert submit(path, CONVERSATIONS, settings={"temperature": 0}).jobs == 3
     return path
 
@@ -141,7 +141,7 @@ def test_options_decide_about_the_files_beside_the_database(db: Path) -> None:
 
 
 def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> DrainOptions:
-    """What a drain with these options is told to do."""
+    """The options of a drain that is called with these."""
     seen: list[DrainOptions] = []
 
     async def see(options: DrainOptions, *_: object) -> Outcome:

@@ -112,7 +112,7 @@ async def test_a_model_that_survives_no_job_stops_the_worker_and_fails_none(site
     assert caught.value.exit_code == 3
     assert site.rows("select status, error_code, error from jobs") == [("queued", None, None)] * 4
     assert site.rows("select end_reason, jobs_done from runs") == [("error", 0)]
-    # the night's deaths are not held against them
+    # earlier deaths do not count against them
     site.notes = Notes()
     assert (await site.drain(["die"])).exit_code == 0
 
@@ -136,7 +136,7 @@ async def test_a_worker_that_gives_up_leaves_alone_what_was_tried_again_meanwhil
         ("queued", 0),
         ("queued", 0),
     ]
-    # the first did fail, and somebody took note of it
+    # the first did fail, and that was recorded
     assert site.rows("select end_reason, jobs_done from runs") == [("error", 1)]
 
 
@@ -199,7 +199,7 @@ async def test_a_model_that_does_not_come_back_leaves_its_jobs_and_holds_up_no_o
     assert site.rows(STATUS) == [("queued",), ("queued",), ("done",)]
     loads = [(1, 1, 1, "load", 9, None)] * 3
     assert site.rows(CRASHES) == [(1, 1, 1, "decode", 9, None), *loads]
-    # deaths at load are nobody's: one more of the job is its second, not its fifth
+    # deaths at load do not count: one more of the job is its second, not its fifth
     (site.folder / "script.dead").unlink()
     site.notes = Notes()
     assert (await site.drain()).exit_code == 0
@@ -320,7 +320,7 @@ async def test_a_drain_ends_after_as_many_jobs_as_it_was_told(site: Site) -> Non
     assert site.rows("select jobs_done, end_reason from runs") == [(2, "max_jobs_reached")]
 
 
-async def test_a_drain_ends_after_the_turn_when_its_hour_has_come(
+async def test_a_drain_ends_after_the_turn_at_its_time_limit(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hour = anyio.Event()

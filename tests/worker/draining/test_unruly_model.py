@@ -72,7 +72,7 @@ MENDED = {
     ),
 }
 
-Night = dict[str, list[dict[str, object]]]
+Drained = dict[str, list[dict[str, object]]]
 """The attempts of each job, by the name of its case."""
 
 
@@ -164,7 +164,7 @@ def readings(db: Database) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in db.query(sql)]
 
 
-def test_an_old_night_is_read_again_as_if_it_were_today(db: Database, tmp_path: Path) -> None:
+def test_an_old_batch_is_parsed_again_as_if_it_were_new(db: Database, tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     db.conn.execute("VACUUM INTO ?", [str(path)])
     today = readings(db)
@@ -211,7 +211,7 @@ def test_an_adapter_that_was_not_noted_is_not_guessed(db: Database, tmp_path: Pa
             reparse(old, 1)
 
 
-def test_after_such_a_night_every_attempt_has_its_channels_and_times(db: Database) -> None:
+def test_after_such_a_drain_every_attempt_has_its_channels_and_times(db: Database) -> None:
     counts = [
         next(iter(next(iter(db.query(sql))).values()))
         for sql in (

@@ -1,4 +1,4 @@
-"""A death on Metal is told with its cure; one by the display's watchdog is no fault of its job.
+"""A death on Metal is reported with its cure; one by the display's watchdog does not count.
 
 Untested on Metal: a scripted process says what MLX would.
 """

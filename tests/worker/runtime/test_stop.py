@@ -1,4 +1,4 @@
-"""When a drain ends by the clock, and who wakes whom."""
+"""When a drain ends by the clock or on request, and the auto-reset event."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -78,7 +78,7 @@ async def test_an_event_that_is_set_before_anybody_waits_wakes_one_waiter() -> N
     assert scope.cancelled_caught
 
 
-def test_the_first_request_after_the_hour_has_come_does_not_stop_at_once() -> None:
+def test_the_first_request_after_the_time_limit_does_not_stop_at_once() -> None:
     stop = Stop()
     stop.end(EndReason.UNTIL)
     assert stop.request()

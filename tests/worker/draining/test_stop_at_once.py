@@ -1,4 +1,4 @@
-"""Where no turn is under way, the first Ctrl-C ends the work at once: at a load, in a pause."""
+"""While no turn is played, the first Ctrl-C ends the work at once: in a load or a pause."""
 
 import asyncio
 import signal
@@ -95,7 +95,7 @@ async def test_a_stop_ends_the_built_in_conversation_and_the_jobs_before_it_are_
     assert site.rows("select status, error from jobs") == [("queued", None)] * 4
 
 
-async def test_the_end_of_the_night_ends_a_load_as_well(
+async def test_the_time_limit_ends_a_load_as_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drains: list[Drain] = []
