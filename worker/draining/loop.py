@@ -57,7 +57,7 @@ class Drain:
         return self._recorder.tally
 
     async def run(self, tasks: TaskGroup) -> EndReason:
-        """Drain the queue; `tasks` runs what goes on beside the model.
+        """Drain the queue; `tasks` runs the work beside the model.
 
         Raises `EnvironmentFault` if it cannot go on; for a model that does not load, or has other
         weights than a batch began with, only once all other jobs are over. After an error or a
@@ -133,7 +133,7 @@ class Drain:
         return None
 
     async def _asked_to_cancel(self, job: ClaimedJob) -> bool:
-        """Whether somebody cancelled the job.
+        """Whether the job is to be cancelled.
 
         The store is asked again first: a known request may be answered and the job queued again.
         """

@@ -1,4 +1,4 @@
-"""A built-in conversation that tells jobs at fault from a model at fault."""
+"""Tests the model with a built-in conversation after jobs failed in a row."""
 
 import tempfile
 from pathlib import Path
@@ -82,7 +82,7 @@ class Probe:
     async def put_back_failed(self) -> None:
         """Queue the jobs again that failed in a row: they may not be at fault.
 
-        A job that somebody retried meanwhile failed for good before, and stays as it is.
+        A job that was retried meanwhile stays as it is.
         """
         failed = self._recorder.failed_in_a_row
         with anyio.CancelScope(shield=True):

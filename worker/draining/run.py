@@ -55,7 +55,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def stopped(self) -> bool:
-        """Whether somebody stopped it before the queue was empty."""
+        """Whether it was stopped before the queue was empty."""
         return self.reason in (EndReason.STOPPED, EndReason.KILLED)
 
     @property

@@ -66,7 +66,7 @@ class Scheduler:
     async def new_work(self) -> bool:
         """With `watch`, wait until there may be work; return whether the drain goes on.
 
-        That is after somebody wrote to the database, or when skipped jobs are due for a retry.
+        That is after another process wrote to the database, or when skipped jobs are due again.
         Without `watch`, and after a request to stop, raises the fault that keeps jobs queued.
         """
         fault = self._loader.fault

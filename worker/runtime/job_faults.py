@@ -1,4 +1,4 @@
-"""Unexpected errors: tells those of one job from those of the store or the machine."""
+"""Unexpected errors: whether they concern one job, or the store or the machine."""
 
 import os
 import sqlite3
