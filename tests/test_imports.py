@@ -27,7 +27,9 @@ WORKER = {
         "draining", "model_process", "options", "output", "progress", "runtime", "submission",
         "text",
     },
-    "doctor": {"model_process", "output", "progress", "runtime", "submission", "text"},
+    "doctor": {
+        "model_process", "options", "output", "progress", "runtime", "submission", "text"
+    },
     "api": {"config", "draining", "options", "progress", "runtime", "submission"},
     "progress": {"draining", "text"},
     "submission": {"controller", "files", "model_process", "runtime", "text"},

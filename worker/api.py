@@ -1,7 +1,7 @@
-"""The program as a library: `submit`, `drain` and `results`, for notebooks and scripts.
+"""The Python API: `submit`, `drain` and `results`, for notebooks and scripts.
 
-Nothing is read from `mh-batch.toml` or the environment: what a call does not say has its built-in
-value. Errors are those of `mh_batch.jobs.errors`.
+Nothing is read from `mh-batch.toml` or the environment: what a call leaves out has its built-in
+default. Errors are those of `mh_batch.jobs.errors`.
 """
 
 import math
@@ -26,7 +26,7 @@ from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import open_reader, open_store, require_store
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs
-from mh_batch.worker.draining.run import Outcome, work_until_asked
+from mh_batch.worker.draining.run import Outcome, work_until_stopped
 from mh_batch.worker.options import DrainOptions, WorkerOptions, shared_fields
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
@@ -42,21 +42,21 @@ from .config import named_model
 
 StrPath = str | os.PathLike[str]
 Conversation = Mapping[str, Any] | str
-"""What a line of an input file holds, in any of its shapes; a text is `{"prompt": text}`."""
+"""The content of a line of an input file, in any of its shapes; a string is a `prompt`."""
 
 
 class Options(WorkerOptions, frozen=True, kw_only=True):
-    """How to drain: all that `mh-batch work` can be told, by the same names.
+    """The options of `mh-batch work`, by the same names.
 
-    It ends after `max_jobs` jobs (`None` for any number), when the local clock next shows `until`
-    (`None` for never), and when the queue is empty, unless it is to `watch` for new work.
-    `artifacts` says of which attempts files are kept: `all`, `retries` or `off`. A model process
-    is replaced between jobs once it holds more than `recycle_bytes` (`None` keeps it), and killed
-    if it gives no sign of life for `hang_seconds`; after `max_crashes` deaths on one attempt its
-    job is failed. `engine` is how the model uses memory.
+    A drain ends after `max_jobs` jobs (`None`: any number), when the local clock next shows `until`
+    (`None`: never), and when the queue is empty, unless it is to `watch` for new work. `artifacts`
+    says which attempts leave files: `all`, `retries` or `off`. The model process is replaced
+    between jobs once it holds more than `recycle_bytes` (`None`: never), and killed if it gives no
+    sign of life for `hang_seconds`; after `max_crashes` deaths on one attempt its job is failed.
+    `engine` is how the model uses memory.
 
     `logs` is the folder of the log and of those files; `None` is the one beside the database.
-    `quiet` says nothing on the way, else there are lines on standard error.
+    `quiet` suppresses the progress lines on standard error.
     """
 
     logs: Path | None = None
@@ -67,13 +67,12 @@ DEFAULT_OPTIONS = Options()
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """How a drain went.
+    """The outcome of a drain.
 
-    `reason` says why it ended, `run_id` is its row in `runs`. `ended` counts the jobs it finished
-    by status, `batches` are those they belong to. `tokens` were generated, retries included, and
-    all of it took `seconds`; `tokens_per_second` is of decoding, `None` if nothing was.
-    `rescued` of the jobs that are done have an answer that was forced from thoughts that had not
-    ended.
+    `reason` says why it ended, `run_id` is its row in `runs`. `ended` counts the finished jobs by
+    status, `batches` are their batches. `tokens` counts all generated tokens, retries included;
+    the drain took `seconds`. `tokens_per_second` is the decode speed, `None` if nothing was
+    decoded. `rescued` counts the done jobs with a forced final answer.
     """
 
     reason: EndReason
@@ -84,7 +83,7 @@ class Summary(msgspec.Struct, frozen=True):
     tokens_per_second: float | None
     seconds: float
     all_well: bool
-    """Whether the drain came to its end, and no job of it failed or is incomplete."""
+    """Whether the drain was not stopped and no job failed or is incomplete."""
     rescued: int = 0
 
 
@@ -99,15 +98,15 @@ def submit(
     priority: int = 0,
     again: bool = False,
 ) -> Submitted:
-    """Queue conversations as one batch, all or none; the database is made if there is none.
+    """Queue conversations as one batch, all or none; the database is created if needed.
 
-    `conversations` is the path of a JSON-lines file, or the lines themselves as mappings or texts.
-    `name` `None` is the file's, or `python`. `model` is for lines that name none; `None` leaves it
-    to `drain`; `warning` of what is returned tells of lines that name one which is none here.
-    `settings` by flat name, such as `max_tokens`, win over the `profile`.
+    `conversations` is the path of a JSON-lines file, or an iterable of mappings or strings. `name`
+    defaults to the file's name, or `python`. `model` is for lines that name none; `None` leaves it
+    to `drain`. `settings` by flat name, such as `max_tokens`, win over the `profile`. The `warning`
+    of the return value names models that were not found locally.
 
-    Raises `BadLines` naming each line that cannot be a job, `SettingsError`, and
-    `AlreadySubmitted` where the same lines are a batch already and `again` does not say so.
+    Raises `BadLines` naming each invalid line, `SettingsError`, and `AlreadySubmitted` if the same
+    lines are a batch already, unless `again` is true.
     """
     values = {**(profile_values(profile) if profile else {}), **(settings or {})}
     if isinstance(conversations, str | os.PathLike):
@@ -115,7 +114,7 @@ def submit(
         name, stream = name or batch_name(source), open_source(source)
     else:
         source = name = name or "python"
-        # a mapping alone would be taken for the list of its keys
+        # iterating over a single mapping would yield its keys
         lines = [conversations] if isinstance(conversations, Mapping) else conversations
         stream = _as_lines(lines, source)
     batch = NewBatch(
@@ -130,23 +129,23 @@ def submit(
 
 
 def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTIONS) -> Summary:
-    """Answer the queued conversations, one by one, until none is left; return how it went.
+    """Answer the queued conversations, one by one, until none is left; return the outcome.
 
-    It blocks, also in a notebook, where a loop is running already. `model` is for jobs that name
-    none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it after the
-    current turn, a second one at once; what was finished is kept, and the next drain goes on.
+    The call blocks, also in a notebook. `model` is for jobs that name none: `demo`, a folder, or a
+    hub name. Ctrl-C (a notebook's interrupt) ends it after the current turn, a second one at once;
+    finished work is kept, and the next drain continues.
 
-    Raises `InputError` naming an option with a value that it cannot have, `StoreUnusable` if there
-    is no database, `WorkerRunning` if another worker is at it, and any other `EnvironmentFault`
-    that keeps it from going on.
+    Raises `InputError` naming an option with an invalid value, `StoreUnusable` if there is no
+    database, `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that
+    keeps it from going on.
     """
     path = Path(db)
     checked = shared_fields(_checked(options), WorkerOptions)
     require_store(path)
     logs = options.logs or path.resolve().parent / "logs"
-    task = DrainOptions(path, named_model(model), logs, **checked)
+    drain_options = DrainOptions(path, named_model(model), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
-        return _summary(_interruptible(task, PlainDisplay(out)))
+        return _summary(_drain(drain_options, PlainDisplay(out)))
 
 
 def results(
@@ -157,10 +156,10 @@ def results(
 ) -> Iterator[FinishedJob]:
     """Iterate over the finished jobs of a batch in input order, with flat memory.
 
-    `batch` is its number or name; `None` takes the latest. `rescued` keeps or drops conversations
-    with an answer that was forced from thoughts that had not ended, or gives only these. It is one
-    state of the database, whatever a worker adds meanwhile. Raises `UnknownTarget` if there is no
-    such batch, and `InputError` for a status that a finished job cannot have.
+    `batch` is its number or name; `None` takes the latest. `rescued` says whether to keep or drop
+    conversations with a forced final answer, or to return only these. The results are a snapshot of
+    the database, whatever a worker adds meanwhile. Raises `UnknownTarget` if there is no such
+    batch, and `InputError` for a status that a finished job cannot have.
     """
     wanted = Selection.parse(",".join(statuses), None, (), rescued)
     with closing(open_reader(Path(db))) as reader:
@@ -170,10 +169,10 @@ def results(
 
 @contextmanager
 def _as_lines(conversations: Iterable[Conversation], source: str) -> Iterator[BinaryIO]:
-    """Open conversations as a file of JSON lines; raises `InputError` for what cannot be JSON."""
+    """Open conversations as a file of JSON lines; raises `InputError` if one cannot be JSON."""
     with tempfile.TemporaryFile() as out:
-        for number, said in enumerate(conversations, start=1):
-            line = {"prompt": said} if isinstance(said, str) else said
+        for number, item in enumerate(conversations, start=1):
+            line = {"prompt": item} if isinstance(item, str) else item
             try:
                 out.write(msgspec.json.encode(line) + b"\n")
             except (TypeError, ValueError) as error:
@@ -192,10 +191,10 @@ def _finished(
 
 
 def _checked(options: Options) -> WorkerOptions:
-    """Return the worker's part of the options; raises `InputError` naming one that is wrong."""
+    """Return the worker's part of the options; raises `InputError` naming an invalid one."""
     values = shared_fields(options, WorkerOptions)
     if isinstance(options.engine, EngineOptions):
-        # a struct that is one already would be taken as it is
+        # a struct would be accepted without being checked
         values["engine"] = msgspec.structs.asdict(options.engine)
     try:
         return msgspec.convert(values, WorkerOptions)
@@ -204,19 +203,19 @@ def _checked(options: Options) -> WorkerOptions:
         raise InputError(f"options: {where.removesuffix('`')}: {reason}") from None
 
 
-def _interruptible(task: DrainOptions, display: PlainDisplay) -> Outcome:
-    """Drain on a thread of its own, which every Ctrl-C that arrives here is handed on to.
+def _drain(options: DrainOptions, display: PlainDisplay) -> Outcome:
+    """Drain on a thread of its own and pass every Ctrl-C on to it.
 
-    In a notebook a loop is running on this thread already.
+    In a notebook, an event loop is running on this thread already.
     """
-    wish, wishes = anyio.create_memory_object_stream[None](math.inf)
-    with wish, wishes, start_blocking_portal() as portal:
+    send, stop_signals = anyio.create_memory_object_stream[None](math.inf)
+    with send, stop_signals, start_blocking_portal() as portal:
 
-        def hand_on(*_: object) -> None:
-            portal.start_task_soon(wish.send_nowait, None)
+        def pass_on(*_: object) -> None:
+            portal.start_task_soon(send.send_nowait, None)
 
-        with handling(hand_on, signal.SIGINT):
-            return portal.call(work_until_asked, task, display, wishes)
+        with handling(pass_on, signal.SIGINT):
+            return portal.call(work_until_stopped, options, display, stop_signals)
 
 
 def _summary(outcome: Outcome) -> Summary:

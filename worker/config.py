@@ -24,10 +24,9 @@ CONFIG_NAME = "mh-batch.toml"
 
 
 class Config(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file's content; `None` means that the file does not say.
+    """The content of the file; `None` means that it is not set.
 
-    `settings`, their `profile` and `max_line_mib` are for what is submitted, the rest is for the
-    worker.
+    `settings`, `profile` and `max_line_mib` are for submitted files, the rest is for the worker.
     """
 
     model: str | None = None
@@ -41,9 +40,9 @@ ENGINE_NAMES = frozenset(EngineOptions.__struct_fields__)
 
 
 def read_config(folder: Path) -> Config:
-    """Read the configuration in `folder`; the defaults where there is none.
+    """Read the configuration in `folder`, or return the defaults if there is none.
 
-    Raises `InputError` naming the key that is wrong.
+    Raises `InputError` naming the invalid key.
     """
     path = folder / CONFIG_NAME
     try:
@@ -64,10 +63,10 @@ def read_config(folder: Path) -> Config:
 
 
 def _check_names(table: object, kind: type[msgspec.Struct], path: str) -> None:
-    """Refuse a key that `kind` does not have, with the one it was probably meant to be.
+    """Raise `SettingsError` for a key that `kind` does not have, with the likely cure.
 
-    A setting outside of its table is told where it belongs. Raises `SettingsError`. What is no
-    table is left to whoever decodes it.
+    That is the table it belongs into, or the nearest name. A value that is not a table is left to
+    the decoder.
     """
     known = {field.name for field in msgspec.structs.fields(kind)}
     for name in table if isinstance(table, dict) else ():
@@ -85,13 +84,13 @@ def _check_names(table: object, kind: type[msgspec.Struct], path: str) -> None:
 
 
 def effective_settings(config: Config, profile: str | None, assignments: Sequence[str]) -> Settings:
-    """Lay profile and `--set key=value` pairs over the configuration's values.
+    """Return the configuration's settings, overridden by the profile and `--set key=value` pairs.
 
-    Raises `SettingsError` for a pair that is none, an unknown name or a value out of range.
+    Raises `SettingsError` for a malformed pair, an unknown name or a value out of range.
     """
     settings = Settings()
     if config.profile is not None and profile is None:
-        # named in the file itself: what the file says explicitly wins over it
+        # the settings in the file win over the profile that it names
         settings = apply(settings, profile_values(config.profile))
     settings = apply(settings, config.settings)
     if profile is not None:
@@ -106,7 +105,7 @@ def effective_settings(config: Config, profile: str | None, assignments: Sequenc
 
 
 def named_model(name: str | None) -> str | None:
-    """Return a model's name as the database keeps it: a folder by its full path."""
+    """Return a model's name as stored in the database: a folder by its full path."""
     if name is not None and name != "demo" and Path(name).expanduser().is_dir():
         return str(Path(name).expanduser().resolve())
     return name

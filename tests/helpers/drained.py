@@ -18,9 +18,10 @@ from mh_batch.store.connection import open_store
 from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
-from mh_batch.worker.draining.loop import Drain, EndReason
+from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.draining.run import DrainOptions, Outcome, work
 from mh_batch.worker.progress.plain_display import PlainDisplay
+from mh_batch.worker.runtime.stop import EndReason
 from mh_batch.worker.submission.submission import submit_stream
 
 ONE = {"prompt": "Hi"}
@@ -59,14 +60,14 @@ class Site:
         db.close()
 
     async def drain(
-        self, script: Sequence[str] = (), model: str | None = "demo", **work_options: Any
+        self, script: Sequence[str] = (), model: str | None = "demo", **values: Any
     ) -> Outcome:
         path = self.folder / "script.json"
         path.write_text(json.dumps(script))
         child = str(Path(__file__).parent / "scripted_child.py")
-        task = DrainOptions(self.db_path, model, self.folder / "logs", **work_options)
+        options = DrainOptions(self.db_path, model, self.folder / "logs", **values)
         with anyio.fail_after(60):
-            return await work(task, self.notes, (sys.executable, child, str(path)))
+            return await work(options, self.notes, (sys.executable, child, str(path)))
 
     def cancel(self, ref: str) -> Cancelled:
         db = open_store(self.db_path)

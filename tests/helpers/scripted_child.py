@@ -3,7 +3,7 @@
 Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one entry an attempt:
 `"answer"`, `"malformed"`, `"length"`, `"stuck"` (in its analysis), `"die"` (SIGKILL to itself),
 `"exit"`, `"garbage"`, `"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the
-prefill, for ever), `"slow"` (a prefill of several portions), `"die_for_good"` (and at every load of
+prefill, for ever), `"slow"` (a prefill of several chunks), `"die_for_good"` (and at every load of
 that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process).
 It goes on with answers at the end.
 `SCRIPT.log` receives what was asked for, one JSON line each.
@@ -31,7 +31,7 @@ from mh_batch.jobs.generation import (
 )
 from mh_batch.worker.model_process import protocol
 
-PORTION_SECONDS = 0.5
+CHUNK_SECONDS = 0.5
 RENDERED = RenderedPrompt((7, 8), "the prompt")
 METAL = (
     "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
@@ -78,7 +78,7 @@ class Child:
                 self.load(frame)
             elif isinstance(frame, protocol.Prepare):
                 self.note("prepare", frame.request)
-            elif isinstance(frame, protocol.Generate):
+            elif isinstance(frame, protocol.GenerateFrame):
                 self.generate(frame)
 
     def load(self, frame: protocol.Load) -> None:
@@ -96,9 +96,9 @@ class Child:
         if frame.model == "watched" and self.first("watched"):
             abort("watchdog")
         if frame.model == "noisy":
-            for portion in range(4):
-                time.sleep(PORTION_SECONDS)
-                print(f"downloading: {portion}/4", file=sys.stderr, flush=True)
+            for step in range(4):
+                time.sleep(CHUNK_SECONDS)
+                print(f"downloading: {step}/4", file=sys.stderr, flush=True)
         if frame.model == "missing":
             self.send(protocol.Failed(frame.id, "ModelNotLoaded", "missing: no such folder"))
         elif frame.model == "deadly" or (frame.model == "shaky" and self.first("shaky")):
@@ -120,7 +120,7 @@ class Child:
         with self.script.with_suffix(".log").open("ab") as log:
             log.write(msgspec.json.encode({"kind": kind, "seed": request.seed}) + b"\n")
 
-    def generate(self, frame: protocol.Generate) -> None:
+    def generate(self, frame: protocol.GenerateFrame) -> None:
         """Play the next entry."""
         self.note("generate", frame.request)
         entry = self.next_entry()
@@ -153,7 +153,7 @@ class Child:
                 entry = "answer"
                 for _ in range(4):
                     self.send(protocol.Progress(frame.id, 0, "prefill"))
-                    time.sleep(PORTION_SECONDS)
+                    time.sleep(CHUNK_SECONDS)
             kinds = {"answer": generation, "malformed": malformed, "length": cut, "stuck": stuck}
             made = kinds[entry]()
             if entry == "stuck":

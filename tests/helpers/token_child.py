@@ -43,7 +43,7 @@ class TokenChild(Child):
         info = msgspec.structs.replace(INFO, name=frame.model, adapter=self.adapter.name)
         self.send(protocol.Loaded(frame.id, info))
 
-    def generate(self, frame: protocol.Generate) -> None:
+    def generate(self, frame: protocol.GenerateFrame) -> None:
         """Answer with the tokens of the script, whatever they are."""
         self.send(protocol.Generated(frame.id, self.read(frame.request)))
 

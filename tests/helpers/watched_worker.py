@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
-from mh_batch.worker.draining.loop import Tally
+from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import DrainOptions, work
 from mh_batch.worker.progress.plain_display import PlainDisplay
 

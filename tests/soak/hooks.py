@@ -103,7 +103,9 @@ def in_worker(strikes: Strikes, folder: Path) -> None:
 def _asking(generate: Call, folder: Path) -> Call:
     """Note every attempt that is asked for, and those among them that are on record already."""
 
-    async def wrapped(host: ModelSupervisor, request: GenerationRequest, on_progress: Call) -> Any:
+    async def wrapped(
+        supervisor: ModelSupervisor, request: GenerationRequest, on_progress: Call
+    ) -> Any:
         # an attempt that goes on from another has its seed
         attempt = (request.seed, request.continues is not None)
         with closing(sqlite3.connect(folder / "mh-batch.db")) as db:
@@ -111,7 +113,7 @@ def _asking(generate: Call, folder: Path) -> Call:
         for name in (ASKED, AGAIN) if known else (ASKED,):
             with (folder / name).open("a") as log:
                 log.write(f"{request.seed}{' going on' * attempt[1]}\n")
-        return await generate(host, request, on_progress)
+        return await generate(supervisor, request, on_progress)
 
     return wrapped
 

@@ -16,7 +16,7 @@ from mh_batch.jobs.errors import AlreadySubmitted, EnvironmentFault
 from mh_batch.jobs.record import ClaimedJob, JobEnd, NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
-from mh_batch.worker import drain
+from mh_batch.worker.draining import model_loader
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import DrainOptions, work
 from mh_batch.worker.model_process import server
@@ -65,12 +65,12 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
         SABOTAGES[role["sabotage"]]()
     hooks.in_worker(strikes, folder)
     # a model that dies at load is tried again at once, and again
-    drain.RELOAD_PAUSES = (0.0,) * 100
-    task = DrainOptions(folder / "mh-batch.db", "demo", folder / "logs", max_crashes=EVERY_CRASH)
+    model_loader.RELOAD_PAUSES = (0.0,) * 100
+    options = DrainOptions(folder / "mh-batch.db", "demo", folder / "logs", max_crashes=EVERY_CRASH)
     child = json.dumps({**role, "role": "model"})
     command = (sys.executable, "-I", "-S", DOORWAY, role["socket"], child)
     try:
-        anyio.run(work, task, Telling(folder / TOLD), command)
+        anyio.run(work, options, Telling(folder / TOLD), command)
     except EnvironmentFault as fault:
         print(f"{type(fault).__name__}: {fault}", file=sys.stderr, flush=True)
         return fault.exit_code

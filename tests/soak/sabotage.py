@@ -43,7 +43,7 @@ def tell_too_early() -> None:
 
     async def early(self: Any, job: Any, done: Any, guidance: Any) -> None:
         if done.end is not None:
-            await self._tell_end(job, done.end)
+            await self.report_end(job, done.end)
         await record(self, job, done, guidance)
 
     recorder.Recorder._record = early  # type: ignore[method-assign]
@@ -58,7 +58,7 @@ def commit_before_files() -> None:
         await self._store.call(queue.record, job.id, self._run_id, attempt, turn, end)
         await write(self, job, attempt, guidance)
         if end is not None:
-            await self._tell_end(job, end)
+            await self.report_end(job, end)
 
     recorder.Recorder._record = late  # type: ignore[method-assign]
 

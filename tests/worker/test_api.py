@@ -47,7 +47,7 @@ CONVERSATIONS: list[api.Conversation] = [
 @pytest.fixture(scope="module")
 def db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database in a folder of its own, with the conversations queued."""
-    path = tmp_path_factory.mktemp("api") / "night.db"
+    path = tmp_path_factory.mktemp("api") / "api.db"
     assert submit(path, CONVERSATIONS, settings={"temperature": 0}).jobs == 3
     return path
 
@@ -141,18 +141,18 @@ def test_options_decide_about_the_files_beside_the_database(db: Path) -> None:
 
 
 def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> DrainOptions:
-    """What a drain with these options is told to do."""
+    """The options of a drain that is called with these."""
     seen: list[DrainOptions] = []
 
-    async def see(task: DrainOptions, *_: object) -> Outcome:
-        seen.append(task)
+    async def see(options: DrainOptions, *_: object) -> Outcome:
+        seen.append(options)
         return Outcome(EndReason.EMPTY, Tally(), run_id=1, seconds=0.0)
 
-    monkeypatch.setattr(api, "work_until_asked", see)
+    monkeypatch.setattr(api, "work_until_stopped", see)
     open_store(folder / "mh-batch.db").close()
     drain(folder / "mh-batch.db", model="demo", options=options)
-    (task,) = seen
-    return task
+    (options,) = seen
+    return options
 
 
 def test_every_option_of_a_drain_reaches_the_worker(
@@ -171,16 +171,16 @@ def test_every_option_of_a_drain_reaches_the_worker(
     # none is left out here, and none of those that the worker has
     assert given.keys() == set(WorkerOptions.__struct_fields__)
     assert set(DrainOptions.__struct_fields__) - given.keys() == {"db", "model", "logs"}
-    task = work_of(tmp_path, monkeypatch, Options(logs=tmp_path / "elsewhere", **given))
-    assert {name: getattr(task, name) for name in given} == given
-    assert task.logs == tmp_path / "elsewhere"
+    found = work_of(tmp_path, monkeypatch, Options(logs=tmp_path / "elsewhere", **given))
+    assert {name: getattr(found, name) for name in given} == given
+    assert found.logs == tmp_path / "elsewhere"
 
 
 def test_without_options_the_worker_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = work_of(tmp_path, monkeypatch, Options())
-    assert task == DrainOptions(tmp_path / "mh-batch.db", "demo", tmp_path / "logs")
+    found = work_of(tmp_path, monkeypatch, Options())
+    assert found == DrainOptions(tmp_path / "mh-batch.db", "demo", tmp_path / "logs")
 
 
 def test_options_say_whatever_the_command_can() -> None:
@@ -263,15 +263,15 @@ def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
     heard = []
 
     async def stopped_twice(
-        _: DrainOptions, __: PlainDisplay, wishes: AsyncIterator[object]
+        _: DrainOptions, __: PlainDisplay, stop_signals: AsyncIterator[object]
     ) -> Outcome:
         with anyio.fail_after(30):
-            for _wish in range(2):
+            for _ in range(2):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-                heard.append(await anext(wishes))
+                heard.append(await anext(stop_signals))
         return Outcome(EndReason.KILLED, Tally(), run_id=1, seconds=0.0)
 
-    monkeypatch.setattr(api, "work_until_asked", stopped_twice)
+    monkeypatch.setattr(api, "work_until_stopped", stopped_twice)
     open_store(tmp_path / "mh-batch.db").close()
     summary = drain(tmp_path / "mh-batch.db")
     assert len(heard) == 2

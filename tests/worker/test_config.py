@@ -1,4 +1,4 @@
-"""`mh-batch.toml`: what it sets, and how a mistake in it is told."""
+"""`mh-batch.toml`: what it sets, and how mistakes in it are reported."""
 
 from pathlib import Path
 

@@ -103,7 +103,7 @@ def test_a_count_that_runs_out_of_room_goes_on_once_and_is_kept_as_incomplete(
     ],
     ids=" ".join,
 )
-def test_the_morning_commands_answer(uninterrupted: Path, arguments: list[str]) -> None:
+def test_every_report_command_answers(uninterrupted: Path, arguments: list[str]) -> None:
     assert mh_batch(uninterrupted, *arguments).stdout.strip()
 
 
@@ -328,7 +328,7 @@ def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
 
 
-def test_an_old_night_is_read_again_with_no_model(uninterrupted: Path) -> None:
+def test_an_old_batch_is_parsed_again_without_a_model(uninterrupted: Path) -> None:
     said = mh_batch(uninterrupted, "reparse").stdout
     assert "attempts parsed again: 0 differently" in said
     mh_batch(uninterrupted, "reparse", "nowhere", code=2)

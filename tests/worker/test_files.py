@@ -1,4 +1,4 @@
-"""Files appear whole or not at all, and nobody's link leads a write elsewhere."""
+"""Files appear whole or not at all, and no link leads a write elsewhere."""
 
 import os
 import secrets
@@ -19,7 +19,7 @@ from mh_batch.worker.submission.rejects import Rejects
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file that nobody asked to be written to."""
+    """A file that must not be written to."""
     path = tmp_path / "victim"
     path.write_text("precious")
     return path
@@ -158,7 +158,7 @@ def linked_away(link: Path, elsewhere: Path) -> Path:
 
 
 @pytest.mark.anyio
-async def test_a_night_whose_folder_is_a_link_ends_clearly_and_goes_on_without_it(
+async def test_a_drain_whose_folder_is_a_link_ends_clearly_and_goes_on_without_it(
     site: Site, tmp_path: Path
 ) -> None:
     site.submit(ONE)

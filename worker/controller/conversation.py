@@ -1,7 +1,7 @@
 """One conversation as a core without I/O: ask it what to do next, feed it what came back.
 
 After h11's connection: events in, actions out. The same core serves one conversation at a time
-or many, and `resume` from what the store holds is the whole of crash recovery.
+or many, and `resume` from what the store holds is all of crash recovery.
 """
 
 from __future__ import annotations
@@ -11,13 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mh_batch.jobs.conversation import Message, ToolCall
-from mh_batch.jobs.generation import (
-    Continuation,
-    FinishReason,
-    Generation,
-    GenerationRequest,
-    Prompt,
-)
+from mh_batch.jobs.generation import FinishReason, Generation, GenerationRequest
 from mh_batch.jobs.record import (
     Attempt,
     AttemptKey,
@@ -29,27 +23,11 @@ from mh_batch.jobs.record import (
     Verdict,
     assistant_message,
 )
-from mh_batch.jobs.seeds import attempt_seed
-from mh_batch.jobs.settings import Sampling
 from mh_batch.jobs.status import Status
 from mh_batch.jobs.tool_results import answers
 from mh_batch.worker.text.format import format_count
 
-from .retry_policy import (
-    STUCK,
-    Accept,
-    Continue,
-    Decision,
-    Failure,
-    GiveUp,
-    Plan,
-    Retry,
-    RetryReason,
-    best,
-    can_go_on,
-    decide,
-    plan,
-)
+from .step import StepRun
 
 
 class Generate(msgspec.Struct, frozen=True):
@@ -60,7 +38,10 @@ class Generate(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Write this attempt, the turn it settles (if any) and the job's end (if any), at once."""
+    """Write, in one transaction, this attempt, the turn it completes and the end of the job.
+
+    `turn` and `end` are `None` if there are none.
+    """
 
     attempt: Attempt
     turn: Turn | None
@@ -68,55 +49,55 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The job is over and this end is not written yet."""
+    """The job is over, and this end is not written yet."""
 
     end: JobEnd
 
 
 Action = Generate | Record | Finish
 
-NOTHING = History()
-"""What the store holds of a job that was never begun."""
+NEW = History()
+"""The checkpoint of a job that was never begun."""
 
 
 class ConversationRun:
-    """The course of one job, from any point at which it was left.
+    """The course of one job, from any checkpoint.
 
-    `next()` says what to do; after a `Generate` comes `feed()`, after a `Record` the caller has
-    written it and asks again. A generation that cannot be done ends the job without its run. The
+    `next()` says what to do. After a `Generate` comes `feed()`; after a `Record` the caller has
+    written it and asks again. If a generation is impossible, the caller ends the job. The
     completions of a prompt (choices) are played one after the other, each from the beginning.
     """
 
-    def __init__(self, job: ClaimedJob, recorded: History = NOTHING) -> None:
+    def __init__(self, job: ClaimedJob, checkpoint: History = NEW) -> None:
         self._job = job
-        self._kept = {turn.key.step_key: turn for turn in recorded.turns}
+        self._completed = {turn.key.step_key: turn for turn in checkpoint.turns}
         self._attempts: dict[Step, list[Attempt]] = {}
-        for attempt in recorded.attempts:
+        for attempt in checkpoint.attempts:
             self._attempts.setdefault(attempt.key.step_key, []).append(attempt)
-        self._trouble: JobEnd | None = None
+        self._shortfall: JobEnd | None = None
         self._end: JobEnd | None = None
         self._unwritten: Record | None = None
         self._open_choice(0)
-        self._skip_kept()
+        self._skip_completed()
 
     @classmethod
-    def resume(cls, job: ClaimedJob, recorded: History) -> ConversationRun:
-        """Return the run as it stood when the last of `recorded` was written.
+    def resume(cls, job: ClaimedJob, checkpoint: History) -> ConversationRun:
+        """Return the run as it was when the last part of `checkpoint` was written.
 
-        What was recorded counts, whatever today's policy would have made of it. Attempts of an
-        earlier round at an answer that is not settled are counted on, and are nothing else.
+        Recorded verdicts stand, whatever today's policy would say. Of an answer that is not
+        completed, attempts of earlier rounds keep their numbers and are otherwise ignored.
         """
-        return cls(job, recorded)
+        return cls(job, checkpoint)
 
     @property
     def turn(self) -> int:
-        """The number of the turn being played, from 1."""
-        return self._turn
+        """The number of the current turn, from 1."""
+        return self._step.turn
 
     @property
     def between_turns(self) -> bool:
-        """Whether nothing is begun that would be lost or done again: a good place to stop."""
-        begun = self._tries or self._step or self._unwritten is not None
+        """Whether the job can stop here: no work would be lost or repeated."""
+        begun = self._step.begun or self._step.step or self._unwritten is not None
         return not begun and self._end is None
 
     def next(self) -> Action:
@@ -126,145 +107,56 @@ class ConversationRun:
             return record
         if self._end is not None:
             return Finish(self._end)
-        return Generate(self._place(), self._request())
+        return Generate(self._step.key, self._step.request(self._history))
 
     def feed(self, generation: Generation, started_at: str = "", finished_at: str = "") -> None:
-        """Take what the last `Generate` produced and decide what becomes of it."""
-        planned = self._plan()
-        # what the context has no room for is an answer from scratch
-        continues = planned.continues and bool(generation.response_prefill)
-        verdict, reason = _verdict(self._decision(generation, planned, continues))
-        attempt = Attempt(
-            key=self._place(),
-            verdict=verdict,
-            retry_reason=reason,
-            seed=self._seed(planned),
-            sampling=_used(planned, generation),
-            generation=generation,
-            rescued=planned.rescue and bool(generation.response_prefill),
-            continues=continues,
-            started_at=started_at,
-            finished_at=finished_at,
-            round=self._job.round,
-        )
-        self._tries.append(attempt)
+        """Judge what the last `Generate` produced and decide what comes next."""
+        attempt = self._step.judge(generation, started_at, finished_at)
         turn = None
-        if verdict is not Verdict.RETRY:
-            turn = self._settled()
-            # what followed another answer in this conversation does not follow this one
-            self._kept = {step: t for step, t in self._kept.items() if step[0] != self._choice}
-            self._close_step(turn, [*self._earlier, *self._tries])
-            self._skip_kept()
+        if attempt.verdict is not Verdict.RETRY:
+            turn = self._step.complete(self._since)
+            # later turns on record followed another answer
+            choice = self._step.choice
+            self._completed = {s: t for s, t in self._completed.items() if s[0] != choice}
+            self._close_step(turn, self._step.attempts)
+            self._skip_completed()
         self._unwritten = Record(attempt, turn, self._end)
 
-    @property
-    def _max_attempts(self) -> int:
-        return self._job.settings.control.max_attempts
-
-    def _place(self) -> AttemptKey:
-        attempt = len(self._earlier) + len(self._tries) + 1
-        return AttemptKey(self._choice, self._turn, self._step, attempt)
-
-    def _decision(self, generation: Generation, planned: Plan, continues: bool) -> Decision:
-        """Judge what came back, as one more attempt from scratch unless it `continues` one."""
-        watched = self._job.settings.sampling.loop_detection != "off"
-        attempts = sum(not t.continues for t in self._tries) + (not continues)
-        return decide(generation, planned, attempts, self._max_attempts, repetition=watched)
-
-    def _plan(self) -> Plan:
-        failures: list[Failure] = []
-        for attempt in self._tries:
-            if attempt.continues:
-                # the two are one attempt from scratch, and fail together
-                del failures[-1:]
-            if attempt.retry_reason is not None:
-                failures.append(_failure(attempt, RetryReason(attempt.retry_reason)))
-        return plan(self._job.settings.sampling, failures, self._max_attempts)
-
-    def _seed(self, planned: Plan) -> int:
-        """Return the next attempt's seed: where it goes on from one, that one's."""
-        if planned.continues:
-            return self._tries[-1].seed
-        return attempt_seed(self._job.seed, self._place())
-
-    def _request(self) -> GenerationRequest:
-        settings, attempt = self._job.settings, self._plan()
-        prompt = Prompt(
-            messages=tuple(self._history),
-            date=self._job.date,
-            tools=self._job.request.tools,
-            prompting=settings.prompting,
-            guidance=attempt.guidance,
-        )
-        so_far = _answer(self._tries[-1]) if self._tries else ()
-        return GenerationRequest(
-            prompt=prompt,
-            sampling=attempt.sampling,
-            context=settings.context,
-            seed=self._seed(attempt),
-            forced_final=so_far if attempt.rescue else (),
-            continues=Continuation(so_far, attempt.max_tokens) if attempt.continues else None,
-        )
-
     def _open_choice(self, choice: int) -> None:
-        """Begin a completion of the prompt, with the context's own last message if it asks."""
-        self._choice = choice
+        """Begin a completion of the prompt: with the last message of its context if that asks."""
         self._history: list[Message] = list(self._job.request.messages)
         self._to_play: list[str] = list(self._job.request.turns)
         self._results_used = 0
-        self._since = 0  # the round that the latest of the answers so far is of
+        self._since = 0  # the round of the latest answer so far
         self._given_up: JobEnd | None = None
-        self._turn = 0
-        self._user: str | None = None
         if self._job.request.asks:
             last = self._history[-1]
-            self._open_step(1, 0, last.content if last.role == "user" else None)
+            self._open_step(choice, 1, 0, last.content if last.role == "user" else None)
         else:
-            self._open_turn()
+            self._open_turn(choice, 1)
 
-    def _open_turn(self) -> None:
+    def _open_turn(self, choice: int, turn: int) -> None:
         """Play the next of the user's turns."""
         user = self._to_play.pop(0)
         self._history.append(Message("user", user))
-        self._open_step(self._turn + 1, 0, user)
+        self._open_step(choice, turn, 0, user)
 
-    def _open_step(self, turn: int, step: int, user: str | None) -> None:
-        """Ask the model: for the answer to `user`, or to tool results if that is `None`."""
-        self._turn, self._step, self._user = turn, step, user
-        attempts = self._attempts.get((self._choice, turn, step), [])
-        self._earlier = [a for a in attempts if a.round < self._job.round]
-        self._tries = [a for a in attempts if a.round == self._job.round]
+    def _open_step(self, choice: int, turn: int, step: int, user: str | None) -> None:
+        """Ask the model for the answer to `user`, or to tool results if that is `None`."""
+        key = (choice, turn, step)
+        self._step = StepRun(self._job, key, user, self._attempts.get(key, ()))
 
-    def _skip_kept(self) -> None:
-        """Go on to the first step that is not settled on record."""
+    def _skip_completed(self) -> None:
+        """Go to the first step that is not completed on record."""
         while self._end is None:
-            step = (self._choice, self._turn, self._step)
-            turn = self._kept.pop(step, None)
+            step = (self._step.choice, self._step.turn, self._step.step)
+            turn = self._completed.pop(step, None)
             if turn is None:
                 return
             self._close_step(turn, self._attempts[step])
 
-    def _settled(self) -> Turn:
-        """Return the turn that the attempts settle: the accepted one, else the best of all."""
-        # what followed another answer in this conversation does not follow this one
-        earlier = [attempt for attempt in self._earlier if attempt.round >= self._since]
-        attempts = [*earlier, *self._tries]
-        accepted = self._tries[-1].verdict is Verdict.ACCEPT
-        kept = attempts[-1 if accepted else best([a.generation for a in attempts])]
-        parse = kept.generation.parse
-        return Turn(
-            key=kept.key,
-            user=self._user,
-            final=parse.text("final"),
-            analysis=parse.text("analysis"),
-            finish_reason=kept.generation.finish_reason,
-            attempts=len(self._earlier) + len(self._tries),
-            rescued=kept.rescued,
-            complete=accepted,
-        )
-
     def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
-        """Take a settled step into the history; go on with tool results, a turn or a choice."""
+        """Take a completed step into the history; go on with tool results, a turn or a choice."""
         kept = next(a for a in attempts if a.key.attempt == turn.key.attempt)
         self._since = max(self._since, kept.round)
         if not turn.complete:
@@ -272,30 +164,33 @@ class ConversationRun:
         reply = assistant_message(turn.key, turn.final, turn.analysis, kept.generation.parse)
         called = turn.finish_reason == FinishReason.TOOL_CALLS
         results = self._tool_messages(reply.tool_calls) if called else None
-        if results is not None and self._step + 1 < self._job.settings.control.max_steps:
+        step = self._step
+        if results is not None and step.step + 1 < self._job.settings.control.max_steps:
             self._history += [reply, *results]
             self._results_used += len(results)
-            self._open_step(self._turn, self._step + 1, None)
+            self._open_step(step.choice, step.turn, step.step + 1, None)
             return
-        # a call that nobody answers has no place in what the model sees next
+        # the model must not see a call without a result
         self._history.append(msgspec.structs.replace(reply, tool_calls=()))
         if self._to_play and (turn.final or "").strip() and not called:
-            self._open_turn()
+            self._open_turn(step.choice, step.turn + 1)
             return
-        self._trouble = self._trouble or self._shortfall(called, results is not None)
-        if self._choice + 1 < self._job.request.n:
-            self._open_choice(self._choice + 1)
+        self._shortfall = self._shortfall or self._what_is_missing(called, results is not None)
+        if step.choice + 1 < self._job.request.n:
+            self._open_choice(step.choice + 1)
         else:
-            self._tries, self._step = [], 0
-            self._end = self._trouble or JobEnd(Status.DONE)
+            self._end = self._shortfall or JobEnd(Status.DONE)
 
     def _tool_messages(self, calls: tuple[ToolCall, ...]) -> tuple[Message, ...] | None:
-        """Return what the tools answer; `None` if there is no such script, or it has no answer."""
+        """Return the results of tool calls; `None` if the job has none for them."""
         results = self._job.request.tool_results
         return None if results is None else answers(calls, results, self._results_used)
 
-    def _shortfall(self, called: bool, answered: bool) -> JobEnd | None:
-        """Return what a choice that is over lacks, `None` if it is all that was asked for."""
+    def _what_is_missing(self, called: bool, answered: bool) -> JobEnd | None:
+        """Return why a choice that is over is incomplete; `None` if it is complete.
+
+        `called` says that its last answer called a tool, `answered` that there was a result.
+        """
         left = f"{format_count(len(self._to_play), 'turn')} left to play"
         if self._given_up is not None:
             if not self._to_play:
@@ -314,39 +209,6 @@ class ConversationRun:
 
 
 def _given_up(kept: Attempt) -> JobEnd:
-    """Return how a job ends in which the attempts of an answer ran out."""
+    """Return the end of a job in which all attempts at an answer failed."""
     text = f"the attempts of turn {kept.key.turn} ran out; the best one is kept"
     return JobEnd(Status.INCOMPLETE, kept.retry_reason, text)
-
-
-def _answer(attempt: Attempt) -> tuple[int, ...]:
-    """Return the tokens of an answer so far, those of the attempt that it goes on from included."""
-    return (*attempt.generation.response_prefill, *attempt.generation.tokens)
-
-
-def _failure(attempt: Attempt, reason: RetryReason) -> Failure:
-    """Return what became of an attempt that was not accepted because of `reason`."""
-    begun = attempt.continues or attempt.rescued
-    return Failure(
-        reason=reason,
-        stuck=STUCK in attempt.generation.parse.problems,
-        cut=not begun and can_go_on(reason, attempt.generation, attempt.sampling.max_tokens),
-    )
-
-
-def _used(planned: Plan, generation: Generation) -> Sampling:
-    """Return the sampling as it really was: the context may have held less than was planned."""
-    had = planned.max_tokens if generation.max_tokens is None else generation.max_tokens
-    return msgspec.structs.replace(planned.sampling, max_tokens=had)
-
-
-def _verdict(decision: Decision) -> tuple[Verdict, RetryReason | None]:
-    match decision:
-        case Accept():
-            return Verdict.ACCEPT, None
-        case Continue():
-            return Verdict.RETRY, RetryReason.LENGTH
-        case Retry(reason):
-            return Verdict.RETRY, reason
-        case GiveUp(reason):
-            return Verdict.GIVE_UP, reason

@@ -1,4 +1,4 @@
-"""What becomes of an attempt: pure functions that know no model, clock or database."""
+"""Judges attempts and plans retries: pure functions, without model, clock or database."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -9,7 +9,7 @@ import msgspec
 from mh_batch.jobs.generation import Channel, Generation, StopReason
 from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 
-from .repetition import goes_on, repeats
+from .repetition import ends_in_loop, repeats
 
 
 class RetryReason(StrEnum):
@@ -23,12 +23,12 @@ class RetryReason(StrEnum):
     EMPTY_FINAL = "empty_final"
 
 
-class Change(msgspec.Struct, frozen=True):
-    """What one failure changes for the attempts from scratch after it at the same answer.
+class SamplingChange(msgspec.Struct, frozen=True):
+    """How one failure changes the later attempts at the same answer.
 
-    `budget` multiplies `max_tokens`, `penalty` the `repetition_penalty`, each failure anew.
-    `window` is the least `repetition_window`; `full_detection` has loops watched for closely.
-    `guidance` is what the next attempt is told.
+    Each failure multiplies `max_tokens` by `budget` and `repetition_penalty` by `penalty`. `window`
+    is the least `repetition_window`, `full_detection` sets the loop detection to `full`. `guidance`
+    is a remark in the prompt of the next attempt.
     """
 
     guidance: str
@@ -38,45 +38,45 @@ class Change(msgspec.Struct, frozen=True):
     full_detection: bool = False
 
 
-_REPEATED = Change(
+_REPEATED = SamplingChange(
     "The last attempt repeated itself. Do not repeat words or lines. "
     "Be brief and end with a final answer.",
     penalty=1.1,
-    # longer than what a loop repeats
+    # longer than any cycle of a loop
     window=512,
     full_detection=True,
 )
-_MALFORMED = Change(
+_MALFORMED = SamplingChange(
     "The last attempt was not a well-formed answer. Think briefly, then give one final answer."
 )
 
-CHANGES: dict[RetryReason, Change] = {
+CHANGES: dict[RetryReason, SamplingChange] = {
     RetryReason.LOOP_DETECTED: _REPEATED,
     RetryReason.REPETITION: _REPEATED,
-    RetryReason.LENGTH: Change(
+    RetryReason.LENGTH: SamplingChange(
         "The last attempt ran out of room. Think briefly, be brief, and end with a final answer.",
         budget=1.25,
     ),
-    RetryReason.BAD_CALL: Change(
+    RetryReason.BAD_CALL: SamplingChange(
         "The last attempt called a function wrongly. Call only the functions that there are, with "
         "all arguments that they require."
     ),
     RetryReason.MALFORMED: _MALFORMED,
     RetryReason.EMPTY_FINAL: _MALFORMED,
 }
-"""What becomes different, by what went wrong; every attempt has a seed of its own besides."""
+"""The changes by reason. Every attempt also has a seed of its own."""
 
 BAD_CALLS = frozenset({"unknown_tool", "missing_argument", "bad_arguments"})
-"""Problems of a completion whose only fault is what it calls, or with what."""
+"""Parse problems of a completion that is well formed but for its tool calls."""
 
 STUCK = "analysis_not_ended"
-"""The problem of a completion that was cut while it was thinking: such an analysis can be used."""
+"""The parse problem of a completion that was cut in its analysis: a final can be forced from it."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """An attempt from scratch that was not accepted, and why; what it goes on with counts to it.
+    """An attempt that was not accepted; its continuation is part of it.
 
-    `stuck` says that it never came out of its analysis, `cut` that it can go on where it is.
+    `stuck` says that it did not end its analysis, `cut` that it can be continued.
     """
 
     reason: RetryReason
@@ -89,7 +89,7 @@ class Accept(msgspec.Struct, frozen=True):
 
 
 class Continue(msgspec.Struct, frozen=True):
-    """Go on where the attempt was cut."""
+    """Continue the attempt where it was cut."""
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -108,38 +108,45 @@ Decision = Accept | Continue | Retry | GiveUp
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What one attempt runs with: the user's sampling, changed by what went wrong before.
+    """What one attempt runs with: the user's sampling, changed by earlier failures.
 
-    `guidance` is what the model is told for this attempt, `None` for nothing. `rescue` begins the
-    answer with the analysis of the attempt before. `continues` goes on where the attempt before was
-    cut: all else is as it was for that one, so that its prompt is the same.
+    `guidance` is a remark in this attempt's prompt, or `None`. `forced_final` begins the answer
+    with the analysis of the attempt before and an opened final channel. `continues` continues the
+    attempt before where it was cut, with the same prompt.
     """
 
     sampling: Sampling
     guidance: str | None = None
-    rescue: bool = False
+    forced_final: bool = False
     continues: bool = False
 
     @property
     def max_tokens(self) -> int:
-        """How many tokens the attempt may draw."""
+        """How many tokens the attempt may generate."""
         most = self.sampling.max_tokens
-        return more_tokens(most) if self.continues else most
+        return continuation_tokens(most) if self.continues else most
 
 
-def more_tokens(max_tokens: int) -> int:
-    """Return how many tokens more an answer gets that was cut at `max_tokens`: half of them."""
+def continuation_tokens(max_tokens: int) -> int:
+    """Return how many more tokens an answer gets that was cut at `max_tokens`: half of them."""
     return (max_tokens + 1) // 2
 
 
-def can_go_on(reason: RetryReason, generation: Generation, max_tokens: int) -> bool:
-    """Whether a generation was cut at `max_tokens`, and the context holds as many as it may get.
+def failure_of(
+    generation: Generation, reason: RetryReason, max_tokens: int, *, from_scratch: bool
+) -> Failure:
+    """Describe an attempt that had `max_tokens` and was not accepted because of `reason`.
 
-    `reason` says what was wrong with it: one that was cut in a loop does not go on.
+    It can be continued if it began `from_scratch`, was cut outside a loop, and the context holds
+    the tokens that a continuation gets.
     """
-    if reason is not RetryReason.LENGTH:
-        return False
-    return generation.room is None or generation.room >= more_tokens(max_tokens)
+    room = generation.room
+    enough = room is None or room >= continuation_tokens(max_tokens)
+    return Failure(
+        reason=reason,
+        stuck=STUCK in generation.parse.problems,
+        cut=from_scratch and reason is RetryReason.LENGTH and enough,
+    )
 
 
 def decide(
@@ -150,16 +157,17 @@ def decide(
     *,
     repetition: bool = True,
 ) -> Decision:
-    """Judge one attempt that ran as `planned`; `repetition` says whether its text may not.
+    """Judge one attempt that ran as `planned`; `repetition` says whether to check its text for it.
 
-    `attempt` counts those from scratch, from 1; what goes on from one has the number of that.
+    `attempt` counts attempts from 1; a continuation has the number of the one it continues.
     """
-    rescued = planned.rescue and bool(generation.response_prefill)
+    rescued = planned.forced_final and bool(generation.response_prefill)
     reason = fault(generation, rescued=rescued, repetition=repetition)
     if reason is None:
         return Accept()
-    from_scratch = not (planned.continues or planned.rescue)
-    if from_scratch and can_go_on(reason, generation, planned.sampling.max_tokens):
+    from_scratch = not (planned.continues or planned.forced_final)
+    max_tokens = planned.sampling.max_tokens
+    if failure_of(generation, reason, max_tokens, from_scratch=from_scratch).cut:
         return Continue()
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
 
@@ -169,27 +177,26 @@ def fault(
 ) -> RetryReason | None:
     """Return what is wrong with a generation, or `None` if it is good.
 
-    What ended the stream counts first: a cut answer may read as if it were whole, and one that was
-    cut in a loop needs no more room. What an answer goes on from is a part of it, but a rescue was
-    given its thoughts.
+    The stop reason counts first: a cut answer may look complete, and one that was cut in a loop
+    needs no more tokens. The analysis of a `rescued` answer is not its own, and not checked.
     """
     if generation.stop_reason is StopReason.LOOP_DETECTED:
         return RetryReason.LOOP_DETECTED
     if generation.stop_reason is StopReason.MAX_TOKENS:
-        looping = repetition and goes_on((*generation.response_prefill, *generation.tokens))
+        looping = repetition and ends_in_loop((*generation.response_prefill, *generation.tokens))
         return RetryReason.LOOP_DETECTED if looping else RetryReason.LENGTH
     if "empty_final" in generation.parse.problems:
         return RetryReason.EMPTY_FINAL
     if not generation.parse.well_formed:
         bad_call = BAD_CALLS.issuperset(generation.parse.problems)
         return RetryReason.BAD_CALL if bad_call else RetryReason.MALFORMED
-    if repetition and repeats(_said(generation, rescued)):
+    if repetition and repeats(_own_channels(generation, rescued)):
         return RetryReason.REPETITION
     return None
 
 
-def _said(generation: Generation, rescued: bool) -> tuple[Channel, ...]:
-    """Return what is an attempt's own."""
+def _own_channels(generation: Generation, rescued: bool) -> tuple[Channel, ...]:
+    """Return the channels that the attempt itself generated."""
     channels = generation.parse.channels
     if not rescued:
         return channels
@@ -197,14 +204,12 @@ def _said(generation: Generation, rescued: bool) -> tuple[Channel, ...]:
 
 
 def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> Plan:
-    """Return what the next attempt at an answer runs with, after attempts that failed.
+    """Plan the next attempt at an answer, after attempts that failed.
 
-    One that was cut is gone on with. From scratch, the user's `sampling` is the base every time, so
-    nothing of a retry outlives its answer. What `CHANGES` says of each failure adds up, and the
-    last one gives the guidance.
+    An attempt that was cut is continued. Any other starts from the user's `sampling`, so no change
+    outlives its answer; the `CHANGES` of all failures add up, and the last one gives the guidance.
 
-    The last resort for an analysis that never ends is not another one: the last attempt goes on
-    from there, with the final channel opened for it.
+    If the last failure did not end its analysis, the last attempt is a forced final.
     """
     if not failures:
         return Plan(sampling)
@@ -213,23 +218,25 @@ def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> 
         return msgspec.structs.replace(plan(sampling, before, max_attempts), continues=True)
     if last.stuck and len(failures) == max_attempts - 1:
         changed = _changed(sampling, failures)
-        return Plan(msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), rescue=True)
+        return Plan(
+            msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), forced_final=True
+        )
     return Plan(_changed(sampling, failures), CHANGES[last.reason].guidance)
 
 
 def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
-    """Return the user's sampling with what each failure changes."""
+    """Return the user's sampling with the changes of each failure."""
     changes = [CHANGES[failure.reason] for failure in failures]
     penalty = prod(change.penalty for change in changes)
     budget = int(sampling.max_tokens * prod(change.budget for change in changes))
     changed = msgspec.structs.replace(
         sampling,
-        # what is more cannot be sent to the model
+        # a larger number cannot be sent to the model
         max_tokens=min(budget, MOST),
         repetition_window=max(sampling.repetition_window, *(c.window for c in changes)),
     )
     if penalty > 1:
-        # a penalty below 1 asks for repetition, and is where the trouble came from
+        # a penalty below 1 encourages repetition and may have caused the failure
         penalty = min(penalty * max(sampling.repetition_penalty, 1.0), MAX_REPETITION_PENALTY)
         changed = msgspec.structs.replace(changed, repetition_penalty=penalty)
     if any(change.full_detection for change in changes):
@@ -238,10 +245,9 @@ def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:
 
 
 def best(generations: Sequence[Generation]) -> int:
-    """Return the index of the attempt to keep when none was good; the earliest of equals.
+    """Return the index of the best attempt when none was good; the earliest of equals.
 
-    An answer that can be read beats a clean failure to answer, a whole one beats a cut one, and of
-    those that ran out of room the longest is the furthest.
+    An answer beats none, a complete answer beats a cut one, and of the cut ones the longest wins.
     """
 
     def merit(index: int) -> tuple[bool, bool, int, int, int, int]:

@@ -36,7 +36,7 @@ def judge_deaths(tails: Sequence[str]) -> Iterator[Finding]:
     for fault, number in Counter(map(metal_fault, tails)).items():
         died = f"the model died {format_count(number, 'time')} in the latest run"
         if fault is not None:
-            yield warning("deaths", f"{died}: {fault.told}", fault.cure)
+            yield warning("deaths", f"{died}: {fault.message}", fault.cure)
         else:
             yield warning("deaths", died, "`mh-batch query --recipe crashes` shows its last words")
 
@@ -45,5 +45,5 @@ def judge_display(system: str) -> Iterator[Finding]:
     """Explain on macOS why `work` keeps the machine awake but lets the display sleep."""
     if system == "darwin":
         yield ok(
-            "display", f"work keeps this Mac awake and lets its display sleep: {WATCHDOG.told}"
+            "display", f"work keeps this Mac awake and lets its display sleep: {WATCHDOG.message}"
         )

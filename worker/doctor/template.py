@@ -16,12 +16,13 @@ from mh_batch.jobs.errors import JobError, ModelNotLoaded, ModelProcessDied
 from mh_batch.jobs.generation import GenerationRequest, Prompt
 from mh_batch.jobs.settings import Context, Sampling
 from mh_batch.worker.model_process.client import COMMAND, start_model
+from mh_batch.worker.options import WorkerSettings
 from mh_batch.worker.text.format import format_count
 
 from .finding import Finding, Site, failure, ok, warning
 
-SILENT_SECONDS = 20.0
-"""The time limit for a silent template; the start of the libraries has ten times that."""
+SETTINGS = WorkerSettings(hang_seconds=20.0)
+"""How long the template may be silent; the libraries' start ten times that."""
 
 QUESTION = (Message("user", "What is 2 + 3?"),)
 CONVERSATION = (
@@ -77,7 +78,7 @@ async def render(model: str, command: tuple[str, ...] = COMMAND) -> list[RenderR
         log = Path(folder) / "model.log"
         found: list[RenderResult] = []
         try:
-            async with start_model(log, command, SILENT_SECONDS) as client:
+            async with start_model(log, SETTINGS, command) as client:
                 try:
                     for messages in (QUESTION, CONVERSATION):
                         measured = await client.measure(model, _request(messages))

@@ -1,5 +1,6 @@
-"""The files that each attempt leaves beside the log: what went in, what came out, what was made
-of it. What they are called and hold is a value; only `write` touches the disk.
+"""The files of an attempt: its prompt, its completion, the parse and the retry decision.
+
+Their names and contents are values; only `write` touches the disk.
 """
 
 import re
@@ -21,18 +22,18 @@ _CONTROL = re.compile("<([|\uff5c])[^|\uff5c<>\\s]{1,64}\\1>|</?s>|<(?:start|end
 
 
 class File(NamedTuple):
-    """A file's name and its content."""
+    """A file's name and content."""
 
     name: str
     content: bytes
 
 
 class RetryDecision(msgspec.Struct, frozen=True):
-    """What was made of an attempt, and what it ran with.
+    """The verdict on an attempt, and the settings it ran with.
 
-    `reason` is `None` for an attempt that was accepted. `guidance` is the remark that its prompt
-    had, `None` for none. `attempt` counts over all rounds of `mh-batch retry`, `max_attempts` is
-    the cap of one, which an attempt that `continues` the one before does not count to.
+    `reason` is `None` for an accepted attempt. `guidance` is the remark in its prompt, or `None`.
+    `attempt` counts over all rounds of `mh-batch retry`; `max_attempts` is the cap of one round,
+    and an attempt that `continues` the one before does not count towards it.
     """
 
     verdict: Verdict
@@ -49,13 +50,12 @@ class RetryDecision(msgspec.Struct, frozen=True):
     sampling: Sampling
 
 
-def wanted(keep: ArtifactPolicy, attempt: Attempt) -> bool:
+def should_keep(policy: ArtifactPolicy, attempt: Attempt) -> bool:
     """Whether the files of an attempt are kept.
 
-    With `retries` those of attempts that failed and of those that came after them: whether a step
-    is tried again is known as soon as its first attempt is judged.
+    With `retries` these are the attempts that failed and those after them.
     """
-    match keep:
+    match policy:
         case "all":
             return True
         case "retries":
@@ -64,10 +64,10 @@ def wanted(keep: ArtifactPolicy, attempt: Attempt) -> bool:
             return False
 
 
-def place_name(key: AttemptKey) -> str:
-    """Return an attempt's place as file names have it: `2.1` for turn 2, `c1-2.1.1` in full.
+def key_name(key: AttemptKey) -> str:
+    """Return an attempt's key as it stands in file names: `2.1` for turn 2, `c1-2.1.1` in full.
 
-    The parts are choice (left out for the first), turn, step (left out for the first), attempt.
+    The parts are choice (omitted for the first), turn, step (omitted for the first), attempt.
     """
     choice = f"c{key.choice}-" if key.choice else ""
     step = f".{key.step}" if key.step else ""
@@ -75,13 +75,13 @@ def place_name(key: AttemptKey) -> str:
 
 
 def folder(logs: Path, job: ClaimedJob) -> Path:
-    """Return where a job's files go; a `custom_id` never becomes a path."""
+    """Return the folder of a job's files; a `custom_id` never becomes a path."""
     return logs / str(job.batch_id) / str(job.id)
 
 
 def files(attempt: Attempt, guidance: str | None, max_attempts: int) -> tuple[File, ...]:
-    """Return the files of an attempt; those of the prompt only if the engine gave it."""
-    made, key = attempt.generation, place_name(attempt.key)
+    """Return the files of an attempt; those of the prompt only if the generation has it."""
+    made, key = attempt.generation, key_name(attempt.key)
     decision = RetryDecision(
         verdict=attempt.verdict,
         reason=attempt.retry_reason,
@@ -100,16 +100,16 @@ def files(attempt: Attempt, guidance: str | None, max_attempts: int) -> tuple[Fi
         *_prompt_files(made, key),
         File(f"completion.tokens.{key}.json", msgspec.json.encode(made.tokens)),
         File(f"completion.raw.{key}.txt", made.raw.encode()),
-        File(f"completion.cleaned.{key}.txt", cleaned(made).encode()),
+        File(f"completion.cleaned.{key}.txt", stripped(made).encode()),
         File(f"parse.channels.{key}.json", _readable(made.parse)),
         File(f"retry.decision.{key}.json", _readable(decision)),
     )
 
 
-def cleaned(generation: Generation) -> str:
-    """Return the final text, control tokens and outer white space gone; empty if there is none.
+def stripped(generation: Generation) -> str:
+    """Return the final text without control tokens and outer white space; empty if there is none.
 
-    In a well-formed answer whatever looks like a control token is the answer's own text.
+    In a well-formed answer anything that looks like a control token is ordinary text.
     """
     parse = generation.parse
     text = parse.text("final") or ""
@@ -117,11 +117,11 @@ def cleaned(generation: Generation) -> str:
 
 
 def write(target: Path, contents: Sequence[File]) -> None:
-    """Put files into the folder `target`, made if it is not there.
+    """Write files into the folder `target`, which is made if needed.
 
-    Each appears whole or not at all. A death of the process loses none that was written; a power
-    cut may. The last two folders of `target` are ours, and nothing in them leads elsewhere. Raises
-    `EnvironmentFault` if one of them is a link, or the disk does not take the files.
+    Each file appears whole or not at all. A written file survives a death of the process, but
+    perhaps not a power cut. Raises `EnvironmentFault` if one of the last two folders of `target` is
+    a link, or if the files cannot be written.
     """
     try:
         with own_folder(target.parent.parent, target.parent.name, target.name) as folder:
@@ -130,7 +130,7 @@ def write(target: Path, contents: Sequence[File]) -> None:
                 with replacing(Path(file.name), folder) as out:
                     out.write(file.content)
     except NotADirectoryError as error:
-        why = "a link or a file stands where a folder of ours belongs; remove it"
+        why = "a link or a file is in place of a folder of mh-batch; remove it"
         raise _not_written(error.filename or str(target), why) from error
     except OSError as error:
         why = f"{error.strerror}; free some space there"
@@ -140,7 +140,7 @@ def write(target: Path, contents: Sequence[File]) -> None:
 def _not_written(where: str, why: str) -> EnvironmentFault:
     return EnvironmentFault(
         f"{where}: the artifacts of an attempt cannot be written: {why}, or work with "
-        "--artifacts off; the attempt was not recorded, and the next `mh-batch work` makes it again"
+        "--artifacts off; the attempt was not recorded, the next `mh-batch work` repeats it"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a drain tells while it works, and what it has done so far."""
+"""What a drain reports while it works, and its totals."""
 
 from typing import Protocol
 
@@ -10,17 +10,15 @@ from mh_batch.jobs.status import NOT_WELL, Status
 from mh_batch.worker.draining.room import Room
 
 SUSPICIOUS = 3
-"""After how many jobs in a row that failed at the model it may be the model, and not they."""
+"""After this many jobs in a row that failed at the model, the model itself is tested."""
 
 
 class Tally(msgspec.Struct):
-    """What a drain has put on disk so far, over all attempts.
+    """What a drain has recorded so far, over all attempts.
 
-    Of the `tokens` all but the first of each attempt are `decoded_tokens`, which took
-    `decode_seconds`.
-
-    `batches` are those of the finished jobs. `rescued` of the jobs that are done have an answer
-    that was forced from thoughts that had not ended. `room` says if attempts had enough of it.
+    `decoded_tokens` are all `tokens` but the first of each attempt; they took `decode_seconds`.
+    `batches` are those of the finished jobs. `rescued` counts the done jobs with a forced final
+    answer. `room` says whether attempts had enough tokens.
     """
 
     ended: dict[Status, int] = {}
@@ -38,7 +36,7 @@ class Tally(msgspec.Struct):
 
     @property
     def all_well(self) -> bool:
-        """Whether every finished job is done, but for those that somebody cancelled."""
+        """Whether every finished job is done or cancelled."""
         return not self.not_well
 
     @property
@@ -48,7 +46,7 @@ class Tally(msgspec.Struct):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """How fast was decoded, `None` if nothing was."""
+        """The decode speed, `None` if nothing was decoded."""
         return decode_speed(self.decoded_tokens, self.decode_seconds)
 
     def add(self, generation: Generation) -> None:
@@ -58,14 +56,14 @@ class Tally(msgspec.Struct):
         self.decode_seconds += generation.timings.decode_seconds
 
     def count(self, status: Status, jobs: int = 1) -> None:
-        """Add `jobs` that ended so; take them away if it is negative."""
+        """Add `jobs` with this status; subtract if negative."""
         self.ended[status] = self.ended.get(status, 0) + jobs
 
 
 class FailedInARow:
-    """The latest jobs that failed at the model or behind it, with nothing good between them.
+    """The latest jobs that failed at the model or after it, with no success between them.
 
-    Three of them may be a file of one kind, or the end of the model: `model` is the one they had.
+    `model` is the one they ran on. Either the jobs are at fault, or the model is.
     """
 
     def __init__(self) -> None:
@@ -73,21 +71,21 @@ class FailedInARow:
         self.model = ""
 
     def __bool__(self) -> bool:
-        """Whether it is time to find out."""
+        """Whether there are enough of them to test the model."""
         return len(self.jobs) >= SUSPICIOUS
 
     def add(self, job: ClaimedJob) -> None:
-        """Take that a job failed."""
+        """Add a job that failed."""
         self.jobs.append(job.id)
         self.model = job.model
 
     def clear(self) -> None:
-        """Take that the model and all behind it work."""
+        """Start over: the model works."""
         self.jobs.clear()
 
 
 class Display(Protocol):
-    """What the drain tells while it works, between entering and leaving it."""
+    """What the drain reports while it works, between entering and leaving it."""
 
     def __enter__(self) -> object: ...
 

@@ -1,4 +1,4 @@
-"""Whether the attempts of a drain had room enough for their answers."""
+"""Whether the attempts of a drain had enough tokens for their answers."""
 
 import msgspec
 
@@ -8,14 +8,14 @@ from mh_batch.worker.controller.retry_policy import RetryReason
 from mh_batch.worker.text.format import format_count
 
 MORE_ROOM = 4
-"""What a `max_tokens` that was too small is multiplied by in the advice, a guess."""
+"""The factor in the advice for a `max_tokens` that was too small; a guess."""
 
 
 class Room(msgspec.Struct):
-    """How many attempts there were, and how many of them were refused for their length.
+    """How many attempts there were, and how many of them were refused for length.
 
-    Of the `refused` ones `context_full` had less room than their job asks for, since its context
-    holds no more. `max_tokens` and `max_attempts` are the largest that those jobs ask for.
+    Of the `refused` ones, `context_full` had fewer tokens than their job asks for, because the
+    context was full. `max_tokens` and `max_attempts` are the largest of those jobs.
     """
 
     attempts: int = 0
@@ -27,7 +27,7 @@ class Room(msgspec.Struct):
     def take(self, attempt: Attempt, settings: Settings) -> None:
         """Count an attempt of a job with these settings.
 
-        What goes on where one was cut is one attempt with that, whose refusal counts no more.
+        A continuation is one attempt with the one it continues, whose refusal no longer counts.
         """
         if attempt.continues:
             self.refused = max(0, self.refused - 1)
@@ -37,28 +37,28 @@ class Room(msgspec.Struct):
             return
         asked = settings.sampling.max_tokens
         self.refused += 1
-        # what goes on has half as many by design, and only where the context holds them
+        # a continuation has half as many by design, and only if the context holds them
         self.context_full += attempt.sampling.max_tokens < asked and not attempt.continues
         self.max_tokens = max(self.max_tokens, asked)
         self.max_attempts = max(self.max_attempts, settings.control.max_attempts)
 
     def advice(self, options: str = "") -> str | None:
-        """Return which setting to change if more than half were refused for their length.
+        """Return which setting to change if more than half were refused for length, else `None`.
 
-        `None` if no more were. `options` is what a command needs to find the database.
+        `options` is what a command needs to find the database.
         """
         if 2 * self.refused <= self.attempts:
             return None
-        told = (
+        refused = (
             f"{self.refused:,} of {format_count(self.attempts, 'attempt')} were refused for length"
         )
         if 2 * self.context_full > self.refused:
             return (
-                f"{told}, for the context was full: set history_tokens, or raise "
+                f"{refused}, because the context was full: set history_tokens, or raise "
                 "max_context_tokens if you lowered it"
             )
         more = f"--again --set max_tokens={MORE_ROOM * self.max_tokens}"
         return (
-            f"{told}: max_tokens={self.max_tokens} with max_attempts={self.max_attempts} is too "
+            f"{refused}: max_tokens={self.max_tokens} with max_attempts={self.max_attempts} is too "
             f"small for these answers; try `mh-batch submit FILE{options} {more}`"
         )

@@ -1,7 +1,7 @@
-"""Rendering what comes next, on a thread of its own: nothing else ever waits for it.
+"""Renders the next prompt ahead, on a thread of its own.
 
-A chat template may never end. On the thread that reads frames, that would keep the running attempt
-from being cancelled and from its next step, and so the wrong job would look hung.
+A chat template may never end. On the thread that reads frames it would block cancellation and the
+running attempt, so that the wrong job would look hung.
 """
 
 import ctypes
@@ -11,19 +11,19 @@ from collections.abc import Callable
 from mh_batch.jobs.generation import GenerationRequest
 
 HINT_SECONDS = 20.0
-"""How long a prompt is rendered ahead, beside an attempt that shares the interpreter with it."""
+"""How long rendering ahead may take: it shares the interpreter with the running attempt."""
 
 Prepare = Callable[[GenerationRequest], None]
 
 
 class _TookTooLong(BaseException):
-    """Raised in the rendering thread from outside; no error that a template could cause."""
+    """Raised in the rendering thread by another one; a template cannot catch it by accident."""
 
 
 class Hints:
-    """Works on the latest hint. One that takes longer than `seconds` is broken off.
+    """Renders the latest hint, and gives up after `seconds`.
 
-    Whoever needs its prompt renders it then, and what is wrong with it shows there.
+    The attempt itself renders the prompt again then, and reports what is wrong with it.
     """
 
     def __init__(self, seconds: float = HINT_SECONDS) -> None:
@@ -34,25 +34,22 @@ class Hints:
         self._current: GenerationRequest | None = None
 
     def start(self) -> None:
-        """Begin to work on hints."""
+        """Start the thread."""
         threading.Thread(target=self._run, name="hints", daemon=True).start()
 
     def prepare_with(self, prepare: Prepare | None) -> None:
-        """Have hints worked on by `prepare`; those given before are forgotten.
-
-        `None` passes hints over.
-        """
+        """Render hints with `prepare` and drop any earlier hint; `None` ignores hints."""
         with self._changed:
             self._prepare, self._next = prepare, None
 
     def put(self, request: GenerationRequest) -> None:
-        """Take a hint; one that is not begun yet gives way to it."""
+        """Set the next hint; it replaces one that is not begun."""
         with self._changed:
             self._next = request
             self._changed.notify_all()
 
     def wait_for(self, request: GenerationRequest) -> None:
-        """Wait if this very request is being rendered; if it is not begun, it is forgotten."""
+        """Wait while this request is being rendered; drop it if it is not begun."""
         with self._changed:
             if self._next == request:
                 self._next = None
@@ -63,7 +60,7 @@ class Hints:
             self._work()
 
     def _work(self) -> None:
-        """Work on one hint; nothing of it is held afterwards, such as a model that is to go."""
+        """Render one hint and keep no reference to it or to its model."""
         with self._changed:
             self._changed.wait_for(lambda: self._next is not None)
             request, self._next = self._next, None
@@ -78,29 +75,29 @@ class Hints:
 
     def _render(self, prepare: Prepare, request: GenerationRequest) -> None:
         thread = threading.get_ident()
-        limit = threading.Timer(self._seconds, self._break_off, (thread, request))
+        limit = threading.Timer(self._seconds, self._stop_rendering, (thread, request))
         limit.daemon = True
         limit.start()
         try:
             prepare(request)
-            # until the timer is over no lock is taken here that others need: its error may be
-            # raised at any step, also right behind the taking of one
+            # no shared lock may be taken before the timer is over: its error may be raised at any
+            # step, also right after a lock was taken
             limit.cancel()
             limit.join()
             _raise_in(thread, None)
         except _TookTooLong:
             return
 
-    def _break_off(self, thread: int, request: GenerationRequest) -> None:
+    def _stop_rendering(self, thread: int, request: GenerationRequest) -> None:
         with self._changed:
             if self._current is request:
                 _raise_in(thread, _TookTooLong)
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Raise `error` in another thread of Python code; `None` takes back what is not raised yet.
+    """Raise `error` in another Python thread; `None` takes back one that is not raised yet.
 
-    Python has no other way to end a loop that somebody else wrote.
+    Python has no other way to end a loop in foreign code.
     """
     raised = ctypes.py_object(error) if error is not None else None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)

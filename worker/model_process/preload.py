@@ -1,4 +1,4 @@
-"""Another BLAS for the model process, in place of the one that MLX's build for Linux carries."""
+"""Another BLAS for the model process, instead of the one in MLX's build for Linux."""
 
 import os
 import sys
@@ -15,28 +15,28 @@ _SEPARATORS = frozenset(" :")
 
 
 def preloading(path: str | None, system: str = sys.platform) -> dict[str, str]:
-    """Return what the environment of a process needs that is to call the BLAS at `path`.
+    """Return the environment variables that make a process use the BLAS at `path`.
 
-    `None` needs nothing. Raises `EnvironmentFault` if there is no such file, for a name that the
-    linker would split, and where MLX calls no library that could be replaced.
+    Empty for `None`. Raises `EnvironmentFault` if there is no such file, for a name that the linker
+    would split, and on systems where MLX's BLAS cannot be replaced.
     """
     if path is None:
         return {}
     if not system.startswith("linux"):
-        raise EnvironmentFault("preload_blas: is for Linux; on a Mac MLX uses Apple's Accelerate")
+        raise EnvironmentFault("preload_blas: for Linux only; on a Mac MLX uses Apple's Accelerate")
     library = Path(path).expanduser().absolute()
     if not library.is_file():
         raise EnvironmentFault(f"preload_blas: {path}: no such file; apt-get install {PACKAGE}")
     if _SEPARATORS & set(str(library)):
         raise EnvironmentFault(
-            f"preload_blas: {path}: {_VARIABLE} takes no path with a space or a colon; "
-            "name it through a link without"
+            f"preload_blas: {path}: {_VARIABLE} cannot hold a path with a space or a colon; "
+            "use a link with another name"
         )
     others = os.environ.get(_VARIABLE)
     return {_VARIABLE: f"{library}:{others}" if others else str(library)}
 
 
 def openblas_path() -> Path:
-    """Return where `PACKAGE` puts its library on a machine of this kind, whether it is there."""
+    """Return where `PACKAGE` installs its library on this kind of machine."""
     kind = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
     return Path("/usr/lib") / kind / "openblas-pthread" / "libopenblas.so.0"

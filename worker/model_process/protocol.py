@@ -1,6 +1,6 @@
-"""The protocol between the worker and the model process: msgpack frames with a length in front.
+"""The protocol between the worker and the model process: length-prefixed msgpack frames.
 
-A request carries an id and is answered by exactly one frame with that id.
+A request has an id and is answered by exactly one frame with that id.
 """
 
 from collections.abc import Iterator
@@ -20,14 +20,14 @@ MAX_FRAME_BYTES = 512 * 1024 * 1024
 
 Id = Annotated[int, Meta(ge=0)]
 Phase = Literal["load", "template", "render", "prefill", "decode"]
-"""What the model process is at while an answer is due; a parse counts as the end of the decode.
+"""What the model process does while an answer is due; parsing counts as `decode`.
 
-`template` is a part of a load: the model's chat template is tried.
+`template` is the part of a load in which the model's chat template is tried.
 """
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """The first frame of the child: which protocol and program it speaks for."""
+    """The first frame of the child: its protocol and program version."""
 
     protocol: int
     version: str
@@ -35,7 +35,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load this model in place of any other; answered by `Loaded` or `Failed`."""
+    """Load this model and drop any other; answered by `Loaded` or `Failed`."""
 
     id: Id
     model: str
@@ -50,16 +50,16 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """A hint, never answered: this comes next, render it while the model works."""
+    """A hint, never answered: this request comes next, render its prompt ahead."""
 
     request: GenerationRequest
 
 
-class Settle(msgspec.Struct, frozen=True, tag=True):
-    """A job is over, never answered: give memory back if too much of it is held."""
+class JobDone(msgspec.Struct, frozen=True, tag=True):
+    """A job is over, never answered: give memory back if too much is held."""
 
 
-class Generate(msgspec.Struct, frozen=True, tag=True):
+class GenerateFrame(msgspec.Struct, frozen=True, tag="Generate"):
     """Run one attempt; answered by `Generated` or `Failed`."""
 
     id: Id
@@ -67,7 +67,7 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """A sign of life, a few times a second: where the attempt is, completion tokens so far."""
+    """A sign of life, a few times a second: the phase and the completion tokens so far."""
 
     id: Id
     tokens: int
@@ -75,17 +75,14 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
 
 
 class Generated(msgspec.Struct, frozen=True, tag=True):
-    """The attempt is over, by itself or by a `Cancel`."""
+    """The attempt is over, with or without a `Cancel`."""
 
     id: Id
     generation: Generation
 
 
 class Measure(msgspec.Struct, frozen=True, tag=True):
-    """Render this for a model whose weights need not be loaded.
-
-    Answered by `Measured` or `Failed`.
-    """
+    """Render this for a model without loading its weights; answered by `Measured` or `Failed`."""
 
     id: Id
     model: str
@@ -93,7 +90,7 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
-    """How long the prompt is, how long its answer may get, and how many turns it goes without."""
+    """How long the prompt is, how long its answer may get, and how many turns do not fit."""
 
     id: Id
     prompt_tokens: int
@@ -102,15 +99,15 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """End that attempt within a token; its answer is the one `Generated`, whoever wins."""
+    """End that attempt within a token; it is still answered by exactly one `Generated`."""
 
     id: Id
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """The request cannot be done. `kind` is the name of an error class, `message` for people.
+    """The request failed: `kind` is the name of an error class, `message` is its text.
 
-    `stage` says where an `InternalError` happened, `None` for every other kind.
+    `stage` says where an `InternalError` happened; `None` for every other kind.
     """
 
     id: Id
@@ -120,10 +117,10 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
-    """End when what is running is over."""
+    """End after the running request."""
 
 
-ToChild = Load | Prepare | Generate | Measure | Settle | Cancel | Shutdown
+ToChild = Load | Prepare | GenerateFrame | Measure | JobDone | Cancel | Shutdown
 ToParent = Hello | Loaded | Progress | Generated | Measured | Failed
 
 _encoder = msgspec.msgpack.Encoder()
@@ -132,7 +129,7 @@ _to_parent = msgspec.msgpack.Decoder(ToParent)
 
 
 class _Head(msgspec.Struct):
-    """What can be told of a frame of a known kind whose other fields are not as they should be."""
+    """What every request has, for a frame whose other fields cannot be decoded."""
 
     type: str
     id: int
@@ -142,11 +139,11 @@ _head = msgspec.msgpack.Decoder(_Head)
 
 
 class BadFrame(EnvironmentFault):
-    """The pipe carried something that is no frame."""
+    """The pipe carried something that is not a frame."""
 
 
 def encode(frame: ToChild | ToParent) -> bytes:
-    """Return a frame with its length in front; raises `BadFrame` if it is too long."""
+    """Return a frame with its length prefix; raises `BadFrame` if it is too long."""
     body = _encoder.encode(frame)
     if len(body) > MAX_FRAME_BYTES:
         raise BadFrame(f"a {type(frame).__name__} of {len(body)} bytes is too long to send")
@@ -154,10 +151,10 @@ def encode(frame: ToChild | ToParent) -> bytes:
 
 
 def body_length(header: bytes) -> int:
-    """Return how many bytes follow; raises `BadFrame` for a length that cannot be right."""
+    """Return how many bytes follow; raises `BadFrame` for an impossible length."""
     length = int.from_bytes(header, "big")
     if not 0 < length <= MAX_FRAME_BYTES:
-        raise BadFrame(f"the pipe carries no frame: a length of {length} bytes")
+        raise BadFrame(f"invalid frame: a length of {length} bytes")
     return length
 
 
@@ -176,9 +173,9 @@ def decode_to_parent(body: bytes) -> ToParent:
 
 
 def request_id(body: bytes) -> int | None:
-    """Return the id of a request that `decode_to_child` refused; `None` if there is none to see.
+    """Return the id of a request that `decode_to_child` refused; `None` if it has none.
 
-    A frame that has one was written whole: what is wrong with it is the matter of its job.
+    A frame with an id was sent whole, so its job can be failed with the reason.
     """
     try:
         return _head.decode(body).id
@@ -191,4 +188,4 @@ def _bad_frames() -> Iterator[None]:
     try:
         yield
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadFrame(f"the pipe carries no frame: {error}") from None
+        raise BadFrame(f"invalid frame: {error}") from None

@@ -1,4 +1,4 @@
-"""The model a drain works with: started when needed, swapped, brought back after a death."""
+"""The model that a drain uses: started when needed, swapped, restarted after a death."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -10,10 +10,10 @@ import anyio
 
 from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
-from mh_batch.jobs.settings import EngineOptions
-from mh_batch.worker.options import HANG_SECONDS
+from mh_batch.worker.options import WorkerSettings
 
-from .client import COMMAND, Death, ModelClient, ProcessDied, start_model
+from .client import COMMAND, DEFAULT_SETTINGS, ModelClient, start_model
+from .death import Death, ProcessDied
 
 T = TypeVar("T")
 
@@ -27,25 +27,23 @@ class LoadDied(ModelNotLoaded):
         super().__init__(f"{model}: the model process died while {what}: {death}")
 
     @property
-    def passing(self) -> bool:
-        """Whether it may go better the next time: a template is the same then."""
+    def may_pass(self) -> bool:
+        """Whether the next try may succeed; with the same chat template it will not."""
         return self.death.phase != "template"
 
 
 class ModelSupervisor:
-    """Keeps at most one model process and at most one model in it; ends it on the way out."""
+    """Keeps at most one model process with at most one model; ends it on exit."""
 
     def __init__(
         self,
         log_path: Path,
-        options: EngineOptions,
-        hang_seconds: float = HANG_SECONDS,
+        settings: WorkerSettings = DEFAULT_SETTINGS,
         command: tuple[str, ...] = COMMAND,
     ) -> None:
-        """Take where the model process writes, and how long it may give no sign of life."""
+        """`log_path` receives the output of the model process, `command` starts it."""
         self._log_path = log_path
-        self._hang_seconds = hang_seconds
-        self._options = options
+        self._settings = settings
         self._command = command
         self._stack = AsyncExitStack()
         self._client: ModelClient | None = None
@@ -54,7 +52,7 @@ class ModelSupervisor:
 
     @property
     def info(self) -> ModelInfo | None:
-        """What is in memory, or `None`."""
+        """The model in memory, or `None`."""
         return self._info
 
     @property
@@ -76,12 +74,12 @@ class ModelSupervisor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._forget()
+        await self.reset()
 
-    async def ensure(self, model: str) -> ModelInfo:
-        """Have `model` in memory and say what it is.
+    async def load(self, model: str) -> ModelInfo:
+        """Load `model` if it is not in memory; return what it is.
 
-        Raises `ModelNotLoaded`, or `ModelChanged` if it is loaded again and is another one.
+        Raises `ModelNotLoaded`, or `ModelChanged` if it is loaded again with other weights.
         """
         if self._info is not None and self._info.name == model:
             return self._info
@@ -89,69 +87,61 @@ class ModelSupervisor:
         try:
             if self._client is None:
                 self._client = await self._stack.enter_async_context(
-                    start_model(
-                        self._log_path,
-                        self._command,
-                        self._hang_seconds,
-                        self._options.preload_blas,
-                    )
+                    start_model(self._log_path, self._settings, self._command)
                 )
-            info = await self._or_kill(self._client.load(model, self._options))
+            info = await self._or_kill(self._client.load(model))
         except ProcessDied as error:
-            await self._forget()
+            await self.reset()
             raise LoadDied(model, error.death) from None
         if self._fingerprints.setdefault(model, info.fingerprint) != info.fingerprint:
             raise ModelChanged(
-                f"{model}: its weights changed while the worker was running; bring the old ones "
-                "back, or start `mh-batch work` again for batches that have not begun"
+                f"{model}: its weights changed while the worker was running; restore the old "
+                "ones, or start `mh-batch work` again for batches that have not begun"
             )
         self._info = info
         return info
 
     async def prepare(self, request: GenerationRequest) -> None:
-        """Hint that this comes next; does nothing without a model."""
+        """Say which request comes next; does nothing without a model."""
         if self._client is not None:
             await self._client.prepare(request)
 
-    async def settle(self) -> None:
-        """Tell the model process that a job is over."""
+    async def job_done(self) -> None:
+        """Say that a job is over."""
         if self._client is not None:
-            await self._client.settle()
+            await self._client.job_done()
 
     async def cancel(self) -> None:
-        """Have the running attempt end within a token; its answer still comes."""
+        """End the running attempt within a token; it is still answered."""
         if self._client is not None:
             await self._client.cancel()
-
-    async def recycle(self) -> None:
-        """End the model process; the next `ensure` starts a new one."""
-        await self._forget()
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[int], None]
     ) -> Generation:
         """Run one attempt on the model in memory.
 
-        After `ProcessDied` there is no model; the next `ensure` starts afresh. A cancellation
-        kills the process, so that "stop now" does not wait for an answer nobody wants.
+        After `ProcessDied` there is no model, and the next `load` starts a new process. Being
+        cancelled kills the process, so that "stop now" does not wait for the answer.
         """
-        assert self._client is not None, "ensure() comes first"
+        assert self._client is not None, "load() comes first"
         try:
             return await self._or_kill(self._client.generate(request, on_progress))
         except ProcessDied:
-            await self._forget()
+            await self.reset()
             raise
 
+    async def reset(self) -> None:
+        """End the model process; the next `load` starts a new one."""
+        with anyio.CancelScope(shield=True):
+            self._client = self._info = None
+            await self._stack.aclose()
+
     async def _or_kill(self, answer: Awaitable[T]) -> T:
-        """Wait for an answer; if nobody wants it any more, the process need not finish it."""
+        """Await an answer; kill the process if this is cancelled."""
         try:
             return await answer
         except anyio.get_cancelled_exc_class():
             if self._client is not None:
                 self._client.kill()
             raise
-
-    async def _forget(self) -> None:
-        with anyio.CancelScope(shield=True):
-            self._client = self._info = None
-            await self._stack.aclose()

@@ -21,7 +21,7 @@ from .poller import Poller
 from .snapshot import Attempting, Snapshot
 
 if TYPE_CHECKING:
-    from mh_batch.worker.draining.loop import Tally
+    from mh_batch.worker.draining.reporter import Tally
 
 PAINT_SECONDS = 0.25
 PAINTS_PER_POLL = 2

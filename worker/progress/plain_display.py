@@ -11,7 +11,7 @@ from mh_batch.worker.text.format import format_count, format_duration, format_re
 from .snapshot import ENOUGH_JOBS
 
 if TYPE_CHECKING:
-    from mh_batch.worker.draining.loop import Tally
+    from mh_batch.worker.draining.reporter import Tally
 
 PLAIN_SECONDS = 10.0
 

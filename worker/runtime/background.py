@@ -1,4 +1,4 @@
-"""One call under way while its task group's other tasks go on."""
+"""A call that runs while the other tasks of its task group continue."""
 
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -10,21 +10,21 @@ T = TypeVar("T")
 
 
 class Background(Generic[T]):
-    """Runs a call in a task group and keeps what becomes of it for whoever asks.
+    """Runs a call in a task group and keeps its result.
 
-    An error is raised where the result is asked for, not in the group: there it would cancel
-    everything and arrive as an exception group.
+    An error is raised by `result`, not in the group: there it would cancel all tasks and arrive as
+    an exception group.
     """
 
     def __init__(self, tasks: TaskGroup, call: Callable[[], Awaitable[T]]) -> None:
-        self._over = anyio.Event()
+        self._done = anyio.Event()
         self._value: T | None = None
         self._error: Exception | None = None
         tasks.start_soon(self._run, call)
 
     async def result(self) -> T:
         """Wait for the call and return its result, or raise its error."""
-        await self._over.wait()
+        await self._done.wait()
         if self._error is not None:
             raise self._error
         return self._value  # type: ignore[return-value]  # set, since there was no error
@@ -32,7 +32,7 @@ class Background(Generic[T]):
     async def _run(self, call: Callable[[], Awaitable[T]]) -> None:
         try:
             self._value = await call()
-        except Exception as error:  # noqa: BLE001  # kept, and raised where the result is asked for
+        except Exception as error:  # noqa: BLE001  # kept, and raised by result()
             self._error = error
         finally:
-            self._over.set()
+            self._done.set()

@@ -1,10 +1,9 @@
-"""Python processes of our own."""
+"""How child processes in Python are started."""
 
 import sys
 
 PYTHON = (sys.executable, "-P")
-"""How each of them begins.
+"""The beginning of each command.
 
-Without `-P` modules are looked for in the working folder first, and a `random.py` that lies there
-beside the data would be run.
+Without `-P`, Python imports from the working folder first: a `random.py` beside the data would run.
 """

@@ -1,4 +1,4 @@
-"""Errors that nobody foresaw: those of one job are told apart from those of the machine."""
+"""Unexpected errors: whether they concern one job, or the store or the machine."""
 
 import os
 import sqlite3
@@ -19,7 +19,7 @@ from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store.clock import now
 from mh_batch.worker.files import FILE_MODE
 
-# What SQLite says of the values it was given; its other errors are about the file.
+# SQLite's errors about values; its other errors are about the file.
 _OF_VALUES = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -29,7 +29,7 @@ _OF_VALUES = (
 
 
 def is_job_fault(error: Exception) -> bool:
-    """Whether an unexpected error is about the job in hand, not about the store or the machine."""
+    """Whether an unexpected error concerns the current job, not the store or the machine."""
     if isinstance(error, sqlite3.Error):
         return isinstance(error, _OF_VALUES)
     return not isinstance(error, EnvironmentFault | OSError)
@@ -37,9 +37,9 @@ def is_job_fault(error: Exception) -> bool:
 
 @contextmanager
 def at_stage(stage: Stage) -> Iterator[None]:
-    """Turn an unexpected error of the block that is the job's into an `InternalError`.
+    """Turn an unexpected error of the block that concerns its job into an `InternalError`.
 
-    Other errors, and every `JobError`, are raised as they are.
+    Other errors, and every `JobError`, are raised unchanged.
     """
     try:
         yield
@@ -52,22 +52,22 @@ def at_stage(stage: Stage) -> Iterator[None]:
 
 
 def format_error(error: JobError) -> str:
-    """Return what is stored as `jobs.error`."""
+    """Return the text for the column `jobs.error`."""
     if isinstance(error, InternalError):
         return f"{error.stage}: {error}; the traceback is in worker.log"
     return storable(str(error))
 
 
 def log_fault(log_path: Path, job: ClaimedJob, error: JobError) -> None:
-    """Append what happened to a job to the worker's log, with the traceback if it is from here.
+    """Append a job's error to the worker's log, with the traceback if it was raised here.
 
-    A fault of the model process has its traceback there already, a few lines above.
+    For an error in the model process the traceback is in the log already.
     """
     cause = error.__cause__
-    told = "".join(traceback.format_exception(cause)) if cause is not None else ""
-    head = f"mh-batch: {now()} job {job.id} ({job.custom_id}) failed: {format_error(error)}\n"
+    trace = "".join(traceback.format_exception(cause)) if cause is not None else ""
+    line = f"mh-batch: {now()} job {job.id} ({job.custom_id}) failed: {format_error(error)}\n"
     # a log that cannot be written must not keep the job from being ended
     with suppress(OSError):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         with os.fdopen(os.open(log_path, flags, FILE_MODE), "ab") as log:
-            log.write((told + head).encode("utf-8", "backslashreplace"))
+            log.write((trace + line).encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""A Mac that falls asleep stops the night: `caffeinate` keeps it awake for as long as we run."""
+"""Keeps a Mac awake with `caffeinate` while the worker runs."""
 
 import os
 import shutil
@@ -14,22 +14,22 @@ NOTE = (
 def caffeinate(platform: str, pid: int, program: str | None) -> tuple[str, ...] | None:
     """Return the command that keeps a Mac awake until process `pid` ends.
 
-    `platform` is `sys.platform`, `program` the path of caffeinate, `None` if there is none. `None`
-    comes back where nothing is to be done: on any other system, or without the program.
+    `platform` is `sys.platform`, `program` the path of caffeinate or `None`. Returns `None` on any
+    other system, or without the program.
     """
     if platform != "darwin" or program is None:
         return None
-    # -i: no idle sleep. Without -d on purpose: macOS ends long GPU work while the display is on
+    # -i: no idle sleep. No -d on purpose: macOS ends long GPU work while the display is on
     return (program, "-i", "-w", str(pid))
 
 
 def keep_awake() -> str | None:
-    """Keep the machine awake until this process ends; return what to say, `None` for nothing."""
+    """Keep the machine awake until this process ends; return a note for the user, or `None`."""
     command = caffeinate(sys.platform, os.getpid(), shutil.which("caffeinate"))
     if command is None:
         return None
     try:
-        # a session of its own: Ctrl-C is not for it, it ends with us
+        # a session of its own: Ctrl-C must not end it, it ends with this process
         subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Handlers of signals that hold for a block."""
+"""Signal handlers for the duration of a block."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from types import FrameType
 
 @contextmanager
 def handling(handler: Callable[[int, FrameType | None], object], *signals: int) -> Iterator[None]:
-    """Let `handler` have `signals` for the block; in another thread than the main one, nothing."""
+    """Handle `signals` with `handler` in the block; outside the main thread, do nothing."""
     mine = signals if current_thread() is main_thread() else ()
     before = {number: signal.signal(number, handler) for number in mine}
     try:

@@ -1,4 +1,4 @@
-"""When a drain ends: on request, after so many jobs, or at a time of the clock."""
+"""When a drain ends: on request, after a number of jobs, or at a time of day."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ import anyio
 from mh_batch.jobs.errors import InputError
 
 LOOK_SECONDS = 30.0
-"""How often the clock is looked at again: it may be set, and a machine may sleep."""
+"""How often the clock is checked: it may be set, and a machine may sleep."""
 
 
 class EndReason(StrEnum):
@@ -28,79 +28,75 @@ class EndReason(StrEnum):
 
 
 class AutoResetEvent:
-    """Wakes the one who waits; rung while nobody waits, it wakes the next who does at once."""
+    """An event that resets itself when a waiter wakes up."""
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
+        self._event = anyio.Event()
 
-    def ring(self) -> None:
-        """Wake whoever waits."""
-        self._rung.set()
+    def set(self) -> None:
+        """Wake the waiter, or the next one if there is none."""
+        self._event.set()
 
-    async def heard(self) -> None:
-        """Wait until it rings, or return at once if it has since the last time."""
-        await self._rung.wait()
-        self._rung = anyio.Event()
+    async def wait(self) -> None:
+        """Wait until the event is set, then reset it."""
+        await self._event.wait()
+        self._event = anyio.Event()
 
 
 class Stop:
-    """How urgently the drain is to end: `soon` at the end of the turn, or `now`, or not yet.
+    """Whether a drain is to end, and how soon: `soon` is after the current turn, `now` at once.
 
-    `bell` is rung whenever that changes. `reason` says why it is to end.
+    `reason` says why. `wakeup` is set whenever a waiting drain has something to look at.
     """
 
-    def __init__(self, bell: AutoResetEvent) -> None:
+    def __init__(self) -> None:
         self.soon = False
         self.now = anyio.Event()
         self.reason = EndReason.STOPPED
-        self.bell = bell
-        self._asked = False
-        self._cut: anyio.CancelScope | None = None
+        self.wakeup = AutoResetEvent()
+        self._requested = False
+        self._scope: anyio.CancelScope | None = None
 
     @property
     def at_once(self) -> bool:
-        """Whether what is under way ends as soon as a stop is asked for."""
-        return self._cut is not None
+        """Whether a request to stop takes effect at once: no turn is being played."""
+        return self._scope is not None
 
     @contextmanager
-    def cutting_short(self) -> Iterator[None]:
-        """Break off the block when the drain is to end: for what is no turn, a load or a pause."""
+    def interruptible(self) -> Iterator[None]:
+        """Leave the block as soon as the drain is to end: for a load or a pause, not for a turn."""
         with anyio.CancelScope() as scope:
-            self._cut = scope
+            self._scope = scope
             if self.soon:
                 scope.cancel()
             try:
                 yield
             finally:
-                self._cut = None
+                self._scope = None
 
-    def ask(self) -> bool:
-        """Take one person's request to stop; return whether it is the first."""
-        if self._asked:
+    def request(self) -> bool:
+        """Take a person's request to stop; return whether it is the first. The second ends now."""
+        if self._requested:
             self.reason = EndReason.KILLED
             self.now.set()
             return False
-        self._asked = True
+        self._requested = True
         if not self.soon:
             self.end(EndReason.STOPPED)
         return True
 
     def end(self, reason: EndReason) -> None:
-        """End after the current turn, as if somebody had asked, for `reason`.
-
-        Where no turn is under way that is at once.
-        """
+        """End after the current turn, or at once where none is played."""
         self.soon, self.reason = True, reason
-        self.bell.ring()
-        if self._cut is not None:
-            self._cut.cancel()
+        self.wakeup.set()
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 class Zone(NamedTuple):
-    """How clocks on the wall go: `shown` is what they show at a moment (seconds since 1970),
-    `moments` when they show something that is asked for by day, hour and minute."""
+    """A time zone: `local` is the wall time of a Unix time, `moment` its inverse."""
 
-    shown: Callable[[float], datetime]
+    local: Callable[[float], datetime]
     moment: Callable[[datetime], float]
 
 
@@ -118,15 +114,15 @@ def parse_clock(text: str) -> ClockTime:
 def next_showing(at: ClockTime, now: float, zone: Zone = LOCAL) -> float:
     """Return the next moment after `now` at which the clock shows `at`.
 
-    Where the clock is put back over it, that may be its second time on that day. A time that the
-    clock leaves out when it is put forward comes as much later as the clock is put forward.
+    If the clock is put back over that time, this may be its second occurrence on that day. A time
+    that is skipped when the clock is put forward comes later by as much.
     """
-    today = zone.shown(now).date()
+    today = zone.local(now).date()
     for day in (today + timedelta(days=n) for n in range(3)):
         first = datetime.combine(day, at)
         moments = [zone.moment(first)]
         again = zone.moment(first.replace(fold=1))
-        if zone.shown(again).replace(fold=0) == first:
+        if zone.local(again).replace(fold=0) == first:
             moments.append(again)
         for moment in moments:
             if moment > now:
@@ -135,6 +131,6 @@ def next_showing(at: ClockTime, now: float, zone: Zone = LOCAL) -> float:
 
 
 async def wait_for_clock(moment: float, wall: Callable[[], float] = time.time) -> None:
-    """Wait until the clock has come to `moment`, however it is set meanwhile."""
-    while (left := moment - wall()) > 0:  # noqa: ASYNC110  # a clock is no event
+    """Wait until the clock reaches `moment`, even if it is set meanwhile."""
+    while (left := moment - wall()) > 0:  # noqa: ASYNC110  # a clock is not an event
         await anyio.sleep(min(left, LOOK_SECONDS))

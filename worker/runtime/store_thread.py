@@ -1,4 +1,4 @@
-"""SQLite on one thread: its connections belong to the thread that made them."""
+"""SQLite on one thread: a connection belongs to the thread that made it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +18,9 @@ T = TypeVar("T")
 class StoreThread:
     """Runs store functions on the one thread that owns the connection.
 
-    `anyio.to_thread.run_sync` gives no thread affinity, so an executor of one thread does the
-    work and a pooled thread only waits for it. A call that has begun is always finished, also
-    when the task that waits for it is cancelled: a commit is never in doubt.
+    `anyio.to_thread.run_sync` gives no thread affinity, so an executor with one thread does the
+    work and a pooled thread only waits for it. A call that has begun is always finished, even if
+    the task that waits for it is cancelled: a commit is never in doubt.
     """
 
     def __init__(self, path: Path) -> None:

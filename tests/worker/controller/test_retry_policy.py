@@ -23,7 +23,7 @@ from mh_batch.worker.controller.retry_policy import (
 SAMPLING = Sampling(max_tokens=100, temperature=0.7)
 SCRATCH = Plan(SAMPLING)
 GOES_ON = Plan(SAMPLING, continues=True)
-RESCUE = Plan(SAMPLING, rescue=True)
+FORCED_FINAL = Plan(SAMPLING, forced_final=True)
 
 
 def test_a_well_formed_answer_is_accepted() -> None:
@@ -61,7 +61,7 @@ def test_what_was_cut_is_gone_on_with_once_outside_of_the_cap(outcome: Generatio
 
 
 def test_a_rescue_that_was_cut_is_not_gone_on_with() -> None:
-    assert decide(cut(), RESCUE, 3, 3) == GiveUp(RetryReason.LENGTH)
+    assert decide(cut(), FORCED_FINAL, 3, 3) == GiveUp(RetryReason.LENGTH)
 
 
 @pytest.mark.parametrize(("room", "decision"), [(50, Continue()), (49, Retry(RetryReason.LENGTH))])
@@ -162,17 +162,17 @@ STUCK = Failure(RetryReason.LENGTH, stuck=True)
 
 
 def test_the_last_attempt_goes_on_from_an_analysis_that_never_ended() -> None:
-    assert not plan(SAMPLING, [STUCK], 3).rescue
-    rescue = plan(SAMPLING, [STUCK, STUCK], 3)
+    assert not plan(SAMPLING, [STUCK], 3).forced_final
+    forced = plan(SAMPLING, [STUCK, STUCK], 3)
     # the turn's own prompt, and the budget the user gave an answer
-    assert (rescue.rescue, rescue.guidance, rescue.sampling) == (True, None, SAMPLING)
-    assert plan(SAMPLING, [STUCK], 2).rescue
+    assert (forced.forced_final, forced.guidance, forced.sampling) == (True, None, SAMPLING)
+    assert plan(SAMPLING, [STUCK], 2).forced_final
 
 
 def test_an_analysis_that_was_cut_is_gone_on_with_before_it_is_rescued() -> None:
     thinking = msgspec.structs.replace(STUCK, cut=True)
     assert plan(SAMPLING, [thinking], 2) == GOES_ON
-    assert not plan(SAMPLING, [STUCK, thinking], 3).rescue
+    assert not plan(SAMPLING, [STUCK, thinking], 3).forced_final
 
 
 def test_a_rescue_after_a_loop_keeps_what_is_against_loops() -> None:
@@ -184,7 +184,7 @@ def test_a_rescue_after_a_loop_keeps_what_is_against_loops() -> None:
 
 @pytest.mark.parametrize("last", [Failure(RetryReason.MALFORMED), Failure(RetryReason.LENGTH)])
 def test_there_is_nothing_to_rescue_where_the_last_failure_was_another(last: Failure) -> None:
-    assert not plan(SAMPLING, [STUCK, last], 3).rescue
+    assert not plan(SAMPLING, [STUCK, last], 3).forced_final
 
 
 def test_repetition_in_the_text_is_treated_as_a_loop_of_tokens_is() -> None:
@@ -208,10 +208,10 @@ def test_an_answer_may_repeat_itself_where_nobody_watches_for_loops() -> None:
 def test_a_rescue_is_not_judged_by_the_thoughts_that_it_was_given() -> None:
     circles = generation("Fine.", analysis="so on and " * 200)
     given = msgspec.structs.replace(circles, response_prefill=(1,))
-    assert decide(given, RESCUE, 3, 3) == Accept()
+    assert decide(given, FORCED_FINAL, 3, 3) == Accept()
     # one that went on from its own thoughts is, and so is one that was given none
     assert decide(given, GOES_ON, 3, 3) == GiveUp(RetryReason.REPETITION)
-    assert decide(circles, RESCUE, 3, 3) == GiveUp(RetryReason.REPETITION)
+    assert decide(circles, FORCED_FINAL, 3, 3) == GiveUp(RetryReason.REPETITION)
 
 
 COUNTED = tuple(token for n in range(200) for token in (*range(500, 514), 1000 + n))

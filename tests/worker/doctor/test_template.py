@@ -17,6 +17,7 @@ from mh_batch.worker.doctor import template as check
 from mh_batch.worker.doctor.examine import CHECKS
 from mh_batch.worker.doctor.finding import Finding, Severity, Site
 from mh_batch.worker.doctor.template import RenderResult, judge_template, template
+from mh_batch.worker.options import WorkerSettings
 
 OK, WARNING, FAILURE = Severity
 
@@ -63,7 +64,7 @@ def test_a_template_that_takes_no_second_turn_is_a_warning(tmp_path: Path) -> No
 def test_a_template_that_never_ends_is_a_failure_once_the_time_is_up(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(check, "SETTINGS", WorkerSettings(hang_seconds=2.0))
     found = of_template(tmp_path, text)
     assert found.verdict is FAILURE
     assert "no sign of life for 2 s" in found.text

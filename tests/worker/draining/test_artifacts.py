@@ -17,11 +17,11 @@ from mh_batch.jobs.record import Attempt, AttemptKey, Verdict
 from mh_batch.jobs.settings import Sampling
 from mh_batch.worker.draining.artifacts import (
     File,
-    cleaned,
     files,
     folder,
-    place_name,
-    wanted,
+    key_name,
+    should_keep,
+    stripped,
     write,
 )
 from mh_batch.worker.files import make_folder
@@ -85,7 +85,7 @@ def test_an_attempt_has_its_prompt_its_completion_its_parse_and_what_was_decided
 def test_a_place_is_written_without_its_first_choice_and_first_step(
     key: AttemptKey, name: str
 ) -> None:
-    assert place_name(key) == name
+    assert key_name(key) == name
 
 
 PLACES = st.builds(
@@ -95,7 +95,7 @@ PLACES = st.builds(
 
 @given(PLACES, PLACES)
 def test_two_places_never_share_a_name(one: AttemptKey, other: AttemptKey) -> None:
-    assert (place_name(one) == place_name(other)) == (one == other)
+    assert (key_name(one) == key_name(other)) == (one == other)
 
 
 def test_the_files_of_a_job_lie_under_row_numbers_only() -> None:
@@ -105,21 +105,21 @@ def test_the_files_of_a_job_lie_under_row_numbers_only() -> None:
 
 def test_retries_keeps_failed_attempts_and_those_after_them() -> None:
     first, second = AttemptKey(attempt=1), AttemptKey(attempt=2)
-    assert not wanted("retries", attempt(first))
-    assert wanted("retries", attempt(first, Verdict.RETRY))
-    assert wanted("retries", attempt(second))
-    assert wanted("all", attempt(first))
-    assert not wanted("off", attempt(second, Verdict.GIVE_UP))
+    assert not should_keep("retries", attempt(first))
+    assert should_keep("retries", attempt(first, Verdict.RETRY))
+    assert should_keep("retries", attempt(second))
+    assert should_keep("all", attempt(first))
+    assert not should_keep("off", attempt(second, Verdict.GIVE_UP))
 
 
 def test_control_tokens_are_cleaned_from_a_damaged_answer_and_left_where_they_are_its_text() -> (
     None
 ):
     text = " The token <|start|> opens a message.\n"
-    assert cleaned(generation(text)) == text.strip()
+    assert stripped(generation(text)) == text.strip()
     damaged = generation("<|im_end|>4</s>", problems=("control_in_content",))
-    assert cleaned(damaged) == "4"
-    assert cleaned(generation(None, problems=("truncated",))) == ""
+    assert stripped(damaged) == "4"
+    assert stripped(generation(None, problems=("truncated",))) == ""
 
 
 def test_what_an_unfinished_write_left_is_replaced_and_nothing_else_stays(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The clock of the machine is set back at night: only times differ, nothing else does."""
+"""The clock of the machine is set back during a drain: only times differ."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -10,18 +10,18 @@ from helpers.drained import ONE, TWO, Site
 
 pytestmark = pytest.mark.anyio
 
-EVENING = datetime(2026, 3, 29, 23, 0, tzinfo=UTC)
+START = datetime(2026, 3, 29, 23, 0, tzinfo=UTC)
 
 
 class BackwardClock(datetime):
-    """Each time somebody looks, it is an hour earlier."""
+    """A clock that shows an hour earlier at each look."""
 
     looks = 0
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> datetime:
         cls.looks += 1
-        return (EVENING - timedelta(hours=cls.looks)).astimezone(tz)
+        return (START - timedelta(hours=cls.looks)).astimezone(tz)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_a_clock_that_goes_back_changes_times_only(backwards: Site) -> Non
     ],
     ids=" ".join,
 )
-async def test_the_morning_commands_answer_though_nights_ended_before_they_began(
+async def test_reports_work_though_runs_ended_before_they_began(
     arguments: list[str], backwards: Site, tmp_path: Path
 ) -> None:
     await backwards.drain()

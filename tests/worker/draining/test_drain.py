@@ -19,7 +19,8 @@ from mh_batch.jobs.errors import (
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
-from mh_batch.worker.draining.loop import Drain, EndReason
+from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +182,7 @@ async def test_a_model_process_that_has_grown_is_replaced_between_jobs(site: Sit
     site.submit(TWO, ONE)
     outcome = await site.drain(recycle_bytes=500)
     assert outcome.tally.all_well
-    assert site.notes.said.getvalue().count("the next job has a new one") == 2
+    assert site.notes.said.getvalue().count("starting a new one") == 2
     assert site.notes.said.getvalue().count("loading demo") == 2
 
 
@@ -227,7 +228,7 @@ async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest
     drains: list[Drain] = []
     keep_drain(monkeypatch, drains)
     site.submit(TWO)
-    site.notes.on_tokens = lambda _: drains[0].stop.soon or drains[0].stop.ask()
+    site.notes.on_tokens = lambda _: drains[0].stop.soon or drains[0].stop.request()
     outcome = await site.drain(["malformed"])
     assert outcome.reason is EndReason.STOPPED
     assert site.rows("select turn, attempt, verdict from attempts") == [
@@ -248,8 +249,8 @@ async def test_after_the_second_request_the_attempt_is_dropped_and_the_job_queue
     site.submit(ONE)
 
     def stop_twice(_: int) -> None:
-        drains[0].stop.ask()
-        drains[0].stop.ask()
+        drains[0].stop.request()
+        drains[0].stop.request()
 
     site.notes.on_tokens = stop_twice
     outcome = await site.drain(["wait"])
@@ -281,7 +282,7 @@ async def test_a_finished_turn_is_never_generated_again(
     site.submit({"turns": ["a", "b", "c"]}, ONE)
     drains: list[Drain] = []
     keep_drain(monkeypatch, drains)
-    site.notes.on_tokens = lambda _: drains[0].stop.ask()
+    site.notes.on_tokens = lambda _: drains[0].stop.request()
     await site.drain()
     site.notes.on_tokens = lambda _: None
     await site.drain(["die", "answer", "die"])

@@ -1,4 +1,4 @@
-"""A chat template that never ends costs the jobs that it never ends on, and nobody else."""
+"""A chat template that never ends costs the jobs that it never ends on, and no other."""
 
 import anyio
 import pytest
@@ -15,11 +15,12 @@ ENDS = "select custom_id, status, error_code from jobs order by id"
 DEATHS = "select j.custom_id, c.phase, c.signal from crashes c join jobs j on j.id = c.job_id"
 
 
-async def drain(site: Site, **options: object) -> None:
+async def drain(site: Site, **values: object) -> None:
     """Drain with the real model process."""
-    task = DrainOptions(site.db_path, "demo", site.folder / "logs", artifacts="off", **options)  # type: ignore[arg-type]
+    logs = site.folder / "logs"
+    options = DrainOptions(site.db_path, "demo", logs, artifacts="off", **values)  # type: ignore[arg-type]
     with anyio.fail_after(100):
-        await work(task, site.notes, COMMAND)
+        await work(options, site.notes, COMMAND)
 
 
 async def test_a_conversation_whose_template_never_ends_is_failed_and_no_neighbour_is_blamed(
@@ -40,8 +41,8 @@ async def test_a_conversation_whose_template_never_ends_is_failed_and_no_neighbo
     # what random weights say is nothing, but it was said
     assert {before[1], after[1]} <= {"done", "incomplete"}
     assert site.rows(DEATHS) == [("endless", "render", 9)] * 2
-    told = "%no sign of life%the chat template may never end%"
-    assert site.rows(f"select distinct stderr_tail like '{told}' from crashes") == [(1,)]
+    reason = "%no sign of life%the chat template may never end%"
+    assert site.rows(f"select distinct stderr_tail like '{reason}' from crashes") == [(1,)]
 
 
 async def test_a_template_that_never_ends_at_all_leaves_its_jobs_and_holds_up_no_others(

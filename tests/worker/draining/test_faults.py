@@ -24,7 +24,8 @@ from mh_batch.jobs.errors import (
 )
 from mh_batch.jobs.status import Status
 from mh_batch.store.lock import worker_lock
-from mh_batch.worker.draining.loop import Drain, EndReason
+from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +36,7 @@ CRASHES = "select job_id, turn, attempt, phase, signal, exit_code from crashes o
 @pytest.fixture
 def quick_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a model that died again at once."""
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (0.0, 0.0))
 
 
 async def test_a_process_that_hangs_is_killed_and_its_attempt_made_again(site: Site) -> None:
@@ -58,7 +59,7 @@ async def test_garbage_on_the_pipe_counts_as_a_death(site: Site) -> None:
     site.submit(ONE)
     assert (await site.drain(["garbage"])).exit_code == 0
     assert site.rows(CRASHES) == [(1, 1, 1, "decode", 9, None)]
-    assert "the pipe carries no frame" in str(site.rows("select stderr_tail from crashes"))
+    assert "invalid frame" in str(site.rows("select stderr_tail from crashes"))
     assert site.sound()
 
 
@@ -82,8 +83,8 @@ async def test_deaths_before_a_restart_of_the_worker_count(
     # the worker is stopped while it brings the model back
     def stop_now(text: str) -> None:
         if "died on" in text:
-            drains[0].stop.ask()
-            drains[0].stop.ask()
+            drains[0].stop.request()
+            drains[0].stop.request()
 
     site.notes.on_note = stop_now
     assert (await site.drain(["die"])).reason is EndReason.KILLED
@@ -111,7 +112,7 @@ async def test_a_model_that_survives_no_job_stops_the_worker_and_fails_none(site
     assert caught.value.exit_code == 3
     assert site.rows("select status, error_code, error from jobs") == [("queued", None, None)] * 4
     assert site.rows("select end_reason, jobs_done from runs") == [("error", 0)]
-    # the night's deaths are not held against them
+    # earlier deaths do not count against them
     site.notes = Notes()
     assert (await site.drain(["die"])).exit_code == 0
 
@@ -135,7 +136,7 @@ async def test_a_worker_that_gives_up_leaves_alone_what_was_tried_again_meanwhil
         ("queued", 0),
         ("queued", 0),
     ]
-    # the first did fail, and somebody took note of it
+    # the first did fail, and that was recorded
     assert site.rows("select end_reason, jobs_done from runs") == [("error", 1)]
 
 
@@ -198,7 +199,7 @@ async def test_a_model_that_does_not_come_back_leaves_its_jobs_and_holds_up_no_o
     assert site.rows(STATUS) == [("queued",), ("queued",), ("done",)]
     loads = [(1, 1, 1, "load", 9, None)] * 3
     assert site.rows(CRASHES) == [(1, 1, 1, "decode", 9, None), *loads]
-    # deaths at load are nobody's: one more of the job is its second, not its fifth
+    # deaths at load do not count: one more of the job is its second, not its fifth
     (site.folder / "script.dead").unlink()
     site.notes = Notes()
     assert (await site.drain()).exit_code == 0
@@ -269,7 +270,7 @@ async def test_a_cancelled_job_can_be_tried_again_while_the_same_worker_runs(
             done.append("again")
             site.retry("1")
         else:
-            drains[0].stop.ask()
+            drains[0].stop.request()
 
     site.notes.on_tokens, site.notes.on_note = cancel, retry
     outcome = await site.drain(["wait"], watch=True)
@@ -298,17 +299,17 @@ async def test_a_worker_waits_for_a_lock_that_is_held_for_a_moment_and_no_longer
     assert site.rows(STATUS) == [("queued",)]
     momentary = ExitStack()
     momentary.enter_context(worker_lock(site.db_path))
-    tries: list[Path] = []
+    attempts: list[Path] = []
 
     def lock(path: Path) -> AbstractContextManager[None]:
-        tries.append(path)
-        if len(tries) == 2:
+        attempts.append(path)
+        if len(attempts) == 2:
             momentary.close()
         return worker_lock(path)
 
     monkeypatch.setattr("mh_batch.worker.draining.run.worker_lock", lock)
     assert (await site.drain()).exit_code == 0
-    assert len(tries) == 2
+    assert len(attempts) == 2
 
 
 async def test_a_drain_ends_after_as_many_jobs_as_it_was_told(site: Site) -> None:
@@ -319,7 +320,7 @@ async def test_a_drain_ends_after_as_many_jobs_as_it_was_told(site: Site) -> Non
     assert site.rows("select jobs_done, end_reason from runs") == [(2, "max_jobs_reached")]
 
 
-async def test_a_drain_ends_after_the_turn_when_its_hour_has_come(
+async def test_a_drain_ends_after_the_turn_at_its_time_limit(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hour = anyio.Event()
@@ -352,7 +353,7 @@ async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
             if len(idle) == 1:
                 site.submit(TWO)
             else:
-                drains[0].stop.ask()
+                drains[0].stop.request()
 
     site.notes.on_note = when_idle
     outcome = await site.drain(watch=True)
@@ -365,16 +366,16 @@ async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
 async def test_a_watching_worker_tries_a_model_again_that_nobody_writes_about(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.CURE_SECONDS", 0.1)
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RETRY_SECONDS", 0.1)
     drains: list[Drain] = []
     keep_drain(monkeypatch, drains)
     site.submit(ONE)
 
     def cure(text: str) -> None:
-        if "cannot be done now" in text:
+        if "can be run now" in text:
             (site.folder / "script.dead").unlink()
         elif "queue is empty" in text:
-            drains[0].stop.ask()
+            drains[0].stop.request()
 
     site.notes.on_note = cure
     outcome = await site.drain(["die_for_good"], watch=True)
@@ -396,7 +397,7 @@ async def test_a_watching_worker_leaves_a_model_that_failed_alone_and_says_so_at
             if len(idle) == 1:
                 site.submit(ONE)
             else:
-                drains[0].stop.ask()
+                drains[0].stop.request()
 
     site.notes.on_note = when_idle
     with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
@@ -415,7 +416,7 @@ async def test_a_watching_worker_outlives_a_job_without_a_model(
 
     def when_idle(text: str) -> None:
         if "waiting" in text:
-            drains[0].stop.ask()
+            drains[0].stop.request()
 
     site.notes.on_note = when_idle
     await site.drain(model=None, watch=True)

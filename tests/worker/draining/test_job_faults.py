@@ -27,10 +27,11 @@ from mh_batch.store.connection import open_reader
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.controller.conversation import ConversationRun
 from mh_batch.worker.draining import artifacts
-from mh_batch.worker.draining.loop import Drain, EndReason
+from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.draining.run import DrainOptions, Outcome, work
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.job_faults import at_stage, is_job_fault
+from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
 
@@ -64,10 +65,10 @@ def fail_in_run(monkeypatch: Patch, name: str) -> None:
 
 
 def fail_in_resume(monkeypatch: Patch) -> None:
-    def resume(job: ClaimedJob, recorded: Any) -> ConversationRun:
+    def resume(job: ClaimedJob, checkpoint: Any) -> ConversationRun:
         if is_bad(job):
             raise RuntimeError("injected")
-        return ConversationRun(job, recorded)
+        return ConversationRun(job, checkpoint)
 
     monkeypatch.setattr(ConversationRun, "resume", resume)
 
@@ -152,9 +153,9 @@ async def test_an_error_in_the_worker_fails_the_job_it_is_about(
 async def drain_with(site: Site, stage: str) -> Outcome:
     """Drain with the demo model in a process that fails at `stage`."""
     child = str(HELPERS / "faulty_child.py")
-    task = DrainOptions(site.db_path, "demo", site.folder / "logs")
+    options = DrainOptions(site.db_path, "demo", site.folder / "logs")
     with anyio.fail_after(100):
-        return await work(task, PlainDisplay(site.notes.said), (sys.executable, child, stage))
+        return await work(options, PlainDisplay(site.notes.said), (sys.executable, child, stage))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ async def test_jobs_that_fail_before_the_model_never_stop_the_worker(
     IN_THE_WORKER[stage](monkeypatch)
     outcome = await site.drain()
     assert outcome.tally.ended == {Status.FAILED: 5, Status.DONE: 1}
-    assert "something simple" not in site.notes.said.getvalue()
+    assert "test prompt" not in site.notes.said.getvalue()
 
 
 async def test_after_three_failures_in_a_row_an_answered_probe_lets_the_queue_go_on(
@@ -235,8 +236,8 @@ async def test_after_three_failures_in_a_row_an_answered_probe_lets_the_queue_go
     assert outcome.tally.ended[Status.FAILED] == 4
     assert outcome.tally.jobs == 5
     said = site.notes.said.getvalue()
-    assert said.count("3 jobs in a row failed at the model: asking it something simple") == 1
-    assert "it answers, so it was the jobs: going on" in said
+    assert said.count("3 jobs in a row failed at the model: sending it a test prompt") == 1
+    assert "the model answered, so the jobs are at fault: going on" in said
     # nothing of it is left
     assert site.rows("select count(*), min(job_count) from batches") == [(1, 5)]
     assert site.rows("select count(*) from jobs") == [(5,)]
@@ -365,7 +366,7 @@ async def test_the_probe_is_played_where_the_logs_are_a_link_to_another_disk(sit
     site.submit(*bad, {"custom_id": "good", "prompt": "Hi"}, max_tokens=8, max_attempts=1)
     outcome = await drain_with(site, "generate")
     assert outcome.tally.jobs == 4
-    assert "it answers, so it was the jobs: going on" in site.notes.said.getvalue()
+    assert "the model answered, so the jobs are at fault: going on" in site.notes.said.getvalue()
 
 
 async def test_jobs_that_failed_in_a_row_before_a_stop_are_queued_again(
@@ -377,7 +378,7 @@ async def test_jobs_that_failed_in_a_row_before_a_stop_are_queued_again(
 
     def stop_at_the_third(text: str) -> None:
         if "died on line-3" in text:
-            drains[0].stop.ask()
+            drains[0].stop.request()
 
     site.notes.on_note = stop_at_the_third
     outcome = await site.drain(["die"] * 3, max_crashes=1)
@@ -389,7 +390,7 @@ async def test_jobs_that_failed_in_a_row_before_a_stop_are_queued_again(
 async def test_a_model_that_does_not_load_for_the_probe_leaves_the_jobs_queued(
     site: Site, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (0.0, 0.0))
     site.submit(ONE, ONE, ONE, {"prompt": "x", "model": "other"})
     with pytest.raises(ModelNotLoaded, match="demo: the model process died while loading it"):
         await site.drain(["die", "die", "die_for_good"], max_crashes=1)

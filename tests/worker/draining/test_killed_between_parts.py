@@ -1,4 +1,4 @@
-"""A night that is killed between the two parts of an answer ends as one that nobody disturbed."""
+"""A worker that is killed between the two parts of an answer changes no result."""
 
 import os
 import signal
@@ -44,14 +44,14 @@ def submitted(folder: Path) -> Path:
 
 
 def dated(found: Content) -> Content:
-    """What there is of a night but for the day on which it was submitted."""
+    """The content of a database, but for the day of its batch."""
     return {table: made for table, made in found.items() if table not in ("batches", "jobs")}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the conversations were drained at once."""
-    folder = submitted(tmp_path_factory.mktemp("night") / "undisturbed")
+    folder = submitted(tmp_path_factory.mktemp("drain") / "undisturbed")
     mh_batch(folder, "work", "--model", "demo")
     return folder
 

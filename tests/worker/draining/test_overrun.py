@@ -87,8 +87,10 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
     async def drain() -> None:
         with anyio.fail_after(120):
-            task = DrainOptions(path, "demo", folder / "logs")
-            await work(task, PlainDisplay(StringIO()), (sys.executable, child, str(folder / "s")))
+            options = DrainOptions(path, "demo", folder / "logs")
+            await work(
+                options, PlainDisplay(StringIO()), (sys.executable, child, str(folder / "s"))
+            )
 
     anyio.run(drain)
     with closing(Database(path)) as found:

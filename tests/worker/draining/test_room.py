@@ -1,4 +1,4 @@
-"""Attempts that ran out of room are told with the setting that gives them more."""
+"""Attempts that ran out of tokens are reported with the setting to change."""
 
 import pytest
 from msgspec.structs import replace
@@ -35,10 +35,10 @@ def test_up_to_half_is_what_retries_are_for(refused: int, good: int) -> None:
 
 
 def test_where_the_context_was_full_other_settings_help() -> None:
-    told = room(2, 1, used=19).advice()
-    assert told is not None
-    assert "history_tokens" in told
-    assert "--set" not in told
+    advice = room(2, 1, used=19).advice()
+    assert advice is not None
+    assert "history_tokens" in advice
+    assert "--set" not in advice
 
 
 def test_what_was_refused_for_another_reason_needs_no_room() -> None:

@@ -72,7 +72,7 @@ MENDED = {
     ),
 }
 
-Night = dict[str, list[dict[str, object]]]
+Drained = dict[str, list[dict[str, object]]]
 """The attempts of each job, by the name of its case."""
 
 
@@ -96,9 +96,9 @@ def db(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
 
     async def drain() -> None:
         with anyio.fail_after(120):
-            task = DrainOptions(path, "demo", folder / "logs")
+            options = DrainOptions(path, "demo", folder / "logs")
             command = (sys.executable, str(child), str(folder / "script.json"))
-            await work(task, PlainDisplay(StringIO()), command)
+            await work(options, PlainDisplay(StringIO()), command)
 
     anyio.run(drain)
     with closing(Database(path)) as store:
@@ -133,10 +133,10 @@ def test_what_reads_wrong_is_tried_again(db: Database, name: str) -> None:
 
 @pytest.mark.parametrize("name", CUT)
 def test_what_was_cut_off_for_good_is_tried_again_with_more_room(db: Database, name: str) -> None:
-    tries = attempts(db, name)
-    verdicts = [(a["verdict"], a["retry_reason"], a["continues"]) for a in tries]
+    found = attempts(db, name)
+    verdicts = [(a["verdict"], a["retry_reason"], a["continues"]) for a in found]
     assert verdicts == [("retry", "length", 0), ("retry", "length", 1), ("accept", None, 0)]
-    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in tries]
+    budgets = [json.loads(str(a["sampling"]))["max_tokens"] for a in found]
     assert budgets == [4096, 2048, 5120]
 
 
@@ -164,7 +164,7 @@ def readings(db: Database) -> list[tuple[object, ...]]:
     return [tuple(row.values()) for row in db.query(sql)]
 
 
-def test_an_old_night_is_read_again_as_if_it_were_today(db: Database, tmp_path: Path) -> None:
+def test_an_old_batch_is_parsed_again_as_if_it_were_new(db: Database, tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     db.conn.execute("VACUUM INTO ?", [str(path)])
     today = readings(db)
@@ -211,7 +211,7 @@ def test_an_adapter_that_was_not_noted_is_not_guessed(db: Database, tmp_path: Pa
             reparse_batch(old, 1)
 
 
-def test_after_such_a_night_every_attempt_has_its_channels_and_times(db: Database) -> None:
+def test_after_such_a_drain_every_attempt_has_its_channels_and_times(db: Database) -> None:
     counts = [
         next(iter(next(iter(db.query(sql))).values()))
         for sql in (

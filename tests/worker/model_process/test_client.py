@@ -18,18 +18,19 @@ from helpers.made import claimed, generation
 from helpers.paths import HELPERS
 from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
 from mh_batch.jobs.generation import GenerationRequest, StopReason
-from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
 from mh_batch.worker.model_process.client import (
-    SHUTDOWN_SECONDS,
-    TELL_DOWNLOADS,
-    ProcessDied,
+    DOWNLOAD_PROGRESS,
     start_model,
 )
+from mh_batch.worker.model_process.death import ProcessDied
+from mh_batch.worker.model_process.inbox import Inbox
+from mh_batch.worker.model_process.process import SHUTDOWN_SECONDS
 from mh_batch.worker.model_process.protocol import Progress, ToParent
-from mh_batch.worker.model_process.server import Heartbeat, Inbox, ModelServer
+from mh_batch.worker.model_process.server import Heartbeat, ModelServer
 from mh_batch.worker.model_process.supervisor import LoadDied, ModelSupervisor
+from mh_batch.worker.options import WorkerSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -52,16 +53,18 @@ def nothing(_: int) -> None:
 
 async def test_an_attempt_is_answered_and_its_progress_told(tmp_path: Path) -> None:
     seen: list[int] = []
-    async with start_model(tmp_path / "log", command(tmp_path, [])) as client:
-        assert (await client.load("demo", EngineOptions())).name == "demo"
+    async with start_model(tmp_path / "log", command=command(tmp_path, [])) as client:
+        assert (await client.load("demo")).name == "demo"
         assert await client.generate(request(), seen.append) == generation()
     assert seen == [7]
     assert not psutil.pid_exists(client.pid)
 
 
 async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) -> None:
-    async with start_model(tmp_path / "log", command(tmp_path, ["wait", "answer"])) as client:
-        await client.load("demo", EngineOptions())
+    async with start_model(
+        tmp_path / "log", command=command(tmp_path, ["wait", "answer"])
+    ) as client:
+        await client.load("demo")
         async with anyio.create_task_group() as tasks:
             # the first progress frame proves that the attempt is running
             answer = await client.generate(request(), lambda _: tasks.start_soon(client.cancel))
@@ -70,8 +73,8 @@ async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) 
 
 
 async def test_a_killed_process_is_told_with_its_signal_and_last_words(tmp_path: Path) -> None:
-    async with start_model(tmp_path / "log", command(tmp_path, ["die"])) as client:
-        await client.load("demo", EngineOptions())
+    async with start_model(tmp_path / "log", command=command(tmp_path, ["die"])) as client:
+        await client.load("demo")
         with pytest.raises(ProcessDied) as caught:
             await client.generate(request(), nothing)
     assert caught.value.death.signal == signal.SIGKILL
@@ -80,78 +83,72 @@ async def test_a_killed_process_is_told_with_its_signal_and_last_words(tmp_path:
 
 
 async def test_a_process_that_exits_is_told_with_its_exit_code(tmp_path: Path) -> None:
-    async with start_model(tmp_path / "log", command(tmp_path, ["exit"])) as client:
-        await client.load("demo", EngineOptions())
+    async with start_model(tmp_path / "log", command=command(tmp_path, ["exit"])) as client:
+        await client.load("demo")
         with pytest.raises(ProcessDied, match="exit code 5"):
             await client.generate(request(), nothing)
 
 
 async def test_a_process_that_writes_garbage_is_killed_and_that_is_a_death(tmp_path: Path) -> None:
-    async with start_model(tmp_path / "log", command(tmp_path, ["garbage"])) as client:
-        await client.load("demo", EngineOptions())
-        with pytest.raises(ProcessDied, match=r"killed by SIGKILL.*no frame.*: killed"):
+    async with start_model(tmp_path / "log", command=command(tmp_path, ["garbage"])) as client:
+        await client.load("demo")
+        with pytest.raises(ProcessDied, match=r"killed by SIGKILL.*invalid frame.*: killed"):
             await client.generate(request(), nothing)
 
 
 async def test_an_error_of_the_job_arrives_as_that_error(tmp_path: Path) -> None:
-    async with start_model(tmp_path / "log", command(tmp_path, ["too_long"])) as client:
-        await client.load("demo", EngineOptions())
+    async with start_model(tmp_path / "log", command=command(tmp_path, ["too_long"])) as client:
+        await client.load("demo")
         with pytest.raises(PromptTooLong, match="9 tokens do not fit into 5"):
             await client.generate(request(), nothing)
 
 
 async def test_a_program_that_is_no_model_process_is_noticed(tmp_path: Path) -> None:
-    with pytest.raises(ProcessDied, match="no frame"):
-        async with start_model(tmp_path / "log", (sys.executable, "-c", "print('hello')")):
+    with pytest.raises(ProcessDied, match="invalid frame"):
+        async with start_model(tmp_path / "log", command=(sys.executable, "-c", "print('hello')")):
             pass
 
 
 async def test_a_model_that_cannot_be_loaded_is_told_as_such(tmp_path: Path) -> None:
-    async with ModelSupervisor(
-        tmp_path / "log", EngineOptions(), command=command(tmp_path, [])
-    ) as host:
+    async with ModelSupervisor(tmp_path / "log", command=command(tmp_path, [])) as supervisor:
         with pytest.raises(ModelNotLoaded, match="missing: no such folder"):
-            await host.ensure("missing")
+            await supervisor.load("missing")
         with pytest.raises(ModelNotLoaded, match="deadly: the model process died while loading"):
-            await host.ensure("deadly")
-        assert host.loaded is None
-        assert (await host.ensure("demo")).name == "demo"
+            await supervisor.load("deadly")
+        assert supervisor.loaded is None
+        assert (await supervisor.load("demo")).name == "demo"
 
 
 async def test_other_weights_after_a_new_start_are_noticed(tmp_path: Path) -> None:
-    async with ModelSupervisor(
-        tmp_path / "log", EngineOptions(), command=command(tmp_path, [])
-    ) as host:
-        await host.ensure("changing")
-        await host.recycle()
+    async with ModelSupervisor(tmp_path / "log", command=command(tmp_path, [])) as supervisor:
+        await supervisor.load("changing")
+        await supervisor.reset()
         with pytest.raises(ModelChanged, match="weights changed"):
-            await host.ensure("changing")
+            await supervisor.load("changing")
 
 
 async def test_the_host_brings_a_new_process_after_a_death(tmp_path: Path) -> None:
-    async with ModelSupervisor(
-        tmp_path / "log", EngineOptions(), command=command(tmp_path, ["die"])
-    ) as host:
-        await host.ensure("demo")
-        first = host.pid
+    async with ModelSupervisor(tmp_path / "log", command=command(tmp_path, ["die"])) as supervisor:
+        await supervisor.load("demo")
+        first = supervisor.pid
         with pytest.raises(ProcessDied):
-            await host.generate(request(), nothing)
-        assert host.loaded is None
-        await host.ensure("demo")
-        assert host.pid != first
-        assert await host.generate(request(), nothing) == generation()
+            await supervisor.generate(request(), nothing)
+        assert supervisor.loaded is None
+        await supervisor.load("demo")
+        assert supervisor.pid != first
+        assert await supervisor.generate(request(), nothing) == generation()
 
 
 async def test_a_cancellation_in_the_middle_of_an_attempt_ends_the_process(tmp_path: Path) -> None:
     # well below the time that a process is given to end by itself
     with anyio.fail_after(SHUTDOWN_SECONDS / 2):
         async with ModelSupervisor(
-            tmp_path / "log", EngineOptions(), command=command(tmp_path, ["wait"])
-        ) as host:
-            await host.ensure("demo")
+            tmp_path / "log", command=command(tmp_path, ["wait"])
+        ) as supervisor:
+            await supervisor.load("demo")
             with anyio.CancelScope() as scope:
-                await host.generate(request(), lambda _: scope.cancel())
-            pid = host.pid
+                await supervisor.generate(request(), lambda _: scope.cancel())
+            pid = supervisor.pid
     assert pid is not None
     assert not psutil.pid_exists(pid)
 
@@ -159,23 +156,23 @@ async def test_a_cancellation_in_the_middle_of_an_attempt_ends_the_process(tmp_p
 async def test_a_load_without_a_sign_of_life_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.model_process.client.LOAD_PATIENCE", 3)
+    monkeypatch.setattr("mh_batch.worker.model_process.process.LOAD_PATIENCE", 3)
     async with ModelSupervisor(
-        tmp_path / "log", EngineOptions(), 1.0, command=command(tmp_path, [])
-    ) as host:
+        tmp_path / "log", WorkerSettings(hang_seconds=1.0), command=command(tmp_path, [])
+    ) as supervisor:
         with pytest.raises(LoadDied, match=r"stuck: .*SIGKILL \(load\); .*no sign of life for 3 s"):
-            await host.ensure("stuck")
+            await supervisor.load("stuck")
 
 
 async def test_a_load_that_writes_to_the_log_is_left_alone_however_long_it_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a download says every half second how far it is, and takes longer than the patience
-    monkeypatch.setattr("mh_batch.worker.model_process.client.LOAD_PATIENCE", 1)
+    monkeypatch.setattr("mh_batch.worker.model_process.process.LOAD_PATIENCE", 1)
     async with ModelSupervisor(
-        tmp_path / "log", EngineOptions(), 1.5, command=command(tmp_path, [])
-    ) as host:
-        assert (await host.ensure("noisy")).name == "noisy"
+        tmp_path / "log", WorkerSettings(hang_seconds=1.5), command=command(tmp_path, [])
+    ) as supervisor:
+        assert (await supervisor.load("noisy")).name == "noisy"
 
 
 BAR = """
@@ -188,11 +185,11 @@ bar.close()
 
 @pytest.mark.parametrize("disabled", [None, "1"])
 def test_a_download_writes_to_the_log_how_far_it_is(tmp_path: Path, disabled: str | None) -> None:
-    env = {k: v for k, v in os.environ.items() if k not in TELL_DOWNLOADS}
+    env = {k: v for k, v in os.environ.items() if k not in DOWNLOAD_PROGRESS}
     if disabled is not None:
         env["HF_HUB_DISABLE_PROGRESS_BARS"] = disabled
     said: list[str] = []
-    for told in ({}, TELL_DOWNLOADS):
+    for told in ({}, DOWNLOAD_PROGRESS):
         with (tmp_path / "log").open("w") as log:
             command = (sys.executable, "-c", BAR)
             subprocess.run(command, check=True, stderr=log, env={**env, **told}, timeout=60)
@@ -204,8 +201,8 @@ def test_a_download_writes_to_the_log_how_far_it_is(tmp_path: Path, disabled: st
 async def test_a_hint_that_is_too_long_to_send_is_lost_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with start_model(tmp_path / "log", command(tmp_path, [])) as client:
-        await client.load("demo", EngineOptions())
+    async with start_model(tmp_path / "log", command=command(tmp_path, [])) as client:
+        await client.load("demo")
         with monkeypatch.context() as patched:
             patched.setattr(protocol, "MAX_FRAME_BYTES", 10)
             await client.prepare(request())
@@ -217,19 +214,19 @@ async def test_a_request_that_the_process_cannot_read_is_an_error_of_its_job(
 ) -> None:
     async with start_model(tmp_path / "log") as client:
         body = msgspec.msgpack.encode({"type": "Generate", "id": 1, "request": {"seed": -1}})
-        await client._write(len(body).to_bytes(protocol.HEADER_BYTES, "big") + body)
-        failed = await client._hear()
+        await client.process.send(len(body).to_bytes(protocol.HEADER_BYTES, "big") + body)
+        failed = await client.process.receive()
         assert isinstance(failed, protocol.Failed)
         assert (failed.id, failed.kind, failed.stage) == (1, "InternalError", "encode")
         # and it is there for the next one
-        assert (await client.load("demo", EngineOptions())).name == "demo"
+        assert (await client.load("demo")).name == "demo"
 
 
 def test_an_answer_that_is_too_long_to_send_is_an_error_of_its_job(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inbox = Inbox(io.BytesIO())
-    requests = iter([protocol.Generate(1, request()), protocol.Shutdown()])
+    requests = iter([protocol.GenerateFrame(1, request()), protocol.Shutdown()])
     sent: list[bytes] = []
     monkeypatch.setattr(inbox, "get", lambda: next(requests))
     monkeypatch.setattr(ModelServer, "_generate", lambda *_: generation("long " * 100))
@@ -247,14 +244,14 @@ def test_an_attempt_tells_each_of_its_phases_at_once_and_tokens_now_and_then(
     clock = iter([0.0, 0.01, 0.1, 5.0, 5.01, 5.02, 5.03, 9.0, 9.01])
     monkeypatch.setattr("mh_batch.worker.model_process.server.time.monotonic", lambda: next(clock))
     sent: list[ToParent] = []
-    pulse = Heartbeat(3, sent.append)
+    heartbeat = Heartbeat(3, sent.append)
     for _ in range(3):
-        pulse.portion()
-    pulse.portion()  # the first token is read
-    pulse.token(1)
-    pulse.portion()
-    pulse.token(2)
-    pulse.portion()
+        heartbeat.chunk()
+    heartbeat.chunk()  # the first token is read
+    heartbeat.token(1)
+    heartbeat.chunk()
+    heartbeat.token(2)
+    heartbeat.chunk()
     assert sent == [
         Progress(3, 0, "prefill"),
         Progress(3, 0, "prefill"),

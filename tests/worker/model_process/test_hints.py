@@ -10,7 +10,7 @@ from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
 from mh_batch.worker.model_process.hints import Hints
-from mh_batch.worker.model_process.server import Inbox
+from mh_batch.worker.model_process.inbox import Inbox
 
 LIMIT = 30
 
@@ -105,10 +105,10 @@ def test_what_was_to_be_rendered_for_a_model_that_is_gone_is_forgotten() -> None
 
 def test_a_cancel_and_the_next_request_are_read_while_a_hint_is_rendered() -> None:
     renderer = Renderer()
-    sent = [protocol.Prepare(FIRST), protocol.Cancel(7), protocol.Generate(8, SECOND)]
+    sent = [protocol.Prepare(FIRST), protocol.Cancel(7), protocol.GenerateFrame(8, SECOND)]
     inbox = Inbox(io.BytesIO(b"".join(map(protocol.encode, sent))))
     inbox.hints.prepare_with(renderer)
     inbox.hints.start()
     inbox.read_all()
     assert inbox.is_cancelled(7)
-    assert inbox._requests.get(timeout=LIMIT) == protocol.Generate(8, SECOND)
+    assert inbox._requests.get(timeout=LIMIT) == protocol.GenerateFrame(8, SECOND)

@@ -1,4 +1,4 @@
-"""A death on Metal is told with its cure; one by the display's watchdog is no fault of its job.
+"""A death on Metal is reported with its cure; one by the display's watchdog does not count.
 
 Untested on Metal: a scripted process says what MLX would.
 """
@@ -13,13 +13,15 @@ import pytest
 from helpers.drained import ONE, TWO, Site
 from helpers.made import claimed
 from helpers.paths import HELPERS
+from mh_batch.jobs.errors import ModelProcessDied
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
-from mh_batch.worker.model_process.client import Death
+from mh_batch.worker.model_process.death import Death
+from mh_batch.worker.model_process.inbox import Inbox
 from mh_batch.worker.model_process.metal import OUT_OF_MEMORY, WATCHDOG, MetalFault, metal_fault
-from mh_batch.worker.model_process.server import Inbox, ModelServer
+from mh_batch.worker.model_process.server import ModelServer
 from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +70,7 @@ def request() -> GenerationRequest:
 def test_a_death_is_told_with_what_helps_against_it() -> None:
     text = str(Death("decode", signal.SIGABRT, None, f"{IMPACTING}\n"))
     assert text.startswith("killed by SIGABRT (decode); libc++abi: terminating")
-    assert text.endswith(f"; {WATCHDOG.told}: {WATCHDOG.cure}")
+    assert text.endswith(f"; {WATCHDOG.message}: {WATCHDOG.cure}")
     assert "macOS" not in str(Death("decode", signal.SIGABRT, None, "something else"))
 
 
@@ -80,7 +82,7 @@ def test_a_fault_of_metal_that_python_sees_ends_the_process_as_an_abort_does(
         raise RuntimeError(said)
 
     inbox = Inbox(io.BytesIO())
-    asked = protocol.Generate(1, request())
+    asked = protocol.GenerateFrame(1, request())
     monkeypatch.setattr(inbox, "get", lambda: asked)
     monkeypatch.setattr(ModelServer, "_generate", fail)
     answered: list[bytes] = []
@@ -92,7 +94,7 @@ def test_a_fault_of_metal_that_python_sees_ends_the_process_as_an_abort_does(
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for a display that there is not."""
-    monkeypatch.setattr("mh_batch.worker.draining.loop.WATCHDOG_SECONDS", 0.0)
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.WATCHDOG_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -109,7 +111,7 @@ async def test_a_death_by_the_watchdog_does_not_count_against_its_job(site: Site
 async def test_deaths_by_the_watchdog_without_end_count_at_last(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.loop.MOST_WATCHDOG_DEATHS", 2)
+    monkeypatch.setattr("mh_batch.worker.model_process.death.MOST_WATCHDOG_DEATHS", 2)
     site.submit(ONE, ONE)
     await site.drain(["watchdog"] * 4, max_crashes=2)
     assert site.rows("select status, error_code from jobs order by id") == [
@@ -125,10 +127,31 @@ async def test_deaths_by_the_watchdog_without_end_count_at_last(
 async def test_an_answer_in_between_begins_the_count_of_them_anew(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.loop.MOST_WATCHDOG_DEATHS", 1)
+    monkeypatch.setattr("mh_batch.worker.model_process.death.MOST_WATCHDOG_DEATHS", 1)
     site.submit(TWO)
     await site.drain(["watchdog", "answer", "watchdog"], max_crashes=1)
     assert site.rows("select status from jobs") == [("done",)]
+
+
+@pytest.mark.usefixtures("no_pause")
+async def test_a_test_prompt_that_the_watchdog_ends_is_sent_again(site: Site) -> None:
+    site.submit(ONE, ONE, ONE, ONE)
+    outcome = await site.drain(["die"] * 3 + ["watchdog"] * 3, max_crashes=1)
+    assert outcome.tally.ended == {Status.FAILED: 3, Status.DONE: 1}
+    said = site.notes.said.getvalue()
+    assert said.count("on a test prompt, the model process died") == 3
+    assert "the model answered, so the jobs are at fault" in said
+
+
+@pytest.mark.usefixtures("no_pause")
+async def test_a_test_prompt_that_the_watchdog_ends_again_and_again_ends_the_worker(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.model_process.death.MOST_WATCHDOG_DEATHS", 2)
+    site.submit(ONE, ONE, ONE, ONE)
+    with pytest.raises(ModelProcessDied, match="let the display sleep"):
+        await site.drain(["die"] * 3 + ["watchdog"] * 3, max_crashes=1)
+    assert site.rows("select distinct status from jobs") == [("queued",)]
 
 
 async def test_a_death_for_want_of_memory_counts_and_has_a_cure_of_its_own(site: Site) -> None:
@@ -158,8 +181,8 @@ async def test_the_wait_for_the_display_is_told_and_a_stop_ends_it_at_once(site:
 async def test_a_load_that_the_watchdog_ends_waits_for_the_display_as_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.WATCHDOG_SECONDS", 0.25)
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.WATCHDOG_SECONDS", 0.25)
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (0.0, 0.0))
     site.submit({"prompt": "x", "model": "watched"})
     assert (await site.drain()).exit_code == 0
     assert "trying again in 0.25 s" in site.notes.said.getvalue()

@@ -54,7 +54,7 @@ def test_a_path_becomes_the_linkers_variable(
     ("name", "system", "told"),
     [
         ("nowhere.so", "linux", f"no such file; apt-get install {PACKAGE}"),
-        ("with space.so", "linux", "takes no path with a space or a colon"),
+        ("with space.so", "linux", "cannot hold a path with a space or a colon"),
         ("libblas.so", "darwin", "on a Mac MLX uses Apple's Accelerate"),
     ],
 )

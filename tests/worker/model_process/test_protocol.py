@@ -21,7 +21,7 @@ def body(frame: protocol.ToChild | protocol.ToParent) -> bytes:
 def test_a_request_and_its_answer_arrive_as_they_were_sent() -> None:
     action = ConversationRun(claimed()).next()
     assert isinstance(action, Action)
-    request = protocol.Generate(5, action.request)
+    request = protocol.GenerateFrame(5, action.request)
     assert protocol.decode_to_child(body(request)) == request
     answer = protocol.Generated(5, generation())
     assert protocol.decode_to_parent(body(answer)) == answer

@@ -15,7 +15,7 @@ from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
-from mh_batch.worker.draining.loop import Tally
+from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.progress.display import LiveDisplay
 from mh_batch.worker.progress.live_region import LiveRegion
 from mh_batch.worker.progress.plain_display import PlainDisplay, ProgressLine

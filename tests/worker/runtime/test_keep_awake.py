@@ -26,7 +26,7 @@ def test_it_is_started_once_and_said_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert [command[0] for command in started] == ["/usr/bin/caffeinate"]
 
 
-def test_a_caffeinate_that_does_not_start_costs_a_remark_and_not_the_night(
+def test_a_caffeinate_that_does_not_start_costs_a_note_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(*_: object, **__: object) -> None:

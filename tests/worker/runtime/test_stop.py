@@ -1,4 +1,4 @@
-"""When a drain ends by the clock, and who wakes whom."""
+"""When a drain ends by the clock or on request, and the auto-reset event."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -67,22 +67,22 @@ async def test_a_clock_that_is_put_back_or_forward_is_followed(
 
 
 @pytest.mark.anyio
-async def test_a_bell_that_rang_before_anybody_waited_is_heard_once() -> None:
-    bell = AutoResetEvent()
-    bell.ring()
-    bell.ring()
+async def test_an_event_that_is_set_before_anybody_waits_wakes_one_waiter() -> None:
+    event = AutoResetEvent()
+    event.set()
+    event.set()
     with anyio.fail_after(10):
-        await bell.heard()
+        await event.wait()
     with anyio.move_on_after(0) as scope:
-        await bell.heard()
+        await event.wait()
     assert scope.cancelled_caught
 
 
-def test_the_first_request_after_the_hour_has_come_does_not_stop_at_once() -> None:
-    stop = Stop(AutoResetEvent())
+def test_the_first_request_after_the_time_limit_does_not_stop_at_once() -> None:
+    stop = Stop()
     stop.end(EndReason.UNTIL)
-    assert stop.ask()
+    assert stop.request()
     assert not stop.now.is_set()
     assert stop.reason is EndReason.UNTIL
-    assert not stop.ask()
+    assert not stop.request()
     assert stop.now.is_set()

@@ -1,4 +1,4 @@
-"""A drain whose answers were forced from thoughts that had not ended says so wherever it counts."""
+"""A drain counts and reports the jobs with forced final answers."""
 
 import json
 from contextlib import closing
@@ -12,10 +12,10 @@ from mh_batch.worker.draining.run import Outcome
 from mh_batch.worker.progress.summary import summarize_run, wrap_up
 
 FORCED = ["stuck", "stuck", "answer"]
-"""An answer whose last attempt is a rescue."""
+"""An answer whose last attempt is a forced final."""
 
 
-def told(site: Site, outcome: Outcome) -> list[str]:
+def summary(site: Site, outcome: Outcome) -> list[str]:
     """What the end of the drain says."""
     with closing(open_reader(site.db_path)) as reader:
         return list(wrap_up(summarize_run(outcome, reader, ""), results=True))
@@ -27,7 +27,7 @@ async def test_jobs_with_rescued_answers_are_counted_as_they_end(site: Site) -> 
     outcome = await site.drain([*FORCED, "answer", *FORCED])
     assert outcome.exit_code == 0
     assert outcome.tally.rescued == 2
-    first, *others = told(site, outcome)
+    first, *others = summary(site, outcome)
     assert first == "queue empty: 3 done, of them 2 with rescued answers"
     assert any("`mh-batch results 1 --rescued only`" in line for line in others)
     assert "3/3 jobs, 0:00 left, 2 with rescued answers" in site.notes.said.getvalue()
@@ -49,25 +49,25 @@ async def test_a_rescued_answer_of_an_earlier_worker_counts_for_the_one_that_end
 
 
 @pytest.mark.anyio
-async def test_a_night_without_rescued_answers_says_nothing_of_them(site: Site) -> None:
+async def test_a_drain_without_rescued_answers_does_not_mention_them(site: Site) -> None:
     site.submit(ONE)
     outcome = await site.drain()
-    assert told(site, outcome)[0] == "queue empty: 1 done"
-    assert not any("rescued" in line for line in told(site, outcome))
+    assert summary(site, outcome)[0] == "queue empty: 1 done"
+    assert not any("rescued" in line for line in summary(site, outcome))
 
 
 @pytest.mark.anyio
-async def test_a_night_whose_attempts_mostly_ran_out_of_room_says_which_setting_gives_more(
+async def test_a_drain_whose_attempts_mostly_ran_out_of_tokens_says_which_setting_gives_more(
     site: Site,
 ) -> None:
     site.submit(ONE, ONE, max_tokens=20, max_attempts=2)
     outcome = await site.drain(["length"] * 8)
     assert "4 of 4 attempts were refused for length: max_tokens=20 with max_attempts=2" in (
-        "\n".join(told(site, outcome))
+        "\n".join(summary(site, outcome))
     )
     site.submit(ONE, TWO, max_tokens=30)
     outcome = await site.drain(["length", "answer", "answer"])
-    assert not any("refused for length" in line for line in told(site, outcome))
+    assert not any("refused for length" in line for line in summary(site, outcome))
 
 
 @pytest.mark.anyio

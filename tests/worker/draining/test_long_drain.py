@@ -1,4 +1,4 @@
-"""Nights that are long and wild; they print what they saw: `make soak`, or pytest -m slow -s."""
+"""Long drains of odd conversations; they print what they saw: `make soak`, or pytest -m slow -s."""
 
 import json
 from collections import Counter
@@ -9,8 +9,8 @@ import pytest
 from helpers.command_line import mh_batch, rows, write_lines
 from helpers.weather import WEATHER
 
-NIGHT_SECONDS = 3600
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(NIGHT_SECONDS + 300)]
+DRAIN_SECONDS = 3600
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(DRAIN_SECONDS + 300)]
 
 CITIES = ("Paris", "Rome", "Oslo", "Lima", "Cairo")
 TURNS = 200
@@ -46,7 +46,7 @@ def test_five_hundred_conversations_at_temperature_1_2_end_well_or_say_how_not(
     settings = ("--set", "temperature=1.2", "--set", "max_tokens=32")
     mh_batch(tmp_path, "submit", "convos.jsonl", *settings)
     drained = ("work", "--model", "demo", "--artifacts", "off")
-    mh_batch(tmp_path, *drained, code=1, timeout=NIGHT_SECONDS)
+    mh_batch(tmp_path, *drained, code=1, timeout=DRAIN_SECONDS)
     report("status", rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
     rungs = "SELECT rung || iif(well_formed, ', well formed', ''), count(*) FROM parses GROUP BY 1"
     report("rung", rows(tmp_path, rungs))
@@ -61,8 +61,8 @@ def test_five_hundred_conversations_at_temperature_1_2_end_well_or_say_how_not(
         ),
     )
     problems = rows(tmp_path, "SELECT problems FROM parses WHERE NOT well_formed")
-    told = Counter(problem for (text,) in problems for problem in json.loads(str(text)))
-    report("problems", list(told.most_common()))
+    found_problems = Counter(problem for (text,) in problems for problem in json.loads(str(text)))
+    report("problems", list(found_problems.most_common()))
     statuses = {str(status) for (status,) in rows(tmp_path, "SELECT DISTINCT status FROM jobs")}
     assert statuses <= {"done", "incomplete"}
     assert rows(tmp_path, "SELECT count(*) FROM crashes") == [(0,)]
@@ -83,7 +83,7 @@ def test_a_conversation_of_200_turns_stays_within_its_context_and_drops_oldest_t
     write_lines(tmp_path, [{"custom_id": "long", "system": "You add numbers.", "turns": turns}])
     settings = ("--set", f"max_context_tokens={CONTEXT}", "--set", "max_tokens=128")
     mh_batch(tmp_path, "submit", "convos.jsonl", *settings, "--set", "temperature=0")
-    mh_batch(tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=NIGHT_SECONDS)
+    mh_batch(tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=DRAIN_SECONDS)
     found = rows(
         tmp_path,
         "SELECT a.turn, a.prompt_tokens, a.dropped_turns, m.reused_tokens, a.sampling"

@@ -1,4 +1,4 @@
-"""Where no turn is under way, the first Ctrl-C ends the work at once: at a load, in a pause."""
+"""While no turn is played, the first Ctrl-C ends the work at once: in a load or a pause."""
 
 import asyncio
 import signal
@@ -53,7 +53,7 @@ async def test_a_stop_ends_the_first_load(site: Site) -> None:
 async def test_a_stop_ends_the_pause_before_a_model_is_loaded_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.RELOAD_PAUSES", (600.0,))
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (600.0,))
     site.submit({"prompt": "x", "model": "deadly"})
     when_told(site.notes, "trying again in 600 s", interrupt)
     with anyio.fail_after(SOON):
@@ -65,7 +65,7 @@ async def test_a_stop_ends_the_pause_before_a_model_is_loaded_again(
 async def test_a_stop_ends_the_pause_in_the_middle_of_a_job_which_goes_back_to_the_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.scheduler.RELOAD_PAUSES", (600.0,))
+    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (600.0,))
     site.submit(TWO, ONE)
     when_told(site.notes, "trying again in 600 s", interrupt)
     with anyio.fail_after(SOON):
@@ -88,14 +88,14 @@ async def test_a_stop_ends_the_built_in_conversation_and_the_jobs_before_it_are_
     site: Site,
 ) -> None:
     site.submit(ONE, ONE, ONE, ONE)
-    when_told(site.notes, "asking it something simple", interrupt)
+    when_told(site.notes, "sending it a test prompt", interrupt)
     with anyio.fail_after(SOON):
         outcome = await site.drain(["die", "die", "die", "wait"], max_crashes=1)
     assert (outcome.reason, outcome.tally.jobs) == (EndReason.STOPPED, 0)
     assert site.rows("select status, error from jobs") == [("queued", None)] * 4
 
 
-async def test_the_end_of_the_night_ends_a_load_as_well(
+async def test_the_time_limit_ends_a_load_as_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drains: list[Drain] = []
