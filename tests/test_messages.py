@@ -12,6 +12,7 @@ from helpers.command_line import mh_batch
 from helpers.documents import first_cells, section
 from mh_batch.store.lock import worker_lock
 from mh_batch.worker.model_process import metal
+from mh_batch.worker.model_process.death import MOST_WATCHDOG_DEATHS
 
 PAGE = "docs/troubleshooting.md"
 ONE = '{"prompt": "Hi"}\n'
@@ -126,6 +127,6 @@ def test_the_table_of_deaths_on_metal_is_the_one_of_the_program() -> None:
     for sign, cause, counts in rows:
         fault = metal.metal_fault(sign)
         assert fault is not None
-        assert cause == fault.told or cause.startswith("the same")
+        assert cause == fault.message or cause.startswith("the same")
         assert counts == ("no" if fault.by_watchdog else "yes")
-    assert f"the {metal.MOST_WATCHDOG_DEATHS + 1}st in a row" in table
+    assert f"the {MOST_WATCHDOG_DEATHS + 1}st in a row" in table
