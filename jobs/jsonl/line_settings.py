@@ -34,9 +34,7 @@ def line_settings(fields: Fields, place: SettingsPlace) -> dict[str, Any]:
 
 # most lines of a file have the same settings, and checking them costs more than the rest
 @lru_cache(maxsize=256)
-def _remembered_settings(
-    items: tuple[tuple[str, bytes], ...], place: SettingsPlace
-) -> dict[str, Any]:
+def _remembered_settings(items: Items, place: SettingsPlace) -> dict[str, Any]:
     return _checked_settings(items, place)
 
 
