@@ -81,7 +81,7 @@ class LineReader:
                 self._check_text(self._line(number))
             if not self._is_blank(number):
                 self.lines += 1
-                # no variable holds the line: it may be a tenth of all memory we may use
+                # no variable holds the line: it would stay in memory while the next is read
                 yield self._job_of(number)
         if not self.lines:
             raise InputError(f"{self.source}: empty, no line holds a job")
