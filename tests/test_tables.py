@@ -58,7 +58,7 @@ def test_every_profile_is_there_with_its_settings() -> None:
 
 
 def test_every_shape_of_a_line_is_there() -> None:
-    from mh_batch.jobs.jsonl.shapes import SHAPES
+    from mh_batch.jobs.jsonl.fields import SHAPES
 
     for key in (*SHAPES, "instruction"):
         assert f"| `{key}` |" in section(FORMATS, "What goes in")

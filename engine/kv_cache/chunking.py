@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CLOSE = 32
-"""The end of a message at most this many tokens behind a boundary is not one itself.
+"""No boundary is set at the end of a message within this many tokens behind another boundary.
 
 Each chunk reads all weights, so short ones cost as much time as long ones.
 """
@@ -50,7 +50,7 @@ class ChunkBoundary:
 class Retention(NamedTuple):
     """The retention policy of a state: for other conversations, or only for its own.
 
-    Where there is no room for both, it is dropped before the state of the digest `yields_to`.
+    If memory is short, this state is dropped first, then the one of the digest `yields_to`.
     """
 
     for_others: bool

@@ -8,12 +8,13 @@ from typing import BinaryIO
 import msgspec
 
 from mh_batch.jobs.errors import BadLine, InputError
+from mh_batch.jobs.jsonl.fields import KNOWN_KEYS, BadField
+from mh_batch.jobs.jsonl.shapes import shape
 from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import MAX_LINE_MIB, Context
 
 from . import long_lines
 from .json_checks import find_error
-from .shapes import KNOWN_KEYS, BadField, shape
 
 BUILT_IN = Context()
 
@@ -80,7 +81,7 @@ class LineReader:
                 self._check_text(self._line(number))
             if not self._is_blank(number):
                 self.lines += 1
-                # no variable holds the line: it may be a tenth of all memory we may use
+                # no variable holds the line: it would stay in memory while the next is read
                 yield self._job_of(number)
         if not self.lines:
             raise InputError(f"{self.source}: empty, no line holds a job")

@@ -1,4 +1,4 @@
-"""Every change of `jobs.status`: the only statements that set it, made from the status table.
+"""Every change of `jobs.status`: the only UPDATEs of it, built from `MOVES` in `jobs/status.py`.
 
 Each is part of the caller's transaction, and moves a job only out of a status from which
 `jobs/status.py` allows the move: a job that another process moved meanwhile stays as it is.

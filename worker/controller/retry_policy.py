@@ -76,12 +76,12 @@ STUCK = "analysis_not_ended"
 class Failure(msgspec.Struct, frozen=True):
     """An attempt that was not accepted; its continuation is part of it.
 
-    `stuck` says that it did not end its analysis, `cut` that it can be continued.
+    `stuck` says that it did not end its analysis, `continuable` that it can be continued.
     """
 
     reason: RetryReason
     stuck: bool = False
-    cut: bool = False
+    continuable: bool = False
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -145,7 +145,7 @@ def failure_of(
     return Failure(
         reason=reason,
         stuck=STUCK in generation.parse.problems,
-        cut=from_scratch and reason is RetryReason.LENGTH and enough,
+        continuable=from_scratch and reason is RetryReason.LENGTH and enough,
     )
 
 
@@ -167,7 +167,7 @@ def decide(
         return Accept()
     from_scratch = not (planned.continues or planned.forced_final)
     max_tokens = planned.sampling.max_tokens
-    if failure_of(generation, reason, max_tokens, from_scratch=from_scratch).cut:
+    if failure_of(generation, reason, max_tokens, from_scratch=from_scratch).continuable:
         return Continue()
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
 
@@ -207,14 +207,15 @@ def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> 
     """Plan the next attempt at an answer, after attempts that failed.
 
     An attempt that was cut is continued. Any other starts from the user's `sampling`, so no change
-    outlives its answer; the `CHANGES` of all failures add up, and the last one gives the guidance.
+    outlives its answer; the `CHANGES` of all failures are combined, and the last one gives the
+    guidance.
 
     If the last failure did not end its analysis, the last attempt is a forced final.
     """
     if not failures:
         return Plan(sampling)
     *before, last = failures
-    if last.cut:
+    if last.continuable:
         return msgspec.structs.replace(plan(sampling, before, max_attempts), continues=True)
     if last.stuck and len(failures) == max_attempts - 1:
         changed = _changed(sampling, failures)

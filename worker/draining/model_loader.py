@@ -66,7 +66,7 @@ class ModelLoader:
             except (ModelNotLoaded, ModelChanged) as fault:
                 if claimed is not None and isinstance(fault, LoadDied):
                     await self._record_death(claimed, fault)
-                retry = may_pass(fault, waited_for=claimed is not None)
+                retry = may_pass(fault, loaded_before=claimed is not None)
                 pause = next(pauses, None) if retry else None
                 if pause is None:
                     self.skip(fault, models=self.skipped.models | {model})
@@ -107,13 +107,13 @@ class ModelLoader:
         display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
 
     async def _record_death(self, claimed: ClaimedRun, fault: LoadDied) -> None:
-        """Record a death at the attempt that waits for the model; the death does not count."""
+        """Record a death at the attempt that waits for the model; its phase does not count."""
         if (first := claimed.first_request()) is not None:
             await self._recorder.record_crash(claimed.job, first.key, fault.death)
 
 
-def may_pass(fault: ModelNotLoaded | ModelChanged, *, waited_for: bool) -> bool:
-    """Whether a model may load at the next try; `waited_for` says that it did load before."""
+def may_pass(fault: ModelNotLoaded | ModelChanged, *, loaded_before: bool) -> bool:
+    """Whether a model may load at the next try; `loaded_before` says that it did load before."""
     if isinstance(fault, LoadDied):
         return fault.may_pass
-    return waited_for and isinstance(fault, ModelNotLoaded)
+    return loaded_before and isinstance(fault, ModelNotLoaded)

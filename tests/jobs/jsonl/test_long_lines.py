@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mh_batch.jobs.errors import BadLine
 from mh_batch.jobs.jsonl import json_checks, lines, long_lines
+from mh_batch.jobs.jsonl.fields import KNOWN_KEYS
 from mh_batch.jobs.jsonl.lines import read_line
-from mh_batch.jobs.jsonl.shapes import KNOWN_KEYS
 from mh_batch.jobs.record import JobLine
 
 KEYS = ["prompt", "body", "messages", "tools", "mine", "a", "\\u0061", "\\ud83d\\ude00", "é", "x:y"]

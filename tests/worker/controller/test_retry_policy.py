@@ -72,7 +72,10 @@ def test_what_was_cut_starts_from_scratch_where_the_context_has_no_room_for_half
 
 
 def test_what_goes_on_from_a_cut_answer_runs_as_that_one_did_for_half_as_many_tokens() -> None:
-    loop, cut_off = Failure(RetryReason.LOOP_DETECTED), Failure(RetryReason.LENGTH, cut=True)
+    loop, cut_off = (
+        Failure(RetryReason.LOOP_DETECTED),
+        Failure(RetryReason.LENGTH, continuable=True),
+    )
     first = plan(SAMPLING, [cut_off], 3)
     assert first == Plan(SAMPLING, continues=True)
     assert (SCRATCH.max_tokens, first.max_tokens) == (100, 50)
@@ -170,7 +173,7 @@ def test_the_last_attempt_goes_on_from_an_analysis_that_never_ended() -> None:
 
 
 def test_an_analysis_that_was_cut_is_gone_on_with_before_it_is_rescued() -> None:
-    thinking = msgspec.structs.replace(STUCK, cut=True)
+    thinking = msgspec.structs.replace(STUCK, continuable=True)
     assert plan(SAMPLING, [thinking], 2) == GOES_ON
     assert not plan(SAMPLING, [STUCK, thinking], 3).forced_final
 
