@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import pytest
-from anyio.abc import TaskGroup
 from sqlite_utils import Database
 
 from mh_batch.jobs.record import NewBatch
@@ -18,10 +16,9 @@ from mh_batch.store.connection import open_store
 from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
-from mh_batch.worker.draining.loop import Drain
-from mh_batch.worker.draining.run import DrainOptions, Outcome, work
+from mh_batch.worker.draining.run import Outcome, work
+from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
-from mh_batch.worker.runtime.stop import EndReason
 from mh_batch.worker.submission.submission import submit_stream
 
 ONE = {"prompt": "Hi"}
@@ -94,14 +91,3 @@ class Site:
         return self.rows("PRAGMA foreign_key_check") == [] and self.rows(
             "PRAGMA integrity_check"
         ) == [("ok",)]
-
-
-def keep_drain(monkeypatch: pytest.MonkeyPatch, drains: list[Drain]) -> None:
-    """Let a test get at the running drain, as the signal handler does."""
-    original = Drain.run
-
-    async def run(self: Drain, tasks: TaskGroup) -> EndReason:
-        drains.append(self)
-        return await original(self, tasks)
-
-    monkeypatch.setattr(Drain, "run", run)

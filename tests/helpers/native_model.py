@@ -3,21 +3,17 @@
 What it says means nothing. A conversation that holds `NEVER` is one whose template never ends.
 """
 
-import json
 from pathlib import Path
 
 import mlx.core as mx
-from mlx.utils import tree_flatten
 from mlx_lm.models import llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from helpers.small_models import CHATML, LLAMA, write_model
+
 NEVER = "never"
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 # the sandbox bounds one range, and so a chain of them has more rounds than anybody waits for
 _FOR_EVER = "{% for i in range(99999) %}" * 4 + "{% endfor %}" * 4
 ENDLESS = _FOR_EVER + CHATML
@@ -29,27 +25,12 @@ FAILS_ON_ANSWERS = (
     "{% for m in messages if m.role == 'assistant' %}{{ raise_exception('one turn') }}{% endfor %}"
 ) + CHATML
 
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "rms_norm_eps": 1e-5,
-    "vocab_size": 512,
-    "max_position_embeddings": 512,
-    "tie_word_embeddings": True,
-}
+CONFIG = LLAMA | {"max_position_embeddings": 512}
 
 
 def native_model(folder: Path, template: str) -> Path:
     """Write the model into `folder` and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    mx.random.seed(0)
-    model = llama.Model(llama.ModelArgs.from_dict(CONFIG))
-    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    write_model(folder, llama, CONFIG, mx.float32)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlite_utils import Database
 
-from helpers.drained import ONE, TWO, Notes, Site, keep_drain
+from helpers.drained import ONE, TWO, Notes, Site
 from mh_batch.jobs.errors import (
     EnvironmentFault,
     ModelChanged,
@@ -223,10 +223,8 @@ async def test_a_jobs_own_model_is_loaded_for_it(site: Site) -> None:
 
 
 async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest_waits(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(TWO)
     site.notes.on_tokens = lambda _: drains[0].stop.soon or drains[0].stop.request()
     outcome = await site.drain(["malformed"])
@@ -242,10 +240,8 @@ async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest
 
 
 async def test_after_the_second_request_the_attempt_is_dropped_and_the_job_queued(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(ONE)
 
     def stop_twice(_: int) -> None:
@@ -276,12 +272,8 @@ async def test_what_is_told_as_done_is_on_disk(site: Site, monkeypatch: pytest.M
         assert db.execute("pragma synchronous").fetchone()[0] == full
 
 
-async def test_a_finished_turn_is_never_generated_again(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_finished_turn_is_never_generated_again(site: Site, drains: list[Drain]) -> None:
     site.submit({"turns": ["a", "b", "c"]}, ONE)
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.notes.on_tokens = lambda _: drains[0].stop.request()
     await site.drain()
     site.notes.on_tokens = lambda _: None

@@ -13,7 +13,7 @@ import anyio
 import pytest
 from sqlite_utils import Database
 
-from helpers.drained import ONE, TWO, Notes, Site, keep_drain
+from helpers.drained import ONE, TWO, Notes, Site
 from mh_batch.jobs.errors import (
     ModelChanged,
     ModelNotLoaded,
@@ -73,11 +73,7 @@ async def test_a_job_that_is_given_up_says_how_the_model_died(site: Site) -> Non
     )
 
 
-async def test_deaths_before_a_restart_of_the_worker_count(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
+async def test_deaths_before_a_restart_of_the_worker_count(site: Site, drains: list[Drain]) -> None:
     site.submit(ONE)
 
     # the worker is stopped while it brings the model back
@@ -251,10 +247,8 @@ async def test_a_job_that_is_cancelled_while_it_waits_its_turn_is_never_begun(si
 
 
 async def test_a_cancelled_job_can_be_tried_again_while_the_same_worker_runs(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(ONE)
     done: list[str] = []
 
@@ -340,10 +334,8 @@ async def test_a_drain_ends_after_the_turn_at_its_time_limit(
 
 
 async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(ONE)
     idle: list[str] = []
 
@@ -364,11 +356,9 @@ async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
 
 @pytest.mark.usefixtures("quick_reloads")
 async def test_a_watching_worker_tries_a_model_again_that_nobody_writes_about(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, drains: list[Drain]
 ) -> None:
     monkeypatch.setattr("mh_batch.worker.draining.model_loader.RETRY_SECONDS", 0.1)
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(ONE)
 
     def cure(text: str) -> None:
@@ -384,10 +374,8 @@ async def test_a_watching_worker_tries_a_model_again_that_nobody_writes_about(
 
 
 async def test_a_watching_worker_leaves_a_model_that_failed_alone_and_says_so_at_its_end(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit({"prompt": "x", "model": "missing"})
     idle: list[str] = []
 
@@ -408,10 +396,8 @@ async def test_a_watching_worker_leaves_a_model_that_failed_alone_and_says_so_at
 
 
 async def test_a_watching_worker_outlives_a_job_without_a_model(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(ONE)
 
     def when_idle(text: str) -> None:

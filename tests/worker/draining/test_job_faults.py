@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from helpers.drained import ONE, Site, keep_drain
+from helpers.drained import ONE, Site
 from helpers.faulty_child import BAD
 from helpers.paths import HELPERS
 from mh_batch.jobs.errors import (
@@ -28,7 +28,8 @@ from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.controller.conversation import ConversationRun
 from mh_batch.worker.draining import artifacts
 from mh_batch.worker.draining.loop import Drain
-from mh_batch.worker.draining.run import DrainOptions, Outcome, work
+from mh_batch.worker.draining.run import Outcome, work
+from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.job_faults import at_stage, is_job_fault
 from mh_batch.worker.runtime.stop import EndReason
@@ -370,10 +371,8 @@ async def test_the_probe_is_played_where_the_logs_are_a_link_to_another_disk(sit
 
 
 async def test_jobs_that_failed_in_a_row_before_a_stop_are_queued_again(
-    site: Site, monkeypatch: Patch
+    site: Site, drains: list[Drain]
 ) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
     site.submit(ONE, ONE, ONE, ONE)
 
     def stop_at_the_third(text: str) -> None:

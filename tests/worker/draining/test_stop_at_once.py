@@ -8,7 +8,7 @@ import anyio
 import psutil
 import pytest
 
-from helpers.drained import ONE, TWO, Notes, Site, keep_drain
+from helpers.drained import ONE, TWO, Notes, Site
 from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.runtime.stop import EndReason
 
@@ -95,11 +95,7 @@ async def test_a_stop_ends_the_built_in_conversation_and_the_jobs_before_it_are_
     assert site.rows("select status, error from jobs") == [("queued", None)] * 4
 
 
-async def test_the_time_limit_ends_a_load_as_well(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drains: list[Drain] = []
-    keep_drain(monkeypatch, drains)
+async def test_the_time_limit_ends_a_load_as_well(site: Site, drains: list[Drain]) -> None:
     site.submit({"prompt": "x", "model": "stuck"})
     when_told(site.notes, "loading stuck", lambda: drains[0].stop.end(EndReason.UNTIL))
     with anyio.fail_after(SOON):
