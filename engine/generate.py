@@ -1,8 +1,6 @@
 """One attempt from request to result, on the thread that loaded the model."""
 
-import array
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,6 +27,7 @@ from mh_batch.jobs.generation import (
     StopReason,
     Timings,
     finish_reason,
+    pack_tokens,
 )
 from mh_batch.jobs.settings import EngineOptions, Sampling
 
@@ -212,7 +211,4 @@ def _loop_check(sampling: Sampling, before: Sequence[int]) -> Callable[[int], bo
 
 def prompt_sha256(tokens: Sequence[int]) -> str:
     """Return the SHA-256 of token ids as uint32, little-endian."""
-    ids = array.array("I", tokens)
-    if sys.byteorder == "big":
-        ids.byteswap()
-    return hashlib.sha256(ids.tobytes()).hexdigest()
+    return hashlib.sha256(pack_tokens(tokens)).hexdigest()

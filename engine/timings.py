@@ -3,7 +3,7 @@
 import mlx.core as mx
 import psutil
 
-from mh_batch.jobs.generation import Timings, decode_speed, decoded_tokens
+from mh_batch.jobs.generation import Timings, decoded_tokens
 
 from .decoding.decode import Decoded
 from .kv_cache.caches import cached_length, layout, window
@@ -30,8 +30,7 @@ def attempt_timings(
         reused_tokens=prefilled.reused,
         prefill_tokens=read,
         prefill_tokens_per_second=_rate(read, prefill_seconds),
-        tokens_per_second=decode_speed(decoded_tokens(completion_tokens), decoded.decode_seconds)
-        or None,
+        tokens_per_second=_rate(decoded_tokens(completion_tokens), decoded.decode_seconds),
         kv_len=cached_length(prefilled.caches),
         max_kv_size=window(prefilled.caches),
         kv_layout=layout(prefilled.caches),

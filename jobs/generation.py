@@ -1,5 +1,8 @@
 """What goes to the engine for one attempt, and what comes back."""
 
+import sys
+from array import array
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -169,7 +172,7 @@ def decoded_tokens(completion_tokens: int) -> int:
 
 
 def decode_speed(decoded: int, seconds: float) -> float | None:
-    """Return decoded tokens a second; `None` if nothing was decoded."""
+    """Return decoded tokens a second; `None` if no time was taken."""
     return decoded / seconds if seconds else None
 
 
@@ -227,3 +230,20 @@ class ModelInfo(msgspec.Struct, frozen=True):
     device: str
     context_tokens: int | None
     versions: dict[str, str]
+
+
+def pack_tokens(tokens: Sequence[int]) -> bytes:
+    """Return token ids as uint32, little-endian: as they are stored and hashed."""
+    packed = array("I", tokens)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_tokens(packed: bytes) -> tuple[int, ...]:
+    """Return the token ids that `pack_tokens` packed."""
+    tokens = array("I")
+    tokens.frombytes(packed)
+    if sys.byteorder == "big":
+        tokens.byteswap()
+    return tuple(tokens)

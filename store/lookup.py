@@ -7,7 +7,8 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import InputError, UnknownTarget
-from mh_batch.store.connection import snapshot
+
+from .connection import snapshot
 
 _NAMES_SHOWN = 5
 _NO_BATCHES = "there is none yet; `mh-batch submit FILE` makes one"

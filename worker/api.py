@@ -27,7 +27,6 @@ from mh_batch.store.connection import open_reader, open_store, require_store
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.draining.run import Outcome, work_until_stopped
-from mh_batch.worker.options import DrainOptions, WorkerOptions, shared_fields
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
 from mh_batch.worker.runtime.stop import EndReason
@@ -39,6 +38,7 @@ from mh_batch.worker.submission.submission import (
 )
 
 from .config import named_model
+from .options import DrainOptions, WorkerOptions, shared_fields
 
 StrPath = str | os.PathLike[str]
 Conversation = Mapping[str, Any] | str

@@ -18,7 +18,8 @@ from mh_batch.jobs.settings import (
     apply,
     profile_values,
 )
-from mh_batch.worker.options import WorkerSettings
+
+from .options import WorkerSettings
 
 CONFIG_NAME = "mh-batch.toml"
 

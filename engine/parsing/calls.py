@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from mh_batch.engine.parsing.message import CALL, ParsedMessage
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, FunctionSpec, Tool
 from mh_batch.jobs.generation import Parse
+
+from .message import CALL, ParsedMessage
 
 _RECIPIENT = re.compile(rf"functions\.{TOOL_NAME_PATTERN.strip('^$')}\Z")
 # gpt-oss writes `code` for JSON too when it calls a function off the commentary channel

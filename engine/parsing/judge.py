@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from mh_batch.engine.parsing.message import ParsedMessage
-from mh_batch.engine.parsing.well_formed import find_problems
 from mh_batch.jobs.generation import Channel, Parse, ParserTier, StopReason
+
+from .message import ParsedMessage
+from .well_formed import find_problems
 
 PARSER_VERSION = 3
 """Goes up with every change that reads some completion differently; stored with each parse."""

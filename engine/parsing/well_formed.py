@@ -7,9 +7,10 @@ text, two finals, and a text cut off. So the result of every parser is judged he
 
 from collections.abc import Iterator, Sequence
 
-from mh_batch.engine.parsing.calls import call_problems
-from mh_batch.engine.parsing.message import CHANNELS, END, RETURN, STOPS, ParsedMessage
 from mh_batch.jobs.generation import StopReason
+
+from .calls import call_problems
+from .message import CHANNELS, END, RETURN, STOPS, ParsedMessage
 
 PROBLEMS = {
     "empty": "there is no message at all",

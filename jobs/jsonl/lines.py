@@ -8,13 +8,13 @@ from typing import BinaryIO
 import msgspec
 
 from mh_batch.jobs.errors import BadLine, InputError
-from mh_batch.jobs.jsonl.fields import KNOWN_KEYS, BadField
-from mh_batch.jobs.jsonl.shapes import shape
 from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import MAX_LINE_MIB, Context
 
 from . import long_lines
+from .fields import KNOWN_KEYS, BadField
 from .json_checks import find_error
+from .shapes import shape
 
 BUILT_IN = Context()
 

@@ -127,8 +127,7 @@ def _members(text: bytes, path: Path, begin: int) -> Iterator[_Member]:
         raise _Error(f"{field_name(path)}: more than {MAX_MEMBERS:,} keys")
     view, at, seen = memoryview(text), text.index(b"{") + 1, set()
     while found := _MEMBER.match(text, at):
-        if len(found[1]) > MAX_KEY_BYTES:
-            raise _Error(f"{field_name(path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
+        _check_key(found[1], path)
         key, value = json.loads(found[1]), found.end()
         raw = fields[key]
         at = value + memoryview(raw).nbytes
@@ -209,10 +208,7 @@ def _walk(member: _Member, room: int) -> None:
     for token in _STEPS.finditer(member.raw):
         kind = token.lastindex
         if kind == _KEY:
-            if len(token[1]) > MAX_KEY_BYTES:
-                raise _Error(
-                    f"{field_name(member.path)}: a key longer than {MAX_KEY_BYTES:,} bytes"
-                )
+            _check_key(token[1], member.path)
             key, keys = _plain(token[1]), containers[-1]
             assert keys is not None, "only objects have keys"
             if key in keys:
@@ -225,6 +221,11 @@ def _walk(member: _Member, room: int) -> None:
             containers.append(set() if token[2] == b"{" else None)
         else:
             containers.pop()
+
+
+def _check_key(key: bytes, path: Path) -> None:
+    if len(key) > MAX_KEY_BYTES:
+        raise _Error(f"{field_name(path)}: a key longer than {MAX_KEY_BYTES:,} bytes")
 
 
 def _plain(text: bytes) -> bytes:

@@ -14,12 +14,13 @@ from mh_batch.jobs.generation import (
     ParserTier,
     StopReason,
     Timings,
+    unpack_tokens,
 )
 from mh_batch.jobs.record import Attempt, AttemptKey, History, Turn, Verdict
 from mh_batch.jobs.settings import Sampling
 from mh_batch.store.connection import snapshot
 
-from .recording import TIMING_COLUMNS, unpack_tokens
+from .recording import TIMING_COLUMNS
 
 # The verdict was made on the first parse; a reparse changes no history.
 _ATTEMPTS = """

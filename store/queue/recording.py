@@ -1,14 +1,12 @@
 """Records what a drain did for a job: an attempt and all that belongs to it are one transaction."""
 
-import sys
-from array import array
 from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.generation import Parse, Timings
+from mh_batch.jobs.generation import Parse, Timings, pack_tokens
 from mh_batch.jobs.record import Attempt, AttemptKey, Crash, JobEnd, Turn
 from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
@@ -164,23 +162,6 @@ def add_parse(db: Database, attempt_id: int, parse: Parse) -> None:
         for position, c in enumerate(parse.channels)
     ]
     db.conn.executemany(_CHANNEL, rows)
-
-
-def pack_tokens(tokens: Sequence[int]) -> bytes:
-    """Return token ids as uint32, little-endian."""
-    packed = array("I", tokens)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack_tokens(packed: bytes) -> tuple[int, ...]:
-    """Return the token ids that `pack_tokens` packed."""
-    tokens = array("I")
-    tokens.frombytes(packed)
-    if sys.byteorder == "big":
-        tokens.byteswap()
-    return tuple(tokens)
 
 
 def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) -> int:

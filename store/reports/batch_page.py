@@ -7,9 +7,9 @@ from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
 from mh_batch.store.lookup import BatchRow
-from mh_batch.store.reports.batches import BatchReport, batch_reports
 from mh_batch.store.sql import BatchQueries, statements
 
+from .batches import BatchReport, batch_reports
 from .cookbook import recipe
 from .results import finished_job
 from .timings import TimingReport, timing_report

@@ -11,7 +11,8 @@ import anyio
 
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.worker.draining.reporter import Tally
-from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.draining.run import work
+from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 
 

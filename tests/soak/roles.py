@@ -18,8 +18,9 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.worker.draining import model_loader
 from mh_batch.worker.draining.reporter import Tally
-from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.draining.run import work
 from mh_batch.worker.model_process import server
+from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission import submission
 

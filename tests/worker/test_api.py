@@ -32,8 +32,8 @@ from mh_batch.store import open_reader, open_store
 from mh_batch.worker import Options, Summary, api, drain, results, submit
 from mh_batch.worker.cli import app
 from mh_batch.worker.draining.reporter import Tally
-from mh_batch.worker.draining.run import DrainOptions, Outcome
-from mh_batch.worker.options import WorkerOptions
+from mh_batch.worker.draining.run import Outcome
+from mh_batch.worker.options import DrainOptions, WorkerOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.stop import EndReason
 

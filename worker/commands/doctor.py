@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from .options import DEFAULT_DB, Db, Model
-from .shared import drain_options, leave
+from .shared import drain_options, leave, read_config
 
 
 def doctor(
@@ -18,7 +18,7 @@ def doctor(
     from mh_batch.worker.doctor.finding import Site
     from mh_batch.worker.output.files import print_json
 
-    options = drain_options(db, model, None)
+    options = drain_options(read_config(), db, model, None)
     site = Site(options.db, options.logs, options.model, options.engine.preload_blas)
     findings = list(examine(site))
     if json:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.record import Order as OrderName
     from mh_batch.jobs.settings import Settings
+    from mh_batch.worker.config import Config
     from mh_batch.worker.options import ArtifactPolicy, DrainOptions
     from mh_batch.worker.output.export import Export
     from mh_batch.worker.submission.submission import Rules
@@ -26,11 +27,18 @@ ORDERS: tuple["OrderName", ...] = ("submission", "prefix")
 ARTIFACTS: tuple["ArtifactPolicy", ...] = ("all", "retries", "off")
 
 
-def settings_of(profile: str | None, assignments: list[str] | None) -> "Settings":
-    """Return the effective settings of a submission."""
-    from mh_batch.worker.config import effective_settings, read_config
+def read_config() -> "Config":
+    """Return the configuration of the working folder."""
+    from mh_batch.worker.config import read_config
 
-    return effective_settings(read_config(Path.cwd()), profile, assignments or [])
+    return read_config(Path.cwd())
+
+
+def settings_of(config: "Config", profile: str | None, assignments: list[str] | None) -> "Settings":
+    """Return the effective settings of a submission."""
+    from mh_batch.worker.config import effective_settings
+
+    return effective_settings(config, profile, assignments or [])
 
 
 def model_name(name: str | None) -> str | None:
@@ -87,14 +95,14 @@ def submit_file(
     return submitted.batch_id
 
 
-def drain_options(db: Path, model: str | None, artifacts: str | None) -> "DrainOptions":
+def drain_options(
+    config: "Config", db: Path, model: str | None, artifacts: str | None
+) -> "DrainOptions":
     """Return the options of a drain; `None` takes the value of the configuration."""
     from msgspec.structs import replace
 
-    from mh_batch.worker.config import read_config
     from mh_batch.worker.options import DrainOptions, WorkerSettings, shared_fields
 
-    config = read_config(Path.cwd())
     logs = db.resolve().parent / "logs"
     options = DrainOptions(
         db, model_name(model or config.model), logs, **shared_fields(config, WorkerSettings)

@@ -21,7 +21,7 @@ from .options import (
     Profile,
     Set,
 )
-from .shared import checked_order, leave, model_name, settings_of, submit_file
+from .shared import checked_order, leave, model_name, read_config, settings_of, submit_file
 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
@@ -55,14 +55,13 @@ def submit(
 ) -> None:
     """Queue the conversations of each FILE: all its lines, or none."""
     from mh_batch.jobs.record import NewBatch
-    from mh_batch.worker.config import read_config
     from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
     from mh_batch.worker.submission.submission import Rules
 
-    most = max_line_mib or read_config(Path.cwd()).max_line_mib
-    rules = Rules(skip_bad, again, max_line_mib=most)
+    config = read_config()
+    rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
-    settings = settings_of(profile, assignments)
+    settings = settings_of(config, profile, assignments)
     all_fit = True
     for source in files:
         batch = NewBatch(
@@ -75,20 +74,22 @@ def submit(
             override_model=override_model,
         )
         if check:
-            all_fit = _check(db, batch, rules) and all_fit
+            all_fit = _check(db, batch, rules, config.model) and all_fit
         else:
             submit_file(db, batch, rules)
     leave(0 if all_fit else 1)
 
 
-def _check(db: Path, batch: "NewBatch", rules: "Rules") -> bool:
-    """Print the report of a dry run; return whether every line can be done."""
+def _check(db: Path, batch: "NewBatch", rules: "Rules", model: str | None) -> bool:
+    """Print the report of a dry run; return whether every line can be done.
+
+    `model` is the configured one, `None` for none.
+    """
     from msgspec.structs import replace
 
-    from mh_batch.worker.config import read_config
     from mh_batch.worker.submission.dry_run import dry_run
 
-    default = os.environ.get("MH_BATCH_MODEL") or read_config(Path.cwd()).model
+    default = os.environ.get("MH_BATCH_MODEL") or model
     report = dry_run(replace(batch, model=batch.model or model_name(default)), db, rules)
     for line in report.lines():
         typer.echo(escape_controls(line))

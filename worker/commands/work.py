@@ -33,6 +33,7 @@ from .shared import (
     drain_options,
     leave,
     model_name,
+    read_config,
     reading_from,
     say,
     settings_of,
@@ -76,7 +77,7 @@ def work(
         "until": parse_clock(until) if until else None,
         "watch": watch,
     }
-    options = drain_options(db, model, artifacts)
+    options = drain_options(read_config(), db, model, artifacts)
     options = replace(options, **{name: v for name, v in given.items() if v is not None})
     if prefix_cache_bytes is not None:
         engine = replace(options.engine, prefix_cache_bytes=prefix_cache_bytes)
@@ -106,7 +107,6 @@ def run(
     """
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.results.selection import Selection
-    from mh_batch.worker.config import read_config
     from mh_batch.worker.output.export import Export, check_export
     from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
     from mh_batch.worker.submission.submission import Rules
@@ -114,7 +114,9 @@ def run(
     selection = Selection.parse(None, None, [], rescued)
     export = Export(output, form, selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
-    settings, options = settings_of(profile, assignments), drain_options(db, model, artifacts)
+    config = read_config()
+    settings = settings_of(config, profile, assignments)
+    options = drain_options(config, db, model, artifacts)
     batch = NewBatch(
         batch_name(file),
         file,
@@ -124,7 +126,7 @@ def run(
         order=checked_order(order),
         override_model=override_model,
     )
-    rules = Rules(again=again, max_line_mib=read_config(Path.cwd()).max_line_mib)
+    rules = Rules(again=again, max_line_mib=config.max_line_mib)
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)

@@ -7,7 +7,8 @@ import msgspec
 from mh_batch.jobs.generation import Generation, decode_speed, decoded_tokens
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.jobs.status import NOT_WELL, Status
-from mh_batch.worker.draining.room import Room
+
+from .room import Room
 
 SUSPICIOUS = 3
 """After this many jobs in a row that failed at the model, the model itself is tested."""

@@ -30,8 +30,6 @@ from .context import DrainContext
 from .loop import Drain
 from .reporter import Display, Tally
 
-__all__ = ["DrainOptions", "Outcome", "work"]
-
 NOTICE_SECONDS = 0.5
 """How often to check whether another process wrote to the database; that reads no table."""
 

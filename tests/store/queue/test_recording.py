@@ -29,12 +29,13 @@ from mh_batch.jobs.generation import (
     ParserTier,
     StopReason,
     Timings,
+    pack_tokens,
+    unpack_tokens,
 )
 from mh_batch.jobs.record import Attempt, AttemptKey, Crash, History, JobEnd, Turn, Verdict
 from mh_batch.jobs.settings import Sampling
 from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store import queue
-from mh_batch.store.queue.recording import pack_tokens, unpack_tokens
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 MAYBE = st.none() | TEXT

@@ -6,8 +6,9 @@ import pytest
 from helpers.drained import ONE, Site
 from helpers.native_model import ENDLESS, ENDLESS_ON_ONE, NEVER, native_model
 from mh_batch.jobs.errors import ModelNotLoaded
-from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.draining.run import work
 from mh_batch.worker.model_process.client import COMMAND
+from mh_batch.worker.options import DrainOptions
 
 pytestmark = pytest.mark.anyio
 

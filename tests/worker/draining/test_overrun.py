@@ -18,12 +18,13 @@ from sqlite_utils import Database
 
 from helpers.overrun import PLACES, answer, encode
 from helpers.paths import HELPERS
+from mh_batch.jobs.generation import unpack_tokens
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
-from mh_batch.store.queue.recording import unpack_tokens
 from mh_batch.worker.commands.reparse import reparse_batch
-from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.draining.run import work
+from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission.submission import submit_stream
 

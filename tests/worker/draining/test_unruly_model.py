@@ -17,14 +17,15 @@ from sqlite_utils import Database
 from helpers.paths import HELPERS
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
 from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.generation import pack_tokens
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import Settings
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
-from mh_batch.store.queue.recording import pack_tokens
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.commands.reparse import message, reparse_batch
-from mh_batch.worker.draining.run import DrainOptions, work
+from mh_batch.worker.draining.run import work
+from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission.submission import submit_stream
 

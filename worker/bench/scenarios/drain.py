@@ -124,7 +124,8 @@ def run_jobs_in(
     from mh_batch.store.connection import open_reader, open_store
     from mh_batch.store.queue import read_history
     from mh_batch.store.reports.results import finished_jobs
-    from mh_batch.worker.draining.run import DrainOptions, work
+    from mh_batch.worker.draining.run import work
+    from mh_batch.worker.options import DrainOptions
     from mh_batch.worker.progress.plain_display import PlainDisplay
     from mh_batch.worker.submission.submission import submit_stream
 
