@@ -34,6 +34,7 @@ def attempt_timings(
         kv_len=cached_length(prefilled.caches),
         max_kv_size=window(prefilled.caches),
         kv_layout=layout(prefilled.caches),
+        machine_seconds=decoded.decode_seconds,
     )
 
 

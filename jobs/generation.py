@@ -62,6 +62,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     `continues` is what an earlier attempt was cut at, `None` for another answer: prompt, sampling
     and seed are then those of that attempt, so that its prompt is fitted to the context as it was.
     `render` asks for the prompt itself beside the answer, in `Generation.rendered`.
+    `parallel` is in how many slots the attempt decodes: results are the same for the same number.
     """
 
     prompt: Prompt
@@ -71,6 +72,7 @@ class GenerationRequest(msgspec.Struct, frozen=True):
     forced_final: tuple[int, ...] = ()
     continues: Continuation | None = None
     render: bool = False
+    parallel: Annotated[int, Meta(ge=1)] = 1
 
 
 class Channel(msgspec.Struct, frozen=True):
@@ -141,6 +143,11 @@ class Timings(msgspec.Struct, frozen=True):
     the fullest cache held at the end, `max_kv_size` the window over full attention, both read from
     the caches.
     `None` means that it does not apply (no window, no decode step).
+
+    `parallel` is the number of slots, `rows` how many of them were busy on average while this
+    attempt decoded. `stall_seconds` of `decode_seconds` went to the prompts of others.
+    `machine_seconds` is what the decode took of the machine: the time of each step divided by the
+    number of busy slots. So tokens by the sum of it are the machine's speed.
     """
 
     prompt_tokens: int
@@ -164,6 +171,10 @@ class Timings(msgspec.Struct, frozen=True):
     peak_memory_bytes: int = 0
     cache_memory_bytes: int = 0
     process_memory_bytes: int = 0
+    parallel: int = 1
+    rows: float = 1.0
+    stall_seconds: float = 0.0
+    machine_seconds: float = 0.0
 
 
 def decoded_tokens(completion_tokens: int) -> int:

@@ -107,7 +107,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
     `round` counts how often the job was retried: of attempts in earlier rounds only the numbers
     count. `fault` says why it cannot be run, `None` if it can; with one, `settings` are those of
-    the batch, and `request` may be empty.
+    the batch, and `request` may be empty. `parallel` is the number of slots that its batch has.
     """
 
     id: int
@@ -121,10 +121,14 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     date: str
     round: int = 0
     fault: JobError | None = None
+    parallel: int = 1
 
 
 class Crash(msgspec.Struct, frozen=True):
-    """A crash of the model process during an attempt; a `cleared` one does not count."""
+    """A crash of the model process during an attempt; a `cleared` one does not count.
+
+    Neither does one of an attempt that was not `alone`: any of those beside it may be to blame.
+    """
 
     key: AttemptKey
     phase: str
@@ -132,6 +136,7 @@ class Crash(msgspec.Struct, frozen=True):
     exit_code: int | None
     stderr_tail: str
     cleared: bool = False
+    alone: bool = True
 
 
 class FinishedTurn(msgspec.Struct, frozen=True):

@@ -44,6 +44,12 @@ def m006_rescued(db: Database) -> None:
     db.executescript(script("schema/rescued.sql"))
 
 
+@migrations()
+def m007_slots(db: Database) -> None:
+    """Store how many conversations decode together, and what each attempt took of the machine."""
+    db.executescript(script("schema/slots.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)

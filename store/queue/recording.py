@@ -39,7 +39,7 @@ _CHANNEL_COLUMNS = (
 )
 _CRASH_COLUMNS = (
     *("job_id", "choice", "turn", "step", "attempt", "run_id", "at", "phase", "signal"),
-    *("exit_code", "stderr_tail", "forgiven"),
+    *("exit_code", "stderr_tail", "forgiven", "alone"),
 )
 _ATTEMPT = _insert("attempts", _ATTEMPT_COLUMNS, "RETURNING id")
 _TURN = _insert("turns", _TURN_COLUMNS)
@@ -74,7 +74,7 @@ UPDATE batches SET rescued = rescued + 1 WHERE id = (SELECT batch_id FROM jobs W
 _CRASHES = """
 SELECT count(*) FROM crashes
 WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
-    AND phase NOT IN ('load', 'template') AND NOT forgiven
+    AND phase NOT IN ('load', 'template') AND NOT forgiven AND alone
 """
 
 
@@ -139,14 +139,14 @@ def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
     key = msgspec.structs.astuple(crash.key)
     facts = (now(), crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
     with immediate(db):
-        db.conn.execute(_CRASH, (job_id, *key, run_id, *facts, crash.cleared))
+        db.conn.execute(_CRASH, (job_id, *key, run_id, *facts, crash.cleared, crash.alone))
 
 
 def crashes_on(db: Database, job_id: int, key: AttemptKey) -> int:
     """Return how often in a row the model process crashed during the open attempt at `key`.
 
     Crashes under earlier workers count; cleared ones, such as those before the job was queued
-    again, and those while the model was loaded do not.
+    again, those of attempts that did not run alone, and those while the model was loaded do not.
     """
     values = (job_id, *msgspec.structs.astuple(key))
     return int(db.conn.execute(_CRASHES, values).fetchone()[0])
