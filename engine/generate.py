@@ -1,8 +1,7 @@
 """One attempt from request to result, on the thread that loaded the model."""
 
-import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -11,29 +10,27 @@ import mlx.core as mx
 import msgspec
 import psutil
 
-from mh_batch.engine.decoding.decode import Callbacks, Decoded, StopCriteria, decode
-from mh_batch.engine.decoding.loop_detector import LoopDetector, LoopMode
-from mh_batch.engine.decoding.penalties import penalises
-from mh_batch.engine.decoding.sampling import Sampler
-from mh_batch.engine.decoding.stop_sequences import StopSequenceFinder
-from mh_batch.engine.fit.fitter import Fitted, Fitter, context_limit, fit_request, remaining_room
-from mh_batch.engine.kv_cache.prefill import prefill
+from mh_batch.engine.decoding.decode import Callbacks, Decoded, decode
+from mh_batch.engine.fit.fitter import Fitted, Fitter, fit_request
+from mh_batch.engine.kv_cache.prefill import Prefill, prefill
 from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import LoadedModel
+from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.jobs.generation import (
     Generation,
     GenerationRequest,
-    RenderedPrompt,
+    SlotLimit,
     StopReason,
     Timings,
-    finish_reason,
-    pack_tokens,
 )
-from mh_batch.jobs.settings import EngineOptions, Sampling
+from mh_batch.jobs.settings import EngineOptions
 
-from .completion_reader import Completion, read
+from .attempt import AttemptPlan
 from .model import memory
-from .timings import attempt_timings, memory_use
+from .slots.generator import SlotGenerator
+from .slots.row_caches import UnusualAttention
+from .slots.support import examine
+from .timings import attempt_timings
 
 
 class Prepared(NamedTuple):
@@ -57,6 +54,7 @@ class Generator:
         machine_bytes = psutil.virtual_memory().total
         self._prefixes = PrefixCache(memory.prefix_cache_bytes(self._options, machine_bytes))
         self._prepared: Prepared | None = None
+        self._slots: SlotGenerator | None = None
         memory.wire(self._options)
 
     def generate(
@@ -77,44 +75,40 @@ class Generator:
         """
         mx.reset_peak_memory()
         start = time.perf_counter()
-        fitted = self._take_prepared(request) or self._fit(request)
+        plan = self.plan(request)
         render_seconds = time.perf_counter() - start
-        sampling = msgspec.structs.replace(request.sampling, max_tokens=fitted.max_tokens)
-        is_loop = _loop_check(sampling, _continued_tokens(request, fitted))
-        callbacks = Callbacks(cancelled, progress, is_loop)
-        timings, decoded = self._complete(fitted, request, sampling, callbacks)
-        start = time.perf_counter()
-        completion = Completion(
-            tokens=tuple(decoded.tokens),
-            stop_reason=decoded.stop_reason,
-            response_prefill=fitted.response_prefill,
-            stops=sampling.stops,
-            tools=request.prompt.tools,
-        )
-        parse = read(self._adapter, completion)
-        raw = self._adapter.decode(decoded.tokens)
-        timings = msgspec.structs.replace(
-            timings,
-            render_seconds=render_seconds,
-            parse_seconds=time.perf_counter() - start,
-            **memory_use(self._process),
-        )
-        limit = context_limit(request.context, self._context_tokens)
-        return Generation(
-            tokens=completion.tokens,
-            raw=raw,
-            finish_reason=finish_reason(decoded.stop_reason, parse),
-            stop_reason=decoded.stop_reason,
-            parse=parse,
-            prompt_tokens=len(fitted.tokens),
-            prompt_sha256=prompt_sha256(fitted.tokens),
-            timings=timings,
-            max_tokens=fitted.max_tokens,
-            dropped_turns=fitted.dropped_turns,
-            response_prefill=fitted.response_prefill,
-            room=remaining_room(fitted, limit),
-            rendered=self._rendered(fitted) if request.render else None,
-        )
+        decoded, timings = self._complete(plan, plan.callbacks(cancelled, progress))
+        timings = msgspec.structs.replace(timings, render_seconds=render_seconds)
+        return plan.result(decoded, timings, self._process)
+
+    def slots(self, parallel: int) -> SlotGenerator:
+        """Return what runs requests in so many slots: the same one while the number is the same.
+
+        Raises `EnvironmentFault` if the model cannot decode so.
+        """
+        if self._slots is None or self._slots.count != parallel:
+            limit = self.slot_limit()
+            if limit.most is not None and parallel > limit.most:
+                raise EnvironmentFault(f"this model cannot run in {parallel} slots: {limit.reason}")
+            support = examine(self._model)
+            machine_bytes = psutil.virtual_memory().total
+            weights = memory.weight_bytes(self._model)
+            kv_bytes = memory.kv_bytes(self._options, weights, machine_bytes)
+            self._slots = SlotGenerator(self._model, self, parallel, support, kv_bytes)
+        return self._slots
+
+    def slot_limit(self) -> SlotLimit:
+        """Return in how many slots the model can decode, and why not in more."""
+        try:
+            most = examine(self._model).most
+        except UnusualAttention as error:
+            return SlotLimit(1, str(error))
+        return SlotLimit(most, None if most is None else "more rows run on other kernels")
+
+    def plan(self, request: GenerationRequest) -> AttemptPlan:
+        """Return a request with its prompt rendered and fitted; raises what `generate` says."""
+        fitted = self._take_prepared(request) or self._fit(request)
+        return AttemptPlan(request, fitted, self._adapter, self._context_tokens)
 
     def prepare(self, request: GenerationRequest) -> None:
         """Render a request that is likely to come next; on any thread, for it needs no MLX.
@@ -145,21 +139,19 @@ class Generator:
         forced = partial(self._adapter.forced_final, request.forced_final)
         return fit_request(self._fitter, request, self._context_tokens, forced)
 
-    def _rendered(self, fitted: Fitted) -> RenderedPrompt:
-        """Return the prompt as ids and as text."""
-        return RenderedPrompt(tuple(fitted.tokens), self._adapter.decode(fitted.tokens))
+    def reading(self, plan: AttemptPlan) -> Prefill:
+        """Return what reads the prompt of an attempt into caches."""
+        context, prefixes = plan.request.context, self._prefixes
+        return Prefill(self._model, plan.prompt, plan.parts(), context, prefixes)
 
-    def _complete(
-        self, fitted: Fitted, request: GenerationRequest, sampling: Sampling, callbacks: Callbacks
-    ) -> tuple[Timings, Decoded]:
-        """Prefill the prompt and decode; return the timings and the tokens."""
-        start, prompt = time.perf_counter(), fitted.tokens
-        rendered = prompt[: len(prompt) - len(fitted.response_prefill)]
+    def _complete(self, plan: AttemptPlan, callbacks: Callbacks) -> tuple[Decoded, Timings]:
+        """Prefill the prompt and decode; return the tokens and the timings."""
+        start = time.perf_counter()
         prefilled = prefill(
             self._model,
-            prompt,
-            self._adapter.prompt_parts(fitted.prompt, rendered),
-            request.context,
+            plan.prompt,
+            plan.parts(),
+            plan.request.context,
             self._prefixes,
             callbacks.cancelled,
         )
@@ -167,48 +159,6 @@ class Generator:
         if prefilled.cancelled:
             decoded = Decoded(stop_reason=StopReason.CANCELLED)
         else:
-            first = len(_continued_tokens(request, fitted))
-            protected = self._adapter.control_tokens
-            sampler = Sampler(sampling, request.seed, prompt, protected, first)
-            criteria = self._stop_criteria(sampling, fitted.response_prefill)
-            decoded = decode(
-                self._model, prefilled.caches, prompt[-1], sampler, criteria, callbacks
-            )
-        timings = attempt_timings(len(prompt), prefilled, decoded, seconds)
-        return msgspec.structs.replace(
-            timings,
-            repetition_window=sampling.repetition_window if penalises(sampling) else None,
-            loop_detection_mode=sampling.loop_detection,
-        ), decoded
-
-    def _stop_criteria(self, sampling: Sampling, response_prefill: tuple[int, ...]) -> StopCriteria:
-        """Return what ends a completion with these settings, behind this response prefill."""
-        adapter = self._adapter
-        if not sampling.stops:
-            return StopCriteria(sampling.max_tokens, adapter.stop_tokens)
-        stops = StopSequenceFinder(sampling.stops, adapter.decode, adapter.answer, response_prefill)
-        return StopCriteria(sampling.max_tokens, adapter.stop_tokens, stops)
-
-
-def _continued_tokens(request: GenerationRequest, fitted: Fitted) -> tuple[int, ...]:
-    """Return the tokens that an earlier attempt drew, if this one continues it."""
-    return fitted.response_prefill if request.continues is not None else ()
-
-
-def _loop_check(sampling: Sampling, before: Sequence[int]) -> Callable[[int], bool] | None:
-    """Return what takes each token and says whether they loop; `None` if detection is off.
-
-    It has taken the tokens `before` already, none of which ended anything.
-    """
-    mode = LoopMode(sampling.loop_detection)
-    if mode is LoopMode.OFF:
-        return None
-    push = LoopDetector(mode).push
-    for token in before:
-        push(token)
-    return lambda token: push(token) is not None
-
-
-def prompt_sha256(tokens: Sequence[int]) -> str:
-    """Return the SHA-256 of token ids as uint32, little-endian."""
-    return hashlib.sha256(pack_tokens(tokens)).hexdigest()
+            caches, last = prefilled.caches, plan.prompt[-1]
+            decoded = decode(self._model, caches, last, plan.sampler(), plan.criteria(), callbacks)
+        return decoded, attempt_timings(len(plan.prompt), prefilled, decoded, seconds)

@@ -5,10 +5,20 @@ and `tests/engine/test_mlx_lm_internals.py` fails for each name that no longer d
 here.
 """
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mlx_lm import utils
+from mlx_lm.models.base import scaled_dot_product_attention
+from mlx_lm.models.switch_layers import SwitchGLU, SwitchMLP
+
+ATTENTION = scaled_dot_product_attention
+"""What models call to attend; each imports it into its own module."""
+
+SORTED_FROM = 64
+"""From so many pairs of row and expert on, a layer of experts sorts them: another kernel."""
 
 
 def download(name: str) -> Path:
@@ -35,3 +45,16 @@ def has_own_renderer(wrapper: Any) -> bool:
 def ring_position(cache: Any) -> int:
     """Return the column behind the one that a `RotatingKVCache` has written last."""
     return int(cache._idx)
+
+
+def attention_modules(model: Any) -> tuple[ModuleType, ...]:
+    """Return the Python modules in which the model's code finds `ATTENTION` by its global name."""
+    kinds = {kind for part in model.modules() for kind in type(part).__mro__}
+    names = {kind.__module__ for kind in kinds if kind.__module__.startswith("mlx_lm.models.")}
+    modules = (sys.modules[name] for name in sorted(names))
+    return tuple(m for m in modules if vars(m).get(ATTENTION.__name__) is ATTENTION)
+
+
+def expert_layers() -> tuple[type, ...]:
+    """Return the kinds of layers that sort their rows by expert from `SORTED_FROM` on."""
+    return SwitchGLU, SwitchMLP

@@ -227,11 +227,19 @@ class Generation(msgspec.Struct, frozen=True):
     rendered: RenderedPrompt | None = None
 
 
+class SlotLimit(msgspec.Struct, frozen=True):
+    """In how many slots a model can decode, and why not in more; `None` for any number."""
+
+    most: int | None = None
+    reason: str | None = None
+
+
 class ModelInfo(msgspec.Struct, frozen=True):
     """A loaded model: the name it was asked for by, what it is, and how much it can see.
 
     `fingerprint` is a hash over the configuration and the weight files. `context_tokens` is
-    `None` if the model's configuration does not say.
+    `None` if the model's configuration does not say. `slots` is only found out where more than one
+    is asked for.
     """
 
     name: str
@@ -241,6 +249,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     device: str
     context_tokens: int | None
     versions: dict[str, str]
+    slots: SlotLimit = SlotLimit()
 
 
 def pack_tokens(tokens: Sequence[int]) -> bytes:

@@ -122,6 +122,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class EngineOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the engine uses the machine: memory in bytes, and the library for matrix products.
 
+    `kv_bytes` bounds the caches of the conversations that decode together; `None` stands for what
+    the device recommends, less the weights. One conversation alone is never refused.
     `prefix_cache_bytes` bounds the states of prompt beginnings kept for later prompts; 0 keeps
     none, `None` a 64th of the machine's memory, 256 MiB to 4 GiB. `cache_high_water_bytes` is how
     much freed memory MLX may hold on to from job to job. `wired_limit_bytes` is for
@@ -131,6 +133,7 @@ class EngineOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     option that may change a result: the last bits of a product, and so a token.
     """
 
+    kv_bytes: Bytes | None = None
     prefix_cache_bytes: Bytes | None = None
     cache_high_water_bytes: Bytes = 1 << 30
     wired_limit_bytes: Bytes | None = None

@@ -90,17 +90,17 @@ def decode(
         out.tokens.append(token.item())
         if len(out.tokens) == 1:
             out.first_token_seconds = clock() - start
-        reason = _stop_reason(out.tokens, criteria, callbacks)
+        reason = stop_reason(out.tokens, criteria, callbacks)
         if reason is not None:
             out.stop_reason = reason
             break
         callbacks.progress(len(out.tokens))
     out.decode_seconds = clock() - start - out.first_token_seconds
-    _cut_at_stop_sequence(out, criteria)
+    cut_at_stop_sequence(out, criteria)
     return out
 
 
-def _stop_reason(
+def stop_reason(
     tokens: list[int], criteria: StopCriteria, callbacks: Callbacks
 ) -> StopReason | None:
     """Return why the completion ends with the last of `tokens`, `None` if it goes on."""
@@ -115,7 +115,7 @@ def _stop_reason(
     return None
 
 
-def _cut_at_stop_sequence(out: Decoded, criteria: StopCriteria) -> None:
+def cut_at_stop_sequence(out: Decoded, criteria: StopCriteria) -> None:
     """Drop the tokens behind a stop sequence: the loop looks for one only every few tokens."""
     if criteria.stop_sequences is None or not out.tokens:
         return

@@ -75,6 +75,11 @@ class Penalties:
         self._recent = TokenWindow(prompt, window) if penalises(sampling) else None
         self._bias = Bias.of(sampling)
 
+    def check(self, vocabulary: int) -> None:
+        """Raise `JobError` if a bias is for a token that the vocabulary does not have."""
+        if self._bias is not None:
+            self._bias.check(vocabulary)
+
     def push(self, token: Any) -> None:
         """Add the token, `[1]`, that was drawn last."""
         if self._recent is not None:
@@ -85,8 +90,8 @@ class Penalties:
 
         Raises `JobError` if a bias is for a token that the vocabulary does not have.
         """
+        self.check(logits.shape[-1])
         if self._bias is not None:
-            self._bias.check(logits.shape[-1])
             logits = logits.at[0, self._bias.ids].add(self._bias.values)
         if self._recent is not None:
             logits = _penalised(logits, self._recent, self._sampling)

@@ -55,6 +55,34 @@ class Sampler:
             self._penalties = Penalties(sampling, prompt)
         self._protected = mx.array(sorted(protected), dtype=mx.uint32) if protected else None
 
+    def check(self, vocabulary: int) -> None:
+        """Raise `JobError` if there is a bias for a token that the vocabulary does not have."""
+        if self._penalties is not None:
+            self._penalties.check(vocabulary)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether it takes the likeliest token, whatever came before."""
+        return self._sampling.temperature == 0 and self._penalties is None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it draws by temperature alone, whatever came before."""
+        sampling = self._sampling
+        filtered = sampling.top_p < 1 or sampling.min_p > 0 or sampling.top_k > 0
+        filtered = filtered or sampling.xtc_probability > 0
+        return sampling.temperature > 0 and not filtered and self._penalties is None
+
+    @property
+    def sharpness(self) -> float:
+        """What logits are multiplied by before a random draw."""
+        return 1.0 / self._sampling.temperature
+
+    def next_key(self) -> tuple[int, int]:
+        """Return the key of the next token, which is drawn elsewhere, as two 32-bit numbers."""
+        index, self._index = self._index, self._index + 1
+        return divmod(token_key(self._seed, index), 1 << 32)
+
     def __call__(self, logits: Any, previous: Any) -> Any:
         """Return the drawn id, `[1]`, for logits `[1, vocabulary]`.
 
@@ -88,7 +116,7 @@ class Sampler:
                 self._protected,
                 xtc_key,
             )
-        sharpness = 1.0 / sampling.temperature
+        sharpness = self.sharpness
         if not 0 < sampling.top_k < logits.shape[-1]:
             return mx.random.categorical(logits * sharpness, key=key)
         ids = filters.top_k(logits, sampling.top_k)

@@ -1,6 +1,9 @@
-"""Memory limits: of the prefix cache, and of what MLX keeps after a job."""
+"""Memory limits: of the caches, of the prefix cache, and of what MLX keeps after a job."""
+
+from typing import Any
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from mh_batch.jobs.settings import EngineOptions
 
@@ -24,6 +27,23 @@ def prefix_cache_bytes(options: EngineOptions, machine_bytes: int) -> int:
     if options.prefix_cache_bytes is not None:
         return options.prefix_cache_bytes
     return min(max(LEAST_PREFIX_CACHE, machine_bytes // 64), MOST_PREFIX_CACHE)
+
+
+def kv_bytes(options: EngineOptions, weight_bytes: int, machine_bytes: int) -> int:
+    """Return how much the caches of conversations may take together on this device.
+
+    That is what Metal recommends to use (elsewhere three quarters of the machine's memory), less
+    the weights.
+    """
+    if options.kv_bytes is not None:
+        return options.kv_bytes
+    recommended = mx.device_info().get("max_recommended_working_set_size", machine_bytes // 4 * 3)
+    return max(int(recommended) - weight_bytes, 0)
+
+
+def weight_bytes(model: Any) -> int:
+    """Return the size of a model's weights."""
+    return sum(value.nbytes for _, value in tree_flatten(model.parameters()))
 
 
 def wired_limit(options: EngineOptions, *, metal: bool) -> int | None:

@@ -1,0 +1,1 @@
+"""Several attempts at once: fixed rows that decode together, each on its own ordinary caches."""
