@@ -24,6 +24,9 @@ MAX_LINE_MIB = 32
 MOST_LINE_MIB = 256
 """The highest limit for lines: the model process takes no more for one job."""
 
+MOST_PARALLEL = 64
+"""How many conversations may decode together."""
+
 _SHOWN = 200
 Positive = Annotated[int, Meta(ge=1, le=MOST)]
 MOST_BYTES = 2**63 - 1

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mh_batch.jobs.settings import MOST, MOST_BYTES, EngineOptions
+from mh_batch.jobs.settings import MOST, MOST_BYTES, MOST_PARALLEL, EngineOptions
 
 ArtifactPolicy = Literal["all", "retries", "off"]
 """Which attempts leave files: all, those of retried steps, or none."""
@@ -22,12 +22,14 @@ MAX_CRASHES = 2
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker works: the same names in `mh-batch.toml` and in Python.
 
+    `parallel` is how many conversations decode together; a batch keeps the number it began with.
     `engine` is how the model uses memory. `artifacts` says which attempts leave files. The model
     process is replaced between jobs once it holds more than `recycle_bytes` (`None`: never), and
     killed if it gives no sign of life for `hang_seconds` while an answer is due. A job is failed
     after `max_crashes` deaths of the model on one attempt.
     """
 
+    parallel: Annotated[int, Meta(ge=1, le=MOST_PARALLEL)] = 1
     engine: EngineOptions = EngineOptions()
     artifacts: ArtifactPolicy = "all"
     recycle_bytes: Annotated[int, Meta(ge=1, le=MOST_BYTES)] | None = None
@@ -39,12 +41,14 @@ class WorkerOptions(WorkerSettings, frozen=True, kw_only=True):
     """How a worker works, and when it ends.
 
     It ends after `max_jobs` jobs (`None`: any number), when the local clock next shows `until`
-    (`None`: never), and when the queue is empty, unless it is to `watch` for new work.
+    (`None`: never), and when the queue is empty, unless it is to `watch` for new work. With `mix`,
+    a batch that began with another number of slots goes on with `parallel`.
     """
 
     max_jobs: Annotated[int, Meta(ge=1, le=MOST)] | None = None
     until: time | None = None
     watch: bool = False
+    mix: bool = False
 
 
 class DrainOptions(WorkerOptions, frozen=True):

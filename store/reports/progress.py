@@ -4,6 +4,7 @@ Each function reads a bounded number of rows; only the counts of the batches gro
 frequent readers should ask for those rarely.
 """
 
+import sqlite3
 from datetime import datetime
 
 import msgspec
@@ -23,11 +24,11 @@ WINDOW = 200
 
 _SQL = statements("reports/progress.sql")
 _RUN = """
-SELECT id, model, device, started_at, finished_at, end_reason FROM runs ORDER BY id DESC LIMIT 1
+SELECT id, model, device, started_at, finished_at, end_reason, parallel FROM runs ORDER BY id DESC LIMIT 1
 """
-# The worker claims the next job while one is on the model: the earlier one is on the model.
+# The worker claims the next jobs while others are on the model: the earlier ones are on the model.
 _RUNNING = """
-SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT 1
+SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT ?
 """
 _CRASHES = "SELECT count(*) FROM crashes WHERE run_id = ?"
 _LATEST_STDERR = """
@@ -51,10 +52,11 @@ class RunRow(msgspec.Struct, frozen=True):
     started_at: str
     finished_at: str | None
     end_reason: str | None
+    parallel: int | None
 
 
 class RunningJob(msgspec.Struct, frozen=True):
-    """The job on the model, and which attempt of it."""
+    """A job on the model, and which attempt of it."""
 
     custom_id: str
     key: AttemptKey
@@ -87,7 +89,7 @@ class Latest(msgspec.Struct, frozen=True):
     """The state of a drain without the counts; `None` for what there is not."""
 
     run: RunRow | None
-    running: RunningJob | None
+    running: tuple[RunningJob, ...]
     last: LastAttempt | None
     pace: Pace
 
@@ -107,7 +109,7 @@ def latest(db: Database) -> Latest:
     with snapshot(db):
         row = db.conn.execute(_RUN).fetchone()
         run = None if row is None else RunRow(*row)
-        return Latest(run, _running(db), *_recent(db, run))
+        return Latest(run, _running(db, run), *_recent(db, run))
 
 
 def reasons(db: Database, run_id: int) -> list[Reason]:
@@ -126,19 +128,22 @@ def latest_stderr_tails(db: Database) -> list[str]:
     return [row[0] for row in db.conn.execute(_LATEST_STDERR)]
 
 
-def _running(db: Database) -> RunningJob | None:
-    row = db.conn.execute(_RUNNING).fetchone()
-    if row is None:
-        return None
-    last = db.conn.execute(_LAST_OF_JOB, (row["id"],)).fetchone()
+def _running(db: Database, run: RunRow | None) -> tuple[RunningJob, ...]:
+    most = run.parallel if run is not None and run.parallel is not None else 1
+    rows = db.conn.execute(_RUNNING, (most,)).fetchall()
+    return tuple(RunningJob(row["custom_id"], _upcoming(db, row)) for row in rows)
+
+
+def _upcoming(db: Database, job: sqlite3.Row) -> AttemptKey:
+    """Return the attempt that a running job is at."""
+    last = db.conn.execute(_LAST_OF_JOB, (job["id"],)).fetchone()
     if last is None:
-        return RunningJob(row["custom_id"], AttemptKey())
+        return AttemptKey()
     key = AttemptKey(*(last[name] for name in AttemptKey.__struct_fields__))
     if last["verdict"] == Verdict.RETRY:
-        return RunningJob(row["custom_id"], replace(key, attempt=key.attempt + 1))
-    request = request_of(row["request"])
-    called = last["finish_reason"] == FinishReason.TOOL_CALLS
-    return RunningJob(row["custom_id"], _next(key, request, called=called))
+        return replace(key, attempt=key.attempt + 1)
+    request = request_of(job["request"])
+    return _next(key, request, called=last["finish_reason"] == FinishReason.TOOL_CALLS)
 
 
 def _next(completed: AttemptKey, request: Request, *, called: bool) -> AttemptKey:

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 from sqlite_utils import Database
 
-from mh_batch.jobs.record import NewBatch
+from mh_batch.jobs.record import AttemptKey, ClaimedJob, NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.store.lookup import find_target
@@ -34,7 +34,7 @@ class Notes(PlainDisplay):
         self.on_tokens: Callable[[int], object] = lambda _: None
         self.on_note: Callable[[str], object] = lambda _: None
 
-    def tokens(self, count: int) -> None:
+    def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
         self.on_tokens(count)
 
     def note(self, text: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mh_batch.jobs.settings import MOST, MOST_BYTES, MOST_LINE_MIB, PROFILES
+from mh_batch.jobs.settings import MOST, MOST_BYTES, MOST_LINE_MIB, MOST_PARALLEL, PROFILES
 
 Db = Annotated[
     Path, typer.Option("--db", envvar="MH_BATCH_DB", help="The database file.", show_default=True)
@@ -102,6 +102,23 @@ PrefixCacheBytes = Annotated[
         min=0,
         max=MOST_BYTES,
         help="Memory for the shared beginnings of prompts; 0 keeps none [default: 1/64 of all].",
+    ),
+]
+Parallel = Annotated[
+    int | None,
+    typer.Option(
+        "--parallel",
+        "-p",
+        min=1,
+        max=MOST_PARALLEL,
+        help="Run this many conversations at once [default: 1].",
+    ),
+]
+Mix = Annotated[
+    bool,
+    typer.Option(
+        "--mix",
+        help="Let batches that began with another --parallel go on with this one.",
     ),
 ]
 HangSeconds = Annotated[

@@ -16,10 +16,12 @@ from .options import (
     HangSeconds,
     MaxCrashes,
     MaxJobs,
+    Mix,
     Model,
     Order,
     Output,
     OverrideModel,
+    Parallel,
     PrefixCacheBytes,
     Profile,
     RawCsv,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
 def work(
     db: Db = DEFAULT_DB,
     model: Model = None,
+    parallel: Parallel = None,
+    mix: Mix = False,
     recycle_bytes: RecycleBytes = None,
     prefix_cache_bytes: PrefixCacheBytes = None,
     artifacts: Artifacts = None,
@@ -61,7 +65,7 @@ def work(
         bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
     ] = False,
 ) -> None:
-    """Answer the queued conversations, one by one, until none is left."""
+    """Answer the queued conversations until none is left, one after the other or several at once."""
     from msgspec.structs import replace
 
     from mh_batch.store.connection import require_store
@@ -70,6 +74,8 @@ def work(
     # a mistyped --db must not make a new, empty database
     require_store(db)
     given = {
+        "parallel": parallel,
+        "mix": mix,
         "recycle_bytes": recycle_bytes,
         "hang_seconds": hang_seconds,
         "max_crashes": max_crashes,
@@ -96,6 +102,7 @@ def run(
     form: Format = "openai",
     rescued: RescuedAnswers = None,
     order: Order = "submission",
+    parallel: Parallel = None,
     artifacts: Artifacts = None,
     allow_sleep: AllowSleep = False,
     again: Again = False,
@@ -105,6 +112,8 @@ def run(
 
     If FILE is a batch already, continue that batch.
     """
+    from msgspec.structs import replace
+
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.worker.output.export import Export, check_export
@@ -117,6 +126,7 @@ def run(
     config = read_config()
     settings = settings_of(config, profile, assignments)
     options = drain_options(config, db, model, artifacts)
+    options = replace(options, parallel=parallel or options.parallel)
     batch = NewBatch(
         batch_name(file),
         file,

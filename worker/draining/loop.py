@@ -4,39 +4,46 @@ It decides nothing about answers (the controller does) and knows no SQL (the sto
 """
 
 import time
+from functools import partial
 
+import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from mh_batch.jobs.errors import JobError, ModelCrashed
-from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
-from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
+from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.generation import Generation, StopReason
+from mh_batch.jobs.record import JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
-from mh_batch.worker.controller.conversation import ConversationRun, Finish, Generate, Record
-from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
+from mh_batch.worker.controller.conversation import Finish, Generate, Record
+from mh_batch.worker.model_process.client import Answer
+from mh_batch.worker.model_process.death import ProcessDied
+from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
-from mh_batch.worker.text.format import format_count
 
 from .claimed_run import ClaimedRun
 from .context import DrainContext
+from .deaths import Deaths
 from .model_loader import ModelLoader
+from .open_attempt import ActiveJob, OpenAttempt
 from .probe import Probe
 from .recorder import Recorder
 from .reporter import Tally
 from .scheduler import Scheduler, with_rendered
 
-LAST_LINES = 5
+LEAST_AHEAD = 2
+"""How many prompts are read ahead at least while all slots are busy."""
 
 
 class Drain:
-    """Plays jobs from the queue, one at a time, until it is empty or a stop is requested.
+    """Plays jobs from the queue until it is empty or a stop is requested.
 
-    The model never waits for the disk: while it generates, the next job is claimed, its prompt is
-    rendered, and the last attempt is written. At most one write is under way, and a job is
-    reported as done only once it is on disk.
+    As many attempts are with the model as there are slots, and a few more whose prompts are read
+    ahead. The model never waits for the disk: while it generates, the next job is claimed, its
+    prompt is rendered, and the last attempt is written. At most one write is under way, and a job
+    is reported as done only once it is on disk.
     """
 
     def __init__(self, context: DrainContext) -> None:
@@ -46,10 +53,13 @@ class Drain:
         self._loader = ModelLoader(context, self._recorder, self.stop)
         self._scheduler = Scheduler(context, self._recorder, self._loader, self.stop)
         self._probe = Probe(context, self._recorder, self._loader, self.stop)
-        self._watchdog = WatchdogDeaths()
+        self._deaths = Deaths(context, self._recorder, self._loader)
         self._process_bytes = 0
-        self._current: int | None = None
         self._cancelled: frozenset[int] = frozenset()
+        self._active: dict[int, ActiveJob] = {}
+        self._open: dict[int, OpenAttempt] = {}
+        self._answer: Background[Answer] | None = None
+        self._emptying = False
 
     @property
     def tally(self) -> Tally:
@@ -63,136 +73,275 @@ class Drain:
         weights than a batch began with, only once all other jobs are over. After an error or a
         stop, claimed jobs that are not finished are still `running`: the caller requeues them.
         """
-        while not self.stop.soon:
-            if self._recorder.failed_in_a_row:
-                await self._probe.test_model()
-            claimed = await self._scheduler.next()
-            if claimed is not None:
-                await self._converse(claimed, tasks)
-                await self._between_jobs()
-                continue
-            await self._recorder.written()
-            if self._recorder.failed_in_a_row:
-                continue
-            if self._scheduler.spent and not self.stop.soon:
-                return EndReason.MAX_JOBS
-            if not self.stop.soon and not await self._scheduler.new_work():
-                return EndReason.EMPTY
-        await self._recorder.written()
-        if self._recorder.failed_in_a_row:
-            await self._probe.put_back_failed()
-        return self.stop.reason
+        try:
+            while True:
+                await self._fill(tasks)
+                if self._open:
+                    await self._take_answer(tasks)
+                elif (reason := await self._go_on(tasks)) is not None:
+                    return reason
+        except anyio.get_cancelled_exc_class():
+            self._supervisor.kill()
+            raise
 
     async def database_changed(self) -> None:
         """React to another process that wrote: new work, or a request to cancel."""
         self._cancelled = await self._store.call(queue.cancel_requests)
-        if self._current in self._cancelled:
-            await self._supervisor.cancel()
+        for request, attempt in list(self._open.items()):
+            if attempt.job.id in self._cancelled:
+                await self._supervisor.cancel(request)
         self.wake()
 
     def wake(self) -> None:
-        """Let a drain that waits for work look at the queue."""
+        """Let a drain that waits look at the queue and at the model."""
         self.stop.wakeup.set()
 
-    async def _converse(self, claimed: ClaimedRun, tasks: TaskGroup) -> None:
-        """Play a job to its end, or to the end of a turn if a stop was requested.
+    async def _fill(self, tasks: TaskGroup) -> None:
+        """Begin attempts until the model has enough of them, or none can begin now."""
+        if self.stop.soon:
+            await self._take_back_unbegun()
+        if not self._open and any(active.job.parallel > 1 for active in self._active.values()):
+            # with several at once, there may never be a moment between two jobs
+            await self._replace_large_process(then_reload=True)
+        while self._has_room() and (await self._begin_one(tasks) or await self._claim_beside()):
+            pass
 
-        An error of the job ends it, and nothing else.
-        """
-        job, run = claimed
-        self._current = job.id
-        self._recorder.begin(job)
-        self._scheduler.claim_ahead(tasks)
-        try:
-            if isinstance(run, JobError):
-                raise run
-            await self._play(job, run, tasks)
-        except JobError as error:
-            await self._recorder.fail(job, error)
+    def _has_room(self) -> bool:
+        """Whether one more attempt may go to the model."""
+        if not self._open:
+            self._emptying = False
+            return bool(self._active) and not self._recorder.failed_in_a_row
+        if self._emptying or self._recorder.failed_in_a_row or self._is_too_large():
+            return False
+        if any(attempt.suspect for attempt in self._open.values()):
+            return False
+        parallel = next(iter(self._open.values())).job.parallel
+        ahead = max(LEAST_AHEAD, parallel // 4) if parallel > 1 else 0
+        most = self._deaths.most
+        return len(self._open) < (parallel + ahead if most is None else min(most, parallel))
 
-    async def _play(self, job: ClaimedJob, run: ConversationRun, tasks: TaskGroup) -> None:
-        """Do what the run says; raises `JobError` if the job cannot go on."""
-        guidance = None
-        while not (self.stop.soon and run.between_turns) and not self._recorder.has_failed(job):
-            with at_stage("next"):
-                action = run.next()
-            match action:
-                case Generate(key, request):
-                    if await self._asked_to_cancel(job):
-                        return await self._recorder.finish(tasks, job, JobEnd(Status.CANCELLED))
-                    guidance = request.prompt.guidance
-                    request = with_rendered(request, self._options)
-                    if not await self._attempt(ClaimedRun(job, run), key, request):
-                        return None
-                case Record() as record:
-                    await self._recorder.record(tasks, job, record, guidance)
-                    if record.end is not None:
-                        return None
-                case Finish(end):
-                    return await self._recorder.finish(tasks, job, end)
+    async def _claim_beside(self) -> bool:
+        """Claim a job that runs beside those with the model; return whether there is one."""
+        if not self._open or self.stop.soon:
+            return False
+        parallel = next(iter(self._open.values())).job.parallel
+        claimed = await self._scheduler.beside(parallel) if parallel > 1 else None
+        if claimed is not None:
+            await self._take(claimed)
+        return claimed is not None
+
+    async def _go_on(self, tasks: TaskGroup) -> EndReason | None:
+        """Find more to do when nothing is with the model; return why the drain ends, else `None`."""
+        if self.stop.soon:
+            await self._recorder.written()
+            if self._recorder.failed_in_a_row:
+                await self._probe.put_back_failed()
+            return self.stop.reason
+        if self._recorder.failed_in_a_row:
+            await self._probe.test_model()
+            return None
+        await self._replace_large_process()
+        claimed = await self._scheduler.next()
+        if claimed is not None:
+            await self._take(claimed)
+            if claimed.job.parallel == 1:
+                self._scheduler.claim_ahead(tasks)
+            return None
+        await self._recorder.written()
+        if self._recorder.failed_in_a_row:
+            return None
+        if self._scheduler.spent and not self.stop.soon:
+            return EndReason.MAX_JOBS
+        if not self.stop.soon and not await self._scheduler.new_work():
+            return EndReason.EMPTY
         return None
 
-    async def _asked_to_cancel(self, job: ClaimedJob) -> bool:
-        """Whether the job is to be cancelled.
-
-        The store is asked again first: a known request may be answered and the job queued again.
-        """
-        if job.id in self._cancelled:
-            self._cancelled = await self._store.call(queue.cancel_requests)
-        return job.id in self._cancelled
-
-    async def _attempt(
-        self, claimed: ClaimedRun, key: AttemptKey, request: GenerationRequest
-    ) -> bool:
-        """Run one attempt and feed the job's run; `False` if the job went back to the queue."""
+    async def _take(self, claimed: ClaimedRun) -> None:
+        """Play a claimed job from now on."""
         job, run = claimed
-        assert isinstance(run, ConversationRun)
-        started_at, began = now(), time.perf_counter()
+        self._recorder.begin(job)
+        if isinstance(run, JobError):
+            await self._recorder.fail(job, run)
+            await self._supervisor.job_done()
+        else:
+            self._active[job.id] = ActiveJob(job, run)
+
+    async def _begin_one(self, tasks: TaskGroup) -> bool:
+        """Begin the next attempt of the first job that has one; return whether there was one."""
+        for active in list(self._active.values()):
+            try:
+                if await self._advance(active, tasks):
+                    return True
+            except JobError as error:
+                await self._recorder.fail(active.job, error)
+                await self._drop(active)
+            if self._emptying:
+                break
+        return False
+
+    async def _advance(self, active: ActiveJob, tasks: TaskGroup) -> bool:
+        """Do what a job's run says until an attempt is with the model; return whether one is.
+
+        Raises `JobError` if the job cannot go on.
+        """
+        job, run = active.job, active.run
+        while not self._recorder.has_failed(job):
+            with at_stage("next"):
+                action = run.next(begin_turns=not self.stop.soon)
+            match action:
+                case None:
+                    return False
+                case Generate():
+                    return await self._begin(active, action, tasks)
+                case Record(attempt, _, end):
+                    guidance = active.guidance.pop(attempt.key, None)
+                    await self._recorder.record(tasks, job, action, guidance)
+                    if end is None:
+                        continue
+                case Finish(end):
+                    await self._recorder.finish(tasks, job, end)
+            break
+        await self._drop(active)
+        return False
+
+    async def _begin(self, active: ActiveJob, action: Generate, tasks: TaskGroup) -> bool:
+        """Send an attempt to the model; return whether it is there.
+
+        A suspect waits until nothing else is with the model.
+        """
+        job, key = active.job, action.key
+        if await self._asked_to_cancel(job.id):
+            await self._recorder.finish(tasks, job, JobEnd(Status.CANCELLED))
+            await self._drop(active)
+            return False
+        suspect = await self._deaths.is_suspect(job, key)
+        if suspect and self._open:
+            active.run.withdraw(key.choice)
+            self._emptying = True
+            return False
+        active.guidance[key] = action.request.prompt.guidance
+        attempt = OpenAttempt(
+            active, key, action.begins_turn, suspect, now(), time.perf_counter()
+        )
         try:
             with at_stage("generate"):
                 self._display.attempt_started(job, key)
-                generation = await self._supervisor.generate(request, self._display.tokens)
+                request = with_rendered(action.request, self._options)
+                self._open[await self._supervisor.begin(request)] = attempt
         except ProcessDied as error:
-            return await self._recover(claimed, key, error.death)
-        self._watchdog.reset()
-        generation = with_queue_seconds(generation, time.perf_counter() - began)
-        self._process_bytes = generation.timings.process_memory_bytes
-        # a cancelled generation is not an attempt
-        if generation.stop_reason is not StopReason.CANCELLED:
-            with at_stage("decision"):
-                run.feed(generation, started_at, now())
+            await self._died({**self._open, -1: attempt}, error)
         return True
 
-    async def _recover(self, claimed: ClaimedRun, key: AttemptKey, death: Death) -> bool:
-        """Record a death of the model process and load the model again.
+    async def _take_back_unbegun(self) -> None:
+        """After a request to stop, take back what waits for a slot: it would begin a turn."""
+        for request, attempt in self._open.items():
+            if attempt.job.parallel > 1 and attempt.begins_turn:
+                if self._supervisor.phase(request) != "decode":
+                    await self._supervisor.cancel(request)
 
-        Returns `False` if the job went back to the queue. Raises `JobError` after too many deaths
-        on one attempt.
+    async def _asked_to_cancel(self, job_id: int) -> bool:
+        """Whether a job is to be cancelled.
+
+        The store is asked again first: a known request may be answered and the job queued again.
         """
-        job = claimed.job
-        forgiven = self._watchdog.excuses(death)
-        await self._recorder.record_crash(job, key, death, forgiven=forgiven)
-        deaths = await self._store.call(queue.crashes_on, job.id, key)
-        died = f"the model process died on {job.custom_id}: {death}"
-        if death.by_watchdog:
-            await self._loader.wait_for_display(died)
-        else:
-            self._display.note(died)
-        if forgiven or deaths < self._options.max_crashes:
-            return await self._scheduler.reload(claimed)
-        died = f"the model process died {format_count(deaths, 'time')} in a row on turn {key.turn}"
-        raise ModelCrashed(f"{died}: {death.describe(LAST_LINES)}")
+        if job_id in self._cancelled:
+            self._cancelled = await self._store.call(queue.cancel_requests)
+        return job_id in self._cancelled
 
-    async def _between_jobs(self) -> None:
-        """Give memory back, and end a model process that has grown too large."""
-        self._current = None
+    async def _take_answer(self, tasks: TaskGroup) -> None:
+        """Wait for the next answer of the model and feed its job's run with it.
+
+        Returns without one if there is something else to look at.
+        """
+        if self._answer is None:
+            ask = partial(self._supervisor.next_answer, self._report_tokens)
+            self._answer = Background(tasks, ask, self.wake)
+        await self.stop.wakeup.wait()
+        if not self._answer.done:
+            return
+        answer, self._answer = self._answer, None
+        try:
+            request, outcome = await answer.result()
+        except ProcessDied as error:
+            await self._died(self._open, error)
+            return
+        attempt = self._open.pop(request)
+        self._display.attempt_ended(attempt.job, attempt.key)
+        try:
+            if isinstance(outcome, Generation):
+                self._feed(attempt, outcome)
+            elif isinstance(outcome, JobError):
+                self._deaths.answered(attempt)
+                raise outcome
+            else:
+                raise outcome
+        except JobError as error:
+            if not attempt.active.over:
+                await self._recorder.fail(attempt.job, error)
+                await self._drop(attempt.active)
+
+    def _feed(self, attempt: OpenAttempt, generation: Generation) -> None:
+        """Hand a generation to the run of its job; raises `JobError` if that fails."""
+        self._deaths.answered(attempt)
+        generation = with_queue_seconds(generation, time.perf_counter() - attempt.began)
+        self._process_bytes = generation.timings.process_memory_bytes
+        run, choice = attempt.active.run, attempt.key.choice
+        # a cancelled generation is not an attempt
+        if generation.stop_reason is StopReason.CANCELLED:
+            run.withdraw(choice)
+            return
+        with at_stage("decision"):
+            run.feed(choice, generation, attempt.started_at, now())
+
+    async def _died(self, attempts: dict[int, OpenAttempt], error: ProcessDied) -> None:
+        """Record a death of the model process and load the model again for what it took along."""
+        self._open, self._answer = {}, None
+        for attempt in attempts.values():
+            attempt.active.run.withdraw(attempt.key.choice)
+            self._display.attempt_ended(attempt.job, attempt.key)
+        try:
+            await self._deaths.blame(attempts, error)
+        except JobError as fault:
+            (attempt,) = attempts.values()
+            await self._recorder.fail(attempt.job, fault)
+            await self._drop(attempt.active)
+        await self._reload()
+
+    async def _reload(self) -> None:
+        """Have the model in memory again for the active jobs; those without go back to the queue."""
+        for active in list(self._active.values()):
+            if not await self._scheduler.reload(ClaimedRun(active.job, active.run)):
+                active.over = True
+                del self._active[active.job.id]
+
+    async def _drop(self, active: ActiveJob) -> None:
+        """Forget a job that is over; what the model still does for it is of no use."""
+        active.over = True
+        self._active.pop(active.job.id, None)
+        for request, attempt in self._open.items():
+            if attempt.active is active:
+                await self._supervisor.cancel(request)
         await self._supervisor.job_done()
+
+    def _report_tokens(self, request: int, tokens: int) -> None:
+        attempt = self._open.get(request)
+        if attempt is not None:
+            self._display.tokens(attempt.job, attempt.key, tokens)
+
+    def _is_too_large(self) -> bool:
+        """Whether the model process holds more memory than it may."""
         limit = self._options.recycle_bytes
-        if limit is not None and self._process_bytes > limit:
+        return limit is not None and self._process_bytes > limit
+
+    async def _replace_large_process(self, *, then_reload: bool = False) -> None:
+        """End a model process that holds more memory than it may; the next load starts one."""
+        if self._is_too_large():
             used = f"{self._process_bytes / 2**30:.1f} GiB"
             self._display.note(f"the model process holds {used}: starting a new one")
             self._process_bytes = 0
             await self._supervisor.reset()
+            if then_reload:
+                await self._reload()
 
 
 def with_queue_seconds(generation: Generation, wall_seconds: float) -> Generation:

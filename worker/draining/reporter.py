@@ -98,8 +98,11 @@ class Display(Protocol):
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """An attempt goes to the model."""
 
-    def tokens(self, count: int) -> None:
-        """The running attempt has `count` completion tokens so far."""
+    def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
+        """An attempt has `count` completion tokens so far."""
+
+    def attempt_ended(self, job: ClaimedJob, key: AttemptKey) -> None:
+        """The model has answered an attempt, or died on it."""
 
     def job_ended(self, job: ClaimedJob, end: JobEnd, tally: "Tally", waiting: int) -> None:
         """A job was finished; `waiting` jobs are still queued."""

@@ -20,6 +20,7 @@ from mh_batch.worker.text.format import (
 from .snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
 
 MAX_BARS = 6
+MAX_ATTEMPTS = 8
 _LABEL = 9
 
 
@@ -57,15 +58,19 @@ def summary_line(snapshot: Snapshot, now: datetime) -> str:
         parts.append(f"{snapshot.pace.tokens_per_second:.0f} tok/s")
     if (left := seconds_left(snapshot)) is not None:
         parts.append(f"about {format_duration(left)} left, done at {_end(left, now)}")
-    if snapshot.attempting is not None:
-        parts.append(_attempt(snapshot.attempting))
+    if len(snapshot.attempting) > 1:
+        parts.append(f"{len(snapshot.attempting)} conversations at once")
+    elif snapshot.attempting:
+        parts.append(_attempt(snapshot.attempting[0]))
     return ", ".join(parts)
 
 
 def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
     """Yield the lines below the bars in order, each with its rank: 0 is the most important."""
-    if snapshot.attempting is not None:
-        yield 1, _fact("now", _attempt(snapshot.attempting))
+    for index, attempting in enumerate(snapshot.attempting[:MAX_ATTEMPTS]):
+        yield (6 if index else 1), _fact("" if index else "now", _attempt(attempting))
+    if (more := len(snapshot.attempting) - MAX_ATTEMPTS) > 0:
+        yield 7, _fact("", f"and {format_count(more, 'more conversation')}")
     if speed := "  ".join(_speeds(snapshot)):
         yield 3, _fact("speed", speed)
     if snapshot.last is not None:
@@ -84,7 +89,7 @@ def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
     if (left := seconds_left(snapshot)) is not None:
         pace = f"pace of the last {format_count(snapshot.pace.jobs, 'job')}"
         yield 2, _fact("left", f"about {format_duration(left)}, done at {_end(left, now)} ({pace})")
-    elif snapshot.waiting and snapshot.attempting is not None:
+    elif snapshot.waiting and snapshot.attempting:
         yield 2, _fact("left", f"known once {ENOUGH_JOBS} jobs are finished")
     if snapshot.remark is not None:
         yield 0, Text(snapshot.remark, style="yellow")
@@ -104,7 +109,7 @@ def _attempt(attempting: Attempting) -> str:
 
 
 def _speeds(snapshot: Snapshot) -> Iterator[str]:
-    speed = snapshot.attempting.tokens_per_second if snapshot.attempting else None
+    speed = snapshot.tokens_per_second
     if speed is None and snapshot.last is not None:
         speed = snapshot.last.tokens_per_second
     parts = []

@@ -40,8 +40,7 @@ class LiveDisplay:
         self._db = db
         self._over = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="display", daemon=True)
-        self._attempting: Attempting | None = None
-        self._first: tuple[float, int] | None = None
+        self._attempting: dict[tuple[int, int], Attempting] = {}  # by job and choice
 
     def __enter__(self) -> "LiveDisplay":
         self._screen.open()
@@ -58,19 +57,18 @@ class LiveDisplay:
         self._screen.say(text)
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
-        """Show the running conversation, turn and attempt."""
-        self._first = None
-        self._attempting = Attempting(job.custom_id, key, tokens=0)
+        """Show the conversation, turn and attempt."""
+        self._attempting[job.id, key.choice] = Attempting(job.custom_id, key, tokens=0)
 
-    def tokens(self, count: int) -> None:
-        """Show how many tokens the running attempt has, and its speed since the first report."""
-        attempting, now = self._attempting, time.monotonic()
-        if attempting is None:
-            return
-        self._first = self._first or (now, count)
-        since, before = self._first
-        speed = (count - before) / (now - since) if now > since else None
-        self._attempting = replace(attempting, tokens=count, tokens_per_second=speed)
+    def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
+        """Show how many tokens an attempt has, and its speed since its first report."""
+        attempting, now = self._attempting.get((job.id, key.choice)), time.monotonic()
+        if attempting is not None:
+            self._attempting[job.id, key.choice] = attempting.at(now, count)
+
+    def attempt_ended(self, job: ClaimedJob, key: AttemptKey) -> None:
+        """Show the attempt no longer."""
+        self._attempting.pop((job.id, key.choice), None)
 
     def job_ended(
         self,
@@ -92,7 +90,7 @@ class LiveDisplay:
                 with suppress(StoreUnusable):
                     poller.poll()
             ticks += 1
-            self._show(replace(poller.snapshot, attempting=self._attempting))
+            self._show(replace(poller.snapshot, attempting=tuple(self._attempting.values())))
         with suppress(StoreUnusable):
             poller.poll(whole=True)
         poller.close()

@@ -78,8 +78,11 @@ class PlainDisplay:
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Print nothing: one line per attempt is too much."""
 
-    def tokens(self, count: int) -> None:
+    def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
         """Print nothing: plain output is about finished jobs only."""
+
+    def attempt_ended(self, job: ClaimedJob, key: AttemptKey) -> None:
+        """Print nothing, as above."""
 
     def job_ended(self, job: ClaimedJob, end: JobEnd, tally: "Tally", waiting: int) -> None:
         """Print an error, and the progress every few seconds and at the end of the queue."""

@@ -70,14 +70,13 @@ class Poller:
         self._count_at = over + (over - began) / COUNT_SHARE
 
     def _take_snapshot(self, found: Latest) -> None:
-        running = found.running
         shown = [r for r in self._reports if r.id in self._opened] or self._reports[-1:]
         # unfinished batches first
         shown.sort(key=lambda report: (not _open_jobs([report]), report.id))
         self.snapshot = Snapshot(
             batches=tuple(shown),
             waiting=_open_jobs(self._reports),
-            attempting=Attempting(running.custom_id, running.key) if running else None,
+            attempting=tuple(Attempting(job.custom_id, job.key) for job in found.running),
             last=found.last,
             pace=found.pace,
         )

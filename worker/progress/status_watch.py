@@ -73,7 +73,7 @@ def as_seen(snapshot: Snapshot, worker: int | None) -> Snapshot:
     """Return the snapshot as it is true: without a `worker` (its pid), no attempt is running."""
     if worker is not None:
         return snapshot
-    return replace(snapshot, attempting=None, pace=Pace(0, 0.0, None), last=None, remark=NO_WORKER)
+    return replace(snapshot, attempting=(), pace=Pace(0, 0.0, None), last=None, remark=NO_WORKER)
 
 
 def _show_live(found: Iterator[Snapshot]) -> None:

@@ -16,11 +16,23 @@ class Background(Generic[T]):
     an exception group.
     """
 
-    def __init__(self, tasks: TaskGroup, call: Callable[[], Awaitable[T]]) -> None:
+    def __init__(
+        self,
+        tasks: TaskGroup,
+        call: Callable[[], Awaitable[T]],
+        when_done: Callable[[], None] | None = None,
+    ) -> None:
+        """`when_done` is called at the end of the call; `None` calls nothing."""
         self._done = anyio.Event()
+        self._when_done = when_done
         self._value: T | None = None
         self._error: Exception | None = None
         tasks.start_soon(self._run, call)
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` returns at once."""
+        return self._done.is_set()
 
     async def result(self) -> T:
         """Wait for the call and return its result, or raise its error."""
@@ -36,3 +48,5 @@ class Background(Generic[T]):
             self._error = error
         finally:
             self._done.set()
+            if self._when_done is not None:
+                self._when_done()

@@ -1,0 +1,105 @@
+"""Finds out which attempt is to blame for a death of the model process.
+
+A death takes all attempts along that are with the model, and blames none of them: each is then run
+alone, until it has passed or has died alone too often. If all pass and such a death comes again,
+it is the sum of them, such as their memory: then fewer run at once.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from mh_batch.jobs.errors import ModelCrashed
+from mh_batch.jobs.record import AttemptKey, ClaimedJob
+from mh_batch.store import queue
+from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
+from mh_batch.worker.text.format import format_count
+
+from .context import DrainContext
+from .model_loader import ModelLoader
+from .open_attempt import OpenAttempt
+from .recorder import Recorder
+
+LAST_LINES = 5
+
+
+class Deaths:
+    """Records the deaths of the model process and what follows from them.
+
+    `most` is how many attempts may be with the model at once; `None` for as many as it takes.
+    """
+
+    def __init__(self, context: DrainContext, recorder: Recorder, loader: ModelLoader) -> None:
+        self.most: int | None = None
+        self._context = context
+        self._recorder = recorder
+        self._loader = loader
+        self._watchdog = WatchdogDeaths()
+        self._suspects: set[tuple[int, AttemptKey]] = set()
+        self._asked: set[int] = set()
+        self._shared_before = False
+
+    async def is_suspect(self, job: ClaimedJob, key: AttemptKey) -> bool:
+        """Whether an attempt died beside others, in this run or an earlier one, and has to pass."""
+        if job.id not in self._asked:
+            self._asked.add(job.id)
+            if await self._context.store.call(queue.shared_crashes_on, job.id, key):
+                self._suspects.add((job.id, key))
+        return (job.id, key) in self._suspects
+
+    def answered(self, attempt: OpenAttempt) -> None:
+        """Take note of an answer: the attempt passed, and the device works."""
+        self._watchdog.reset()
+        self._suspects.discard((attempt.job.id, attempt.key))
+
+    async def blame(self, attempts: Mapping[int, OpenAttempt], error: ProcessDied) -> bool:
+        """Record a death that `attempts`, by request, were with the model at.
+
+        Raises `ModelCrashed` if the only one has died alone too often.
+        """
+        death = error.death
+        forgiven = self._watchdog.excuses(death)
+        alone = len(attempts) == 1
+        for request, attempt in attempts.items():
+            own = msgspec.structs.replace(death, phase=error.phases.get(request, death.phase))
+            await self._recorder.record_crash(
+                attempt.job, attempt.key, own, forgiven=forgiven, alone=alone
+            )
+        died = f"the model process died on {_names(list(attempts.values()))}: {death}"
+        if death.by_watchdog:
+            await self._loader.wait_for_display(died)
+        else:
+            self._context.display.note(died)
+        if not forgiven:
+            await (self._alone if alone else self._shared)(list(attempts.values()), death)
+
+    async def _alone(self, attempts: Sequence[OpenAttempt], death: Death) -> None:
+        """Fail a job whose attempt has died alone too often."""
+        (attempt,) = attempts
+        self._shared_before = False
+        job, key = attempt.job, attempt.key
+        deaths = await self._context.store.call(queue.crashes_on, job.id, key)
+        if deaths >= self._context.options.max_crashes:
+            died = f"the model process died {format_count(deaths, 'time')} in a row"
+            raise ModelCrashed(f"{died} on turn {key.turn}: {death.describe(LAST_LINES)}")
+
+    async def _shared(self, attempts: Sequence[OpenAttempt], death: Death) -> None:
+        """Have each attempt run alone next; after a second time, let fewer run at once."""
+        note = self._context.display.note
+        self._suspects.update((attempt.job.id, attempt.key) for attempt in attempts)
+        if not self._shared_before:
+            self._shared_before = True
+            note(f"running {format_count(len(attempts), 'conversation')} one by one to see why")
+            return
+        self.most = max(1, len(attempts) // 2)
+        await self._context.store.call(queue.limit_rows, self._context.run_id, self.most)
+        note(
+            "each of them ran well alone, so it is the sum: from now on at most "
+            f"{format_count(self.most, 'conversation')} at once"
+        )
+
+
+def _names(attempts: Sequence[OpenAttempt]) -> str:
+    """Return the jobs of attempts, as a note names them."""
+    first = attempts[0].job.custom_id
+    return first if len(attempts) == 1 else f"{first} and {len(attempts) - 1} beside it"
