@@ -4,7 +4,11 @@ Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one ent
 `"answer"`, `"malformed"`, `"length"`, `"stuck"` (in its analysis), `"die"` (SIGKILL to itself),
 `"exit"`, `"garbage"`, `"wait"` (answers only once it is cancelled), `"too_long"`, `"hang"` (in the
 prefill, for ever), `"slow"` (a prefill of several chunks), `"die_for_good"` (and at every load of
-that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process).
+that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process), `"stray"` (an answer to
+no request), `"mistaken"` (an answer of the wrong kind), `"halves"` (an answer whose second half is
+sent only after a cancellation).
+Left open beside others, and answered once one that came later is (the last of them first), or when
+cancelled: `"waiting"` (not begun), `"reading"` (its prompt), `"decoding"`.
 It goes on with answers at the end.
 `SCRIPT.log` receives what was asked for, one JSON line each.
 """
@@ -42,6 +46,11 @@ METAL_FAULTS = {
     "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
     "out_of_memory": "Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)",
 }
+HELD: dict[str, protocol.Phase] = {
+    "waiting": "render",
+    "reading": "prefill",
+    "decoding": "decode",
+}
 INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
 
 
@@ -51,6 +60,7 @@ class Child:
     def __init__(self, script: Path) -> None:
         self.script = script
         self.model = ""
+        self.held: dict[int, protocol.GenerateFrame] = {}
 
     def next_entry(self) -> str:
         """Take the first entry off the script, so that a new process goes on after it."""
@@ -80,6 +90,8 @@ class Child:
                 self.note("prepare", frame.request)
             elif isinstance(frame, protocol.GenerateFrame):
                 self.generate(frame)
+            elif isinstance(frame, protocol.Cancel) and self.held.pop(frame.id, None):
+                self.send(protocol.Generated(frame.id, cancelled()))
 
     def load(self, frame: protocol.Load) -> None:
         """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
@@ -121,9 +133,20 @@ class Child:
             log.write(msgspec.json.encode({"kind": kind, "seed": request.seed}) + b"\n")
 
     def generate(self, frame: protocol.GenerateFrame) -> None:
-        """Play the next entry."""
+        """Play the next entry; answer those that were left open if it is answered."""
         self.note("generate", frame.request)
         entry = self.next_entry()
+        if entry in HELD:
+            self.held[frame.id] = frame
+            self.send(protocol.Progress(frame.id, 0, HELD[entry]))
+            return
+        self.play(frame, entry)
+        while self.held:
+            _, held = self.held.popitem()
+            self.play(held, "answer")
+
+    def play(self, frame: protocol.GenerateFrame, entry: str) -> None:
+        """Do what an entry says."""
         self.send(protocol.Progress(frame.id, 7))
         if entry == "die":
             sys.stderr.write("last words\n")
@@ -141,6 +164,18 @@ class Child:
             sys.exit(5)
         elif entry == "garbage":
             sys.stdout.buffer.write(b"\xff\xff\xff\xff garbage")
+            sys.stdout.buffer.flush()
+        elif entry == "stray":
+            self.send(protocol.Generated(frame.id + 1000, generation()))
+        elif entry == "mistaken":
+            self.send(protocol.Loaded(frame.id, INFO))
+        elif entry == "halves":
+            whole = protocol.encode(protocol.Generated(frame.id, generation()))
+            sys.stdout.buffer.write(whole[:100])
+            sys.stdout.buffer.flush()
+            while not isinstance(self.receive(), protocol.Cancel):
+                pass  # hints may come meanwhile
+            sys.stdout.buffer.write(whole[100:])
             sys.stdout.buffer.flush()
         elif entry == "too_long":
             self.send(protocol.Failed(frame.id, "PromptTooLong", "9 tokens do not fit into 5"))

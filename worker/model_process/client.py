@@ -4,12 +4,11 @@ import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import anyio
 
-from mh_batch.jobs import errors
-from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.errors import JobError, MhBatchError
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.files import FILE_MODE
@@ -18,6 +17,7 @@ from mh_batch.worker.runtime.child import PYTHON
 from mh_batch.worker.runtime.job_faults import at_stage
 
 from .death import ProcessDied
+from .exchange import Exchange, error_of
 from .preload import preloading
 from .process import ModelProcess
 from .protocol import (
@@ -34,7 +34,6 @@ from .protocol import (
     Measure,
     Measured,
     Prepare,
-    Progress,
     Shutdown,
     ToChild,
     encode,
@@ -54,22 +53,38 @@ DOWNLOAD_PROGRESS = {
 By default a download is silent where there is no terminal, and a long one would look hung.
 """
 
-T = TypeVar("T", Loaded, Generated, Measured)
+T = TypeVar("T", Loaded, Measured)
+
+
+class Answer(NamedTuple):
+    """What came of the request with this id: an error concerns this request alone."""
+
+    id: int
+    outcome: Generation | MhBatchError
 
 
 class ModelClient:
-    """Sends requests to one running model process. Made by `start_model()`."""
+    """Sends requests to one running model process. Made by `start_model()`.
+
+    Attempts may be open beside each other, with `begin` and `next_answer`; everything else that is
+    answered is for when none is open. After `ProcessDied` nothing is open.
+    """
 
     def __init__(self, process: ModelProcess, engine: EngineOptions) -> None:
         self.process = process
         self._engine = engine
         self._next_id = 0
-        self._current: int | None = None
+        self._exchange = Exchange(process)
 
     @property
     def pid(self) -> int:
         """The process id of the model process."""
         return self.process.pid
+
+    @property
+    def open(self) -> frozenset[int]:
+        """The attempts that have begun and are not answered."""
+        return frozenset(self._exchange.attempts)
 
     async def handshake(self) -> None:
         """Read the child's hello; raises `BadFrame` if it uses another protocol version."""
@@ -82,7 +97,6 @@ class ModelClient:
 
     async def load(self, model: str) -> ModelInfo:
         """Load a model; raises `ModelNotLoaded`, or `ProcessDied` if the process died of it."""
-        self.process.phase = "load"
         return (await self._request(Load(self._take_id(), model, self._engine), Loaded)).info
 
     async def generate(
@@ -92,16 +106,44 @@ class ModelClient:
 
         A process that hangs or sends an invalid frame is killed, which counts as a crash.
         """
-        self.process.phase = "render"
+        assert not self.open, "other attempts are open: their answers would be lost"
+        request_id = await self.begin(request)
+        try:
+            outcome = (await self.next_answer(lambda _, tokens: on_progress(tokens))).outcome
+        finally:
+            self._exchange.give_up(request_id)
+        if isinstance(outcome, MhBatchError):
+            raise outcome
+        return outcome
+
+    async def begin(self, request: GenerationRequest) -> int:
+        """Begin an attempt and return its id; `next_answer` returns what comes of it.
+
+        Raises `JobError` if the request cannot be encoded, and `ProcessDied`. If this is cancelled
+        the request may be sent in part: the process is of no more use then.
+        """
         frame = GenerateFrame(self._take_id(), request)
-        return (await self._request(frame, Generated, on_progress)).generation
+        await self._exchange.send(frame, _encode(frame))
+        return frame.id
+
+    async def next_answer(self, on_progress: Callable[[int, int], None]) -> Answer:
+        """Return the next open attempt to be answered, with its result or its error.
+
+        `on_progress` is called with the id and the number of tokens of any of them. Raises
+        `ProcessDied` with the phases of all. May be cancelled and called again: nothing is lost.
+        """
+        assert self.open, "no attempt is open: nothing would ever be answered"
+        reply = await self._exchange.receive(on_progress)
+        if isinstance(reply, Failed):
+            return Answer(reply.id, error_of(reply))
+        assert isinstance(reply, Generated), reply
+        return Answer(reply.id, reply.generation)
 
     async def measure(self, model: str, request: GenerationRequest) -> Measured:
         """Measure one prompt for a model that need not be loaded.
 
         Raises `JobError` if it cannot be done, `ModelNotLoaded` if there is no such model.
         """
-        self.process.phase = "load"  # the first time, its tokeniser is loaded
         return await self._request(Measure(self._take_id(), model, request), Measured)
 
     async def prepare(self, request: GenerationRequest) -> None:
@@ -112,10 +154,14 @@ class ModelClient:
         """Say that a job is over, so that memory held beyond the limit is given back."""
         await self._send_hint(JobDone())
 
-    async def cancel(self) -> None:
-        """End the running attempt within a token; it is still answered. Else does nothing."""
-        if self._current is not None:
-            await self._send_hint(Cancel(self._current))
+    async def cancel(self, request_id: int | None = None) -> None:
+        """End an open attempt within a token; it is still answered.
+
+        `None` is for when at most one is open. Does nothing if there is no such attempt.
+        """
+        assert request_id is not None or len(self.open) <= 1, "which of them?"
+        for open_id in self.open if request_id is None else self.open & {request_id}:
+            await self._send_hint(Cancel(open_id))
 
     async def close(self) -> None:
         """End the process."""
@@ -129,34 +175,18 @@ class ModelClient:
         self._next_id += 1
         return self._next_id
 
-    async def _request(
-        self,
-        frame: Load | GenerateFrame | Measure,
-        expected: type[T],
-        on_progress: Callable[[int], None] | None = None,
-    ) -> T:
+    async def _request(self, frame: Load | Measure, expected: type[T]) -> T:
         """Send a request and return its answer; raises the error if it failed."""
-        encoded = _encode(frame)
-        self._current = frame.id
+        assert not self.open, "attempts are open: their answers would be lost"
         try:
-            await self.process.send(encoded)
-            while True:
-                answer = await self.process.receive()
-                if isinstance(answer, Hello) or answer.id != frame.id:
-                    raise BadFrame(f"an answer to no request: {answer}")
-                if isinstance(answer, Failed):
-                    raise _error(answer)
-                if isinstance(answer, expected):
-                    return answer
-                if not isinstance(answer, Progress):
-                    raise BadFrame(f"{type(frame).__name__} answered with {type(answer).__name__}")
-                self.process.phase = answer.phase
-                if on_progress is not None:
-                    on_progress(answer.tokens)
-        except BadFrame as error:
-            raise ProcessDied(await self.process.kill_for(str(error))) from None
+            await self._exchange.send(frame, _encode(frame))
+            reply = await self._exchange.receive(lambda _, __: None)
         finally:
-            self._current = None
+            self._exchange.give_up(frame.id)
+        if isinstance(reply, Failed):
+            raise error_of(reply)
+        assert isinstance(reply, expected), reply
+        return reply
 
     async def _send_hint(self, frame: Prepare | JobDone | Cancel) -> None:
         """Send without awaiting a reply.
@@ -174,16 +204,6 @@ def _encode(frame: ToChild) -> bytes:
             return encode(frame)
         except BadFrame as error:
             raise JobError(str(error)) from None
-
-
-def _error(failed: Failed) -> errors.MhBatchError:
-    """Turn a `Failed` back into the error it was in the child."""
-    if failed.stage is not None:
-        return errors.InternalError(failed.message, failed.stage)
-    kind = getattr(errors, failed.kind, None)
-    if isinstance(kind, type) and issubclass(kind, errors.MhBatchError):
-        return kind(failed.message)
-    return errors.EnvironmentFault(f"{failed.kind}: {failed.message}")
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """How a model process ended."""
 
 import signal
+from collections.abc import Mapping
 
 import msgspec
 
@@ -62,10 +63,15 @@ def signal_name(number: int) -> str:
 
 
 class ProcessDied(ModelProcessDied):
-    """The model process ended while an answer was due; `death` says how."""
+    """The model process ended while an answer was due; `death` says how.
 
-    def __init__(self, death: Death) -> None:
+    `phases` has the phase of every attempt that was open, by the id of its request.
+    """
+
+    def __init__(self, death: Death, phases: Mapping[int, Phase] | None = None) -> None:
+        """`None` means that no attempt was open."""
         self.death = death
+        self.phases = phases or {}
         super().__init__(f"the model process died: {death}")
 
 

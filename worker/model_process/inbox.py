@@ -33,6 +33,8 @@ class Unreadable(msgspec.Struct, frozen=True):
 
 
 Request = Load | GenerateFrame | Measure | Unreadable
+Taken = Request | JobDone | Shutdown
+"""What the thread that owns MLX takes from the inbox."""
 
 
 class Inbox:
@@ -43,8 +45,11 @@ class Inbox:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._requests: queue.SimpleQueue[Request | JobDone | Shutdown] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[Taken] = queue.SimpleQueue()
         self.hints = Hints()
+        # held while the two sets change, so that a late cancellation leaves nothing behind
+        self._lock = threading.Lock()
+        self._open: set[int] = set()
         self._cancelled: set[int] = set()
 
     def start(self) -> None:
@@ -52,13 +57,26 @@ class Inbox:
         self.hints.start()
         threading.Thread(target=self._read, name="frames", daemon=True).start()
 
-    def get(self) -> Request | JobDone | Shutdown:
+    def get(self) -> Taken:
         """Wait for the next request."""
         return self._requests.get()
+
+    def poll(self) -> Taken | None:
+        """Return the next request without waiting; `None` if there is none."""
+        try:
+            return self._requests.get_nowait()
+        except queue.Empty:
+            return None
 
     def is_cancelled(self, request_id: int) -> bool:
         """Whether the worker has cancelled this request."""
         return request_id in self._cancelled
+
+    def answered(self, request_id: int) -> None:
+        """Forget a request; a cancellation that comes later is ignored."""
+        with self._lock:
+            self._open.discard(request_id)
+            self._cancelled.discard(request_id)
 
     def read_all(self) -> None:
         """Take frames until the pipe closes; raises `BadFrame`."""
@@ -86,8 +104,16 @@ class Inbox:
             self._requests.put(Unreadable(unreadable, str(error)))
             return
         if isinstance(frame, Cancel):
-            self._cancelled.add(frame.id)
+            self._cancel(frame.id)
         elif isinstance(frame, Prepare):
             self.hints.put(frame.request)
         else:
+            if isinstance(frame, GenerateFrame):
+                with self._lock:
+                    self._open.add(frame.id)
             self._requests.put(frame)
+
+    def _cancel(self, request_id: int) -> None:
+        with self._lock:
+            if request_id in self._open:
+                self._cancelled.add(request_id)

@@ -27,7 +27,9 @@ class ModelProcess:
 
     `phase` is what it was last known to do. While it loads, output in its log is a sign of life
     (a download writes there), and silence may last `LOAD_PATIENCE` times as long: reading weights
-    gives no sign. Trying the chat template is a phase of its own, with the usual limit.
+    gives no sign. Trying the chat template is a phase of its own, with the usual limit. Any frame
+    is a sign of life, whichever request it is about. Only time spent waiting here counts: frames
+    that nobody has read yet are no silence.
     """
 
     def __init__(self, process: Process, log: BinaryIO, hang_seconds: float) -> None:
@@ -42,11 +44,16 @@ class ModelProcess:
         self._from_child = BufferedByteReceiveStream(process.stdout)
         self._hang_seconds = hang_seconds
         self._body_bytes: int | None = None
+        self._silent_seconds = 0.0
 
     @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    def start_clock(self) -> None:
+        """Count the silence from now on: an answer is due, and none was before."""
+        self._silent_seconds = 0.0
 
     async def send(self, frame: bytes) -> None:
         """Write an encoded frame; raises `ProcessDied` if it is not taken in time."""
@@ -60,9 +67,12 @@ class ModelProcess:
     async def receive(self) -> ToParent:
         """Return the next frame; raises `ProcessDied` if there is none, or none in time.
 
-        Raises `BadFrame` for anything that is not a frame.
+        Raises `BadFrame` for anything that is not a frame. Being cancelled loses no frame, and the
+        silence so far counts for the next call.
         """
-        return await self._in_time(self._read)
+        frame = await self._in_time(self._read)
+        self._silent_seconds = 0.0
+        return frame
 
     def kill(self) -> None:
         """End the process now."""
@@ -112,14 +122,18 @@ class ModelProcess:
         loading = self.phase == "load"
         patience = self._hang_seconds * (LOAD_PATIENCE if loading else 1)
         while True:
-            logged = self._log_bytes()
-            with anyio.move_on_after(patience):
-                return await step()
+            logged, began = self._log_bytes(), anyio.current_time()
+            try:
+                with anyio.move_on_after(patience - self._silent_seconds):
+                    return await step()
+            finally:
+                self._silent_seconds += anyio.current_time() - began
             if not loading or self._log_bytes() == logged:
                 rendering = self.phase in ("template", "render")
                 where = ", the chat template may never end" if rendering else ""
                 reason = f"no sign of life for {patience:g} s{where}"
                 raise ProcessDied(await self.kill_for(reason))
+            self._silent_seconds = 0.0
 
     async def _death(self) -> Death:
         """Wait until the process is gone and return how it ended."""

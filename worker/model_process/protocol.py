@@ -1,6 +1,7 @@
 """The protocol between the worker and the model process: length-prefixed msgpack frames.
 
-A request has an id and is answered by exactly one frame with that id.
+A request has an id and is answered by exactly one frame with that id. Several requests may be open
+at once; they are answered in any order.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from mh_batch.jobs.errors import EnvironmentFault, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 8
+PROTOCOL = 9
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
@@ -56,18 +57,25 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
 
 
 class JobDone(msgspec.Struct, frozen=True, tag=True):
-    """A job is over, never answered: give memory back if too much is held."""
+    """A job is over, never answered: give memory back if too much is held and nothing is open."""
 
 
 class GenerateFrame(msgspec.Struct, frozen=True, tag="Generate"):
-    """Run one attempt; answered by `Generated` or `Failed`."""
+    """Run one attempt; answered by `Generated` or `Failed`.
+
+    Several with the same `request.parallel` above 1 run together. One with another number, like a
+    `Load`, waits until they are answered.
+    """
 
     id: Id
     request: GenerationRequest
 
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
-    """A sign of life, a few times a second: the phase and the completion tokens so far."""
+    """A sign of life, a few times a second: the phase and the completion tokens so far.
+
+    A request that waits for a slot is in the phase `render`.
+    """
 
     id: Id
     tokens: int
@@ -117,7 +125,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag=True):
-    """End after the running request."""
+    """End after the running request; where several run together, after the running step."""
 
 
 ToChild = Load | Prepare | GenerateFrame | Measure | JobDone | Cancel | Shutdown

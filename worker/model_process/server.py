@@ -7,22 +7,20 @@ start; libraries that print write to the worker's log instead.
 import os
 import signal
 import sys
-import time
-import traceback
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from mh_batch.jobs.errors import EnvironmentFault, InternalError, JobError, Stage, describe_error
+from mh_batch.jobs.errors import EnvironmentFault, InternalError, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.settings import EngineOptions
 
-from .inbox import Inbox, Request, Unreadable
-from .metal import is_command_buffer_fault
+from .heartbeat import Heartbeat
+from .inbox import Inbox, Request, Taken, Unreadable
 from .protocol import (
     PROTOCOL,
-    BadFrame,
     Failed,
     Generated,
     GenerateFrame,
@@ -38,50 +36,19 @@ from .protocol import (
     ToParent,
     encode,
 )
+from .reply import encoded_reply
+from .slot_loop import SlotLoop, SlotModel
 
 if TYPE_CHECKING:
     from mh_batch.engine.generate import Generator
     from mh_batch.engine.measure import PromptMeasurer
 
-PROGRESS_SECONDS = 0.3
-
-
-class Heartbeat:
-    """Sends `Progress` for one attempt: at each change of phase, and a few times a second.
-
-    It is called on the thread that owns MLX: a sign of life from another thread proves nothing.
-    """
-
-    def __init__(self, request_id: int, send: Callable[[ToParent], None]) -> None:
-        self._id = request_id
-        self._send = send
-        self._phase: Phase = "render"
-        self._tokens = 0
-        self._last = time.monotonic()
-
-    @property
-    def stage(self) -> Stage:
-        """The stage of the job that the attempt is at."""
-        return "render" if self._phase == "render" else "generate"
-
-    def chunk(self) -> None:
-        """Report that the next chunk of the prompt, or the next token, is about to be read."""
-        self._beat("decode" if self._tokens else "prefill")
-
-    def token(self, count: int) -> None:
-        """Report that there are `count` tokens."""
-        self._tokens = count
-        self._beat("decode")
-
-    def _beat(self, phase: Phase) -> None:
-        now = time.monotonic()
-        if phase != self._phase or now - self._last >= PROGRESS_SECONDS:
-            self._phase, self._last = phase, now
-            self._send(Progress(self._id, self._tokens, phase))
-
 
 class ModelServer:
-    """Answers requests one after the other, on the thread that owns MLX."""
+    """Answers requests on the thread that owns MLX.
+
+    They are answered one after the other, but for attempts that decode together in slots.
+    """
 
     def __init__(self, inbox: Inbox, write: Callable[[bytes], None]) -> None:
         """`write` sends an encoded frame."""
@@ -90,37 +57,36 @@ class ModelServer:
         self._generator: Generator | None = None
         self._heartbeat: Heartbeat | None = None
         self._measurers: dict[str, PromptMeasurer] = {}
+        self._waiting: deque[Taken] = deque()
 
     def run(self) -> None:
         """Serve until asked to shut down."""
-        while not isinstance(frame := self._inbox.get(), Shutdown):
+        while not isinstance(frame := self._next(), Shutdown):
             if isinstance(frame, JobDone):
                 if self._generator is not None:
                     self._generator.between_jobs()
-                continue
-            self._write(self._reply(frame))
+            elif (
+                self._generator is not None
+                and isinstance(frame, GenerateFrame)
+                and frame.request.parallel > 1
+            ):
+                self._in_slots(frame)
+            else:
+                self._write(self._reply(frame))
+                self._inbox.answered(frame.id)
+
+    def _next(self) -> Taken:
+        """Return what waited for the slots to be idle, or else wait for the next frame."""
+        return self._waiting.popleft() if self._waiting else self._inbox.get()
+
+    def _in_slots(self, frame: GenerateFrame) -> None:
+        """Answer this request, and those for as many slots that come meanwhile."""
+        model = cast("SlotModel", self._generator)
+        SlotLoop(model, self._inbox, self._write, self._reply, self._waiting).run(frame)
 
     def _reply(self, frame: Request) -> bytes:
         """Return the encoded answer to a request, which is `Failed` if it cannot be done."""
-        try:
-            return encode(self._answer(frame))
-        except BadFrame as error:
-            # an answer too long to send concerns its job only: the next one may be short
-            kind = JobError if isinstance(frame, GenerateFrame) else EnvironmentFault
-            return encode(Failed(frame.id, kind.__name__, str(error)))
-        except (JobError, EnvironmentFault) as error:
-            return encode(Failed(frame.id, type(error).__name__, str(error)))
-        except BrokenPipeError:
-            raise
-        except Exception as error:
-            # a model that does not load is no fault of a job, and neither is a failed GPU (which
-            # usually aborts the process): end, so that the worker sees why
-            if isinstance(frame, Load) or is_command_buffer_fault(str(error)):
-                raise
-            traceback.print_exc()
-            return encode(
-                Failed(frame.id, InternalError.__name__, describe_error(error), self._stage(frame))
-            )
+        return encoded_reply(frame, partial(self._answer, frame), partial(self._stage, frame))
 
     def _stage(self, frame: Request) -> Stage:
         """Return at which stage a request was when it failed."""
@@ -173,11 +139,7 @@ class ModelServer:
         heartbeat = Heartbeat(request_id, lambda frame: self._write(encode(frame)))
         self._heartbeat = heartbeat
         self._inbox.hints.wait_for(request)
-
-        def cancelled() -> bool:
-            heartbeat.chunk()
-            return self._inbox.is_cancelled(request_id)
-
+        cancelled = heartbeat.watching(self._inbox.is_cancelled)
         return self._generator.generate(request, cancelled, heartbeat.token)
 
 

@@ -12,7 +12,7 @@ from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.worker.options import WorkerSettings
 
-from .client import COMMAND, DEFAULT_SETTINGS, ModelClient, start_model
+from .client import COMMAND, DEFAULT_SETTINGS, Answer, ModelClient, start_model
 from .death import Death, ProcessDied
 
 T = TypeVar("T")
@@ -65,6 +65,11 @@ class ModelSupervisor:
         """The process id of the model process, or `None` if there is none."""
         return self._client.pid if self._client else None
 
+    @property
+    def open(self) -> frozenset[int]:
+        """The attempts that have begun and are not answered."""
+        return self._client.open if self._client else frozenset()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -111,10 +116,13 @@ class ModelSupervisor:
         if self._client is not None:
             await self._client.job_done()
 
-    async def cancel(self) -> None:
-        """End the running attempt within a token; it is still answered."""
+    async def cancel(self, request_id: int | None = None) -> None:
+        """End an open attempt within a token; it is still answered.
+
+        `None` is for when at most one is open.
+        """
         if self._client is not None:
-            await self._client.cancel()
+            await self._client.cancel(request_id)
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[int], None]
@@ -124,18 +132,49 @@ class ModelSupervisor:
         After `ProcessDied` there is no model, and the next `load` starts a new process. Being
         cancelled kills the process, so that "stop now" does not wait for the answer.
         """
-        assert self._client is not None, "load() comes first"
-        try:
-            return await self._or_kill(self._client.generate(request, on_progress))
-        except ProcessDied:
-            await self.reset()
-            raise
+        return await self._or_reset(self._or_kill(self._model.generate(request, on_progress)))
+
+    async def begin(self, request: GenerationRequest) -> int:
+        """Begin an attempt on the model in memory beside those that are open; return its id.
+
+        Raises `JobError` if the request cannot be encoded, and `ProcessDied` as `generate` does.
+        Being cancelled kills the process.
+        """
+        return await self._or_reset(self._or_kill(self._model.begin(request)))
+
+    async def next_answer(self, on_progress: Callable[[int, int], None]) -> Answer:
+        """Return the next open attempt to be answered, with its result or its error.
+
+        `on_progress` is called with the id and the number of tokens of any of them. Raises
+        `ProcessDied` as `generate` does; no attempt is open then. Being cancelled kills nothing:
+        call it again for the answer.
+        """
+        return await self._or_reset(self._model.next_answer(on_progress))
+
+    async def kill(self) -> None:
+        """End the model process now, whatever is open; the next `load` starts a new one."""
+        if self._client is not None:
+            self._client.kill()
+        await self.reset()
 
     async def reset(self) -> None:
         """End the model process; the next `load` starts a new one."""
         with anyio.CancelScope(shield=True):
             self._client = self._info = None
             await self._stack.aclose()
+
+    @property
+    def _model(self) -> ModelClient:
+        assert self._client is not None, "load() comes first"
+        return self._client
+
+    async def _or_reset(self, answer: Awaitable[T]) -> T:
+        """Await an answer; after a death of the process there is no model."""
+        try:
+            return await answer
+        except ProcessDied:
+            await self.reset()
+            raise
 
     async def _or_kill(self, answer: Awaitable[T]) -> T:
         """Await an answer; kill the process if this is cancelled."""
