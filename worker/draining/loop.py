@@ -14,7 +14,8 @@ from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
-from mh_batch.worker.controller.conversation import ConversationRun, Finish, Generate, Record
+from mh_batch.worker.controller.conversation import Finish, Generate, Record
+from mh_batch.worker.controller.job import JobRun
 from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
@@ -110,12 +111,12 @@ class Drain:
         except JobError as error:
             await self._recorder.fail(job, error)
 
-    async def _play(self, job: ClaimedJob, run: ConversationRun, tasks: TaskGroup) -> None:
+    async def _play(self, job: ClaimedJob, run: JobRun, tasks: TaskGroup) -> None:
         """Do what the run says; raises `JobError` if the job cannot go on."""
         guidance = None
-        while not (self.stop.soon and run.between_turns) and not self._recorder.has_failed(job):
+        while not self._recorder.has_failed(job):
             with at_stage("next"):
-                action = run.next()
+                action = run.next(begin_turns=not self.stop.soon)
             match action:
                 case Generate(key, request):
                     if await self._asked_to_cancel(job):
@@ -130,6 +131,8 @@ class Drain:
                         return None
                 case Finish(end):
                     return await self._recorder.finish(tasks, job, end)
+                case None:
+                    return None
         return None
 
     async def _asked_to_cancel(self, job: ClaimedJob) -> bool:
@@ -146,21 +149,24 @@ class Drain:
     ) -> bool:
         """Run one attempt and feed the job's run; `False` if the job went back to the queue."""
         job, run = claimed
-        assert isinstance(run, ConversationRun)
+        assert isinstance(run, JobRun)
         started_at, began = now(), time.perf_counter()
         try:
             with at_stage("generate"):
                 self._display.attempt_started(job, key)
                 generation = await self._supervisor.generate(request, self._display.tokens)
         except ProcessDied as error:
+            run.withdraw(key.choice)
             return await self._recover(claimed, key, error.death)
         self._watchdog.reset()
         generation = with_queue_seconds(generation, time.perf_counter() - began)
         self._process_bytes = generation.timings.process_memory_bytes
         # a cancelled generation is not an attempt
-        if generation.stop_reason is not StopReason.CANCELLED:
-            with at_stage("decision"):
-                run.feed(generation, started_at, now())
+        if generation.stop_reason is StopReason.CANCELLED:
+            run.withdraw(key.choice)
+            return True
+        with at_stage("decision"):
+            run.feed(key.choice, generation, started_at, now())
         return True
 
     async def _recover(self, claimed: ClaimedRun, key: AttemptKey, death: Death) -> bool:
