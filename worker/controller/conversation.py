@@ -1,7 +1,7 @@
 """One conversation as a core without I/O: ask it what to do next, feed it what came back.
 
 After h11's connection: events in, actions out. The same core serves one conversation at a time
-or many, and `resume` from what the store holds is all of crash recovery.
+or many, and a run that begins at what the store holds is all of crash recovery.
 """
 
 from __future__ import annotations
@@ -31,16 +31,21 @@ from .step import StepRun
 
 
 class Generate(msgspec.Struct, frozen=True):
-    """Run this request and feed the generation back."""
+    """Run this request and feed the generation back.
+
+    `begins_turn` says that it is the first of a turn: without it, no work is lost or repeated.
+    """
 
     key: AttemptKey
     request: GenerationRequest
+    begins_turn: bool
 
 
 class Record(msgspec.Struct, frozen=True):
     """Write, in one transaction, this attempt, the turn it completes and the end of the job.
 
-    `turn` and `end` are `None` if there are none.
+    `turn` and `end` are `None` if there are none. A choice gives its own end; `JobRun` puts the
+    job's in its place.
     """
 
     attempt: Attempt
@@ -49,7 +54,7 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Finish(msgspec.Struct, frozen=True):
-    """The job is over, and this end is not written yet."""
+    """The run is over, and this end is not written yet."""
 
     end: JobEnd
 
@@ -61,53 +66,69 @@ NEW = History()
 
 
 class ConversationRun:
-    """The course of one job, from any checkpoint.
+    """The course of one choice of a job, from any checkpoint.
 
     `next()` says what to do. After a `Generate` comes `feed()`; after a `Record` the caller has
-    written it and asks again. If a generation is impossible, the caller ends the job. The
-    completions of a prompt (choices) are played one after the other, each from the beginning.
+    written it and asks again. If a generation is impossible, the caller ends the job.
+
+    Recorded verdicts stand, whatever today's policy would say. Of an answer that is not completed,
+    attempts of earlier rounds keep their numbers and are otherwise ignored.
     """
 
-    def __init__(self, job: ClaimedJob, checkpoint: History = NEW) -> None:
+    def __init__(self, job: ClaimedJob, checkpoint: History = NEW, choice: int = 0) -> None:
+        """Be as the run was when the last part of `checkpoint` was written."""
         self._job = job
-        self._completed = {turn.key.step_key: turn for turn in checkpoint.turns}
+        self._choice = choice
+        self._completed = {t.key.step_key: t for t in checkpoint.turns if t.key.choice == choice}
         self._attempts: dict[Step, list[Attempt]] = {}
         for attempt in checkpoint.attempts:
-            self._attempts.setdefault(attempt.key.step_key, []).append(attempt)
-        self._shortfall: JobEnd | None = None
+            if attempt.key.choice == choice:
+                self._attempts.setdefault(attempt.key.step_key, []).append(attempt)
+        self._history: list[Message] = list(job.request.messages)
+        self._to_play: list[str] = list(job.request.turns)
+        self._results_used = 0
+        self._since = 0  # the round of the latest answer so far
+        self._given_up: JobEnd | None = None
         self._end: JobEnd | None = None
         self._unwritten: Record | None = None
-        self._open_choice(0)
+        self._open_first_step()
         self._skip_completed()
 
-    @classmethod
-    def resume(cls, job: ClaimedJob, checkpoint: History) -> ConversationRun:
-        """Return the run as it was when the last part of `checkpoint` was written.
-
-        Recorded verdicts stand, whatever today's policy would say. Of an answer that is not
-        completed, attempts of earlier rounds keep their numbers and are otherwise ignored.
-        """
-        return cls(job, checkpoint)
+    @property
+    def end(self) -> JobEnd | None:
+        """How the choice ended; `None` if it is not over."""
+        return self._end
 
     @property
-    def turn(self) -> int:
-        """The number of the current turn, from 1."""
-        return self._step.turn
+    def unwritten(self) -> bool:
+        """Whether there is a record to write."""
+        return self._unwritten is not None
+
+    @property
+    def begins_turn(self) -> bool:
+        """Whether the next generation is the first of a turn."""
+        return not (self._step.begun or self._step.step)
 
     @property
     def between_turns(self) -> bool:
-        """Whether the job can stop here: no work would be lost or repeated."""
-        begun = self._step.begun or self._step.step or self._unwritten is not None
-        return not begun and self._end is None
+        """Whether the run can stop here: no work would be lost or repeated."""
+        return not self.unwritten and (self._end is not None or self.begins_turn)
 
     def next(self) -> Action:
         """Return what to do now."""
-        if self._unwritten is not None:
-            record, self._unwritten = self._unwritten, None
+        record = self.take_record()
+        if record is not None:
             return record
-        if self._end is not None:
-            return Finish(self._end)
-        return Generate(self._step.key, self._step.request(self._history))
+        return self.generate() if self._end is None else Finish(self._end)
+
+    def take_record(self) -> Record | None:
+        """Return the record to write now, once; `None` if there is none."""
+        record, self._unwritten = self._unwritten, None
+        return record
+
+    def generate(self) -> Generate:
+        """Return the next generation of a run that is not over; the same until it is fed."""
+        return Generate(self._step.key, self._step.request(self._history), self.begins_turn)
 
     def feed(self, generation: Generation, started_at: str = "", finished_at: str = "") -> None:
         """Judge what the last `Generate` produced and decide what comes next."""
@@ -116,47 +137,40 @@ class ConversationRun:
         if attempt.verdict is not Verdict.RETRY:
             turn = self._step.complete(self._since)
             # later turns on record followed another answer
-            choice = self._step.choice
-            self._completed = {s: t for s, t in self._completed.items() if s[0] != choice}
+            self._completed.clear()
             self._close_step(turn, self._step.attempts)
-            self._skip_completed()
         self._unwritten = Record(attempt, turn, self._end)
 
-    def _open_choice(self, choice: int) -> None:
-        """Begin a completion of the prompt: with the last message of its context if that asks."""
-        self._history: list[Message] = list(self._job.request.messages)
-        self._to_play: list[str] = list(self._job.request.turns)
-        self._results_used = 0
-        self._since = 0  # the round of the latest answer so far
-        self._given_up: JobEnd | None = None
+    def _open_first_step(self) -> None:
+        """Begin with the last message of the context if that asks, else with the first turn."""
         if self._job.request.asks:
             last = self._history[-1]
-            self._open_step(choice, 1, 0, last.content if last.role == "user" else None)
+            self._open_step(1, 0, last.content if last.role == "user" else None)
         else:
-            self._open_turn(choice, 1)
+            self._open_turn(1)
 
-    def _open_turn(self, choice: int, turn: int) -> None:
+    def _open_turn(self, turn: int) -> None:
         """Play the next of the user's turns."""
         user = self._to_play.pop(0)
         self._history.append(Message("user", user))
-        self._open_step(choice, turn, 0, user)
+        self._open_step(turn, 0, user)
 
-    def _open_step(self, choice: int, turn: int, step: int, user: str | None) -> None:
+    def _open_step(self, turn: int, step: int, user: str | None) -> None:
         """Ask the model for the answer to `user`, or to tool results if that is `None`."""
-        key = (choice, turn, step)
+        key = (self._choice, turn, step)
         self._step = StepRun(self._job, key, user, self._attempts.get(key, ()))
 
     def _skip_completed(self) -> None:
         """Go to the first step that is not completed on record."""
         while self._end is None:
-            step = (self._step.choice, self._step.turn, self._step.step)
+            step = (self._choice, self._step.turn, self._step.step)
             turn = self._completed.pop(step, None)
             if turn is None:
                 return
             self._close_step(turn, self._attempts[step])
 
     def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
-        """Take a completed step into the history; go on with tool results, a turn or a choice."""
+        """Take a completed step into the history; go on with tool results or a turn."""
         kept = next(a for a in attempts if a.key.attempt == turn.key.attempt)
         self._since = max(self._since, kept.round)
         if not turn.complete:
@@ -168,18 +182,15 @@ class ConversationRun:
         if results is not None and step.step + 1 < self._job.settings.control.max_steps:
             self._history += [reply, *results]
             self._results_used += len(results)
-            self._open_step(step.choice, step.turn, step.step + 1, None)
+            self._open_step(step.turn, step.step + 1, None)
             return
         # the model must not see a call without a result
         self._history.append(msgspec.structs.replace(reply, tool_calls=()))
         if self._to_play and (turn.final or "").strip() and not called:
-            self._open_turn(step.choice, step.turn + 1)
+            self._open_turn(step.turn + 1)
             return
-        self._shortfall = self._shortfall or self._what_is_missing(called, results is not None)
-        if step.choice + 1 < self._job.request.n:
-            self._open_choice(step.choice + 1)
-        else:
-            self._end = self._shortfall or JobEnd(Status.DONE)
+        missing = self._what_is_missing(called, results is not None)
+        self._end = missing or JobEnd(Status.DONE)
 
     def _tool_messages(self, calls: tuple[ToolCall, ...]) -> tuple[Message, ...] | None:
         """Return the results of tool calls; `None` if the job has none for them."""
@@ -187,7 +198,7 @@ class ConversationRun:
         return None if results is None else answers(calls, results, self._results_used)
 
     def _what_is_missing(self, called: bool, answered: bool) -> JobEnd | None:
-        """Return why a choice that is over is incomplete; `None` if it is complete.
+        """Return why the choice, which is over, is incomplete; `None` if it is complete.
 
         `called` says that its last answer called a tool, `answered` that there was a result.
         """

@@ -76,6 +76,7 @@ class StepRun:
             seed=self._seed(planned),
             forced_final=so_far if planned.forced_final else (),
             continues=Continuation(so_far, planned.max_tokens) if planned.continues else None,
+            parallel=self._job.parallel,
         )
 
     def judge(self, generation: Generation, started_at: str, finished_at: str) -> Attempt:

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.record import ClaimedJob
-from mh_batch.worker.controller.conversation import ConversationRun, Generate
+from mh_batch.worker.controller.conversation import Generate
+from mh_batch.worker.controller.job import JobRun
 from mh_batch.worker.runtime.job_faults import at_stage
 
 
@@ -13,7 +14,7 @@ class ClaimedRun(NamedTuple):
     """A claimed job and its run, or the error that keeps it from being played."""
 
     job: ClaimedJob
-    run: ConversationRun | JobError
+    run: JobRun | JobError
 
     def first_request(self) -> Generate | None:
         """Return the generation that the run begins with; `None` if there is none.
@@ -23,6 +24,5 @@ class ClaimedRun(NamedTuple):
         if isinstance(self.run, JobError):
             return None
         with suppress(JobError), at_stage("next"):
-            action = self.run.next()
-            return action if isinstance(action, Generate) else None
+            return self.run.upcoming()
         return None

@@ -9,7 +9,7 @@ from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.jobs.record import ClaimedJob, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
-from mh_batch.worker.controller.conversation import ConversationRun
+from mh_batch.worker.controller.job import JobRun
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage
@@ -139,14 +139,14 @@ class Scheduler:
         self._taken += 1
         return ClaimedRun(job, await self._resume(job))
 
-    async def _resume(self, job: ClaimedJob) -> ConversationRun | JobError:
+    async def _resume(self, job: ClaimedJob) -> JobRun | JobError:
         """Return the run of a job at its last checkpoint, or why it cannot be played."""
         if job.fault is not None:
             return job.fault
         try:
             with at_stage("resume"):
                 history = await self._store.call(queue.read_history, job.id)
-                return ConversationRun.resume(job, history)
+                return JobRun.resume(job, history)
         except JobError as error:
             return error
 

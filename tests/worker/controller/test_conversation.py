@@ -5,17 +5,11 @@ from itertools import pairwise
 import msgspec
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
+from helpers.courses import CIRCLES, answer, jobs, kinds
 from helpers.made import begun, claimed, cut, generation, lost, malformed, stuck
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.generation import (
-    Channel,
-    Continuation,
-    Generation,
-    GenerationRequest,
-    StopReason,
-)
+from mh_batch.jobs.generation import Channel, Continuation, Generation, StopReason
 from mh_batch.jobs.record import Attempt, ClaimedJob, History, JobEnd, Turn, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.conversation import ConversationRun, Finish, Generate, Record
@@ -177,9 +171,6 @@ def test_a_rescue_without_room_for_an_opening_is_no_rescue() -> None:
 
 FIRST = msgspec.structs.replace(cut(), tokens=(7, 8))
 REST = begun(msgspec.structs.replace(cut(), tokens=(9,)), 7, 8)
-CIRCLES = msgspec.structs.replace(
-    cut(), tokens=tuple(token for n in range(150) for token in (*range(500, 514), 1000 + n))
-)  # a sentence with a counter, for more than 2,000 tokens
 THOUGHTS = tuple(
     msgspec.structs.replace(each, parse=stuck().parse) for each in (FIRST, REST)
 )  # what was cut while it was thinking, and what goes on from there
@@ -349,22 +340,6 @@ def test_a_turn_of_calls_without_end_stops_at_max_steps() -> None:
     assert (end.status, end.error_code) == (Status.INCOMPLETE, "too_many_steps")
 
 
-def test_each_choice_is_played_from_the_beginning_with_seeds_of_its_own() -> None:
-    run = ConversationRun(claimed((), ("a", "b"), n=2))
-    records = play(run, *[generation(f"{i}") for i in range(4)])
-    keys = [(r.attempt.key.choice, r.attempt.key.turn) for r in records]
-    assert keys == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert len({r.attempt.seed for r in records}) == 4
-    assert [r.end for r in records] == [None, None, None, JobEnd(Status.DONE)]
-
-
-def test_a_job_is_incomplete_if_one_of_its_choices_is() -> None:
-    run = ConversationRun(claimed(n=2, max_attempts=1))
-    (_, last) = play(run, malformed(), generation())
-    assert last.end is not None
-    assert (last.end.status, last.end.error_code) == (Status.INCOMPLETE, "malformed")
-
-
 def test_a_call_that_nobody_answered_is_not_in_what_later_turns_see() -> None:
     run = ConversationRun(claimed((), ("a", "b"), max_attempts=1))
     play(run, generation("1", problems=("bad_arguments",), call="f"))
@@ -376,7 +351,7 @@ def requeued(job: ClaimedJob, *records: Record, without: int) -> ConversationRun
     turns = [r.turn for r in records if r.turn is not None]
     kept = tuple(turns[: len(turns) - without])
     recorded = History(tuple(r.attempt for r in records), kept)
-    return ConversationRun.resume(msgspec.structs.replace(job, round=job.round + 1), recorded)
+    return ConversationRun(msgspec.structs.replace(job, round=job.round + 1), recorded)
 
 
 def test_a_requeued_job_counts_its_attempts_on_with_a_fresh_cap() -> None:
@@ -394,23 +369,12 @@ def test_a_requeued_job_counts_its_attempts_on_with_a_fresh_cap() -> None:
     assert (fifth.turn.attempts, fifth.end) == (4, JobEnd(Status.DONE))
 
 
-def test_a_requeued_choice_leaves_the_others_as_they_are() -> None:
-    job = claimed(n=3, max_attempts=1)
-    records = play(ConversationRun(job), generation("1"), malformed(), generation("3"))
-    turns = [r.turn for r in records if r.turn is not None]
-    recorded = History(tuple(r.attempt for r in records), (turns[0], turns[2]))
-    run = ConversationRun.resume(msgspec.structs.replace(job, round=1), recorded)
-    assert generate(run).key.choice == 1
-    (written,) = play(run, generation("2"))
-    assert written.end == JobEnd(Status.DONE)
-
-
 def test_what_follows_an_answer_is_asked_anew_when_the_answer_is_another_one() -> None:
     job = claimed((), ("a", "b"), max_attempts=1)
     records = play(ConversationRun(job), malformed(), generation("2"))
     turns = [r.turn for r in records if r.turn is not None]
     recorded = History(tuple(r.attempt for r in records), (turns[1],))
-    run = ConversationRun.resume(msgspec.structs.replace(job, round=1), recorded)
+    run = ConversationRun(msgspec.structs.replace(job, round=1), recorded)
     play(run, generation("1"))
     assert (generate(run).key.turn, generate(run).key.attempt) == (2, 2)
 
@@ -442,48 +406,6 @@ def test_what_is_said_before_a_call_is_in_the_history() -> None:
     assert generate(run).request.prompt.messages[1].content == "Let me look."
 
 
-kinds = st.lists(
-    st.tuples(
-        st.sampled_from(["good", "cut", "circles", "lost", "malformed", "loop", "call", "stuck"]),
-        st.sampled_from([True, True, True, False]),
-    ),
-    max_size=16,
-)
-
-
-def answer(kind: str, fits: bool, index: int, request: GenerationRequest) -> Generation:
-    """What an engine makes of a request, begun as it asks for unless that does not fit."""
-    given = request.forced_final if request.continues is None else request.continues.tokens
-    made_of_it = msgspec.structs.replace(made(kind, index), max_tokens=request.sampling.max_tokens)
-    if not (given and fits):
-        return made_of_it
-    if request.continues is not None:
-        made_of_it = msgspec.structs.replace(made_of_it, max_tokens=request.continues.max_tokens)
-    return begun(made_of_it, *given)
-
-
-def made(kind: str, index: int) -> Generation:
-    """A generation with texts of its own, so that a mix-up of attempts shows."""
-    text = f"answer {index}"
-    match kind:
-        case "lost":
-            return lost()
-        case "good":
-            return generation(text)
-        case "malformed":
-            return generation(text, problems=("junk",))
-        case "loop":
-            return generation(text, problems=("truncated",), stop=StopReason.LOOP_DETECTED)
-        case "call":
-            return generation(None, call=f"f{index % 3}")
-        case "stuck":
-            return msgspec.structs.replace(stuck(), tokens=(index,))
-        case "circles":
-            return CIRCLES
-        case _:
-            return cut()
-
-
 def test_resume_takes_the_turn_that_was_recorded_whatever_would_be_kept_today() -> None:
     job = claimed((), ("a", "b"), max_attempts=2)
     records = play(ConversationRun(job), generation("1", problems=("x",)), malformed())
@@ -493,7 +415,7 @@ def test_resume_takes_the_turn_that_was_recorded_whatever_would_be_kept_today() 
         turn, key=msgspec.structs.replace(turn.key, attempt=2), final="kept then"
     )
     recorded = History(tuple(r.attempt for r in records), (other,))
-    messages = generate(ConversationRun.resume(job, recorded)).request.prompt.messages
+    messages = generate(ConversationRun(job, recorded)).request.prompt.messages
     assert [m.content for m in messages] == ["a", "kept then", "b"]
 
 
@@ -503,24 +425,6 @@ def test_the_sampling_on_record_is_what_the_context_left_of_it() -> None:
     assert written.attempt.sampling.max_tokens == 65
     # no room to go on where the context is the limit
     assert generate(run).request.prompt.guidance
-
-
-jobs = st.builds(
-    lambda context, turns, n, results, attempts, steps: claimed(
-        (Message("user", "Hi"),) if context or not turns else (),
-        tuple("abc"[:turns]),
-        n=n,
-        tool_results=results,
-        max_attempts=attempts,
-        max_steps=steps,
-    ),
-    st.booleans(),
-    st.integers(0, 3),
-    st.integers(1, 3),
-    st.sampled_from([None, {"f0": "0", "f1": "1"}, ("x", "y")]),
-    st.integers(1, 3),
-    st.integers(1, 3),
-)
 
 
 @given(kinds, jobs)
@@ -545,7 +449,7 @@ def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
 
 
 def assert_same_course(job: ClaimedJob, recorded: History, run: ConversationRun) -> None:
-    resumed = ConversationRun.resume(job, recorded)
+    resumed = ConversationRun(job, recorded)
     assert resumed.next() == run.next()
     assert resumed.between_turns == run.between_turns
 
@@ -590,7 +494,7 @@ def test_an_answer_of_an_earlier_round_to_another_conversation_is_not_kept() -> 
     assert [record.turn is not None for record in old] == [True, True]
     # `retry` forgets the turn that was not complete, and what came after it
     again = msgspec.structs.replace(job, round=1)
-    run = ConversationRun.resume(again, History(tuple(record.attempt for record in old), ()))
+    run = ConversationRun(again, History(tuple(record.attempt for record in old), ()))
     new = play(run, generation("new answer"), malformed())
     turn = new[-1].turn
     assert turn is not None

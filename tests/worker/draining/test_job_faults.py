@@ -26,6 +26,7 @@ from mh_batch.store import queue
 from mh_batch.store.connection import open_reader
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.controller.conversation import ConversationRun
+from mh_batch.worker.controller.job import JobRun
 from mh_batch.worker.draining import artifacts
 from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.draining.run import Outcome, work
@@ -66,12 +67,14 @@ def fail_in_run(monkeypatch: Patch, name: str) -> None:
 
 
 def fail_in_resume(monkeypatch: Patch) -> None:
-    def resume(job: ClaimedJob, checkpoint: Any) -> ConversationRun:
+    original = JobRun.resume
+
+    def resume(job: ClaimedJob, checkpoint: Any) -> JobRun:
         if is_bad(job):
             raise RuntimeError("injected")
-        return ConversationRun(job, checkpoint)
+        return original(job, checkpoint)
 
-    monkeypatch.setattr(ConversationRun, "resume", resume)
+    monkeypatch.setattr(JobRun, "resume", resume)
 
 
 def fail_in_encode(monkeypatch: Patch) -> None:
@@ -115,7 +118,7 @@ def fail_in_record(monkeypatch: Patch) -> None:
 
 IN_THE_WORKER: dict[str, Callable[[Patch], None]] = {
     "resume": fail_in_resume,
-    "next": lambda patch: fail_in_run(patch, "next"),
+    "next": lambda patch: fail_in_run(patch, "generate"),
     "encode": fail_in_encode,
     "decision": lambda patch: fail_in_run(patch, "feed"),
     "artifacts": fail_in_artifacts,
