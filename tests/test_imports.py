@@ -45,7 +45,9 @@ WORKER = {
 }  # fmt: skip
 ENGINE = {
     "measure": {"fit", "model"},
-    "generate": {"completion_reader", "decoding", "fit", "kv_cache", "model", "timings"},
+    "attempt": {"adapter", "completion_reader", "decoding", "fit", "kv_cache", "timings"},
+    "slots": {"attempt", "decoding", "kv_cache", "mlx_lm_internals", "timings"},
+    "generate": {"attempt", "decoding", "fit", "kv_cache", "model", "slots", "timings"},
     "timings": {"decoding", "kv_cache"},
     "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
     "model": {"adapter", "adapter_choice", "demo", "mlx_lm_internals"},

@@ -100,8 +100,24 @@ class SlotGenerator:
     def step(self) -> list[Answer]:
         """Run one step of the decode and at most one chunk of a prompt; return what ended.
 
-        An error in an answer concerns that request. One that is raised concerns all.
+        An error in an answer concerns that request. One that is raised concerns all, and none of
+        them is left.
         """
+        try:
+            return self._step()
+        except BaseException:
+            self._clear()
+            raise
+
+    def withdraw(self, id: int) -> Answer | None:
+        """Take back a request; `None` if its prompt is being read already."""
+        run = next((run for run in self._waiting if run.key == id), None)
+        if run is None:
+            return None
+        self._waiting.remove(run)
+        return Answer(id, NOT_BEGUN)
+
+    def _step(self) -> list[Answer]:
         answers = self._cancel()
         while self._ready and not self._slots.full:
             self._slots.enter(self._ready.popleft())
@@ -110,12 +126,21 @@ class SlotGenerator:
             answers += self._read(before)
         return answers + self._read_prompt()
 
+    def _clear(self) -> None:
+        """Forget all requests."""
+        for run in (*self._waiting, *self._ready, *self._slots.runs):
+            self._admission.release(run.key)
+        if self._reading is not None:
+            self._admission.release(self._reading.key)
+        self._waiting.clear()
+        self._ready.clear()
+        self._reading = self._queued = None
+        for run in self._slots.runs:
+            self._slots.leave(run)
+
     def _cancel(self) -> list[Answer]:
-        """End the cancelled requests that do not decode yet."""
+        """End the cancelled requests whose prompt is read and that do not decode yet."""
         answers = []
-        for run in [run for run in self._waiting if run.cancelled()]:
-            self._waiting.remove(run)
-            answers.append(Answer(run.key, NOT_BEGUN))
         begun = [*self._ready, *([self._reading] if self._reading else [])]
         for run in [run for run in begun if run.cancelled()]:
             if run is self._reading:

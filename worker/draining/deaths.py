@@ -41,7 +41,7 @@ class Deaths:
 
     async def is_suspect(self, job: ClaimedJob, key: AttemptKey) -> bool:
         """Whether an attempt died beside others, in this run or an earlier one, and has to pass."""
-        if job.id not in self._asked:
+        if job.parallel > 1 and job.id not in self._asked:
             self._asked.add(job.id)
             if await self._context.store.call(queue.shared_crashes_on, job.id, key):
                 self._suspects.add((job.id, key))

@@ -81,7 +81,7 @@ class Drain:
                 elif (reason := await self._go_on(tasks)) is not None:
                     return reason
         except anyio.get_cancelled_exc_class():
-            self._supervisor.kill()
+            await self._supervisor.kill()
             raise
 
     async def database_changed(self) -> None:
@@ -220,9 +220,7 @@ class Drain:
             self._emptying = True
             return False
         active.guidance[key] = action.request.prompt.guidance
-        attempt = OpenAttempt(
-            active, key, action.begins_turn, suspect, now(), time.perf_counter()
-        )
+        attempt = OpenAttempt(active, key, action.begins_turn, suspect, now(), time.perf_counter())
         try:
             with at_stage("generate"):
                 self._display.attempt_started(job, key)
@@ -234,10 +232,11 @@ class Drain:
 
     async def _take_back_unbegun(self) -> None:
         """After a request to stop, take back what waits for a slot: it would begin a turn."""
+        phases = self._supervisor.phases
         for request, attempt in self._open.items():
-            if attempt.job.parallel > 1 and attempt.begins_turn:
-                if self._supervisor.phase(request) != "decode":
-                    await self._supervisor.cancel(request)
+            waits = attempt.job.parallel > 1 and phases.get(request) != "decode"
+            if waits and attempt.begins_turn:
+                await self._supervisor.cancel(request)
 
     async def _asked_to_cancel(self, job_id: int) -> bool:
         """Whether a job is to be cancelled.
@@ -308,7 +307,7 @@ class Drain:
         await self._reload()
 
     async def _reload(self) -> None:
-        """Have the model in memory again for the active jobs; those without go back to the queue."""
+        """Have the model in memory again for the active jobs, or put them back into the queue."""
         for active in list(self._active.values()):
             if not await self._scheduler.reload(ClaimedRun(active.job, active.run)):
                 active.over = True

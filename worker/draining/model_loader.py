@@ -13,6 +13,7 @@ from mh_batch.store import queue
 from mh_batch.worker.model_process.metal import WATCHDOG_SECONDS
 from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.runtime.stop import Stop
+from mh_batch.worker.text.format import format_count
 
 from .claimed_run import ClaimedRun
 from .context import DrainContext
@@ -98,13 +99,17 @@ class ModelLoader:
 
     async def _load(self, model: str) -> None:
         """Load `model` if it is not in memory, record it and report it."""
-        _, run_id, store, supervisor, display = self._context
+        options, run_id, store, supervisor, display = self._context
         if supervisor.loaded == model:
             return
         display.note(f"loading {model}")
         info = await supervisor.load(model)
         await store.call(queue.set_run_model, run_id, info)
         display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
+        most = info.slots.most
+        if most is not None and most < options.parallel:
+            many = format_count(most, "conversation")
+            display.note(f"{model} runs {many} at once at most: {info.slots.reason}")
 
     async def _record_death(self, claimed: ClaimedRun, fault: LoadDied) -> None:
         """Record a death at the attempt that waits for the model; its phase does not count."""

@@ -74,11 +74,20 @@ class Recorder:
             self._write = None
 
     async def record_crash(
-        self, job: ClaimedJob, key: AttemptKey, death: Death, *, forgiven: bool = False
+        self,
+        job: ClaimedJob,
+        key: AttemptKey,
+        death: Death,
+        *,
+        forgiven: bool = False,
+        alone: bool = True,
     ) -> None:
-        """Record a death of the model process at once; a `forgiven` one does not count."""
+        """Record a death of the model process at once.
+
+        A `forgiven` one does not count, nor does one of an attempt that was not `alone`.
+        """
         how = (death.phase, death.signal, death.exit_code, death.stderr_tail)
-        crash = Crash(key, *how, forgiven)
+        crash = Crash(key, *how, forgiven, alone)
         await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
     async def report_end(self, job: ClaimedJob, end: JobEnd) -> None:

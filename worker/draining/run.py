@@ -102,7 +102,12 @@ async def work_until_stopped(
                 f"continuing after an earlier worker: {format_count(recovered, 'job')} requeued"
             )
         settings = msgspec.json.encode(options, enc_hook=str).decode()
-        run_id = await store.call(queue.start_run, settings, {"mh-batch": version("mh-batch")})
+        run_id = await store.call(
+            queue.start_run,
+            settings,
+            {"mh-batch": version("mh-batch")},
+            parallel=options.parallel,
+        )
         supervisor = ModelSupervisor(options.log_path, options, command)
         context = DrainContext(options, run_id, store, supervisor, display)
         reason, tally = await _drain(context, stop_signals)

@@ -5,7 +5,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import JobError, ModelChanged, NoModel
-from mh_batch.jobs.generation import GenerationRequest
+from mh_batch.jobs.generation import GenerationRequest, ModelInfo
 from mh_batch.jobs.record import ClaimedJob, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
@@ -14,6 +14,7 @@ from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
+from mh_batch.worker.text.format import format_count
 
 from .claimed_run import ClaimedRun
 from .context import DrainContext
@@ -38,6 +39,7 @@ class Scheduler:
         self._ahead: Background[ClaimedRun | None] | None = None
         self._taken = 0
         self._idle = False
+        self._explained: set[int] = set()
 
     @property
     def spent(self) -> bool:
@@ -57,6 +59,10 @@ class Scheduler:
             if await self._loader.have(model) and (claimed := await self._claim()) is not None:
                 return claimed
         return None
+
+    async def beside(self, parallel: int) -> ClaimedRun | None:
+        """Claim a job that can run beside others in so many slots, if that is the next one."""
+        return None if self._stop.soon else await self._claim(only=parallel)
 
     def claim_ahead(self, tasks: TaskGroup) -> None:
         """Begin to claim the next job and to render its prompt, while this one is played."""
@@ -121,14 +127,24 @@ class Scheduler:
         else:
             self._taken -= 1
 
-    async def _claim(self) -> ClaimedRun | None:
-        """Claim the next job of the model in memory, if one more is wanted."""
+    async def _claim(self, only: int | None = None) -> ClaimedRun | None:
+        """Claim the next job of the model in memory, if one more is wanted.
+
+        `only` leaves a job alone that runs in another number of slots; `None` takes any.
+        """
         info, skipped = self._supervisor.info, self._loader.skipped
         if info is None or self.spent:
             return None
         try:
             job = await self._store.call(
-                queue.claim, self._run_id, info, self._options.model, skipped
+                queue.claim,
+                self._run_id,
+                info,
+                self._options.model,
+                skipped,
+                parallel=self._parallel(info),
+                only=only,
+                mix=self._options.mix,
             )
         except ModelChanged as fault:
             changed = {(fault.batch_id, info.name)} if fault.batch_id is not None else set()
@@ -137,7 +153,23 @@ class Scheduler:
         if job is None:
             return None
         self._taken += 1
+        self._explain(job, self._parallel(info))
         return ClaimedRun(job, await self._resume(job))
+
+    def _parallel(self, info: ModelInfo) -> int:
+        """Return in how many slots a batch that begins now runs on this model."""
+        most = info.slots.most
+        return self._options.parallel if most is None else min(self._options.parallel, most)
+
+    def _explain(self, job: ClaimedJob, parallel: int) -> None:
+        """Say once that a batch goes on with the number of slots that it began with."""
+        if job.parallel != parallel and job.batch_id not in self._explained:
+            self._explained.add(job.batch_id)
+            began = format_count(job.parallel, "conversation")
+            self._display.note(
+                f"batch {job.batch_id} began with {began} at once and goes on so, "
+                "because its answers depend on that (--mix changes it)"
+            )
 
     async def _resume(self, job: ClaimedJob) -> JobRun | JobError:
         """Return the run of a job at its last checkpoint, or why it cannot be played."""

@@ -1,7 +1,7 @@
 """The worker's end of the protocol: start the model process, load, generate, cancel."""
 
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -10,7 +10,6 @@ import anyio
 
 from mh_batch.jobs.errors import JobError, MhBatchError
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
-from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.files import FILE_MODE
 from mh_batch.worker.options import WorkerSettings
 from mh_batch.worker.runtime.child import PYTHON
@@ -33,6 +32,7 @@ from .protocol import (
     Loaded,
     Measure,
     Measured,
+    Phase,
     Prepare,
     Shutdown,
     ToChild,
@@ -70,9 +70,9 @@ class ModelClient:
     answered is for when none is open. After `ProcessDied` nothing is open.
     """
 
-    def __init__(self, process: ModelProcess, engine: EngineOptions) -> None:
+    def __init__(self, process: ModelProcess, settings: WorkerSettings) -> None:
         self.process = process
-        self._engine = engine
+        self._settings = settings
         self._next_id = 0
         self._exchange = Exchange(process)
 
@@ -86,6 +86,11 @@ class ModelClient:
         """The attempts that have begun and are not answered."""
         return frozenset(self._exchange.attempts)
 
+    @property
+    def phases(self) -> Mapping[int, Phase]:
+        """The phase of every open attempt, by the id of its request."""
+        return self._exchange.attempts
+
     async def handshake(self) -> None:
         """Read the child's hello; raises `BadFrame` if it uses another protocol version."""
         try:
@@ -97,7 +102,9 @@ class ModelClient:
 
     async def load(self, model: str) -> ModelInfo:
         """Load a model; raises `ModelNotLoaded`, or `ProcessDied` if the process died of it."""
-        return (await self._request(Load(self._take_id(), model, self._engine), Loaded)).info
+        settings = self._settings
+        load = Load(self._take_id(), model, settings.engine, settings.parallel)
+        return (await self._request(load, Loaded)).info
 
     async def generate(
         self, request: GenerationRequest, on_progress: Callable[[int], None]
@@ -223,7 +230,7 @@ async def start_model(
         # a session of its own: the terminal's Ctrl-C and hang-up are for the worker
         child = await anyio.open_process(command, stderr=log, start_new_session=True, env=env)
         process = ModelProcess(child, log, settings.hang_seconds)
-        client = ModelClient(process, settings.engine)
+        client = ModelClient(process, settings)
         try:
             await client.handshake()
             yield client

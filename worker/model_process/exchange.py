@@ -24,7 +24,10 @@ class Exchange:
         return self._requests.attempts
 
     async def send(self, request: Sent, encoded: bytes) -> None:
-        """Send a request, which is open then; raises `ProcessDied`."""
+        """Send a request, which is open then.
+
+        Raises `ProcessDied`, but not beside other requests: whoever waits for those sees the death.
+        """
         if not self._requests:
             self._process.start_clock()
         self._requests.add(request)
@@ -32,7 +35,8 @@ class Exchange:
         try:
             await self._process.send(encoded)
         except ProcessDied as error:
-            raise self._died(error.death) from None
+            if list(self._requests.ids) == [request.id]:
+                raise self._died(error.death) from None
 
     async def receive(self, on_progress: Callable[[int, int], None]) -> Reply:
         """Return the next answer to any request; raises `ProcessDied`.

@@ -1,5 +1,7 @@
 """The requests that were sent and not answered yet."""
 
+from collections.abc import Collection
+
 from .protocol import (
     BadFrame,
     Failed,
@@ -35,6 +37,11 @@ class OpenRequests:
 
     def __bool__(self) -> bool:
         return bool(self._requests)
+
+    @property
+    def ids(self) -> Collection[int]:
+        """The ids of all open requests."""
+        return self._requests.keys()
 
     @property
     def attempts(self) -> dict[int, Phase]:

@@ -36,11 +36,15 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Load(msgspec.Struct, frozen=True, tag=True):
-    """Load this model and drop any other; answered by `Loaded` or `Failed`."""
+    """Load this model and drop any other; answered by `Loaded` or `Failed`.
+
+    If more than one slot is wanted (`parallel`), the answer says in how many the model can run.
+    """
 
     id: Id
     model: str
     options: EngineOptions
+    parallel: int = 1
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):

@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from mh_batch.jobs.errors import EnvironmentFault, InternalError, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest
@@ -37,7 +39,7 @@ from .protocol import (
     encode,
 )
 from .reply import encoded_reply
-from .slot_loop import SlotLoop, SlotModel
+from .slot_loop import SlotLoop
 
 if TYPE_CHECKING:
     from mh_batch.engine.generate import Generator
@@ -66,11 +68,11 @@ class ModelServer:
                 if self._generator is not None:
                     self._generator.between_jobs()
             elif (
-                self._generator is not None
-                and isinstance(frame, GenerateFrame)
+                isinstance(frame, GenerateFrame)
                 and frame.request.parallel > 1
+                and self._generator is not None
             ):
-                self._in_slots(frame)
+                self._in_slots(self._generator, frame)
             else:
                 self._write(self._reply(frame))
                 self._inbox.answered(frame.id)
@@ -79,10 +81,9 @@ class ModelServer:
         """Return what waited for the slots to be idle, or else wait for the next frame."""
         return self._waiting.popleft() if self._waiting else self._inbox.get()
 
-    def _in_slots(self, frame: GenerateFrame) -> None:
+    def _in_slots(self, generator: "Generator", frame: GenerateFrame) -> None:
         """Answer this request, and those for as many slots that come meanwhile."""
-        model = cast("SlotModel", self._generator)
-        SlotLoop(model, self._inbox, self._write, self._reply, self._waiting).run(frame)
+        SlotLoop(generator, self._inbox, self._write, self._reply, self._waiting).run(frame)
 
     def _reply(self, frame: Request) -> bytes:
         """Return the encoded answer to a request, which is `Failed` if it cannot be done."""
@@ -98,14 +99,14 @@ class ModelServer:
         match frame:
             case Unreadable(request_id, reason):
                 return Failed(request_id, InternalError.__name__, reason, "encode")
-            case Load(request_id, model, options):
-                return self._load(request_id, model, options)
+            case Load(request_id, model, options, parallel):
+                return self._load(request_id, model, options, parallel)
             case GenerateFrame(request_id, request):
                 return Generated(request_id, self._generate(request_id, request))
             case Measure(request_id, model, request):
                 return self._measure(request_id, model, request)
 
-    def _load(self, request_id: int, model: str, options: EngineOptions) -> Loaded:
+    def _load(self, request_id: int, model: str, options: EngineOptions, parallel: int) -> Loaded:
         from mh_batch.engine.generate import Generator
         from mh_batch.engine.model.blas import require_blas
         from mh_batch.engine.model.load import load
@@ -117,7 +118,10 @@ class ModelServer:
         loaded = load(model, partial(self._report_phase, request_id))
         self._generator = Generator(loaded, options)
         self._inbox.hints.prepare_with(self._generator.prepare)
-        return Loaded(request_id, loaded.info)
+        if parallel == 1:
+            return Loaded(request_id, loaded.info)
+        limit = self._generator.slot_limit()
+        return Loaded(request_id, msgspec.structs.replace(loaded.info, slots=limit))
 
     def _measure(self, request_id: int, model: str, request: GenerationRequest) -> Measured:
         from mh_batch.engine.measure import PromptMeasurer

@@ -1,55 +1,19 @@
 """Requests that decode together: taken between two steps, answered in any order."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
-from mh_batch.jobs.generation import Generation, GenerationRequest
+from mh_batch.jobs.generation import Generation
 
 from .heartbeat import Heartbeat
 from .inbox import Inbox, Request, Taken, Unreadable
 from .protocol import Generated, GenerateFrame, JobDone, Measure, Shutdown, ToParent, encode
 from .reply import encoded_reply
 
-
-class SlotAnswer(Protocol):
-    """What a request came to; an error concerns this request alone."""
-
-    @property
-    def id(self) -> int:
-        """The id that the request was added with."""
-
-    @property
-    def outcome(self) -> Generation | Exception:
-        """The result."""
-
-
-class SlotGenerator(Protocol):
-    """Runs several requests, one decode step of all at a time."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is not answered."""
-
-    def add(
-        self,
-        id: int,
-        request: GenerationRequest,
-        cancelled: Callable[[], bool],
-        progress: Callable[[int], None],
-    ) -> None:
-        """Take a request, which begins once there is a slot and memory for it."""
-
-    def step(self) -> Sequence[SlotAnswer]:
-        """Decode one token of each, read at most one chunk of a prompt; return what ended."""
-
-
-class SlotModel(Protocol):
-    """A model that runs several requests at once."""
-
-    def slots(self, parallel: int) -> SlotGenerator:
-        """Return the slots, the same while `parallel` is; raises `EnvironmentFault`."""
+if TYPE_CHECKING:
+    from mh_batch.engine.generate import Generator
 
 
 class _Open(NamedTuple):
@@ -65,14 +29,14 @@ class SlotLoop:
 
     def __init__(
         self,
-        model: SlotModel,
+        generator: "Generator",
         inbox: Inbox,
         write: Callable[[bytes], None],
         reply: Callable[[Request], bytes],
         waiting: deque[Taken],
     ) -> None:
         """`write` sends an encoded frame, `reply` answers what needs no slot."""
-        self._model = model
+        self._generator = generator
         self._inbox = inbox
         self._write = write
         self._reply = reply
@@ -120,19 +84,21 @@ class SlotLoop:
         self._inbox.hints.wait_for(frame.request)
         cancelled = heartbeat.watching(self._inbox.is_cancelled)
         try:
-            slots = self._model.slots(self._parallel)
+            slots = self._generator.slots(self._parallel)
             slots.add(frame.id, frame.request, cancelled, heartbeat.token)
         except Exception as error:  # noqa: BLE001  # answered, or raised with the answer
             self._answer(frame.id, error)
 
     def _step(self) -> None:
         """Run a step, answer what ended, and give a sign of life for what waits."""
-        slots = self._model.slots(self._parallel)
+        slots = self._generator.slots(self._parallel)
+        for request_id in [id for id in self._open if self._inbox.is_cancelled(id)]:
+            if (answer := slots.withdraw(request_id)) is not None:
+                self._answer(*answer)
         try:
             answers = slots.step()
         except Exception as error:
-            # what is left in a slot would be in the way of the next request
-            if len(self._open) > 1 or slots.busy:
+            if len(self._open) > 1:
                 raise
             for request_id in tuple(self._open):
                 self._answer(request_id, error)

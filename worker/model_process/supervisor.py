@@ -1,6 +1,6 @@
 """The model that a drain uses: started when needed, swapped, restarted after a death."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from mh_batch.worker.options import WorkerSettings
 
 from .client import COMMAND, DEFAULT_SETTINGS, Answer, ModelClient, start_model
 from .death import Death, ProcessDied
+from .protocol import Phase
 
 T = TypeVar("T")
 
@@ -69,6 +70,11 @@ class ModelSupervisor:
     def open(self) -> frozenset[int]:
         """The attempts that have begun and are not answered."""
         return self._client.open if self._client else frozenset()
+
+    @property
+    def phases(self) -> Mapping[int, Phase]:
+        """The phase of every open attempt, by the id of its request."""
+        return self._client.phases if self._client else {}
 
     async def __aenter__(self) -> Self:
         return self
