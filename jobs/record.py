@@ -143,7 +143,7 @@ class FinishedTurn(msgspec.Struct, frozen=True):
     """A turn as the results give it, with the parse of the attempt that was kept.
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
-    `opened_tokens` of them that attempt was begun, the others it drew in `decode_seconds`.
+    `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`.
     """
 
     key: AttemptKey
@@ -157,7 +157,7 @@ class FinishedTurn(msgspec.Struct, frozen=True):
     completion_tokens: int
     parse: Parse
     opened_tokens: int = 0
-    decode_seconds: float = 0.0
+    machine_seconds: float = 0.0
 
 
 class FinishedJob(msgspec.Struct, frozen=True):

@@ -10,12 +10,16 @@ from typing import Any, TypeVar
 import msgspec
 from sqlite_utils import Database
 
-DECODE_SPEED = "sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.decode_seconds), 0)"
+DECODE_SPEED = "sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.machine_seconds), 0)"
 """The decode speed over timing rows `m`, `{decode_speed}` in the files of `reports/`.
 
-It is `decoded_tokens` and `decode_speed` of jobs/generation.py in SQL. The files of `schema/` spell
-it out, because a migration never changes.
+It is `decoded_tokens` and `decode_speed` of jobs/generation.py in SQL, over the machine's time:
+attempts that decode side by side share the clock. The files of `schema/` spell it out, because a
+migration never changes.
 """
+
+ATTEMPT_SPEED = "nullif(max(m.completion_tokens - 1, 0), 0) / nullif(m.machine_seconds, 0)"
+"""The same over one timing row, `{attempt_speed}`; NULL where nothing was decoded."""
 
 T = TypeVar("T")
 _NAME = re.compile(r"^-- name: (\S+)$", flags=re.MULTILINE)
@@ -33,6 +37,7 @@ class Entry(msgspec.Struct, frozen=True):
 def script(name: str) -> str:
     """Return the text of an SQL file of this package, such as `schema/tables.sql`."""
     text = (Path(__file__).parent / name).read_text("utf-8")
+    text = text.replace("{attempt_speed}", ATTEMPT_SPEED)
     return text.replace("{decode_speed}", DECODE_SPEED)
 
 

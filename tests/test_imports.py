@@ -88,6 +88,7 @@ JOBS = {
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),
+    "selftest": set(),
     "status": set(),
 }  # fmt: skip
 INSIDE = {"worker": WORKER, "engine": ENGINE, "store": STORE, "jobs": JOBS}

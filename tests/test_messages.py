@@ -27,7 +27,9 @@ def held(folder: Path) -> str:
 def changed(folder: Path) -> str:
     mh_batch(folder, "submit", "in.jsonl")
     with closing(sqlite3.connect(folder / "mh-batch.db")) as db, db:
-        db.execute("INSERT INTO batch_models VALUES (1, 'demo', 'other weights', 'harmony')")
+        db.execute(
+            "INSERT INTO batch_models (batch_id, model, fingerprint) VALUES (1, 'demo', 'other')"
+        )
     return mh_batch(folder, "work", "--model", "demo", code=3).stderr
 
 

@@ -196,4 +196,4 @@ def _entries(message: Message) -> Iterator[Line]:
 
 def _decode_speed(turns: Turns) -> float | None:
     drawn = (turn.completion_tokens - turn.opened_tokens for turn in turns)
-    return decode_speed(sum(map(decoded_tokens, drawn)), sum(t.decode_seconds for t in turns))
+    return decode_speed(sum(map(decoded_tokens, drawn)), sum(t.machine_seconds for t in turns))

@@ -6,8 +6,18 @@ from .cancel_retry import cancel_requests, requeue
 from .claims import claim, next_model, release
 from .counts import queue_counts
 from .history import read_history
-from .recording import crashes_on, finish, is_rescued, record, record_crash, rehearse
-from .runs import finish_run, recover, set_run_model, start_run
+from .recording import (
+    crashes_on,
+    finish,
+    is_rescued,
+    record,
+    record_crash,
+    record_crashes,
+    rehearse,
+    shared_crashes_on,
+)
+from .runs import finish_run, limit_rows, recover, set_run_model, start_run
+from .selftests import last_selftest, record_selftest
 
 __all__ = [
     "cancel_requests",
@@ -17,15 +27,20 @@ __all__ = [
     "finish",
     "finish_run",
     "is_rescued",
+    "last_selftest",
+    "limit_rows",
     "next_model",
     "queue_counts",
     "read_history",
     "record",
     "record_crash",
+    "record_crashes",
+    "record_selftest",
     "recover",
     "rehearse",
     "release",
     "requeue",
     "set_run_model",
+    "shared_crashes_on",
     "start_run",
 ]

@@ -15,7 +15,6 @@ from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.errors import (
     InternalError,
     JobError,
-    ModelChanged,
     NoModel,
     SettingsError,
     StoreUnusable,
@@ -29,7 +28,7 @@ from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.sql import statements
 
-from . import transitions
+from . import freezing, transitions
 
 _SQL = statements("queue/claims.sql")
 FIRST_OF_MODEL = """
@@ -40,13 +39,6 @@ LIMIT 1
 """
 _BATCH = "SELECT settings, submitted_at FROM batches WHERE id = ?"
 _FREEZE_MODEL = "UPDATE batches SET model = ? WHERE id = ? AND model IS NULL"
-# an older version did not store the adapter
-_FREEZE_FINGERPRINT = """
-INSERT INTO batch_models (batch_id, model, fingerprint, adapter) VALUES (?, ?, ?, ?)
-ON CONFLICT (batch_id, model) DO UPDATE SET adapter = excluded.adapter
-WHERE adapter IS NULL AND fingerprint = excluded.fingerprint
-"""
-_FROZEN = "SELECT fingerprint FROM batch_models WHERE batch_id = ? AND model = ?"
 NOTHING = SkippedModels()
 
 
@@ -92,20 +84,32 @@ def claim(
     model: ModelInfo,
     default: str | None,
     skipped: SkippedModels = NOTHING,
+    *,
+    parallel: int = 1,
+    only: int | None = None,
+    mix: bool = False,
 ) -> ClaimedJob | None:
     """Take the next job if it is one for `model`; `None` if there is none or it needs another.
 
     `default` is for jobs and batches that name no model; jobs of `skipped` models are left out. The
-    first claim of a batch freezes the model and its fingerprint. Raises `ModelChanged`, with the
-    job still queued, if the batch began with other weights under that name, and `StoreUnusable` if
-    the settings of the batch cannot be read. A job whose own row cannot be read has a `fault`.
+    first claim of a batch freezes the model, its fingerprint and `parallel`, the worker's number of
+    slots. A batch with a recorded attempt on the model keeps its own number, unless `mix` replaces
+    it. With `only`, a job for another number of slots is not taken: `None`, and nothing is frozen.
+    Raises `ModelChanged`, with the job still queued, if the batch began with other weights under
+    that name, and `StoreUnusable` if the settings of the batch cannot be read. A job whose own row
+    cannot be read has a `fault`.
     """
     with immediate(db):
         candidates = _candidates(db, default, model.name, skipped)
         job = next((job for job in candidates if job.model is not None), None)
         if job is None or job.model != model.name:
             return None
-        _freeze(db, job, model)
+        slots = _slots(db, job, model, parallel, mix=mix)
+        if only is not None and slots != only:
+            return None
+        if job.inherited:
+            db.conn.execute(_FREEZE_MODEL, (model.name, job.batch_id))
+        freezing.freeze(db, job.batch_id, model, slots)
         row = transitions.start(db, job.id, model, run_id)
         submitted_at, settings = _read_batch(db, job)
     request, settings, fault = _read_row(row["request"], settings)
@@ -121,6 +125,7 @@ def claim(
         date=submitted_at[:10],
         round=row["round"],
         fault=fault,
+        parallel=slots,
     )
 
 
@@ -136,6 +141,15 @@ def release(db: Database, job_id: int) -> Status:
             status = transitions.status_of(db, job_id)
             raise IllegalMove(f"a job that is {status} cannot be released, only a running one")
     return Status.QUEUED
+
+
+def _slots(db: Database, job: _Next, model: ModelInfo, offered: int, *, mix: bool) -> int:
+    """Return in how many slots a job decodes; raise `ModelChanged` for other weights."""
+    began = freezing.frozen(db, job.batch_id, model.name)
+    if began is None:
+        return offered
+    began.check(job.batch_id, job.batch, model)
+    return offered if mix else began.slots(offered)
 
 
 def _read_batch(db: Database, job: _Next) -> tuple[str, Settings]:
@@ -218,19 +232,3 @@ def _allowed(
         for row, model in zip(rows, models, strict=True)
         if model is None or not skipped.holds(batch_id, model)
     ]
-
-
-def _freeze(db: Database, job: _Next, model: ModelInfo) -> None:
-    """Store which weights the batch runs on; raise `ModelChanged` if it began with others."""
-    key = (job.batch_id, model.name)
-    if job.inherited:
-        db.conn.execute(_FREEZE_MODEL, (model.name, job.batch_id))
-    db.conn.execute(_FREEZE_FINGERPRINT, (*key, model.fingerprint, model.adapter))
-    began_with = db.conn.execute(_FROZEN, key).fetchone()[0]
-    if began_with != model.fingerprint:
-        raise ModelChanged(
-            f"batch {job.batch_id} ({job.batch}) began with {model.name} of fingerprint "
-            f"{began_with[:12]}, now it is {model.fingerprint[:12]}; bring the first weights "
-            "back, or submit the file again as a new batch",
-            job.batch_id,
-        )

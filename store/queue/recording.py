@@ -1,6 +1,6 @@
 """Records what a drain did for a job: an attempt and all that belongs to it are one transaction."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -55,8 +55,14 @@ WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
 _TOTALS = """
 UPDATE batches
 SET attempts = attempts + 1, retries = retries + ?,
-    completion_tokens = completion_tokens + ?, decode_seconds = decode_seconds + ?
+    completion_tokens = completion_tokens + ?, decode_seconds = decode_seconds + ?,
+    machine_seconds = machine_seconds + ?
 WHERE id = (SELECT batch_id FROM jobs WHERE id = ?)
+"""
+# from now on the batch keeps its number of slots on this model
+_BEGUN = """
+UPDATE batch_models SET begun = 1
+WHERE (batch_id, model) = (SELECT batch_id, model FROM jobs WHERE id = ?) AND NOT begun
 """
 _REHEARSAL_BATCH = """
 INSERT INTO batches (name, source, state, submitted_at, seed, settings)
@@ -74,7 +80,7 @@ UPDATE batches SET rescued = rescued + 1 WHERE id = (SELECT batch_id FROM jobs W
 _CRASHES = """
 SELECT count(*) FROM crashes
 WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
-    AND phase NOT IN ('load', 'template') AND NOT forgiven AND alone
+    AND phase NOT IN ('load', 'template') AND NOT forgiven AND alone = ?
 """
 
 
@@ -116,7 +122,9 @@ def _record(db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn
     # a continuation is no retry
     retry = attempt.key.attempt > 1 and not attempt.continues
     tokens = len(attempt.generation.tokens)
-    db.conn.execute(_TOTALS, (retry, tokens, timings.decode_seconds, job_id))
+    seconds = (timings.decode_seconds, timings.machine_seconds)
+    db.conn.execute(_TOTALS, (retry, tokens, *seconds, job_id))
+    db.conn.execute(_BEGUN, (job_id,))
     if turn is not None:
         _record_turn(db, job_id, turn)
     return attempt_id
@@ -136,10 +144,22 @@ def is_rescued(db: Database, job_id: int) -> bool:
 
 def record_crash(db: Database, job_id: int, run_id: int, crash: Crash) -> None:
     """Record that the model process crashed during an attempt; the attempt stays open."""
-    key = msgspec.structs.astuple(crash.key)
-    facts = (now(), crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
+    record_crashes(db, run_id, ((job_id, crash),))
+
+
+def record_crashes(db: Database, run_id: int, crashes: Iterable[tuple[int, Crash]]) -> None:
+    """Record one crash of the model process, a row for each job that was in it.
+
+    Their attempts stay open. Rows that are not `alone` have one time in common, by which reports
+    tell that they are one crash.
+    """
+    at = now()
+    rows = [
+        (job_id, *msgspec.structs.astuple(crash.key), run_id, at, *_crash_facts(crash))
+        for job_id, crash in crashes
+    ]
     with immediate(db):
-        db.conn.execute(_CRASH, (job_id, *key, run_id, *facts, crash.cleared, crash.alone))
+        db.conn.executemany(_CRASH, rows)
 
 
 def crashes_on(db: Database, job_id: int, key: AttemptKey) -> int:
@@ -148,8 +168,27 @@ def crashes_on(db: Database, job_id: int, key: AttemptKey) -> int:
     Crashes under earlier workers count; cleared ones, such as those before the job was queued
     again, those of attempts that did not run alone, and those while the model was loaded do not.
     """
-    values = (job_id, *msgspec.structs.astuple(key))
+    return _count_crashes(db, job_id, key, alone=True)
+
+
+def shared_crashes_on(db: Database, job_id: int, key: AttemptKey) -> int:
+    """Return in how many crashes the open attempt at `key` was one of several in the process.
+
+    Any of these may be to blame. What counts is as in `crashes_on`, so an attempt is suspect after
+    a restart too, until it is recorded or its job is queued again.
+    """
+    return _count_crashes(db, job_id, key, alone=False)
+
+
+def _count_crashes(db: Database, job_id: int, key: AttemptKey, *, alone: bool) -> int:
+    values = (job_id, *msgspec.structs.astuple(key), alone)
     return int(db.conn.execute(_CRASHES, values).fetchone()[0])
+
+
+def _crash_facts(crash: Crash) -> tuple[str | int | None, ...]:
+    """Return the values of a crash that do not say where and when it was."""
+    died = (crash.phase, crash.signal, crash.exit_code, crash.stderr_tail)
+    return (*died, crash.cleared, crash.alone)
 
 
 def add_parse(db: Database, attempt_id: int, parse: Parse) -> None:

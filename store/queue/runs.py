@@ -12,17 +12,33 @@ from mh_batch.store.connection import immediate
 from . import transitions
 from .submit import purge_abandoned
 
-_START = "INSERT INTO runs (started_at, settings, versions) VALUES (?, ?, ?) RETURNING id"
+_START = """
+INSERT INTO runs (started_at, settings, versions, parallel, allow_variance)
+VALUES (?, ?, ?, ?, ?) RETURNING id
+"""
 _MODEL = """
 UPDATE runs SET model = ?, model_fingerprint = ?, device = ?, versions = json_patch(versions, ?)
 WHERE id = ?
 """
+_LIMIT_ROWS = "UPDATE runs SET most_rows = ? WHERE id = ?"
 _FINISH = "UPDATE runs SET finished_at = ?, jobs_done = ?, end_reason = ? WHERE id = ?"
 
 
-def start_run(db: Database, settings_json: str, versions: Mapping[str, str]) -> int:
-    """Record that a worker starts; return the run's id."""
-    values = (now(), settings_json, msgspec.json.encode(dict(versions)).decode())
+def start_run(
+    db: Database,
+    settings_json: str,
+    versions: Mapping[str, str],
+    *,
+    parallel: int = 1,
+    allow_variance: bool = False,
+) -> int:
+    """Record that a worker starts; return the run's id.
+
+    `parallel` is the worker's number of slots; batches that began with another keep theirs.
+    `allow_variance` says that it uses slots although a self-test failed.
+    """
+    encoded = msgspec.json.encode(dict(versions)).decode()
+    values = (now(), settings_json, encoded, parallel, allow_variance)
     with immediate(db):
         return int(db.conn.execute(_START, values).fetchone()[0])
 
@@ -33,6 +49,15 @@ def set_run_model(db: Database, run_id: int, model: ModelInfo) -> None:
     values = (model.name, model.fingerprint, model.device, versions, run_id)
     with immediate(db):
         db.conn.execute(_MODEL, values)
+
+
+def limit_rows(db: Database, run_id: int, most_rows: int) -> None:
+    """Record that a run has at most `most_rows` conversations at once from now on.
+
+    A drain does so after shared deaths for which no single conversation was to blame.
+    """
+    with immediate(db):
+        db.conn.execute(_LIMIT_ROWS, (most_rows, run_id))
 
 
 def finish_run(db: Database, run_id: int, jobs_done: int, end_reason: str) -> None:

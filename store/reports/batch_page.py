@@ -26,7 +26,12 @@ class Model(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """A run of the worker that had jobs of the batch; `None` for what it did not reach."""
+    """A run of the worker that had jobs of the batch; `None` for what it did not reach.
+
+    `parallel` is the worker's number of slots. `allow_variance` is 1 if it used slots although a
+    self-test failed. After crashes that no single conversation was to blame for, at most
+    `most_rows` were decoded at once; `None` for as many as slots.
+    """
 
     id: int
     model: str | None
@@ -35,6 +40,9 @@ class Run(msgspec.Struct, frozen=True):
     finished_at: str | None
     end_reason: str | None
     versions: str
+    parallel: int
+    allow_variance: int
+    most_rows: int | None
 
 
 class SlowJob(msgspec.Struct, frozen=True):
@@ -64,7 +72,7 @@ class UnsuccessfulJob(msgspec.Struct, frozen=True):
 
 
 class CrashRow(msgspec.Struct, frozen=True):
-    """A crash of the model process."""
+    """A crash of the model process during an attempt; `alone` is 0 if others were beside it."""
 
     at: str
     run_id: int
@@ -76,6 +84,7 @@ class CrashRow(msgspec.Struct, frozen=True):
     phase: str
     signal: int | None
     exit_code: int | None
+    alone: int
     job_now: str
     stderr_tail: str
 

@@ -7,7 +7,9 @@ SELECT settings FROM batches WHERE id = :batch
 SELECT model, fingerprint FROM batch_models WHERE batch_id = :batch ORDER BY model LIMIT :most
 
 -- name: runs
-SELECT id, model, device, started_at, finished_at, end_reason, versions
+SELECT
+    id, model, device, started_at, finished_at, end_reason, versions, parallel, allow_variance,
+    most_rows
 FROM runs
 WHERE id IN (
     SELECT a.run_id FROM jobs AS j JOIN attempts AS a ON a.job_id = j.id
@@ -23,7 +25,7 @@ SELECT
     j.status,
     count(*) AS attempts,
     sum(m.completion_tokens) AS tokens,
-    sum(m.prefill_seconds + m.decode_seconds) AS model_seconds,
+    sum(m.prefill_seconds + m.machine_seconds) AS model_seconds,
     {decode_speed} AS tokens_per_second,
     max(m.kv_len) AS longest_context
 FROM jobs AS j

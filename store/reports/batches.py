@@ -13,7 +13,7 @@ from mh_batch.store.queue.counts import batch_counts
 
 _REPORTS = """
 SELECT id, name, state, submitted_at, job_count, attempts, retries, completion_tokens,
-    decode_seconds, rescued
+    machine_seconds, rescued
 FROM batches
 WHERE state = 'ready' AND (?1 IS NULL OR id = ?1)
 ORDER BY id
@@ -73,7 +73,7 @@ def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
         completion_tokens=row["completion_tokens"],
         # as `decoded_tokens` has it for one attempt
         tokens_per_second=decode_speed(
-            row["completion_tokens"] - row["attempts"], row["decode_seconds"]
+            row["completion_tokens"] - row["attempts"], row["machine_seconds"]
         ),
         rescued=row["rescued"],
     )

@@ -61,13 +61,13 @@ SELECT
     sum(m.completion_tokens) AS tokens,
     round(sum(m.prefill_seconds), 2) AS prefill_seconds,
     round(sum(m.decode_seconds), 2) AS decode_seconds,
-    round(sum(m.prefill_seconds + m.decode_seconds), 2) AS model_seconds,
+    round(sum(m.prefill_seconds + m.machine_seconds), 2) AS model_seconds,
     max(m.kv_len) AS longest_context
 FROM jobs AS j
 JOIN attempts AS a ON a.job_id = j.id
 JOIN timings AS m ON m.attempt_id = a.id
 GROUP BY j.id
-ORDER BY sum(m.prefill_seconds + m.decode_seconds) DESC, j.id
+ORDER BY sum(m.prefill_seconds + m.machine_seconds) DESC, j.id
 LIMIT 20;
 
 -- name: unsuccessful
@@ -201,6 +201,7 @@ SELECT
     c.phase,
     c.signal,
     c.exit_code,
+    c.alone,
     j.status AS job_now,
     c.stderr_tail
 FROM crashes AS c
@@ -231,7 +232,7 @@ SELECT
     round(avg(m.queue_seconds), 4) AS mean_seconds,
     round(max(m.queue_seconds), 4) AS longest_seconds,
     round(sum(m.queue_seconds), 2) AS waited_seconds,
-    round(sum(m.prefill_seconds + m.decode_seconds), 2) AS model_seconds
+    round(sum(m.prefill_seconds + m.machine_seconds), 2) AS model_seconds
 FROM runs AS r
 JOIN attempts AS a ON a.run_id = r.id
 JOIN timings AS m ON m.attempt_id = a.id

@@ -30,11 +30,13 @@ SELECT id, model, device, started_at, finished_at, end_reason, parallel FROM run
 _RUNNING = """
 SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT ?
 """
-_CRASHES = "SELECT count(*) FROM crashes WHERE run_id = ?"
+# one crash is a row for each job that was in the process, all of one time
+_CRASHES = "SELECT count(DISTINCT iif(alone, id, at)) FROM crashes WHERE run_id = ?"
 _LATEST_STDERR = """
 SELECT stderr_tail FROM crashes
 WHERE run_id = (SELECT max(id) FROM runs)
-ORDER BY id DESC
+GROUP BY iif(alone, id, at)
+ORDER BY max(id) DESC
 LIMIT 1000
 """
 _LAST_OF_JOB = """
@@ -63,7 +65,7 @@ class RunningJob(msgspec.Struct, frozen=True):
 
 
 class LastAttempt(msgspec.Struct, frozen=True):
-    """The latest timing row: bytes, and tokens a second of decoding."""
+    """The latest timing row: bytes, and tokens a second of decoding, those of all slots."""
 
     tokens_per_second: float | None
     kv_len: int
@@ -165,7 +167,7 @@ def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]
     ended = {row["job_id"] for row in rows if row["status"] in FINISHED}
     seconds = _seconds(rows[-1]["started_at"], rows[0]["finished_at"])
     decoded = sum(decoded_tokens(row["completion_tokens"]) for row in rows)
-    speed = decode_speed(decoded, sum(row["decode_seconds"] for row in rows))
+    speed = decode_speed(decoded, sum(row["machine_seconds"] for row in rows))
     return last, Pace(len(ended), seconds, speed)
 
 

@@ -22,7 +22,7 @@ WHERE j.id = ? AND b.state = 'ready'
 # its current one.
 _TURNS = """
 SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens, length(a.opening) / 4 AS opened,
-    m.decode_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
+    m.machine_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
 FROM turns AS t
 JOIN attempts AS a ON a.id = t.accepted_attempt_id
 JOIN timings AS m ON m.attempt_id = a.id
@@ -117,5 +117,5 @@ def _turn(db: Database, row: sqlite3.Row) -> FinishedTurn:
         completion_tokens=row["opened"] + row["completion_tokens"],
         opened_tokens=row["opened"],
         parse=parse_of(db, row),
-        decode_seconds=row["decode_seconds"],
+        machine_seconds=row["machine_seconds"],
     )

@@ -25,7 +25,10 @@ _ROUND_SECONDS = (
 class Totals(msgspec.Struct, frozen=True):
     """Sums over all attempts: seconds, tokens and bytes; `None` if nothing was measured.
 
-    `queue_seconds` is the time outside the model's own work.
+    `queue_seconds` is the time outside the model's own work. Attempts that decoded side by side
+    count their `decode_seconds` each, `stall_seconds` of which went to the prompts of others;
+    `machine_seconds` is what all of them took of the machine. `rows` is how many slots were busy on
+    average over that time, `parallel` the largest number of slots.
     """
 
     jobs: int
@@ -46,6 +49,10 @@ class Totals(msgspec.Struct, frozen=True):
     longest_context: int | None
     process_memory_bytes: int | None
     peak_memory_bytes: int | None
+    stall_seconds: float = 0.0
+    machine_seconds: float = 0.0
+    rows: float | None = None
+    parallel: int | None = None
 
     @property
     def began(self) -> float:

@@ -36,6 +36,10 @@ SELECT
     coalesce(sum(render_seconds), 0.0) AS render_seconds,
     coalesce(sum(prefill_seconds), 0.0) AS prefill_seconds,
     coalesce(sum(decode_seconds), 0.0) AS decode_seconds,
+    coalesce(sum(stall_seconds), 0.0) AS stall_seconds,
+    coalesce(sum(machine_seconds), 0.0) AS machine_seconds,
+    max(parallel) AS parallel,
+    sum(rows * machine_seconds) / nullif(sum(machine_seconds), 0) AS rows,
     coalesce(sum(parse_seconds), 0.0) AS parse_seconds,
     max(queue_seconds) AS longest_gap_seconds,
     max(kv_len) AS longest_context,
@@ -47,23 +51,26 @@ FROM measured AS m
 SELECT queue_seconds FROM measured ORDER BY queue_seconds LIMIT 1 OFFSET :place
 
 -- name: by_context
-, ranked AS (
+, timed AS (
     SELECT
         kv_len / :width * :width AS kv_from,
-        completion_tokens, decode_seconds, prefill_tokens, prefill_seconds, tokens_per_second,
-        row_number() OVER (
-            PARTITION BY kv_len / :width ORDER BY tokens_per_second NULLS LAST
-        ) AS place,
-        count(tokens_per_second) OVER (PARTITION BY kv_len / :width) AS size
-    FROM measured
+        completion_tokens, machine_seconds, prefill_tokens, prefill_seconds,
+        {attempt_speed} AS speed
+    FROM measured AS m
+), ranked AS (
+    SELECT
+        timed.*,
+        row_number() OVER (PARTITION BY kv_from ORDER BY speed NULLS LAST) AS place,
+        count(speed) OVER (PARTITION BY kv_from) AS size
+    FROM timed
 )
 SELECT
     kv_from,
     kv_from + :width - 1 AS kv_to,
     count(*) AS attempts,
     {decode_speed} AS tokens_per_second,
-    min(tokens_per_second) FILTER (WHERE 10 * place >= size) AS slow_tenth,
-    min(tokens_per_second) FILTER (WHERE 10 * place >= 9 * size) AS fast_tenth,
+    min(speed) FILTER (WHERE 10 * place >= size) AS slow_tenth,
+    min(speed) FILTER (WHERE 10 * place >= 9 * size) AS fast_tenth,
     sum(prefill_tokens) / nullif(sum(prefill_seconds), 0) AS prefill_tokens_per_second
 FROM ranked AS m
 GROUP BY kv_from
@@ -97,8 +104,8 @@ SELECT
     coalesce(sum(next.rescued), 0) AS next_rescued,
     sum(r.completion_tokens + coalesce(begun.completion_tokens, 0)) AS completion_tokens,
     sum(
-        r.prefill_seconds + r.decode_seconds
-        + coalesce(begun.prefill_seconds + begun.decode_seconds, 0.0)
+        r.prefill_seconds + r.machine_seconds
+        + coalesce(begun.prefill_seconds + begun.machine_seconds, 0.0)
     ) AS model_seconds
 FROM measured AS r
 LEFT JOIN attempts AS next

@@ -85,7 +85,13 @@ def generation(tokens: tuple[int, ...] = (5, 200_012, 7), text: str = "four") ->
         ),
         prompt_tokens=11,
         prompt_sha256="a" * 64,
-        timings=Timings(11, len(tokens), decode_seconds=0.5, kv_len=1500, kv_layout="rotating"),
+        timings=Timings(
+            *(11, len(tokens)),
+            decode_seconds=0.5,
+            kv_len=1500,
+            kv_layout="rotating",
+            machine_seconds=0.5,
+        ),
         max_tokens=SAMPLING.max_tokens,
     )
 
@@ -101,6 +107,22 @@ def attempt(key: AttemptKey = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attem
         started_at="2026-05-01T01:00:00.000Z",
         finished_at="2026-05-01T01:00:02.500Z",
     )
+
+
+def side_by_side(key: AttemptKey = FIRST, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
+    """What decodes in a quarter of the machine: two tokens in two seconds, one of them a stall."""
+    made = generation()
+    timings = msgspec.structs.replace(
+        made.timings,
+        decode_seconds=2.0,
+        tokens_per_second=1.0,
+        parallel=8,
+        rows=4.0,
+        stall_seconds=1.0,
+        machine_seconds=0.25,
+    )
+    made = msgspec.structs.replace(made, timings=timings)
+    return msgspec.structs.replace(attempt(key, verdict), generation=made)
 
 
 def rest(key: AttemptKey, verdict: Verdict = Verdict.ACCEPT) -> Attempt:

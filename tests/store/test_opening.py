@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from helpers.store_samples import lines, start, submit
+from helpers.store_samples import lines, submit
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
 from mh_batch.store import connection
 from mh_batch.store.connection import (
@@ -221,16 +221,62 @@ INSERT INTO attempts (
 """
 
 
+OLDER_RUN = "INSERT INTO runs (started_at, settings, versions) VALUES ('', '{}', '{}')"
+
+
 def test_what_an_older_version_cut_is_known_as_nothing_that_can_go_on(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m005_continued")
         submit(db, lines(1))
-        start(db)
+        db.execute(OLDER_RUN)
         db.execute(OLDER_ATTEMPT)
         db.conn.commit()
     with closing(open_store(path)) as db:
         (row,) = db.query("SELECT continues, room FROM attempts")
     assert row == {"continues": 0, "room": 0}
+
+
+OLDER_TIMING = """
+INSERT INTO timings (
+    attempt_id, queue_seconds, render_seconds, prefill_seconds, first_token_seconds, decode_seconds,
+    parse_seconds, prompt_tokens, reused_tokens, prefill_tokens, completion_tokens, kv_len,
+    kv_layout, loop_detection_mode, active_memory_bytes, peak_memory_bytes, cache_memory_bytes,
+    process_memory_bytes
+) VALUES (1, 0, 0, 0, 0, 1.5, 0, 9, 0, 9, 4, 13, '', 'off', 0, 0, 0, 0)
+"""
+OLDER_CRASH = """
+INSERT INTO crashes (job_id, choice, turn, step, attempt, run_id, at, phase, stderr_tail)
+VALUES (1, 0, 1, 0, 2, 1, '', 'decode', '')
+"""
+
+
+def test_what_an_older_version_did_was_done_in_one_slot(path: Path) -> None:
+    with closing(Database(path)) as db:
+        migrations.apply(db, stop_before="m007_slots")
+        submit(db, lines(1))
+        submit(db, lines(1), name="only claimed")
+        db.conn.executescript(";".join((OLDER_RUN, OLDER_ATTEMPT, OLDER_TIMING, OLDER_CRASH)))
+        db.execute("UPDATE jobs SET model = 'demo'")
+        db.execute("UPDATE batches SET completion_tokens = 4, attempts = 1, decode_seconds = 1.5")
+        for batch_id in (1, 2):
+            db.execute(
+                "INSERT INTO batch_models (batch_id, model, fingerprint) VALUES (?, 'demo', ?)",
+                (batch_id, "f" * 64),
+            )
+        speeds = list(db.query("SELECT hour, decode_seconds, tokens_per_second FROM throughput"))
+        db.conn.commit()
+    with closing(open_store(path)) as db:
+        (timing,) = db.query("SELECT parallel, rows, stall_seconds, machine_seconds FROM timings")
+        assert tuple(timing.values()) == (1, 1.0, 0.0, 1.5)
+        assert db.table("batches").get(1)["machine_seconds"] == 1.5
+        begun = db.query("SELECT parallel, begun, device, versions FROM batch_models")
+        assert [tuple(row.values()) for row in begun] == [(1, 1, None, None), (1, 0, None, None)]
+        (run,) = db.query("SELECT parallel, allow_variance, most_rows FROM runs")
+        assert tuple(run.values()) == (1, 0, None)
+        assert next(iter(db["crashes"].rows))["alone"] == 1
+        columns = "hour, decode_seconds, tokens_per_second"
+        assert list(db.query(f"SELECT {columns} FROM throughput")) == speeds
+        assert speeds[0]["tokens_per_second"] == 2.0
 
 
 def test_an_older_database_with_a_worker_at_it_is_not_migrated_under_it(

@@ -41,7 +41,7 @@ def turn(
         prompt_tokens=10,
         completion_tokens=5,
         parse=parse,
-        decode_seconds=0.5,
+        machine_seconds=0.5,
     )
     return msgspec.structs.replace(made, **changes)
 

@@ -157,10 +157,12 @@ def test_after_a_retry_the_deaths_before_it_count_no_more(db: Database) -> None:
     job = claim(db, run_id)
     crash = Crash(AttemptKey(), "decode", 9, None, "")
     queue.record_crash(db, job.id, run_id, crash)
+    queue.record_crash(db, job.id, run_id, Crash(AttemptKey(), "decode", 9, None, "", alone=False))
     queue.finish(db, job.id, FAILED)
     retry(db, find_target(db, "night"))
     claim(db, run_id)
     assert queue.crashes_on(db, job.id, AttemptKey()) == 0
+    assert queue.shared_crashes_on(db, job.id, AttemptKey()) == 0
     queue.record_crash(db, job.id, run_id, crash)
     assert queue.crashes_on(db, job.id, AttemptKey()) == 1
 

@@ -10,6 +10,7 @@ from sqlite_utils import Database
 from helpers.store_samples import DONE, attempt, line, model, start, submit, turn
 from mh_batch.jobs.errors import NoModel
 from mh_batch.jobs.record import AttemptKey, Crash, JobEnd, SkippedModels, Verdict
+from mh_batch.jobs.selftest import SelftestKey
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
@@ -31,6 +32,9 @@ def play(db: Database, run_id: int) -> None:
     crash = Crash(AttemptKey(attempt=2), "generate", 9, None, "")
     queue.record_crash(db, first.id, run_id, crash)
     queue.crashes_on(db, first.id, crash.key)
+    queue.shared_crashes_on(db, first.id, crash.key)
+    queue.limit_rows(db, run_id, 1)
+    queue.last_selftest(db, SelftestKey("cpu", {}, "f" * 64, 8, "1"))
     kept = replace(turn(AttemptKey(attempt=2)), rescued=True)
     queue.record(db, first.id, run_id, attempt(AttemptKey(attempt=2)), kept, DONE)
     queue.read_history(db, first.id)
@@ -77,7 +81,8 @@ def test_the_statements_of_a_job_were_seen(statements: tuple[Database, set[str]]
         *("UPDATE batches\nSET attempts", "UPDATE batches SET rescued"),
         *("INSERT INTO attempts", "INSERT INTO turns", "INSERT INTO parses"),
         *("INSERT INTO channels", "INSERT INTO timings", "INSERT INTO crashes"),
-        "SELECT count(*) FROM crashes",
+        *("UPDATE batch_models SET begun", "INSERT INTO batch_models", "FROM batch_models"),
+        *("SELECT count(*) FROM crashes", "FROM selftests"),
     ):
         assert any(part in sql for sql in seen), part
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sqlite_utils import Database
 
 from helpers.store_samples import (
@@ -16,6 +17,7 @@ from helpers.store_samples import (
     line,
     lines,
     model,
+    side_by_side,
     start,
     submit,
     turn,
@@ -47,6 +49,10 @@ TIMINGS = st.builds(
     completion_tokens=COUNT,
     queue_seconds=SECONDS,
     decode_seconds=SECONDS,
+    parallel=st.integers(1, 64),
+    rows=st.floats(1, 64),
+    stall_seconds=SECONDS,
+    machine_seconds=SECONDS,
     tokens_per_second=st.none() | SECONDS,
     kv_len=COUNT,
     max_kv_size=st.none() | COUNT,
@@ -250,6 +256,60 @@ def test_crashes_count_on_the_open_attempt_alone(db: Database) -> None:
     assert (row["phase"], row["signal"], row["exit_code"]) == ("prefill", 9, None)
 
 
+def test_a_crash_of_several_attempts_makes_each_suspect_and_blames_none(db: Database) -> None:
+    submit(db, lines(3))
+    run_id = start(db)
+    first, second, other = (claim(db, run_id).id for _ in range(3))
+    here, later = AttemptKey(), AttemptKey(turn=2)
+    together = Crash(here, "decode", 6, None, "", alone=False)
+    queue.record_crashes(db, run_id, [(first, together), (second, replace(together, key=later))])
+    suspects = [(first, here), (second, later), (second, here), (other, here)]
+    assert [queue.shared_crashes_on(db, *suspect) for suspect in suspects] == [1, 1, 0, 0]
+    assert [queue.crashes_on(db, *suspect) for suspect in suspects] == [0, 0, 0, 0]
+    queue.record_crash(db, first, run_id, Crash(here, "decode", 6, None, ""))
+    assert (queue.crashes_on(db, first, here), queue.shared_crashes_on(db, first, here)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [
+        Crash(AttemptKey(), "load", 6, None, "", alone=False),
+        Crash(AttemptKey(), "template", 6, None, "", alone=False),
+        Crash(AttemptKey(), "decode", 6, None, "", alone=False, cleared=True),
+    ],
+    ids=lambda crash: crash.phase,
+)
+def test_no_attempt_is_suspect_where_none_can_be_to_blame(db: Database, crash: Crash) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    queue.record_crashes(db, run_id, [(job.id, crash)])
+    assert queue.shared_crashes_on(db, job.id, crash.key) == 0
+
+
+def test_the_attempt_after_one_that_passed_is_not_suspect(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    crash = Crash(AttemptKey(), "decode", 6, None, "", alone=False)
+    queue.record_crashes(db, run_id, [(job.id, crash)])
+    # found by the next worker too
+    assert queue.recover(db) == 1
+    assert queue.shared_crashes_on(db, claim(db, start(db)).id, AttemptKey()) == 1
+    queue.record(db, job.id, run_id, attempt(verdict=Verdict.RETRY), None, None)
+    assert queue.shared_crashes_on(db, job.id, AttemptKey(attempt=2)) == 0
+
+
+def test_a_run_tells_how_many_conversations_it_had_at_once(db: Database) -> None:
+    plain = db.table("runs").get(start(db))
+    assert (plain["parallel"], plain["allow_variance"], plain["most_rows"]) == (1, 0, None)
+    run_id = queue.start_run(db, "{}", {}, parallel=8, allow_variance=True)
+    queue.limit_rows(db, run_id, 4)
+    row = db.table("runs").get(run_id)
+    assert (row["parallel"], row["allow_variance"], row["most_rows"]) == (8, 1, 4)
+    assert db.table("runs").get(plain["id"]) == plain
+
+
 def test_a_run_tells_what_ran_and_how_it_ended(db: Database) -> None:
     run_id = queue.start_run(db, '{"watch": false}', {"mh-batch": "0.1"})
     queue.set_run_model(db, run_id, model())
@@ -266,13 +326,14 @@ def test_the_totals_of_a_batch_follow_its_attempts(db: Database) -> None:
     submit(db, lines(1))
     run_id = start(db)
     job = claim(db, run_id)
-    queue.record(db, job.id, run_id, attempt(AttemptKey(), Verdict.RETRY), None, None)
+    queue.record(db, job.id, run_id, side_by_side(AttemptKey(), Verdict.RETRY), None, None)
     queue.record(
         db, job.id, run_id, attempt(AttemptKey(attempt=2)), turn(AttemptKey(attempt=2)), DONE
     )
     totals = db.query(
         "SELECT count(*) AS attempts, sum(a.attempt > 1) AS retries,"
-        " sum(a.completion_tokens) AS completion_tokens, sum(decode_seconds) AS decode_seconds"
+        " sum(a.completion_tokens) AS completion_tokens, sum(decode_seconds) AS decode_seconds,"
+        " sum(machine_seconds) AS machine_seconds"
         " FROM attempts AS a JOIN timings ON attempt_id = a.id"
     )
     expected = next(iter(totals))

@@ -5,12 +5,14 @@ import pytest
 from sqlite_utils import Database
 
 from helpers.store_samples import (
+    DONE,
     attempt,
     claim,
     finish_next,
     generation,
     line,
     lines,
+    side_by_side,
     start,
     submit,
     turn,
@@ -22,7 +24,14 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.queue.submit import landed_lines
 from mh_batch.store.reports.estimate import throughput_estimate
-from mh_batch.store.reports.progress import WINDOW, Reason, deaths, latest, reasons
+from mh_batch.store.reports.progress import (
+    WINDOW,
+    Reason,
+    deaths,
+    latest,
+    latest_stderr_tails,
+    reasons,
+)
 
 FAILED = JobEnd(Status.FAILED, "prompt_too_long", "too long")
 
@@ -118,7 +127,7 @@ def test_a_model_s_past_is_its_medians_and_how_often_it_was_asked(db: Database) 
     run = start(db)
     job = claim(db, run)
     timed = msgspec.structs.replace(
-        generation().timings, tokens_per_second=40.0, prefill_tokens_per_second=200.0
+        generation().timings, machine_seconds=0.05, prefill_tokens_per_second=200.0
     )
     for number, verdict in ((1, Verdict.RETRY), (2, Verdict.ACCEPT)):
         key = AttemptKey(attempt=number)
@@ -144,6 +153,43 @@ def test_the_lines_of_a_batch_come_back_in_order(db: Database) -> None:
     given = [line(3, "c", "m"), line(7, "a")]
     batch = submit(db, given)
     assert list(landed_lines(db, batch)) == given
+
+
+def test_the_speed_of_a_drain_is_that_of_all_slots_together(db: Database) -> None:
+    submit(db, lines(2))
+    run = start(db)
+    for job in (claim(db, run), claim(db, run)):
+        queue.record(db, job.id, run, side_by_side(), turn(), DONE)
+    found = latest(db)
+    assert found.last is not None
+    assert (found.pace.tokens_per_second, found.last.tokens_per_second) == (8.0, 8.0)
+
+
+def test_the_estimate_is_of_the_last_number_of_slots(db: Database) -> None:
+    submit(db, lines(3))
+    run = start(db)
+    for make in (attempt, side_by_side, side_by_side):
+        made = make()
+        times = msgspec.structs.replace(made.generation.timings, prefill_tokens_per_second=200.0)
+        made = msgspec.structs.replace(
+            made, generation=msgspec.structs.replace(made.generation, timings=times)
+        )
+        queue.record(db, claim(db, run).id, run, made, turn(), DONE)
+    found = throughput_estimate(db, "demo")
+    assert found is not None
+    assert (found.parallel, found.attempts, found.tokens_per_second) == (8, 2, 8.0)
+
+
+def test_a_crash_with_several_attempts_in_it_is_one(db: Database) -> None:
+    submit(db, lines(3))
+    run = start(db)
+    jobs = [claim(db, run).id for _ in range(3)]
+    together = Crash(AttemptKey(), "decode", 6, None, "out of memory", alone=False)
+    queue.record_crashes(db, run, [(job, together) for job in jobs])
+    for signal in (9, 11):
+        queue.record_crash(db, jobs[0], run, Crash(AttemptKey(), "decode", signal, None, "alone"))
+    assert deaths(db, run) == 3
+    assert latest_stderr_tails(db) == ["alone", "alone", "out of memory"]
 
 
 def test_deaths_of_the_model_are_counted_by_run(db: Database) -> None:

@@ -17,6 +17,7 @@ from helpers.store_samples import (
     line,
     lines,
     rest,
+    side_by_side,
     start,
     submit,
     turn,
@@ -24,7 +25,8 @@ from helpers.store_samples import (
 from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.errors import UnknownTarget
 from mh_batch.jobs.generation import Channel
-from mh_batch.jobs.record import AttemptKey, JobEnd, JobLine, NewBatch, Verdict
+from mh_batch.jobs.record import AttemptKey, Crash, JobEnd, JobLine, NewBatch, Verdict
+from mh_batch.jobs.results.formats import csv_rows
 from mh_batch.jobs.settings import Settings
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store import queue
@@ -32,6 +34,7 @@ from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import find_batch, find_job, latest_batch
 from mh_batch.store.queue.counts import COUNTS, queue_counts
 from mh_batch.store.queue.submit import Submission
+from mh_batch.store.reports.batch_page import batch_page
 from mh_batch.store.reports.batches import batch_reports
 from mh_batch.store.reports.results import finished_job, finished_jobs, in_order
 
@@ -275,6 +278,37 @@ def test_the_speed_views_add_up_attempts(db: Database) -> None:
     (retried,) = db.query("SELECT * FROM retry_yield")
     assert (retried["reason"], retried["attempt"]) == ("length", 2)
     assert (retried["retries"], retried["accepted"], retried["yield"]) == (1, 1, 1.0)
+
+
+def test_every_speed_is_that_of_the_machine(db: Database) -> None:
+    submit(db, lines(2))
+    run_id = start(db)
+    for made in (attempt(), side_by_side()):
+        queue.record(db, claim(db, run_id).id, run_id, made, turn(), DONE)
+    alone, beside = db.query("SELECT tokens_per_second FROM results ORDER BY position")
+    assert (alone["tokens_per_second"], beside["tokens_per_second"]) == (4.0, 8.0)
+    (hour,) = db.query("SELECT * FROM throughput")
+    assert (hour["decode_seconds"], hour["machine_seconds"]) == (2.5, 0.75)
+    assert hour["tokens_per_second"] == pytest.approx(4 / 0.75)
+    (bucket,) = db.query("SELECT * FROM speed_by_context")
+    (report,) = batch_reports(db, None)
+    assert bucket["tokens_per_second"] == report.tokens_per_second == hour["tokens_per_second"]
+    rows = [row for job in finished_jobs(db, 1, FINISHED) for row in csv_rows(job)]
+    assert [row["tokens_per_second"] for row in rows] == [4.0, 8.0]
+
+
+def test_the_page_of_a_batch_tells_of_slots_and_shared_crashes(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = queue.start_run(db, "{}", {}, parallel=8, allow_variance=True)
+    queue.limit_rows(db, run_id, 4)
+    job = claim(db, run_id)
+    together = Crash(AttemptKey(), "decode", 6, None, "", alone=False)
+    queue.record_crashes(db, run_id, [(job.id, together)])
+    queue.record(db, job.id, run_id, side_by_side(), turn(), DONE)
+    page = batch_page(db, find_batch(db, "night"))
+    (run,), (crash,), (slow,) = page.runs, page.crashes, page.slowest
+    assert (run.parallel, run.allow_variance, run.most_rows) == (8, 1, 4)
+    assert (crash.alone, slow.model_seconds, slow.tokens_per_second) == (0, 0.25, 8.0)
 
 
 def test_metadata_that_is_no_json_is_left_out(db: Database) -> None:

@@ -14,6 +14,7 @@ from helpers.store_samples import (
     generation,
     lines,
     rest,
+    side_by_side,
     start,
     submit,
     turn,
@@ -44,7 +45,7 @@ def finish(
         generation().timings,
         kv_len=kv_len,
         decode_seconds=decode_seconds,
-        tokens_per_second=2 / decode_seconds,
+        machine_seconds=decode_seconds,
         queue_seconds=queue_seconds,
         prefill_tokens=10,
         prefill_seconds=0.1,
@@ -163,6 +164,31 @@ def test_bins_of_time_are_round_and_hold_some_attempts() -> None:
     assert time_width(10 * HOUR, 60) == 1800
     assert round_seconds(0.2) == 1
     assert round_seconds(61) == 120
+
+
+def test_attempts_side_by_side_share_the_clock(db: Database) -> None:
+    submit(db, lines(3))
+    run_id = start(db)
+    for made in (attempt(), side_by_side(), side_by_side()):
+        queue.record(db, claim(db, run_id).id, run_id, made, turn(), DONE)
+    report = timing_report(db, None)
+    t = report.totals
+    assert (t.decode_seconds, t.stall_seconds, t.machine_seconds) == (4.5, 2.0, 1.0)
+    assert t.tokens_per_second == 6.0
+    # half of the machine's time with one busy slot, the other half with four
+    assert (t.parallel, t.rows) == (8, 2.5)
+    (context,), (hour,) = report.by_context, report.by_hour
+    assert (context.tokens_per_second, hour.tokens_per_second) == (6.0, 6.0)
+    assert (context.slow_tenth, context.fast_tenth) == (4.0, 8.0)
+
+
+def test_a_refused_attempt_costs_its_part_of_the_machine(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = start(db)
+    job = claim(db, run_id)
+    queue.record(db, job.id, run_id, side_by_side(FIRST, Verdict.RETRY), None, None)
+    (row,) = timing_report(db, None).refusals
+    assert row.model_seconds == 0.25
 
 
 def test_the_views_have_the_decode_speed_of_the_reports(db: Database) -> None:
