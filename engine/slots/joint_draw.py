@@ -32,14 +32,14 @@ def draw(logits: Any, previous: Any, samplers: Sequence[Sampler | None]) -> Any:
     if greedy:
         together = mx.argmax(logits, axis=-1).astype(mx.uint32)
     if plain:
-        drawn = _drawn(logits, {i: samplers[i] for i in plain})
+        drawn = _drawn(logits, {i: s for i, s in enumerate(samplers) if s and i in plain})
         random = mx.array([i in plain for i in range(count)])
         together = mx.where(random, drawn, together) if greedy else drawn
     alone = set(range(count)) - {*greedy, *plain}
     own = {i: s for i, s in enumerate(samplers) if s is not None and i in alone}
     if not own:
         return together
-    parts = mx.split(together, count)
+    parts = list(mx.split(together, count))
     for i, sampler in own.items():
         row = logits[i : i + 1]
         one = _drawn(row, {0: sampler}) if sampler.plain else sampler(row, previous[i : i + 1])

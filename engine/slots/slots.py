@@ -51,7 +51,7 @@ class Slots:
         slot = self._runs.index(None)
         self._runs[slot] = run
         self._put(slot, run.reading.caches)
-        tokens = mx.split(self._tokens, len(self._runs))
+        tokens = list(mx.split(self._tokens, len(self._runs)))
         tokens[slot] = mx.array([run.plan.prompt[-1]], dtype=mx.uint32)
         self._tokens = mx.concatenate(tokens)
 
@@ -67,7 +67,7 @@ class Slots:
             return None
         with self._attention:
             logits = self._model(self._tokens[:, None], cache=self._layers)[:, -1, :]
-        samplers = [run and run.sampler for run in self._runs]
+        samplers = [run.sampler if run is not None else None for run in self._runs]
         self._tokens = draw(logits, self._tokens, samplers)
         mx.async_eval(self._tokens)  # type: ignore[no-untyped-call]
         return QueuedStep(self._tokens, tuple(self._runs))

@@ -24,7 +24,8 @@ WINDOW = 200
 
 _SQL = statements("reports/progress.sql")
 _RUN = """
-SELECT id, model, device, started_at, finished_at, end_reason, parallel FROM runs ORDER BY id DESC LIMIT 1
+SELECT id, model, device, started_at, finished_at, end_reason, parallel
+FROM runs ORDER BY id DESC LIMIT 1
 """
 # The worker claims the next jobs while others are on the model: the earlier ones are on the model.
 _RUNNING = """

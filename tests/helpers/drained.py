@@ -34,7 +34,7 @@ class Notes(PlainDisplay):
         self.on_tokens: Callable[[int], object] = lambda _: None
         self.on_note: Callable[[str], object] = lambda _: None
 
-    def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
+    def tokens(self, _job: ClaimedJob, _key: AttemptKey, count: int) -> None:
         self.on_tokens(count)
 
     def note(self, text: str) -> None:

@@ -22,7 +22,7 @@ class TellingDisplay(PlainDisplay):
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         print("attempt", job.custom_id, key.turn, flush=True)
 
-    def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
+    def tokens(self, _job: ClaimedJob, _key: AttemptKey, count: int) -> None:
         print("tokens", count, flush=True)
 
     def job_ended(self, job: ClaimedJob, end: JobEnd, tally: Tally, waiting: int) -> None:

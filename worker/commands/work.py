@@ -65,7 +65,7 @@ def work(
         bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
     ] = False,
 ) -> None:
-    """Answer the queued conversations until none is left, one after the other or several at once."""
+    """Answer the queued conversations, one by one or several at once, until none is left."""
     from msgspec.structs import replace
 
     from mh_batch.store.connection import require_store

@@ -52,7 +52,7 @@ class Deaths:
         self._watchdog.reset()
         self._suspects.discard((attempt.job.id, attempt.key))
 
-    async def blame(self, attempts: Mapping[int, OpenAttempt], error: ProcessDied) -> bool:
+    async def blame(self, attempts: Mapping[int, OpenAttempt], error: ProcessDied) -> None:
         """Record a death that `attempts`, by request, were with the model at.
 
         Raises `ModelCrashed` if the only one has died alone too often.
@@ -71,11 +71,13 @@ class Deaths:
         else:
             self._context.display.note(died)
         if not forgiven:
-            await (self._alone if alone else self._shared)(list(attempts.values()), death)
+            if alone:
+                await self._alone(next(iter(attempts.values())), death)
+            else:
+                await self._shared(list(attempts.values()))
 
-    async def _alone(self, attempts: Sequence[OpenAttempt], death: Death) -> None:
+    async def _alone(self, attempt: OpenAttempt, death: Death) -> None:
         """Fail a job whose attempt has died alone too often."""
-        (attempt,) = attempts
         self._shared_before = False
         job, key = attempt.job, attempt.key
         deaths = await self._context.store.call(queue.crashes_on, job.id, key)
@@ -83,7 +85,7 @@ class Deaths:
             died = f"the model process died {format_count(deaths, 'time')} in a row"
             raise ModelCrashed(f"{died} on turn {key.turn}: {death.describe(LAST_LINES)}")
 
-    async def _shared(self, attempts: Sequence[OpenAttempt], death: Death) -> None:
+    async def _shared(self, attempts: Sequence[OpenAttempt]) -> None:
         """Have each attempt run alone next; after a second time, let fewer run at once."""
         note = self._context.display.note
         self._suspects.update((attempt.job.id, attempt.key) for attempt in attempts)

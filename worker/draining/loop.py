@@ -131,7 +131,7 @@ class Drain:
         return claimed is not None
 
     async def _go_on(self, tasks: TaskGroup) -> EndReason | None:
-        """Find more to do when nothing is with the model; return why the drain ends, else `None`."""
+        """Find more to do when nothing is with the model; return why to end, `None` to go on."""
         if self.stop.soon:
             await self._recorder.written()
             if self._recorder.failed_in_a_row:
