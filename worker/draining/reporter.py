@@ -17,7 +17,7 @@ SUSPICIOUS = 3
 class Tally(msgspec.Struct):
     """What a drain has recorded so far, over all attempts.
 
-    `decoded_tokens` are all `tokens` but the first of each attempt; they took `decode_seconds`.
+    `decoded_tokens` are all `tokens` but the first of each attempt; they took `machine_seconds`.
     `batches` are those of the finished jobs. `rescued` counts the done jobs with a forced final
     answer. `room` says whether attempts had enough tokens.
     """
@@ -26,7 +26,7 @@ class Tally(msgspec.Struct):
     batches: set[int] = set()
     tokens: int = 0
     decoded_tokens: int = 0
-    decode_seconds: float = 0.0
+    machine_seconds: float = 0.0
     rescued: int = 0
     room: Room = msgspec.field(default_factory=Room)
 
@@ -48,13 +48,13 @@ class Tally(msgspec.Struct):
     @property
     def tokens_per_second(self) -> float | None:
         """The decode speed, `None` if nothing was decoded."""
-        return decode_speed(self.decoded_tokens, self.decode_seconds)
+        return decode_speed(self.decoded_tokens, self.machine_seconds)
 
     def add(self, generation: Generation) -> None:
         """Add an attempt."""
         self.tokens += len(generation.tokens)
         self.decoded_tokens += decoded_tokens(len(generation.tokens))
-        self.decode_seconds += generation.timings.decode_seconds
+        self.machine_seconds += generation.timings.machine_seconds
 
     def count(self, status: Status, jobs: int = 1) -> None:
         """Add `jobs` with this status; subtract if negative."""
