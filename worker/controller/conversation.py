@@ -79,7 +79,6 @@ class ConversationRun:
         """Be as the run was when the last part of `checkpoint` was written."""
         self._job = job
         self._choice = choice
-        self._completed = {t.key.step_key: t for t in checkpoint.turns if t.key.choice == choice}
         self._attempts: dict[Step, list[Attempt]] = {}
         for attempt in checkpoint.attempts:
             if attempt.key.choice == choice:
@@ -92,7 +91,7 @@ class ConversationRun:
         self._end: JobEnd | None = None
         self._unwritten: Record | None = None
         self._open_first_step()
-        self._skip_completed()
+        self._skip({turn.key.step_key: turn for turn in checkpoint.turns})
 
     @property
     def end(self) -> JobEnd | None:
@@ -136,8 +135,6 @@ class ConversationRun:
         turn = None
         if attempt.verdict is not Verdict.RETRY:
             turn = self._step.complete(self._since)
-            # later turns on record followed another answer
-            self._completed.clear()
             self._close_step(turn, self._step.attempts)
         self._unwritten = Record(attempt, turn, self._end)
 
@@ -160,11 +157,14 @@ class ConversationRun:
         key = (self._choice, turn, step)
         self._step = StepRun(self._job, key, user, self._attempts.get(key, ()))
 
-    def _skip_completed(self) -> None:
-        """Go to the first step that is not completed on record."""
+    def _skip(self, completed: dict[Step, Turn]) -> None:
+        """Go to the first step that is not completed on record.
+
+        What is on record behind it followed another answer, and is asked anew.
+        """
         while self._end is None:
             step = (self._choice, self._step.turn, self._step.step)
-            turn = self._completed.pop(step, None)
+            turn = completed.get(step)
             if turn is None:
                 return
             self._close_step(turn, self._attempts[step])

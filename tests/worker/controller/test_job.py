@@ -135,7 +135,9 @@ def test_a_job_can_stop_where_nothing_is_open_unwritten_or_begun() -> None:
     assert not run.between_turns
     record(run)
     assert not run.between_turns
-    play(run, generation())
+    run.feed(generate(run).key.choice, generation())
+    assert not run.between_turns
+    record(run)
     assert run.between_turns
     play(run, generation(), generation(), generation())
     assert not run.between_turns
