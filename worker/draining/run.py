@@ -15,9 +15,9 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable, WorkerRunning
+from mh_batch.jobs.files import make_folder
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
-from mh_batch.worker.files import make_folder
 from mh_batch.worker.model_process.client import COMMAND
 from mh_batch.worker.model_process.preload import preloading
 from mh_batch.worker.model_process.supervisor import ModelSupervisor

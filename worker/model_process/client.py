@@ -10,9 +10,9 @@ import anyio
 
 from mh_batch.jobs import errors
 from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.files import FILE_MODE
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.settings import EngineOptions
-from mh_batch.worker.files import FILE_MODE
 from mh_batch.worker.options import WorkerSettings
 from mh_batch.worker.runtime.child import PYTHON
 from mh_batch.worker.runtime.job_faults import at_stage

@@ -10,8 +10,8 @@ from stat import S_IMODE
 from typing import TextIO
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.files import replacing
 from mh_batch.jobs.results.batch_output import Line
-from mh_batch.worker.files import replacing
 
 from .rows import csv_writer, json_writer
 
