@@ -126,11 +126,15 @@ def test_the_diagram_is_the_schema(tmp_path: Path) -> None:
     db = open_store(tmp_path / "mh-batch.db")
     tables = {name for name in db.table_names() if not name.startswith(("sqlite_", "_sqlite_"))}
     assert drawn.keys() == tables
-    keys = {(key.other_table, name, key.column) for name in tables for key in db[name].foreign_keys}
+    keys = {
+        (key.other_table, name, key.column)
+        for name in tables
+        for key in db.table(name).foreign_keys
+    }
     assert lines == keys
     for name in tables:
         foreign = {column for _, table, column in keys if table == name}
-        marks = {"PK": set(db[name].pks), "FK": foreign}
+        marks: dict[str, set[str | None]] = {"PK": set(db.table(name).pks), "FK": foreign}
         columns = []
         for column in db[name].columns:
             of = ", ".join(mark for mark, names in marks.items() if column.name in names)

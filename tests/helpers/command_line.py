@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 MAIN = (
     # a shell that starts the tests in the background of a script has every child ignore Ctrl-C
@@ -33,13 +34,13 @@ def mh_batch(
     return done
 
 
-def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
+def rows(folder: Path, sql: str) -> list[tuple[Any, ...]]:
     """Read with a plain sqlite3 connection, as a user's notebook would."""
     with closing(sqlite3.connect(folder / "mh-batch.db")) as db:
         return db.execute(sql).fetchall()
 
 
-def write_lines(folder: Path, lines: Iterable[dict[str, object]]) -> Path:
+def write_lines(folder: Path, lines: Iterable[object]) -> Path:
     """Write an input file."""
     path = folder / "convos.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -28,8 +28,10 @@ def test_twenty_thousand_lines_with_something_wrong_are_refused_or_end(tmp_path:
     assert landed + len(refused) == COUNT
     assert landed > COUNT / 10
     said += mh_batch(tmp_path, "work", "--artifacts", "retries", code=1, timeout=7000).stderr
-    statuses = dict(rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
-    codes = dict(rows(tmp_path, "SELECT error_code, count(*) FROM jobs GROUP BY 1"))
+    statuses: dict[str, int] = dict(rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
+    codes: dict[str | None, int] = dict(
+        rows(tmp_path, "SELECT error_code, count(*) FROM jobs GROUP BY 1")
+    )
     print(f"\n{landed:,} of {COUNT:,} lines of {len(SHAPES)} shapes landed: {statuses}, {codes}")
     reasons = Counter(json.loads(line)["reason"].split(":")[-1][:40] for line in refused)
     print(*(f"  {number:>5} {reason}" for reason, number in reasons.most_common(8)), sep="\n")

@@ -14,7 +14,7 @@ MAIN = "import sys; sys.argv[0] = 'mh-batch'; from mh_batch.worker.cli import ma
 
 
 def mh_batch(
-    folder: Path, *arguments: str, code: int = 0, **env: str
+    folder: Path, *arguments: str, code: int = 0, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line in `folder` and expect an exit code."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
@@ -24,7 +24,7 @@ def mh_batch(
         capture_output=True,
         text=True,
         timeout=120,
-        env=clean | env,
+        env=clean | (env or {}),
         check=False,
     )
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stderr}"
@@ -52,7 +52,7 @@ def test_shell_completion_completes_commands_and_options(tmp_path: Path) -> None
     def completed(words: str) -> list[str]:
         env = {"_MH_BATCH_COMPLETE": "complete_bash", "COMP_WORDS": words}
         env["COMP_CWORD"] = str(len(words.split()) - 1)
-        return mh_batch(tmp_path, **env).stdout.split()
+        return mh_batch(tmp_path, env=env).stdout.split()
 
     assert completed("mh-batch su") == ["submit"]
     assert "--watch" in completed("mh-batch status --w")
@@ -60,7 +60,7 @@ def test_shell_completion_completes_commands_and_options(tmp_path: Path) -> None
 
 def test_a_check_needs_no_database_and_makes_none(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
-    done = mh_batch(tmp_path, "submit", "in.jsonl", "--check", MH_BATCH_MODEL="demo")
+    done = mh_batch(tmp_path, "submit", "in.jsonl", "--check", env={"MH_BATCH_MODEL": "demo"})
     assert "1 line checked, nothing was queued" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     (tmp_path / "mh-batch.toml").write_text('model = "demo"')

@@ -133,7 +133,8 @@ class Watched:
 
     def children(self) -> list[psutil.Process]:
         """The model process, if it runs."""
-        return psutil.Process(self.process.pid).children()
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
+        return children
 
 
 def strike(

@@ -23,7 +23,7 @@ class Row(NamedTuple):
     """What became of the answers of one kind: how many, and how many were ended or refused."""
 
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of a tuple
     longest: int
     cheap: int
     full: int
@@ -34,7 +34,7 @@ class Found(NamedTuple):
     """When the loops of one kind were found: tokens from the beginning of each that was."""
 
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of a tuple
     cheap: list[int]
     full: list[int]
 

@@ -74,7 +74,8 @@ def test_a_body_with_a_control_token_is_never_well_formed(
 @given(st.text(min_size=1).filter(str.strip), st.text())
 def test_whatever_is_said_in_proper_form_comes_back_as_it_was(final: str, analysis: str) -> None:
     def plain(text: str) -> list[int]:
-        return harmony_encoding().encode(text, disallowed_special=())
+        ids: list[int] = harmony_encoding().encode(text, disallowed_special=())
+        return ids
 
     tokens = [
         *encode("<|channel|>analysis<|message|>"),

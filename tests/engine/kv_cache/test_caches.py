@@ -54,7 +54,8 @@ def feed(model: Any, caches: list[Any], tokens: Any, sizes: list[int]) -> Any:
 
 def difference(some: Any, others: Any) -> float:
     """Return the largest difference as a share of the largest logit."""
-    return float((mx.abs(some - others).max() / mx.abs(some).max()).item())
+    share: Any = mx.abs(some - others).max() / mx.abs(some).max()
+    return float(share.item())
 
 
 def chunks(total: int, size: int) -> list[int]:

@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mh_batch.jobs.errors import BadLine
-from mh_batch.jobs.jsonl import json_checks, lines, long_lines
+from mh_batch.jobs.jsonl import json_checks, long_lines
 from mh_batch.jobs.jsonl.fields import KNOWN_KEYS
 from mh_batch.jobs.jsonl.lines import read_line
 from mh_batch.jobs.record import JobLine
+from mh_batch.jobs.settings import MAX_LINE_MIB
 
 KEYS = ["prompt", "body", "messages", "tools", "mine", "a", "\\u0061", "\\ud83d\\ude00", "é", "x:y"]
 NUMBERS = [
@@ -185,4 +186,4 @@ def test_what_is_read_is_the_same_on_either_side_of_the_limit(
     found = read_line(1, text)
     assert isinstance(found, JobLine)
     assert msgspec.json.encode(found) == msgspec.json.encode(small)
-    assert lines.MAX_LINE_MIB == 32
+    assert MAX_LINE_MIB == 32

@@ -281,5 +281,5 @@ def test_metadata_that_is_no_json_is_left_out(db: Database) -> None:
     submit(db, [line(1)])
     finish_next(db, start(db))
     db.conn.execute("update jobs set metadata = '{'")
-    (job,) = finished_jobs(db, 1, FINISHED)
+    (job,) = finished_jobs(db, 1, list(FINISHED))
     assert job.metadata is None

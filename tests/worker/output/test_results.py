@@ -22,8 +22,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.worker.cli import app
-from mh_batch.worker.output.export import OutputFiles
-from mh_batch.worker.output.files import open_output
+from mh_batch.worker.output.files import OutputFiles, open_output
 from mh_batch.worker.output.tables import distinct
 
 HOSTILE = 'a "quoted", text;\r\nwith\nlines\rand \x1b[31m red \u2028 ä'
