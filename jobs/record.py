@@ -63,12 +63,11 @@ class Attempt(msgspec.Struct, frozen=True):
     round: int = 0
 
 
-class Turn(msgspec.Struct, frozen=True):
+class CompletedStep(msgspec.Struct, frozen=True):
     """A completed step of a conversation, made from the attempt that was kept.
 
     `key.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
-    answers (`None` for a step after a tool result). `complete` is false where the attempts ran
-    out and the best one was kept.
+    answers (`None` for a step after a tool result).
     """
 
     key: AttemptKey
@@ -78,6 +77,11 @@ class Turn(msgspec.Struct, frozen=True):
     finish_reason: str
     attempts: int
     rescued: bool
+
+
+class Turn(CompletedStep, frozen=True):
+    """A step as it is stored; `complete` is false where the attempts ran out."""
+
     complete: bool
 
 
@@ -134,20 +138,13 @@ class Crash(msgspec.Struct, frozen=True):
     cleared: bool = False
 
 
-class FinishedTurn(msgspec.Struct, frozen=True):
-    """A turn as the results give it, with the parse of the attempt that was kept.
+class FinishedTurn(CompletedStep, frozen=True):
+    """A step as the results give it, with the parse of the attempt that was kept.
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
     `opened_tokens` of them that attempt was begun, the others it drew in `decode_seconds`.
     """
 
-    key: AttemptKey
-    user: str | None
-    final: str | None
-    analysis: str | None
-    finish_reason: str
-    attempts: int
-    rescued: bool
     prompt_tokens: int
     completion_tokens: int
     parse: Parse
