@@ -72,7 +72,7 @@ def out_of_range(number: str) -> bool:
             return False
         return len(number) > _LONGEST_INTEGER or not SMALLEST <= int(number) <= LARGEST
     value = float(number)
-    return isinf(value) or (value == 0 and _NOT_ZERO.match(number) is not None)
+    return isinf(value) if value else _NOT_ZERO.match(number) is not None
 
 
 _scan = json.JSONDecoder(
