@@ -6,8 +6,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from unittest.mock import patch
+
+from mh_batch.worker.cli import main
 
 MAIN = (
     # a shell that starts the tests in the background of a script has every child ignore Ctrl-C
@@ -15,22 +19,64 @@ MAIN = (
     "from mh_batch.worker.cli import main; main()"
 )
 
+Done = subprocess.CompletedProcess[str]
 
-def mh_batch(
+
+def mh_batch(folder: Path, *arguments: str, code: int | None = 0) -> Done:
+    """Run the command line in `folder` and expect an exit code; `None` for whatever it is.
+
+    It runs in this process, which saves the imports. The model has a process of its own as ever.
+    """
+    written = BytesIO(), BytesIO()
+    out, err = (TextIOWrapper(stream, "utf-8", write_through=True) for stream in written)
+    ended: object = 0
+    with (
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        patch.object(sys, "argv", ["mh-batch", *arguments]),
+        patch.dict(os.environ, environment(), clear=True),
+    ):
+        try:
+            main()
+        except SystemExit as exited:
+            ended = exited.code or 0
+    assert isinstance(ended, int), ended
+    done = subprocess.CompletedProcess(arguments, ended, *(map(read, written)))
+    return expected(code, done)
+
+
+def mh_batch_process(
     folder: Path, *arguments: str, code: int | None = 0, timeout: float = 300
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line in `folder` and expect an exit code; `None` for whatever it is."""
+) -> Done:
+    """Run the command line in `folder` as a process of its own, and expect an exit code."""
     done = subprocess.run(
         [sys.executable, "-c", MAIN, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
+        env=environment(),
         check=False,
     )
-    assert code in (None, done.returncode), f"{arguments}: {done.returncode}\n{done.stderr}"
+    return expected(code, done)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without the settings of whoever runs the tests."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
+
+
+def expected(code: int | None, done: Done) -> Done:
+    """Return what a command left, if it ended with this code or `code` is `None`."""
+    assert code in (None, done.returncode), f"{done.args}: {done.returncode}\n{done.stderr}"
     return done
+
+
+def read(written: BytesIO) -> str:
+    """Read what was written as a pipe is read as text: whatever ends a line is a newline."""
+    written.seek(0)
+    return TextIOWrapper(written, "utf-8").read()
 
 
 def rows(folder: Path, sql: str) -> list[tuple[object, ...]]:
