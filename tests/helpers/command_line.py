@@ -5,10 +5,11 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 from unittest.mock import patch
 
 from mh_batch.worker.cli import main
@@ -22,28 +23,37 @@ MAIN = (
 Done = subprocess.CompletedProcess[str]
 
 
-def mh_batch(folder: Path, *arguments: str, code: int | None = 0) -> Done:
+def mh_batch(folder: Path, *arguments: str, code: int | None = 0, **env: str) -> Done:
     """Run the command line in `folder` and expect an exit code; `None` for whatever it is.
 
     It runs in this process, which saves the imports. The model has a process of its own as ever.
     """
     written = BytesIO(), BytesIO()
     out, err = (TextIOWrapper(stream, "utf-8", write_through=True) for stream in written)
-    ended: object = 0
+    ended = call(folder, arguments, (out, err), env)
+    done = subprocess.CompletedProcess(arguments, ended, *(map(read, written)))
+    return expected(code, done)
+
+
+def call(
+    folder: Path,
+    arguments: Sequence[str],
+    streams: tuple[TextIO, TextIO],
+    env: Mapping[str, str],
+) -> int:
+    """Run the command line in this process and return its exit code."""
     with (
         chdir(folder),
-        redirect_stdout(out),
-        redirect_stderr(err),
+        redirect_stdout(streams[0]),
+        redirect_stderr(streams[1]),
         patch.object(sys, "argv", ["mh-batch", *arguments]),
-        patch.dict(os.environ, environment(), clear=True),
+        patch.dict(os.environ, {**environment(), **env}, clear=True),
     ):
         try:
             main()
         except SystemExit as exited:
-            ended = exited.code or 0
-    assert isinstance(ended, int), ended
-    done = subprocess.CompletedProcess(arguments, ended, *(map(read, written)))
-    return expected(code, done)
+            return exited.code if isinstance(exited.code, int) else int(exited.code is not None)
+    return 0
 
 
 def mh_batch_process(

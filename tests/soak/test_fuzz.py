@@ -27,7 +27,9 @@ def test_twenty_thousand_lines_with_something_wrong_are_refused_or_end(tmp_path:
     ((landed,),) = rows(tmp_path, "SELECT count(*) FROM jobs")
     assert landed + len(refused) == COUNT
     assert landed > COUNT / 10
-    said += mh_batch_process(tmp_path, "work", "--artifacts", "retries", code=1, timeout=7000).stderr
+    said += mh_batch_process(
+        tmp_path, "work", "--artifacts", "retries", code=1, timeout=7000
+    ).stderr
     statuses = dict(rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
     codes = dict(rows(tmp_path, "SELECT error_code, count(*) FROM jobs GROUP BY 1"))
     print(f"\n{landed:,} of {COUNT:,} lines of {len(SHAPES)} shapes landed: {statuses}, {codes}")

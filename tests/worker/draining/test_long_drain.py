@@ -83,7 +83,9 @@ def test_a_conversation_of_200_turns_stays_within_its_context_and_drops_oldest_t
     write_lines(tmp_path, [{"custom_id": "long", "system": "You add numbers.", "turns": turns}])
     settings = ("--set", f"max_context_tokens={CONTEXT}", "--set", "max_tokens=128")
     mh_batch_process(tmp_path, "submit", "convos.jsonl", *settings, "--set", "temperature=0")
-    mh_batch_process(tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=DRAIN_SECONDS)
+    mh_batch_process(
+        tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=DRAIN_SECONDS
+    )
     found = rows(
         tmp_path,
         "SELECT a.turn, a.prompt_tokens, a.dropped_turns, m.reused_tokens, a.sampling"

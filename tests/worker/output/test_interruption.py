@@ -193,5 +193,7 @@ def test_rows_that_came_before_the_end_of_the_time_are_there(night: Path) -> Non
 
 
 def test_a_query_that_is_quick_enough_is_answered(night: Path) -> None:
-    done = mh_batch_process(night, "query", "--timeout", "60", "--csv", "select count(*) as n from batches")
+    done = mh_batch_process(
+        night, "query", "--timeout", "60", "--csv", "select count(*) as n from batches"
+    )
     assert done.stdout == "n\n2\n"
