@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from helpers.command_line import mh_batch, mh_batch_process, rows, write_lines
-from helpers.paths import EXAMPLE, HELPERS
+from helpers.paths import HELPERS
 
 WATCHED = HELPERS / "watched_worker.py"
 
@@ -275,10 +275,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     assert (tmp_path / "mh-batch.db").read_bytes() == b"not a database, by any means" * 100
 
 
-def test_the_example_file_is_drained_and_every_shape_in_it_answered(tmp_path: Path) -> None:
-    mh_batch_process(tmp_path, "run", str(EXAMPLE), "-o", "out.jsonl", "--model", "demo")
+def test_the_example_file_is_drained_and_every_shape_in_it_answered(night: Path) -> None:
     lines = {}
-    for text in (tmp_path / "out.jsonl").read_text().splitlines():
+    for text in mh_batch(night, "results", "example").stdout.splitlines():
         line = json.loads(text)
         lines[line["custom_id"]] = line["response"]["body"]["choices"][0]
     assert len(lines) == 8
