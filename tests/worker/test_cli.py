@@ -1,34 +1,13 @@
 """The command line by itself: mistyped commands, completion, and commands that need no drain."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-MAIN = "import sys; sys.argv[0] = 'mh-batch'; from mh_batch.worker.cli import main; main()"
-
-
-def mh_batch(
-    folder: Path, *arguments: str, code: int = 0, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line in `folder` and expect an exit code."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=clean | (env or {}),
-        check=False,
-    )
-    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stderr}"
-    return done
+from helpers.command_line import mh_batch
 
 
 @pytest.mark.parametrize(

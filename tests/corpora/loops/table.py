@@ -4,6 +4,7 @@ What it prints stands in the README beside it.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import groupby
 from statistics import median
 from typing import NamedTuple
@@ -39,22 +40,26 @@ class Found(NamedTuple):
     full: list[int]
 
 
+@cache
 def corpus_answers() -> list[Answer]:
     """Return the honest answers that the detector may be set by."""
     return [*answers(honest_data.KINDS + honest_prose.KINDS, texts.OPENINGS), *kept_texts()]
 
 
+@cache
 def corpus_loops() -> list[Stuck]:
     """Return the loops that the detector may be set by."""
     kinds = loops.EXACT + loops.COUNTING + loops.SWAPPING + loops.OTHERS
     return list(stuck(kinds, texts.OPENINGS))
 
 
+@cache
 def held_back_answers() -> list[Answer]:
     """Return the honest answers that are held back."""
     return list(answers(held_back_honest.KINDS, held_back_loops.OPENINGS, HELD_BACK_SEED))
 
 
+@cache
 def held_back_stuck() -> list[Stuck]:
     """Return the loops that are held back."""
     kinds = held_back_loops.EXACT + held_back_loops.COUNTING + held_back_loops.SWAPPING
