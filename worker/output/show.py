@@ -8,7 +8,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Channel
-from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, Step
+from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, StepKey
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
 from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
@@ -158,7 +158,7 @@ def _called(call: ToolCall) -> str:
 
 def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
     """Yield the attempts of each step, in order."""
-    steps: dict[Step, list[Attempt]] = {}
+    steps: dict[StepKey, list[Attempt]] = {}
     for attempt in attempts:
         steps.setdefault(attempt.key.step_key, []).append(attempt)
     yield from steps.values()

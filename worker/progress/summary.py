@@ -114,5 +114,5 @@ def summarize_run(outcome: "Outcome", db: Database, options: str) -> RunSummary:
         deaths=deaths(db, outcome.run_id),
         left=queue_counts(db)[Status.QUEUED],
         rescued=tally.rescued,
-        advice=tally.room.advice(options),
+        advice=tally.length_refusals.advice(options),
     )

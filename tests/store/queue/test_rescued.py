@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from sqlite_utils import Database
 
 from helpers.store_samples import DONE, attempt, claim, lines, start, submit, turn
-from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd, Turn, Verdict
+from mh_batch.jobs.record import AttemptKey, ClaimedJob, CompletedStep, JobEnd, Verdict
 from mh_batch.jobs.status import RETRYABLE, Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
@@ -37,7 +37,7 @@ FROM batches AS b ORDER BY b.id
 """
 
 
-def settled(key: AttemptKey, rescued: bool, complete: bool = True) -> Turn:
+def settled(key: AttemptKey, rescued: bool, complete: bool = True) -> CompletedStep:
     return replace(turn(key, complete), rescued=rescued)
 
 

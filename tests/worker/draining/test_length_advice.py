@@ -6,14 +6,14 @@ from msgspec.structs import replace
 from helpers.store_samples import attempt
 from mh_batch.jobs.record import AttemptKey, Verdict
 from mh_batch.jobs.settings import Settings, apply
-from mh_batch.worker.draining.room import Room
+from mh_batch.worker.draining.length_advice import LengthRefusals
 
 SETTINGS = apply(Settings(), {"max_tokens": 20})
 
 
-def room(refused: int, good: int, used: int = 20) -> Room:
+def room(refused: int, good: int, used: int = 20) -> LengthRefusals:
     """What is known after so many attempts, the refused ones with `used` tokens of room."""
-    found = Room()
+    found = LengthRefusals()
     for number in range(refused + good):
         verdict = Verdict.RETRY if number < refused else Verdict.ACCEPT
         made = attempt(AttemptKey(attempt=number + 1), verdict)
@@ -42,7 +42,7 @@ def test_where_the_context_was_full_other_settings_help() -> None:
 
 
 def test_what_was_refused_for_another_reason_needs_no_room() -> None:
-    found = Room()
+    found = LengthRefusals()
     for _ in range(3):
         found.take(
             replace(attempt(AttemptKey(), Verdict.RETRY), retry_reason="malformed"), SETTINGS
@@ -55,7 +55,7 @@ def test_an_attempt_that_went_on_where_it_was_cut_is_refused_only_if_that_was_cu
     cut = replace(first, key=AttemptKey(attempt=2), continues=True)
     done = replace(cut, verdict=Verdict.ACCEPT, retry_reason=None)
     for rest, expected in ((cut, (1, 1)), (done, (1, 0))):
-        found = Room()
+        found = LengthRefusals()
         found.take(first, SETTINGS)
         found.take(rest, SETTINGS)
         assert (found.attempts, found.refused) == expected
