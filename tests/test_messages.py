@@ -99,7 +99,7 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "not an SQLite database": foreign,
     "bring the first weights back, or submit the file again": changed,
     "(prompt_too_long)": running("work", "--model", "demo", code=1, line=LONG),
-    "the results would overwrite it": running("results", "-o", "mh-batch.db", code=2),
+    "would overwrite it": running("results", "-o", "mh-batch.db", code=2),
     "macOS ends long GPU work while the display is on": died_of(
         "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
     ),

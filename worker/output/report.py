@@ -58,7 +58,7 @@ def write_report(db: Database, ref: str | None, output: str) -> None:
 
     Raises `InputError` if it cannot be written there.
     """
-    check_output(output, location(db))
+    check_output(output, location(db), what="the page")
     batch = find_batch(db, ref) if ref else latest_batch(db)
     html = page(batch_page(db, batch), now())
     with open_output(output) as out:

@@ -74,7 +74,7 @@ def test_the_plot_is_a_png_of_a_readable_size(night: Path) -> None:
 def test_a_plot_never_overwrites_the_database(night: Path) -> None:
     before = (night / "mh-batch.db").read_bytes()
     for name in ("mh-batch.db", "mh-batch.db-wal", "mh-batch.db.lock"):
-        with pytest.raises(InputError, match="would overwrite"):
+        with pytest.raises(InputError, match="the picture would overwrite it"):
             told(night, plot=name)
     assert (night / "mh-batch.db").read_bytes() == before
 
