@@ -109,7 +109,7 @@ def test_every_scenario_of_the_bench_is_there() -> None:
 
 
 def test_the_cookbook_is_the_one_of_the_program() -> None:
-    from mh_batch.store.reports.cookbook import recipes
+    from mh_batch.store.reports.query import recipes
 
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section(DATABASE, "Cookbook"), re.MULTILINE)
     assert rows == [(name, entry.about) for name, entry in recipes().items()]

@@ -1,16 +1,18 @@
-"""Runs SQL that can only read this database."""
+"""Runs SQL that can only read this database: a person's own, or a recipe of the cookbook."""
 
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.did_you_mean import nearest
+from mh_batch.jobs.errors import InputError, UnknownTarget
 from mh_batch.store.connection import location, open_reader
 from mh_batch.store.faults import file_fault, primary_code
+from mh_batch.store.sql import Entry, statements
 
 # The only functions of SQLite that reach outside of the database.
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
@@ -69,6 +71,21 @@ def ask(db: Database, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         _explain(error, path)
         raise
     return [column[0] for column in cursor.description], _rows(cursor, path)
+
+
+def recipes() -> Mapping[str, Entry]:
+    """Return every recipe by its name, in the order of the book; `about` is its question."""
+    return statements("reports/cookbook.sql")
+
+
+def recipe(name: str) -> Entry:
+    """Return one recipe; raises `UnknownTarget` with the nearest name, or with all of them."""
+    book = recipes()
+    if name in book:
+        return book[name]
+    hint = nearest(name, book)
+    cure = f"did you mean {hint}?" if hint else f"must be one of {', '.join(book)}"
+    raise UnknownTarget(f"no recipe {name!r}; {cure}")
 
 
 def _closing(

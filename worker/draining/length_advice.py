@@ -49,9 +49,9 @@ class LengthRefusals(msgspec.Struct):
         """
         if 2 * self.refused <= self.attempts:
             return None
-        refused = (
-            f"{self.refused:,} of {format_count(self.attempts, 'attempt')} were refused for length"
-        )
+        attempts = format_count(self.attempts, "attempt")
+        were = "was" if self.refused == 1 else "were"
+        refused = f"{self.refused:,} of {attempts} {were} refused for length"
         if 2 * self.context_full > self.refused:
             return (
                 f"{refused}, because the context was full: set history_tokens, or raise "

@@ -21,8 +21,7 @@ from mh_batch.store.lookup import find_target
 from mh_batch.store.migrations import migrations
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.reports.batches import batch_reports
-from mh_batch.store.reports.cookbook import recipe
-from mh_batch.store.reports.query import query
+from mh_batch.store.reports.query import query, recipe
 from mh_batch.store.reports.timings import timing_report
 
 INCOMPLETE = JobEnd(Status.INCOMPLETE, "length", "ran out")

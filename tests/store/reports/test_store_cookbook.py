@@ -7,8 +7,7 @@ from sqlite_utils import Database
 
 from helpers.store_samples import finish_next, lines, start, submit
 from mh_batch.jobs.errors import UnknownTarget
-from mh_batch.store.reports.cookbook import recipe, recipes
-from mh_batch.store.reports.query import query
+from mh_batch.store.reports.query import query, recipe, recipes
 from mh_batch.store.sql import Entry, entries
 
 TEXT = """

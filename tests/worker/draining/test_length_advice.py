@@ -29,6 +29,10 @@ def test_more_than_half_refused_for_length_is_told_with_the_setting_to_change() 
     )
 
 
+def test_one_attempt_was_refused() -> None:
+    assert (room(1, 0).advice() or "").startswith("1 of 1 attempt was refused for length: ")
+
+
 @pytest.mark.parametrize(("refused", "good"), [(0, 0), (0, 5), (5, 5), (1, 1)])
 def test_up_to_half_is_what_retries_are_for(refused: int, good: int) -> None:
     assert room(refused, good).advice() is None

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.command_line import mh_batch
-from mh_batch.store.reports.cookbook import recipe, recipes
-from mh_batch.store.reports.query import query
+from mh_batch.store.reports.query import query, recipe, recipes
 
 Row = dict[str, Any]
 
