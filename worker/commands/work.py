@@ -1,6 +1,7 @@
 """`mh-batch work` and `mh-batch run`: answer what is queued."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -130,6 +131,8 @@ def run(
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)
+    if outcome.fault is not None:
+        leave(outcome.exit_code)
     if outcome.stopped:
         say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         leave(1)
@@ -139,9 +142,10 @@ def run(
 
 
 def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome":
-    """Drain the queue and print a summary."""
+    """Drain the queue and print a summary, also if a fault ended it."""
     import anyio
 
+    from mh_batch.jobs.errors import StoreUnusable
     from mh_batch.worker.draining.run import work as drain_queue
     from mh_batch.worker.progress.display import open_display
     from mh_batch.worker.progress.summary import summarize_run, wrap_up
@@ -149,7 +153,9 @@ def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Out
 
     if not allow_sleep and (note := keep_awake()):
         say(note)
-    outcome = anyio.run(drain_queue, options, open_display(options.db))
+    outcome = anyio.run(partial(drain_queue, options, open_display(options.db), raises=False))
+    if isinstance(outcome.fault, StoreUnusable):
+        raise outcome.fault
     with reading_from(options.db) as reader:
         summary = summarize_run(outcome, reader, _db_option(options.db))
     for line in wrap_up(summary, results=results):
