@@ -188,9 +188,7 @@ def _error(failed: Failed) -> errors.MhBatchError:
 
 @asynccontextmanager
 async def start_model(
-    log_path: Path,
-    settings: WorkerSettings = DEFAULT_SETTINGS,
-    command: tuple[str, ...] = COMMAND,
+    log_path: Path, settings: WorkerSettings = DEFAULT_SETTINGS, command: tuple[str, ...] = COMMAND
 ) -> AsyncGenerator[ModelClient, None]:
     """Start a model process that appends its output to `log_path`; end it on exit.
 
