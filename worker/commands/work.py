@@ -7,28 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import (
-    DEFAULT_DB,
-    Again,
-    AllowSleep,
-    Artifacts,
-    Db,
-    Format,
-    HangSeconds,
-    MaxCrashes,
-    MaxJobs,
-    Model,
-    Order,
-    Output,
-    OverrideModel,
-    PrefixCacheBytes,
-    Profile,
-    RawCsv,
-    RecycleBytes,
-    RescuedAnswers,
-    Set,
-    Until,
-)
+from . import options as opt
 from .shared import (
     checked_order,
     drain_options,
@@ -48,16 +27,16 @@ if TYPE_CHECKING:
 
 
 def work(
-    db: Db = DEFAULT_DB,
-    model: Model = None,
-    recycle_bytes: RecycleBytes = None,
-    prefix_cache_bytes: PrefixCacheBytes = None,
-    artifacts: Artifacts = None,
-    allow_sleep: AllowSleep = False,
-    hang_seconds: HangSeconds = None,
-    max_crashes: MaxCrashes = None,
-    max_jobs: MaxJobs = None,
-    until: Until = None,
+    db: opt.Db = opt.DEFAULT_DB,
+    model: opt.Model = None,
+    recycle_bytes: opt.RecycleBytes = None,
+    prefix_cache_bytes: opt.PrefixCacheBytes = None,
+    artifacts: opt.Artifacts = None,
+    allow_sleep: opt.AllowSleep = False,
+    hang_seconds: opt.HangSeconds = None,
+    max_crashes: opt.MaxCrashes = None,
+    max_jobs: opt.MaxJobs = None,
+    until: opt.Until = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
     ] = False,
@@ -88,19 +67,19 @@ def work(
 
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - is stdin.")],
-    output: Output,
-    db: Db = DEFAULT_DB,
-    model: Model = None,
-    override_model: OverrideModel = False,
-    profile: Profile = None,
-    assignments: Set = None,
-    form: Format = "openai",
-    rescued: RescuedAnswers = None,
-    order: Order = "submission",
-    artifacts: Artifacts = None,
-    allow_sleep: AllowSleep = False,
-    again: Again = False,
-    raw_csv: RawCsv = False,
+    output: opt.Output,
+    db: opt.Db = opt.DEFAULT_DB,
+    model: opt.Model = None,
+    override_model: opt.OverrideModel = False,
+    profile: opt.Profile = None,
+    assignments: opt.Set = None,
+    form: opt.Format = "openai",
+    rescued: opt.RescuedAnswers = None,
+    order: opt.Order = "submission",
+    artifacts: opt.Artifacts = None,
+    allow_sleep: opt.AllowSleep = False,
+    again: opt.Again = False,
+    raw_csv: opt.RawCsv = False,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results.
 
@@ -167,7 +146,7 @@ def _db_option(db: Path) -> str:
     """Return the option with which a command finds this database from here, a space in front."""
     import shlex
 
-    found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
+    found = os.environ.get("MH_BATCH_DB") or str(opt.DEFAULT_DB)
     return "" if str(db) == found else f" --db {shlex.quote(str(db))}"
 
 
