@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from helpers.command_line import mh_batch
+from helpers.queries import query
 from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import latest_batch
 from mh_batch.store.reports.batch_page import batch_page as collect
-from mh_batch.store.reports.query import query
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.output.report import (
     MOST_CHARACTERS,
@@ -93,7 +93,7 @@ def test_the_page_shows_the_figures_that_the_database_holds(night: Path, page: P
         assert figure in page.text
     for words in ("prompt_too_long", "too-long", "command buffer <lost>", "max_tokens", "cpu"):
         assert words in page.text
-    fingerprint = next(query(night / "mh-batch.db", "SELECT fingerprint FROM batch_models")[1])[0]
+    ((fingerprint,), *_) = query(night / "mh-batch.db", "SELECT fingerprint FROM batch_models")[1]
     assert fingerprint[:16] in page.text
 
 

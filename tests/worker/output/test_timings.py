@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import MAIN, mh_batch
+from helpers.queries import query
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
-from mh_batch.store.reports.query import query
 from mh_batch.worker.output.timings import timings
 from mh_batch.worker.text.format import format_number, format_percent, format_seconds
 
