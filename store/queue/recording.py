@@ -16,7 +16,6 @@ from . import transitions
 
 
 def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
-    """Return the SQL that inserts one row with `columns`."""
     marks = ", ".join("?" * len(columns))
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {tail}"
 

@@ -136,7 +136,6 @@ class ConversationRun:
             self._open_turn(choice, 1)
 
     def _open_turn(self, choice: int, turn: int) -> None:
-        """Play the next of the user's turns."""
         user = self._to_play.pop(0)
         self._history.append(Message("user", user))
         self._open_step(choice, turn, 0, user)

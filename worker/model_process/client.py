@@ -177,7 +177,6 @@ def _encode(frame: ToChild) -> bytes:
 
 
 def _error(failed: Failed) -> errors.MhBatchError:
-    """Turn a `Failed` back into the error it was in the child."""
     if failed.stage is not None:
         return errors.InternalError(failed.message, failed.stage)
     kind = getattr(errors, failed.kind, None)

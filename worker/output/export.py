@@ -44,6 +44,11 @@ class Export(msgspec.Struct, frozen=True):
         names = self.split.names if self.split else ()
         return {name: str(Path(self.output) / f"{name}.{ending}") for name in names}
 
+    @property
+    def rescued(self) -> Rescued:
+        """What to do with conversations that have forced answers."""
+        return self.selection.rescued or FORMATS[self.form].rescued
+
     def path(self, custom_id: str) -> str:
         """Return where the rows of a job go."""
         return self.parts[self.split.part(custom_id)] if self.split else self.output
@@ -120,14 +125,10 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
     if by_format.parts:
         messages.append(f"{by_format.describe('answer')}: {form.omits}")
     if by_rescue.parts:
-        having = "without" if _rescued(export) == "only" else "with"
+        having = "without" if export.rescued == "only" else "with"
         conversations = by_rescue.describe("conversation", f" {having} rescued answers")
         messages.append(f"{conversations}; --rescued keep takes them too")
     return messages
-
-
-def _rescued(export: Export) -> Rescued:
-    return export.selection.rescued or FORMATS[export.form].rescued
 
 
 def _check_folder(path: str) -> None:
@@ -173,8 +174,7 @@ def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[Chosen]:
 
 
 def _chosen_by_rescue(job: FinishedJob, export: Export) -> Chosen:
-    """Return what to write of a job by its rescued conversations."""
-    rescued = _rescued(export)
+    rescued = export.rescued
     kept = choose(job, rescued)
     if kept is not None:
         return Chosen(kept, left_out=len(choices(job)) - len(choices(kept)))

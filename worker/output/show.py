@@ -130,7 +130,6 @@ def _print_attempts(out: Console, attempts: list[Attempt], kept: FinishedTurn | 
 
 
 def _print_given(out: Console, message: Message) -> None:
-    """Print a message of the request."""
     who = f"{message.role} · {message.name}" if message.name else message.role
     if message.thinking:
         _print_said(out, f"{who} · analysis", message.thinking, "dim")
@@ -157,7 +156,6 @@ def _called(call: ToolCall) -> str:
 
 
 def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
-    """Yield the attempts of each step, in order."""
     steps: dict[StepKey, list[Attempt]] = {}
     for attempt in attempts:
         steps.setdefault(attempt.key.step_key, []).append(attempt)
@@ -165,6 +163,5 @@ def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:
-    """Return how the sampling differs from the first attempt's."""
     before, now = (msgspec.structs.asdict(a.sampling) for a in (first, attempt))
     return [f"{name} {before[name]} → {now[name]}" for name in now if before[name] != now[name]]

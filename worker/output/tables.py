@@ -83,7 +83,6 @@ def print_query(path: Path, sql: str, form: str, seconds: float | None = None) -
 
 
 def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) -> None:
-    """Print rows as they come, as `csv`, `raw_csv` or `json`."""
     with open_output(STDOUT) as out:
         if form == "json":
             write, keys = json_writer(out), distinct(columns)

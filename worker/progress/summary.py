@@ -87,7 +87,6 @@ def _ended(summary: RunSummary) -> str:
 
 
 def _what_failed(summary: RunSummary) -> Iterator[str]:
-    """Yield the most frequent reasons, and the commands to look at these jobs."""
     for reason in summary.reasons[:SHOWN_REASONS]:
         why = f": {reason.error_code}" if reason.error_code else ""
         first = f"the first is {printable(reason.custom_id)}"
