@@ -33,12 +33,12 @@ class AttemptKey(msgspec.Struct, frozen=True, order=True):
     attempt: int = 1
 
     @property
-    def step_key(self) -> "Step":
+    def step_key(self) -> "StepKey":
         """The step that the attempt belongs to."""
         return self.choice, self.turn, self.step
 
 
-Step = tuple[int, int, int]
+StepKey = tuple[int, int, int]
 """Choice, turn and step."""
 
 
@@ -196,7 +196,7 @@ class History(msgspec.Struct, frozen=True):
     """Everything the store holds of a job: attempts in order, and the completed steps."""
 
     attempts: tuple[Attempt, ...] = ()
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[CompletedStep, ...] = ()
 
 
 class JobLine(msgspec.Struct, frozen=True):

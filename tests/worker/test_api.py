@@ -292,6 +292,11 @@ def test_no_module_takes_the_name_of_a_function_of_the_library(package: object) 
         _ = package.nothing_of_ours  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("package", [mh_batch.worker, mh_batch.store])
+def test_dir_lists_what_is_imported_when_it_is_first_asked_for(package: object) -> None:
+    assert {"__doc__", *getattr(package, "__all__", ())} <= set(dir(package))
+
+
 def test_the_packages_import_nothing_heavy_until_something_is_asked_for() -> None:
     heavy = {"anyio", "sqlite_utils", "rich", "mlx", "mlx_lm", "openai_harmony"}
     code = (

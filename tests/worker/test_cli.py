@@ -37,6 +37,40 @@ def test_shell_completion_completes_commands_and_options(tmp_path: Path) -> None
     assert "--watch" in completed("mh-batch status --w")
 
 
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_IMPORT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("typer", ["--help"]),
+        ("mh_batch.worker.commands.work", ["status"]),
+        ("sqlite_utils", ["query", "select 1"]),
+        ("mh_batch.worker.submission.submission", ["submit", "in.jsonl"]),
+        ("anyio", ["work", "--model", "demo"]),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(
+    tmp_path: Path, module: str, arguments: list[str]
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
+    mh_batch(tmp_path, "submit", "in.jsonl", "--name", "other")
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_IMPORT)
+    env = {"PYTHONPATH": str(tmp_path), "INTERRUPTED_IMPORT": module}
+    done = mh_batch(tmp_path, *arguments, code=130, **env)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_a_check_needs_no_database_and_makes_none(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
     done = mh_batch(tmp_path, "submit", "in.jsonl", "--check", env={"MH_BATCH_MODEL": "demo"})

@@ -1,6 +1,7 @@
 """The whole line on the demo model: files in, results out, whatever happens in between."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -255,11 +256,18 @@ def test_a_missing_file_and_a_folder_are_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_exist_leaves_the_jobs_queued(tmp_path: Path) -> None:
-    write_lines(tmp_path, CONVERSATIONS)
+    here = {"prompt": "What is 2 + 3?", "model": "demo", "max_tokens": 32}
+    write_lines(tmp_path, [here, *({"prompt": f"What is {n} + 3?"} for n in range(2))])
     mh_batch(tmp_path, "submit", "convos.jsonl")
-    done = mh_batch(tmp_path, "work", "--model", "./nowhere", code=3)
-    assert "./nowhere" in done.stderr.splitlines()[-1]
-    assert rows(tmp_path, "select distinct status from jobs") == [("queued",)]
+    for command in (["work"], ["run", "convos.jsonl", "-o", "out.jsonl"]):
+        *summary, last = mh_batch(
+            tmp_path, *command, "--model", "./nowhere", code=3
+        ).stderr.splitlines()
+        assert re.fullmatch(r"mh-batch: 2 jobs stay queued: .*/nowhere: no such folder .*", last)
+        told = "1 done" if command == ["work"] else "no job was finished"
+        assert f"ended early: {told}" in summary
+    assert rows(tmp_path, "select status from jobs") == [("done",), ("queued",), ("queued",)]
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_without_a_model_the_choices_are_named(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from mh_batch.jobs.record import (
     Attempt,
     AttemptKey,
     ClaimedJob,
+    CompletedStep,
     History,
     JobEnd,
-    Step,
-    Turn,
+    StepKey,
     Verdict,
     assistant_message,
 )
@@ -44,7 +44,7 @@ class Record(msgspec.Struct, frozen=True):
     """
 
     attempt: Attempt
-    turn: Turn | None
+    turn: CompletedStep | None
     end: JobEnd | None
 
 
@@ -71,7 +71,7 @@ class ConversationRun:
     def __init__(self, job: ClaimedJob, checkpoint: History = NEW) -> None:
         self._job = job
         self._completed = {turn.key.step_key: turn for turn in checkpoint.turns}
-        self._attempts: dict[Step, list[Attempt]] = {}
+        self._attempts: dict[StepKey, list[Attempt]] = {}
         for attempt in checkpoint.attempts:
             self._attempts.setdefault(attempt.key.step_key, []).append(attempt)
         self._shortfall: JobEnd | None = None
@@ -136,7 +136,6 @@ class ConversationRun:
             self._open_turn(choice, 1)
 
     def _open_turn(self, choice: int, turn: int) -> None:
-        """Play the next of the user's turns."""
         user = self._to_play.pop(0)
         self._history.append(Message("user", user))
         self._open_step(choice, turn, 0, user)
@@ -155,7 +154,7 @@ class ConversationRun:
                 return
             self._close_step(turn, self._attempts[step])
 
-    def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
+    def _close_step(self, turn: CompletedStep, attempts: Sequence[Attempt]) -> None:
         """Take a completed step into the history; go on with tool results, a turn or a choice."""
         kept = next(a for a in attempts if a.key.attempt == turn.key.attempt)
         self._since = max(self._since, kept.round)

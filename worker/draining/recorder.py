@@ -112,7 +112,7 @@ class Recorder:
                 await self._fail(job, error)
                 return
         self.failed_in_a_row.clear()
-        self.tally.room.take(attempt, job.settings)
+        self.tally.length_refusals.take(attempt, job.settings)
         self.tally.add(attempt.generation)
         if end is not None:
             await self.report_end(job, end)

@@ -177,7 +177,6 @@ def _encode(frame: ToChild) -> bytes:
 
 
 def _error(failed: Failed) -> errors.MhBatchError:
-    """Turn a `Failed` back into the error it was in the child."""
     if failed.stage is not None:
         return errors.InternalError(failed.message, failed.stage)
     kind = getattr(errors, failed.kind, None)
@@ -188,9 +187,7 @@ def _error(failed: Failed) -> errors.MhBatchError:
 
 @asynccontextmanager
 async def start_model(
-    log_path: Path,
-    settings: WorkerSettings = DEFAULT_SETTINGS,
-    command: tuple[str, ...] = COMMAND,
+    log_path: Path, settings: WorkerSettings = DEFAULT_SETTINGS, command: tuple[str, ...] = COMMAND
 ) -> AsyncGenerator[ModelClient, None]:
     """Start a model process that appends its output to `log_path`; end it on exit.
 

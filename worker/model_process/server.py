@@ -123,7 +123,6 @@ class ModelServer:
             )
 
     def _stage(self, frame: Request) -> Stage:
-        """Return at which stage a request was when it failed."""
         if isinstance(frame, GenerateFrame) and self._heartbeat is not None:
             return self._heartbeat.stage
         return "render"

@@ -17,7 +17,7 @@ from helpers.store_samples import (
 )
 from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.generation import FinishReason
-from mh_batch.jobs.record import Attempt, AttemptKey, Crash, JobEnd, JobLine, Turn, Verdict
+from mh_batch.jobs.record import Attempt, AttemptKey, CompletedStep, Crash, JobEnd, JobLine, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.queue.submit import landed_lines
@@ -124,7 +124,7 @@ def test_a_model_s_past_is_its_medians_and_how_often_it_was_asked(db: Database) 
         key = AttemptKey(attempt=number)
         made = msgspec.structs.replace(generation(), timings=timed)
         record = msgspec.structs.replace(attempt(key, verdict), generation=made)
-        settled: Turn | None = turn(key) if verdict is Verdict.ACCEPT else None
+        settled: CompletedStep | None = turn(key) if verdict is Verdict.ACCEPT else None
         queue.record(db, job.id, run, record, settled, None)
     found = throughput_estimate(db, "demo")
     assert found is not None

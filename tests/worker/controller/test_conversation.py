@@ -16,7 +16,7 @@ from mh_batch.jobs.generation import (
     GenerationRequest,
     StopReason,
 )
-from mh_batch.jobs.record import Attempt, ClaimedJob, History, JobEnd, Turn, Verdict
+from mh_batch.jobs.record import Attempt, ClaimedJob, CompletedStep, History, JobEnd, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.conversation import ConversationRun, Finish, Generate, Record
 
@@ -529,7 +529,7 @@ def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
 ) -> None:
     run = ConversationRun(job)
     attempts: list[Attempt] = []
-    settled: list[Turn] = []
+    settled: list[CompletedStep] = []
     for index, (kind, fits) in enumerate(answers):
         assert_same_course(job, History(tuple(attempts), tuple(settled)), run)
         action = run.next()

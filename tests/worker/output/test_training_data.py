@@ -107,7 +107,7 @@ def test_messages_in_three_files_are_read_by_mlx_lm(night: Path, tokenizer: Any)
 def test_completions_in_three_files_are_read_by_mlx_lm(night: Path, tokenizer: Any) -> None:
     arguments = ("results", "--format", "completion", "--split", SPLIT, "--seed", "1", "-o")
     told = mh_batch(night, *arguments, "pairs").stderr
-    assert "10 answers left out: a pair holds one question" in told
+    assert "10 answers left out, 1 job as a whole: a pair holds one question" in told
     parts = load(night / "pairs", tokenizer)
     assert all(isinstance(part, CompletionsDataset) for part in parts if len(part))
     assert ("sum-3", "3 + 4 = 7") in targets(parts, tokenizer)
