@@ -63,8 +63,8 @@ class Attempt(msgspec.Struct, frozen=True):
     round: int = 0
 
 
-class CompletedStep(msgspec.Struct, frozen=True):
-    """A completed step of a conversation, made from the attempt that was kept.
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """The answer at a completed step of a conversation, made from the attempt that was kept.
 
     `key.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
     answers (`None` for a step after a tool result).
@@ -79,7 +79,7 @@ class CompletedStep(msgspec.Struct, frozen=True):
     rescued: bool
 
 
-class Turn(CompletedStep, frozen=True):
+class CompletedStep(KeptAnswer, frozen=True):
     """A step as it is stored; `complete` is false where the attempts ran out."""
 
     complete: bool
@@ -138,7 +138,7 @@ class Crash(msgspec.Struct, frozen=True):
     cleared: bool = False
 
 
-class FinishedTurn(CompletedStep, frozen=True):
+class FinishedTurn(KeptAnswer, frozen=True):
     """A step as the results give it, with the parse of the attempt that was kept.
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with

@@ -23,14 +23,16 @@ MAIN = (
 Done = subprocess.CompletedProcess[str]
 
 
-def mh_batch(folder: Path, *arguments: str, code: int | None = 0, **env: str) -> Done:
+def mh_batch(
+    folder: Path, *arguments: str, code: int | None = 0, env: Mapping[str, str] | None = None
+) -> Done:
     """Run the command line in `folder` and expect an exit code; `None` for whatever it is.
 
     It runs in this process, which saves the imports. The model has a process of its own as ever.
     """
     written = BytesIO(), BytesIO()
     out, err = (TextIOWrapper(stream, "utf-8", write_through=True) for stream in written)
-    ended = call(folder, arguments, (out, err), env)
+    ended = call(folder, arguments, (out, err), env or {})
     done = subprocess.CompletedProcess(arguments, ended, *(map(read, written)))
     return expected(code, done)
 
@@ -47,6 +49,8 @@ def call(
         redirect_stdout(streams[0]),
         redirect_stderr(streams[1]),
         patch.object(sys, "argv", ["mh-batch", *arguments]),
+        # else click takes the name of the module that pytest was started as
+        patch.object(sys.modules["__main__"], "__package__", None),
         patch.dict(os.environ, {**environment(), **env}, clear=True),
     ):
         try:
@@ -57,7 +61,11 @@ def call(
 
 
 def mh_batch_process(
-    folder: Path, *arguments: str, code: int | None = 0, timeout: float = 300
+    folder: Path,
+    *arguments: str,
+    code: int | None = 0,
+    timeout: float = 300,
+    env: Mapping[str, str] | None = None,
 ) -> Done:
     """Run the command line in `folder` as a process of its own, and expect an exit code."""
     done = subprocess.run(
@@ -66,7 +74,7 @@ def mh_batch_process(
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=environment(),
+        env={**environment(), **(env or {})},
         check=False,
     )
     return expected(code, done)

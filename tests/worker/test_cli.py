@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.command_line import mh_batch
+from helpers.command_line import mh_batch, mh_batch_process
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(
     mh_batch(tmp_path, "submit", "in.jsonl", "--name", "other")
     (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_IMPORT)
     env = {"PYTHONPATH": str(tmp_path), "INTERRUPTED_IMPORT": module}
-    done = mh_batch(tmp_path, *arguments, code=130, **env)
+    done = mh_batch_process(tmp_path, *arguments, code=130, env=env)
     assert (done.stdout, done.stderr) == ("", "")
 
 
