@@ -25,7 +25,9 @@ check: $(VENV)/.installed-dev
 	@# type checkers cannot follow an editable install's package map: show them the same tree by links
 	@mkdir -p $(VENV)/typed/mh_batch
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
-	MYPYPATH=$(VENV)/typed $(BIN)/mypy -p mh_batch.worker -p mh_batch.engine -p mh_batch.jobs -p mh_batch.store
+	@# from tests/, since at the root worker/ would be taken for tests/worker/
+	cd tests && MYPYPATH=../$(VENV)/typed ../$(BIN)/mypy --config-file ../pyproject.toml \
+	  --cache-dir ../.mypy_cache --explicit-package-bases ../$(VENV)/typed .
 
 # of the tests' own process only: a model process that is measured too stops answering,
 # so what runs in commands and in the model process counts as not run

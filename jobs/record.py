@@ -33,12 +33,12 @@ class AttemptKey(msgspec.Struct, frozen=True, order=True):
     attempt: int = 1
 
     @property
-    def step_key(self) -> "Step":
+    def step_key(self) -> "StepKey":
         """The step that the attempt belongs to."""
         return self.choice, self.turn, self.step
 
 
-Step = tuple[int, int, int]
+StepKey = tuple[int, int, int]
 """Choice, turn and step."""
 
 
@@ -63,12 +63,11 @@ class Attempt(msgspec.Struct, frozen=True):
     round: int = 0
 
 
-class Turn(msgspec.Struct, frozen=True):
-    """A completed step of a conversation, made from the attempt that was kept.
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """The answer at a completed step of a conversation, made from the attempt that was kept.
 
     `key.attempt` is the kept attempt, `attempts` how many there were. `user` is the text it
-    answers (`None` for a step after a tool result). `complete` is false where the attempts ran
-    out and the best one was kept.
+    answers (`None` for a step after a tool result).
     """
 
     key: AttemptKey
@@ -78,6 +77,11 @@ class Turn(msgspec.Struct, frozen=True):
     finish_reason: str
     attempts: int
     rescued: bool
+
+
+class CompletedStep(KeptAnswer, frozen=True):
+    """A step as it is stored; `complete` is false where the attempts ran out."""
+
     complete: bool
 
 
@@ -139,20 +143,13 @@ class Crash(msgspec.Struct, frozen=True):
     alone: bool = True
 
 
-class FinishedTurn(msgspec.Struct, frozen=True):
-    """A turn as the results give it, with the parse of the attempt that was kept.
+class FinishedTurn(KeptAnswer, frozen=True):
+    """A step as the results give it, with the parse of the attempt that was kept.
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
     `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`.
     """
 
-    key: AttemptKey
-    user: str | None
-    final: str | None
-    analysis: str | None
-    finish_reason: str
-    attempts: int
-    rescued: bool
     prompt_tokens: int
     completion_tokens: int
     parse: Parse
@@ -204,7 +201,7 @@ class History(msgspec.Struct, frozen=True):
     """Everything the store holds of a job: attempts in order, and the completed steps."""
 
     attempts: tuple[Attempt, ...] = ()
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[CompletedStep, ...] = ()
 
 
 class JobLine(msgspec.Struct, frozen=True):

@@ -1,5 +1,7 @@
 """What all tests share."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -12,3 +14,11 @@ settings.load_profile("mh-batch")
 def anyio_backend() -> str:
     """The worker runs on asyncio."""
     return "asyncio"
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A file that must not be written to."""
+    path = tmp_path / "victim"
+    path.write_text("precious")
+    return path

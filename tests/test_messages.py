@@ -38,6 +38,13 @@ def foreign(folder: Path) -> str:
     return mh_batch(folder, "status", code=3).stderr
 
 
+def linked(folder: Path) -> str:
+    mh_batch(folder, "submit", "in.jsonl")
+    (folder / "logs" / "1").mkdir(parents=True)
+    (folder / "logs" / "1" / "1").symlink_to(folder)
+    return mh_batch(folder, "work", "--model", "demo", code=3).stderr
+
+
 def misspelled(folder: Path) -> str:
     (folder / "mh-batch.toml").write_text('modle = "demo"\n')
     return mh_batch(folder, "submit", "in.jsonl", code=2).stderr
@@ -101,7 +108,8 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "not an SQLite database": foreign,
     "bring the first weights back, or submit the file again": changed,
     "(prompt_too_long)": running("work", "--model", "demo", code=1, line=LONG),
-    "the results would overwrite it": running("results", "-o", "mh-batch.db", code=2),
+    "would overwrite it": running("results", "-o", "mh-batch.db", code=2),
+    "a link or a file is in place of a folder of mh-batch": linked,
     "macOS ends long GPU work while the display is on": died_of(
         "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
     ),

@@ -29,10 +29,11 @@ def test_every_command_and_each_of_its_options_is_there() -> None:
 
 def test_every_exit_code_is_there() -> None:
     from mh_batch.jobs import errors
+    from mh_batch.worker.output.interruption import STOPPED
 
     codes = {kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code")}
-    rows = re.findall(r"^\| (\d) \|", section("docs/commands.md", "Exit codes"), re.MULTILINE)
-    assert [int(row) for row in rows] == sorted({0, *codes})
+    rows = re.findall(r"^\| (\d+) \|", section("docs/commands.md", "Exit codes"), re.MULTILINE)
+    assert [int(row) for row in rows] == sorted({0, STOPPED, *codes})
 
 
 def test_every_setting_is_there_with_its_built_in_value() -> None:
@@ -109,7 +110,7 @@ def test_every_scenario_of_the_bench_is_there() -> None:
 
 
 def test_the_cookbook_is_the_one_of_the_program() -> None:
-    from mh_batch.store.reports.cookbook import recipes
+    from mh_batch.store.reports.query import recipes
 
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section(DATABASE, "Cookbook"), re.MULTILINE)
     assert rows == [(name, entry.about) for name, entry in recipes().items()]
@@ -126,11 +127,15 @@ def test_the_diagram_is_the_schema(tmp_path: Path) -> None:
     db = open_store(tmp_path / "mh-batch.db")
     tables = {name for name in db.table_names() if not name.startswith(("sqlite_", "_sqlite_"))}
     assert drawn.keys() == tables
-    keys = {(key.other_table, name, key.column) for name in tables for key in db[name].foreign_keys}
+    keys = {
+        (key.other_table, name, key.column)
+        for name in tables
+        for key in db.table(name).foreign_keys
+    }
     assert lines == keys
     for name in tables:
         foreign = {column for _, table, column in keys if table == name}
-        marks = {"PK": set(db[name].pks), "FK": foreign}
+        marks: dict[str, set[str | None]] = {"PK": set(db.table(name).pks), "FK": foreign}
         columns = []
         for column in db[name].columns:
             of = ", ".join(mark for mark, names in marks.items() if column.name in names)

@@ -31,11 +31,7 @@ from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
 from mh_batch.worker.runtime.stop import EndReason
 from mh_batch.worker.submission.source import batch_name, open_source
-from mh_batch.worker.submission.submission import (
-    Rules,
-    Submitted,
-    submit_stream,
-)
+from mh_batch.worker.submission.submission import Rules, Submitted, submit_stream
 
 from .config import named_model
 from .options import DrainOptions, WorkerOptions, shared_fields

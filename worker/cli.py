@@ -14,22 +14,16 @@ import sqlite3
 from io import TextIOWrapper
 from typing import Annotated
 
-import typer
+try:
+    import typer
 
-from mh_batch.jobs.errors import MhBatchError
-from mh_batch.worker.commands.shared import say
+    from mh_batch.jobs.errors import MhBatchError
+    from mh_batch.worker.commands.shared import say
 
-from .commands import (
-    bench,
-    cancel_retry,
-    doctor,
-    query,
-    reparse,
-    results,
-    status,
-    submit,
-    work,
-)
+    from .commands import bench, cancel_retry, doctor, query, reparse, results, status, submit, work
+except KeyboardInterrupt:
+    # Ctrl-C this early ends as typer ends it in a command: without a traceback
+    sys.exit(130)
 
 app = typer.Typer(
     name="mh-batch",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mh_batch.engine.parsing.text import clean, clean_tree
+from mh_batch.engine.parsing.text import clean, map_texts
 from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Prompt
 
@@ -40,7 +40,7 @@ def variables(prompt: Prompt, escape: Escape, *, takes_system: bool) -> Variable
     }
     if prompt.tools:
         tools = msgspec.to_builtins(prompt.tools)
-        keywords["tools"] = [_map_texts(clean_tree(tool), escape) for tool in tools]
+        keywords["tools"] = [map_texts(tool, text) for tool in tools]
     messages = _with_guidance(_with_system(prompt.messages, takes_system), prompt.guidance)
     return Variables([_message(message, text) for message in messages], keywords)
 
@@ -121,21 +121,6 @@ def _call(call: ToolCall, text: Escape) -> dict[str, Any]:
         "type": call.type,
         "function": {
             "name": text(call.function.name),
-            "arguments": _map_texts(clean_tree(arguments), text)
-            if decoded
-            else text(call.function.arguments),
+            "arguments": map_texts(arguments if decoded else call.function.arguments, text),
         },
     }
-
-
-def _map_texts(value: Any, change: Escape) -> Any:
-    """Return decoded JSON with `change` applied to every text in it, keys included."""
-    match value:
-        case str():
-            return change(value)
-        case dict():
-            return {change(key): _map_texts(item, change) for key, item in value.items()}
-        case list():
-            return [_map_texts(item, change) for item in value]
-        case _:
-            return value

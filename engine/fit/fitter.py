@@ -4,12 +4,11 @@ System and developer messages always stay, and so does the last turn. Which turn
 depends on the conversation alone (`drop_plan.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
-from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import PromptTooLong
 from mh_batch.jobs.generation import Continuation, GenerationRequest, Prompt
 from mh_batch.jobs.settings import Context
@@ -70,11 +69,7 @@ def fit_request(
     """Render a request's prompt, fitted to the context of the request and that of the model."""
     limit = context_limit(request.context, model_tokens)
     fitted = fitter.fit(
-        request.prompt,
-        request.sampling.max_tokens,
-        limit,
-        request.context.history_tokens,
-        prefill,
+        request.prompt, request.sampling.max_tokens, limit, request.context.history_tokens, prefill
     )
     return fitted if request.continues is None else continued(fitted, request.continues, limit)
 
@@ -128,11 +123,8 @@ class Fitter:
         # so little room that nothing could follow: rather an answer from scratch than an error
         begun = begun if len(begun) < room else ()
         if prompt.guidance is not None and room < max_tokens:
-            guidance = len(tokens) - len(
-                self._render(msgspec.structs.replace(prompt, guidance=None))
-            )
-            if room < guidance:
-                unguided = msgspec.structs.replace(prompt, guidance=None)
+            unguided = msgspec.structs.replace(prompt, guidance=None)
+            if room < len(tokens) - len(self._render(unguided)):
                 return self.fit(unguided, max_tokens, limit, history_tokens, prefill)
         if room < 1:
             raise PromptTooLong(
@@ -151,7 +143,8 @@ class Fitter:
         enough = budget.least
         if enough is None or len(turns) < 2:
             return self._render(prompt), 0
-        if _characters(prompt.messages) <= enough * _MOST_CHARACTERS_PER_TOKEN:
+        characters = sum(len(message.content) for message in prompt.messages)
+        if characters <= enough * _MOST_CHARACTERS_PER_TOKEN:
             tokens = self._render(prompt)
             if len(tokens) + prefilled <= enough:
                 return tokens, 0
@@ -185,7 +178,3 @@ def _without_turns(prompt: Prompt, dropped: int) -> Prompt:
         return prompt
     kept = without_oldest(prompt.messages, dropped)
     return msgspec.structs.replace(prompt, messages=kept)
-
-
-def _characters(messages: Sequence[Message]) -> int:
-    return sum(len(message.content) for message in messages)

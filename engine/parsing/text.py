@@ -1,5 +1,6 @@
 """Text as the tokenisers take it."""
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -10,14 +11,14 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def clean_tree(value: Any) -> Any:
-    """Return decoded JSON with every text in it cleaned, keys included."""
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return decoded JSON with `change` applied to every text in it, keys included."""
     match value:
         case str():
-            return clean(value)
+            return change(value)
         case dict():
-            return {clean_tree(key): clean_tree(item) for key, item in value.items()}
+            return {change(key): map_texts(item, change) for key, item in value.items()}
         case list() | tuple():
-            return [clean_tree(item) for item in value]
+            return [map_texts(item, change) for item in value]
         case _:
             return value

@@ -12,41 +12,9 @@ from mh_batch.jobs.generation import StopReason
 from .calls import call_problems
 from .message import CHANNELS, END, RETURN, STOPS, ParsedMessage
 
-PROBLEMS = {
-    "empty": "there is no message at all",
-    "no_header": "text without any Harmony structure",
-    "no_start": "a message does not begin with <|start|>",
-    "no_message_token": "nothing marks where a header ends and the text begins",
-    "header_junk": "a header holds so many strange words that they may be text",
-    "header_conflict": "a header names two channels",
-    "not_assistant": "the model wrote a message of somebody else",
-    "no_channel": "a message names no channel",
-    "unknown_channel": "a channel that does not exist",
-    "bad_recipient": "a recipient that is not functions.NAME",
-    "bad_content_type": "a call with arguments that are not said to be JSON",
-    "bad_arguments": "a call whose arguments are not a JSON object",
-    "missing_argument": "a call without an argument that the function requires",
-    "call_off_commentary": "a call on another channel than commentary",
-    "call_not_ended": "a call that does not end on <|call|>",
-    "control_in_content": "a control token or an unknown id inside a text",
-    "invalid_utf8": "a text whose bytes are not whole characters",
-    "wrong_stop": "a stop token behind what is neither a final text nor a call",
-    "final_not_ended": "a final text that does not end on <|return|>",
-    "two_finals": "more than one final text",
-    "after_stop": "something follows a stop token",
-    "no_final": "neither a final text nor a call",
-    "empty_final": "a final text of white space only",
-    "no_stop_token": "the stream stopped without its stop token",
-    "truncated": "the stream was cut off",
-    "analysis_not_ended": "cut off inside an analysis, from which a final answer can be forced",
-    "unknown_tool": "a call of a function that the request did not declare",
-    "unclosed_thinking": "reasoning that never ends",
-}
-"""Every code that `Parse.problems` can hold, with its meaning."""
-
 
 def find_problems(messages: Sequence[ParsedMessage], stop_reason: StopReason) -> tuple[str, ...]:
-    """Return what is wrong with a completion, as codes of `PROBLEMS`; empty if well formed."""
+    """Return what is wrong with a completion, as codes (docs/formats.md); empty if well formed."""
     found = [code for message in messages for code in _of_message(message)]
     found += _of_whole(messages, stop_reason)
     return tuple(dict.fromkeys(found))

@@ -7,42 +7,22 @@ from typing import Any
 
 import msgspec
 
-from mh_batch.jobs.conversation import (
-    TOOL_NAME_PATTERN,
-)
+from mh_batch.jobs.conversation import TOOL_NAME_PATTERN
 from mh_batch.jobs.did_you_mean import near_miss
 from mh_batch.jobs.settings import NAMES, NOT_OFFERED
 
 Fields = Mapping[str, msgspec.Raw]
 
-
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
-
-
 ALIASES = {"max_completion_tokens": "max_tokens"}
-
-
 SETTING_KEYS = NAMES | frozenset(ALIASES)
-
-
 REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
-
-
 LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
-
-
 # only where no other shape is: beside one of them these are keys of the user's own
 ALPACA_KEYS = LINE_KEYS | {"instruction", "input", "history"}
-
-
 BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
-
-
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
-
-
 KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS
-
 
 # Parameters of OpenAI's body that would change the result and that are not supported, each with
 # the values that change nothing. Any other value is refused, never ignored.

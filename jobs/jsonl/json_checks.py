@@ -34,6 +34,7 @@ SMALLEST, LARGEST = -(2**63), 2**64 - 1
 """The integers that 64 bits hold, with a sign or without: MessagePack and SQLite take no others."""
 
 _LONGEST_INTEGER = 20  # characters of SMALLEST and of LARGEST
+_NOT_ZERO = re.compile(r"[-0.]*+[1-9]")
 
 
 class _Suspicious(Exception):
@@ -62,7 +63,7 @@ def _refuse_large(text: str) -> None:
 
 
 def out_of_range(number: str) -> bool:
-    """Whether a number is an integer beyond 64 bits, or beyond what a float can be.
+    """Whether a number is an integer beyond 64 bits, or too large or too small for a float.
 
     (JSON has no leading zeros, so a long integer is a large one, and is not computed.)
     """
@@ -70,7 +71,8 @@ def out_of_range(number: str) -> bool:
         if len(number) < _LONGEST_INTEGER - 1:
             return False
         return len(number) > _LONGEST_INTEGER or not SMALLEST <= int(number) <= LARGEST
-    return isinf(float(number))
+    value = float(number)
+    return isinf(value) if value else _NOT_ZERO.match(number) is not None
 
 
 _scan = json.JSONDecoder(

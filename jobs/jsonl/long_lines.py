@@ -45,7 +45,7 @@ _STEPS = re.compile(
     re.DOTALL,
 )
 _KEY, _OPENING = 1, 2
-_MAYBE_OUT_OF_RANGE = re.compile(rb"\d{19}|\d[eE]\+?\d{3}")
+_MAYBE_OUT_OF_RANGE = re.compile(rb"\d{19}|\d[eE][+-]?\d{3}")
 _NUMBERS = re.compile(_TEXT + rb"|(-?\d[\d.eE+-]*+)", re.DOTALL)
 _MAYBE_LONE = re.compile(rb"\\u[dD][89a-fA-F]")
 # as far as it goes there is no half of a character

@@ -5,25 +5,13 @@ from typing import TypeVar
 
 import msgspec
 
-from mh_batch.jobs.conversation import (
-    Message,
-    Role,
-    ToolCall,
-)
+from mh_batch.jobs.conversation import Message, Role, ToolCall
 
-from .fields import (
-    BadField,
-    Fields,
-    check_tool_name,
-    decode_field,
-)
+from .fields import BadField, Fields, check_tool_name, decode_field
 
 T = TypeVar("T")
 
-
 TALK: tuple[Role, Role] = ("user", "assistant")
-
-
 SHAREGPT_ROLES: dict[str, Role] = {
     "system": "system",
     "human": "user",

@@ -9,12 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from mh_batch.jobs.conversation import (
-    Message,
-    Request,
-    Tool,
-    ToolResults,
-)
+from mh_batch.jobs.conversation import Message, Request, Tool, ToolResults
 from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.settings import Context
 
@@ -33,12 +28,7 @@ from .fields import (
     unknown_fields,
 )
 from .line_settings import SettingsPlace, line_settings
-from .messages import (
-    ShareGptTurn,
-    alpaca_messages,
-    chat_messages,
-    sharegpt_messages,
-)
+from .messages import ShareGptTurn, alpaca_messages, chat_messages, sharegpt_messages
 
 Choices = Annotated[int, Meta(ge=1, le=128)]
 

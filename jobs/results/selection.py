@@ -48,11 +48,7 @@ class Selection(msgspec.Struct, frozen=True):
 
     def matches(self, job: FinishedJob) -> bool:
         """Whether the metadata has the values of `where`."""
-        if not self.where:
-            return True
-        if job.metadata is None:
-            return False
-        metadata = job.metadata
+        metadata = msgspec.Raw(b"{}") if job.metadata is None else job.metadata
         return all(wanted in _texts(metadata, key) for key, wanted in self.where)
 
     def answers(self, job: FinishedJob) -> FinishedJob:

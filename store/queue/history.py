@@ -16,7 +16,7 @@ from mh_batch.jobs.generation import (
     Timings,
     unpack_tokens,
 )
-from mh_batch.jobs.record import Attempt, AttemptKey, History, Turn, Verdict
+from mh_batch.jobs.record import Attempt, AttemptKey, CompletedStep, History, Verdict
 from mh_batch.jobs.settings import Sampling
 from mh_batch.store.connection import snapshot
 
@@ -122,8 +122,8 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
     )
 
 
-def _turn(row: sqlite3.Row) -> Turn:
-    return Turn(
+def _turn(row: sqlite3.Row) -> CompletedStep:
+    return CompletedStep(
         key=attempt_key(row),
         user=row["user"],
         final=row["final"],

@@ -7,7 +7,7 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.generation import Parse, Timings, pack_tokens
-from mh_batch.jobs.record import Attempt, AttemptKey, Crash, JobEnd, Turn
+from mh_batch.jobs.record import Attempt, AttemptKey, CompletedStep, Crash, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, snapshot
@@ -16,7 +16,6 @@ from . import transitions
 
 
 def _insert(table: str, columns: Sequence[str], tail: str = "") -> str:
-    """Return the SQL that inserts one row with `columns`."""
     marks = ", ".join("?" * len(columns))
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) {tail}"
 
@@ -85,7 +84,12 @@ WHERE job_id = ? AND choice = ? AND turn = ? AND step = ? AND attempt = ?
 
 
 def record(
-    db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn | None, end: JobEnd | None
+    db: Database,
+    job_id: int,
+    run_id: int,
+    attempt: Attempt,
+    turn: CompletedStep | None,
+    end: JobEnd | None,
 ) -> int:
     """Record an attempt with its parse, channels and timings; return its id.
 
@@ -100,7 +104,7 @@ def record(
     return attempt_id
 
 
-def rehearse(db: Database, run_id: int, attempt: Attempt, turn: Turn | None) -> None:
+def rehearse(db: Database, run_id: int, attempt: Attempt, turn: CompletedStep | None) -> None:
     """Record an attempt of a made-up job and undo it; raises what `record` raises."""
     with suppress(_Undo), immediate(db):
         batch_id = db.conn.execute(_REHEARSAL_BATCH, (now(),)).fetchone()[0]
@@ -113,7 +117,9 @@ class _Undo(Exception):
     """Rolls back the transaction of a rehearsal."""
 
 
-def _record(db: Database, job_id: int, run_id: int, attempt: Attempt, turn: Turn | None) -> int:
+def _record(
+    db: Database, job_id: int, run_id: int, attempt: Attempt, turn: CompletedStep | None
+) -> int:
     """Insert an attempt and all that belongs to it; part of the caller's transaction."""
     attempt_id = _record_attempt(db, job_id, run_id, attempt)
     add_parse(db, attempt_id, attempt.generation.parse)
@@ -217,7 +223,7 @@ def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) ->
     return int(db.conn.execute(_ATTEMPT, values).fetchone()[0])
 
 
-def _record_turn(db: Database, job_id: int, turn: Turn) -> None:
+def _record_turn(db: Database, job_id: int, turn: CompletedStep) -> None:
     key = msgspec.structs.astuple(turn.key)
     kept = db.conn.execute(_KEPT, (job_id, *key)).fetchone()
     if kept is None:

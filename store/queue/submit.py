@@ -199,7 +199,6 @@ class Submission:
         return [] if landed == len(rows) else self._duplicates(lines)
 
     def _duplicates(self, lines: list[EncodedLine]) -> list[BadLine]:
-        """Return the lines whose `custom_id` another line has."""
         refused = []
         for line in lines:
             key = (self.batch_id, line.custom_id)

@@ -10,7 +10,7 @@ from mh_batch.store.lookup import BatchRow
 from mh_batch.store.sql import BatchQueries, statements
 
 from .batches import BatchReport, batch_reports
-from .cookbook import recipe
+from .query import recipe
 from .results import finished_job
 from .timings import TimingReport, timing_report
 

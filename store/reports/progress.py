@@ -173,5 +173,4 @@ def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]
 
 
 def _seconds(start: str, end: str) -> float:
-    """Return the time from `start` to `end`, both as the database holds times."""
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

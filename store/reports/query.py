@@ -1,16 +1,17 @@
-"""Runs SQL that can only read this database."""
+"""Runs SQL that can only read this database: a person's own, or a recipe of the cookbook."""
 
 import sqlite3
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import InputError
-from mh_batch.store.connection import location, open_reader
+from mh_batch.jobs.did_you_mean import nearest
+from mh_batch.jobs.errors import InputError, UnknownTarget
+from mh_batch.store.connection import location
 from mh_batch.store.faults import file_fault, primary_code
+from mh_batch.store.sql import Entry, statements
 
 # The only functions of SQLite that reach outside of the database.
 _FUNCTIONS_REFUSED = frozenset({"load_extension", "fts3_tokenizer", "readfile", "writefile"})
@@ -36,20 +37,6 @@ _TABLE_FUNCTIONS = ("json_each", "json_tree", "pragma_table_info", "pragma_table
 _READS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE})
 
 
-def query(path: Path, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-    """Run one statement that only reads, as `ask` does, on a connection of its own.
-
-    Raises what `ask` raises, and `StoreUnusable` if there is no database to read.
-    """
-    db = open_reader(path)
-    try:
-        columns, rows = ask(db, sql)
-    except BaseException:
-        db.close()
-        raise
-    return columns, _closing(db, rows)
-
-
 def ask(db: Database, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     """Run one statement that only reads; return its column names and its rows, streamed.
 
@@ -71,11 +58,19 @@ def ask(db: Database, sql: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
     return [column[0] for column in cursor.description], _rows(cursor, path)
 
 
-def _closing(
-    db: Database, rows: Iterator[tuple[Any, ...]]
-) -> Generator[tuple[Any, ...], None, None]:
-    with closing(db):
-        yield from rows
+def recipes() -> Mapping[str, Entry]:
+    """Return every recipe by its name, in the order of the book; `about` is its question."""
+    return statements("reports/cookbook.sql")
+
+
+def recipe(name: str) -> Entry:
+    """Return one recipe; raises `UnknownTarget` with the nearest name, or with all of them."""
+    book = recipes()
+    if name in book:
+        return book[name]
+    hint = nearest(name, book)
+    cure = f"did you mean {hint}?" if hint else f"must be one of {', '.join(book)}"
+    raise UnknownTarget(f"no recipe {name!r}; {cure}")
 
 
 def _rows(cursor: sqlite3.Cursor, path: Path) -> Iterator[tuple[Any, ...]]:

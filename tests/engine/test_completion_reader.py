@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.documents import PROBLEMS
 from helpers.spelled import TOKENS
 from mh_batch.engine.completion_reader import Completion, CompletionReader, read
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.model.load import load
-from mh_batch.engine.parsing.well_formed import PROBLEMS
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, Prompt, StopReason
@@ -131,7 +131,7 @@ def test_any_attempt_at_all_is_read_and_judged(
     completion = Completion(tuple(tokens), reason, tuple(prefill), tuple(stops), tools)
     found = read(ADAPTER, completion)
     assert found.well_formed is (not found.problems)
-    assert set(found.problems) <= set(PROBLEMS)
+    assert set(found.problems) <= PROBLEMS
     functions = [call for call in found.calls if call.recipient == "functions.f"]
     assert bool(functions) <= ("unknown_tool" in found.problems)
 

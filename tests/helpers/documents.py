@@ -38,3 +38,7 @@ def steps(text: str) -> list[Step]:
 def first_cells(text: str) -> list[str]:
     """Return the names in the first column of the tables in a text."""
     return re.findall(r"^\| `(.+?)` \|", text, flags=re.MULTILINE)
+
+
+PROBLEMS = frozenset(first_cells(section("docs/formats.md", "Problems of an answer")))
+"""The codes of `Parse.problems`."""

@@ -3,7 +3,7 @@
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Site:
         self.db_path = folder / "mh-batch.db"
         self.notes = Notes()
 
-    def submit(self, *lines: dict[str, object], **settings: object) -> None:
+    def submit(self, *lines: Mapping[str, object], **settings: object) -> None:
         db = open_store(self.db_path)
         stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
         submit_stream(db, stream, NewBatch("b", "b.jsonl", apply(Settings(), settings)))

@@ -24,7 +24,7 @@ def fail_at(stage: str) -> None:
         running[:] = [stage == "all" or BAD in str(request.prompt.messages)]
         return original(self, request, *rest)
 
-    generate.Generator.generate = run  # type: ignore[method-assign]
+    generate.Generator.generate = run  # type: ignore[assignment, method-assign]
     owner: Any = HarmonyAdapter if stage in ("render", "parse") else generate
     name = stage if stage in ("render", "parse") else "decode"
     inner = getattr(owner, name)

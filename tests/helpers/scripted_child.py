@@ -90,7 +90,7 @@ class Child:
                 self.note("prepare", frame.request)
             elif isinstance(frame, protocol.GenerateFrame):
                 self.generate(frame)
-            elif isinstance(frame, protocol.Cancel) and self.held.pop(frame.id, None):
+            elif isinstance(frame, protocol.Cancel) and self.held.pop(frame.id, False):
                 self.send(protocol.Generated(frame.id, cancelled()))
 
     def load(self, frame: protocol.Load) -> None:

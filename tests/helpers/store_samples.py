@@ -20,10 +20,10 @@ from mh_batch.jobs.record import (
     Attempt,
     AttemptKey,
     ClaimedJob,
+    CompletedStep,
     JobEnd,
     JobLine,
     NewBatch,
-    Turn,
     Verdict,
 )
 from mh_batch.jobs.settings import Sampling, Settings
@@ -132,8 +132,8 @@ def rest(key: AttemptKey, verdict: Verdict = Verdict.ACCEPT) -> Attempt:
     return msgspec.structs.replace(attempt(key, verdict), generation=made, continues=True)
 
 
-def turn(key: AttemptKey = FIRST, complete: bool = True) -> Turn:
-    return Turn(key, "two and two?", "four", "hm", "stop", key.attempt, False, complete)
+def turn(key: AttemptKey = FIRST, complete: bool = True) -> CompletedStep:
+    return CompletedStep(key, "two and two?", "four", "hm", "stop", key.attempt, False, complete)
 
 
 def finish_next(db: Database, run_id: int, end: JobEnd = DONE) -> ClaimedJob:

@@ -170,8 +170,8 @@ def in_model(strikes: Strikes) -> None:
 
 def in_submit(strikes: Strikes) -> None:
     """Wrap what a submit does, in chunks of a few lines."""
-    submit.CHUNK_ROWS = submission.CHUNK_ROWS = CHUNK_ROWS
-    submit.now = lambda: SUBMITTED_AT
+    submit.CHUNK_ROWS = submission.CHUNK_ROWS = CHUNK_ROWS  # type: ignore[attr-defined]
+    submit.now = lambda: SUBMITTED_AT  # type: ignore[attr-defined]
     commit = Commit(strikes, submit)
     wrap(submit.Submission, "add", commit.of("submit chunk"))
     wrap(submit.Submission, "add", around(before=lambda: strikes.passing("submit begun")))

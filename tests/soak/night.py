@@ -26,7 +26,7 @@ class Kills(NamedTuple):
     """Which plan a night follows; `sabotage` names a promise of the program to break."""
 
     seed: int = 0
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]  # hides the method of a tuple
     sabotage: str | None = None
 
 

@@ -13,7 +13,7 @@ def tear_transactions() -> None:
 
     def torn(db: Any, job_id: int, run_id: int, attempt: Any, turn: Any, end: Any) -> int:
         attempt_id = whole(db, job_id, run_id, attempt, None, None)
-        with recording.immediate(db):
+        with recording.immediate(db):  # type: ignore[attr-defined]
             if turn is not None:
                 recording._record_turn(db, job_id, turn)
             if end is not None:
@@ -46,7 +46,7 @@ def tell_too_early() -> None:
             await self.report_end(job, done.end)
         await record(self, job, done, guidance)
 
-    recorder.Recorder._record = early  # type: ignore[method-assign]
+    recorder.Recorder._record = early  # type: ignore[assignment, method-assign]
 
 
 def commit_before_files() -> None:
@@ -60,7 +60,7 @@ def commit_before_files() -> None:
         if end is not None:
             await self.report_end(job, end)
 
-    recorder.Recorder._record = late  # type: ignore[method-assign]
+    recorder.Recorder._record = late  # type: ignore[assignment, method-assign]
 
 
 SABOTAGES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.command_line import mh_batch, rows
+from helpers.command_line import mh_batch_process, rows
 from soak.fuzz import SHAPES, lines
 
 pytestmark = pytest.mark.slow
@@ -22,14 +22,18 @@ def test_twenty_thousand_lines_with_something_wrong_are_refused_or_end(tmp_path:
     file.write_bytes(b"".join(line + b"\n" for line in lines(COUNT, SEED)))
     flags = [part for setting in SETTINGS for part in ("--set", setting)]
     demo = ("--model", "demo", "--override-model")
-    said = mh_batch(tmp_path, "submit", file.name, "--skip-bad", *demo, *flags).stderr
+    said = mh_batch_process(tmp_path, "submit", file.name, "--skip-bad", *demo, *flags).stderr
     refused = Path(f"{file}.rejected.jsonl").read_text().splitlines()
     ((landed,),) = rows(tmp_path, "SELECT count(*) FROM jobs")
     assert landed + len(refused) == COUNT
     assert landed > COUNT / 10
-    said += mh_batch(tmp_path, "work", "--artifacts", "retries", code=1, timeout=7000).stderr
-    statuses = dict(rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
-    codes = dict(rows(tmp_path, "SELECT error_code, count(*) FROM jobs GROUP BY 1"))
+    said += mh_batch_process(
+        tmp_path, "work", "--artifacts", "retries", code=1, timeout=7000
+    ).stderr
+    statuses: dict[str, int] = dict(rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
+    codes: dict[str | None, int] = dict(
+        rows(tmp_path, "SELECT error_code, count(*) FROM jobs GROUP BY 1")
+    )
     print(f"\n{landed:,} of {COUNT:,} lines of {len(SHAPES)} shapes landed: {statuses}, {codes}")
     reasons = Counter(json.loads(line)["reason"].split(":")[-1][:40] for line in refused)
     print(*(f"  {number:>5} {reason}" for reason, number in reasons.most_common(8)), sep="\n")
@@ -37,5 +41,5 @@ def test_twenty_thousand_lines_with_something_wrong_are_refused_or_end(tmp_path:
     assert "internal_error" not in codes
     assert rows(tmp_path, "SELECT count(*) FROM crashes") == [(0,)]
     for command in ("status", "timings", "results", "report -o r.html", "results --format csv"):
-        said += mh_batch(tmp_path, *command.split()).stderr
+        said += mh_batch_process(tmp_path, *command.split()).stderr
     assert "Traceback" not in said + (tmp_path / "logs" / "worker.log").read_text()

@@ -1,10 +1,13 @@
 """What the worker's tests share: an empty queue, and a night that was drained once."""
 
 import json
+import os
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from helpers.command_line import mh_batch
 from helpers.drained import Site
@@ -37,7 +40,20 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Of `trouble` two jobs are done, one of them without its oldest turns, one is incomplete though
     it went on once, one failed. A death of the model is on record.
     """
-    folder = tmp_path_factory.mktemp("night")
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # all processes of these tests: one of them drains, and each has a copy
+        shared = shared.parent
+    drained = shared / "drained-night"
+    with FileLock(shared / "drained-night.lock"):
+        if not drained.exists():
+            drain(shared / "night-to-drain").rename(drained)
+    return shutil.copytree(drained, tmp_path_factory.mktemp("night") / "night")
+
+
+def drain(folder: Path) -> Path:
+    """Drain both batches in a new folder, and put a death on record."""
+    folder.mkdir()
     lines = "".join(json.dumps(line) + "\n" for line in TROUBLE)
     (folder / "trouble.jsonl").write_text(lines)
     mh_batch(folder, "submit", str(EXAMPLE), "trouble.jsonl", "--set", "max_tokens=64")

@@ -151,8 +151,8 @@ def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> 
     monkeypatch.setattr(api, "work_until_stopped", see)
     open_store(folder / "mh-batch.db").close()
     drain(folder / "mh-batch.db", model="demo", options=options)
-    (options,) = seen
-    return options
+    (passed,) = seen
+    return passed
 
 
 def test_every_option_of_a_drain_reaches_the_worker(
@@ -266,7 +266,7 @@ def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
         _: DrainOptions, __: PlainDisplay, stop_signals: AsyncIterator[object]
     ) -> Outcome:
         with anyio.fail_after(30):
-            for _ in range(2):
+            for _again in range(2):
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 heard.append(await anext(stop_signals))
         return Outcome(EndReason.KILLED, Tally(), run_id=1, seconds=0.0)
@@ -290,6 +290,11 @@ def test_no_module_takes_the_name_of_a_function_of_the_library(package: object) 
         assert callable(getattr(package, name))
     with pytest.raises(AttributeError, match="nothing_of_ours"):
         _ = package.nothing_of_ours  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("package", [mh_batch.worker, mh_batch.store])
+def test_dir_lists_what_is_imported_when_it_is_first_asked_for(package: object) -> None:
+    assert {"__doc__", *getattr(package, "__all__", ())} <= set(dir(package))
 
 
 def test_the_packages_import_nothing_heavy_until_something_is_asked_for() -> None:

@@ -1,34 +1,13 @@
 """The command line by itself: mistyped commands, completion, and commands that need no drain."""
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-MAIN = "import sys; sys.argv[0] = 'mh-batch'; from mh_batch.worker.cli import main; main()"
-
-
-def mh_batch(
-    folder: Path, *arguments: str, code: int = 0, **env: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line in `folder` and expect an exit code."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=clean | env,
-        check=False,
-    )
-    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stderr}"
-    return done
+from helpers.command_line import mh_batch, mh_batch_process
 
 
 @pytest.mark.parametrize(
@@ -52,15 +31,49 @@ def test_shell_completion_completes_commands_and_options(tmp_path: Path) -> None
     def completed(words: str) -> list[str]:
         env = {"_MH_BATCH_COMPLETE": "complete_bash", "COMP_WORDS": words}
         env["COMP_CWORD"] = str(len(words.split()) - 1)
-        return mh_batch(tmp_path, **env).stdout.split()
+        return mh_batch(tmp_path, env=env).stdout.split()
 
     assert completed("mh-batch su") == ["submit"]
     assert "--watch" in completed("mh-batch status --w")
 
 
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED_IMPORT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("typer", ["--help"]),
+        ("mh_batch.worker.commands.work", ["status"]),
+        ("sqlite_utils", ["query", "select 1"]),
+        ("mh_batch.worker.submission.submission", ["submit", "in.jsonl"]),
+        ("anyio", ["work", "--model", "demo"]),
+    ],
+)
+def test_ctrl_c_while_modules_are_imported_ends_without_a_traceback(
+    tmp_path: Path, module: str, arguments: list[str]
+) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
+    mh_batch(tmp_path, "submit", "in.jsonl", "--name", "other")
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_IMPORT)
+    env = {"PYTHONPATH": str(tmp_path), "INTERRUPTED_IMPORT": module}
+    done = mh_batch_process(tmp_path, *arguments, code=130, env=env)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_a_check_needs_no_database_and_makes_none(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "hi"}\n')
-    done = mh_batch(tmp_path, "submit", "in.jsonl", "--check", MH_BATCH_MODEL="demo")
+    done = mh_batch(tmp_path, "submit", "in.jsonl", "--check", env={"MH_BATCH_MODEL": "demo"})
     assert "1 line checked, nothing was queued" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
     (tmp_path / "mh-batch.toml").write_text('model = "demo"')

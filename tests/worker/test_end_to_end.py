@@ -1,6 +1,7 @@
 """The whole line on the demo model: files in, results out, whatever happens in between."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers.command_line import mh_batch, rows, write_lines
-from helpers.paths import EXAMPLE, HELPERS
+from helpers.command_line import mh_batch, mh_batch_process, rows, write_lines
+from helpers.paths import HELPERS
 
 WATCHED = HELPERS / "watched_worker.py"
 
@@ -43,7 +44,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the conversations were run in one go."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     write_lines(folder, CONVERSATIONS)
-    mh_batch(folder, "run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo", code=1)
+    mh_batch_process(folder, "run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo", code=1)
     return folder
 
 
@@ -133,7 +134,8 @@ class Watched:
 
     def children(self) -> list[psutil.Process]:
         """The model process, if it runs."""
-        return psutil.Process(self.process.pid).children()
+        children: list[psutil.Process] = psutil.Process(self.process.pid).children()
+        return children
 
 
 def strike(
@@ -187,7 +189,7 @@ def test_a_drain_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
     mh_batch(tmp_path, "submit", "convos.jsonl")
     strike(tmp_path, at, blow)
     mh_batch(tmp_path, "status")
-    mh_batch(tmp_path, "work", "--model", "demo", code=1 if at is second_turn else 0)
+    mh_batch_process(tmp_path, "work", "--model", "demo", code=1 if at is second_turn else 0)
     assert rows(tmp_path, TURNS) == rows(uninterrupted, TURNS)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
     assert rows(tmp_path, "pragma foreign_key_check") == []
@@ -212,9 +214,11 @@ def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path) ->
     refused: list[str] = []
 
     def try_another(watched: Watched) -> None:
-        done = mh_batch(tmp_path, "work", "--model", "demo", code=3)
+        done = mh_batch_process(tmp_path, "work", "--model", "demo", code=3)
         refused.append(done.stderr)
         assert str(watched.process.pid) in done.stderr
+        assert watched.process.poll() is None
+        watched.process.kill()
 
     strike(tmp_path, lambda event: event[0] == "attempt", try_another)
     assert len(refused[0].splitlines()) == 1
@@ -252,11 +256,18 @@ def test_a_missing_file_and_a_folder_are_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_a_model_that_does_not_exist_leaves_the_jobs_queued(tmp_path: Path) -> None:
-    write_lines(tmp_path, CONVERSATIONS)
+    here = {"prompt": "What is 2 + 3?", "model": "demo", "max_tokens": 32}
+    write_lines(tmp_path, [here, *({"prompt": f"What is {n} + 3?"} for n in range(2))])
     mh_batch(tmp_path, "submit", "convos.jsonl")
-    done = mh_batch(tmp_path, "work", "--model", "./nowhere", code=3)
-    assert "./nowhere" in done.stderr.splitlines()[-1]
-    assert rows(tmp_path, "select distinct status from jobs") == [("queued",)]
+    for command in (["work"], ["run", "convos.jsonl", "-o", "out.jsonl"]):
+        *summary, last = mh_batch(
+            tmp_path, *command, "--model", "./nowhere", code=3
+        ).stderr.splitlines()
+        assert re.fullmatch(r"mh-batch: 2 jobs stay queued: .*/nowhere: no such folder .*", last)
+        told = "1 done" if command == ["work"] else "no job was finished"
+        assert f"ended early: {told}" in summary
+    assert rows(tmp_path, "select status from jobs") == [("done",), ("queued",), ("queued",)]
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_without_a_model_the_choices_are_named(tmp_path: Path) -> None:
@@ -273,10 +284,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) ->
     assert (tmp_path / "mh-batch.db").read_bytes() == b"not a database, by any means" * 100
 
 
-def test_the_example_file_is_drained_and_every_shape_in_it_answered(tmp_path: Path) -> None:
-    mh_batch(tmp_path, "run", str(EXAMPLE), "-o", "out.jsonl", "--model", "demo")
+def test_the_example_file_is_drained_and_every_shape_in_it_answered(night: Path) -> None:
     lines = {}
-    for text in (tmp_path / "out.jsonl").read_text().splitlines():
+    for text in mh_batch(night, "results", "example").stdout.splitlines():
         line = json.loads(text)
         lines[line["custom_id"]] = line["response"]["body"]["choices"][0]
     assert len(lines) == 8
@@ -290,7 +300,7 @@ def test_the_example_file_is_drained_and_every_shape_in_it_answered(tmp_path: Pa
 def test_results_never_overwrite_the_database_or_the_input(tmp_path: Path) -> None:
     path = write_lines(tmp_path, CONVERSATIONS[-1:])
     before = path.read_bytes()
-    refused = mh_batch(tmp_path, "run", "convos.jsonl", "-o", "convos.jsonl", code=2)
+    refused = mh_batch_process(tmp_path, "run", "convos.jsonl", "-o", "convos.jsonl", code=2)
     assert "would overwrite" in refused.stderr
     assert path.read_bytes() == before
     mh_batch(tmp_path, "submit", "convos.jsonl")
@@ -324,7 +334,7 @@ def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
 
     strike(tmp_path, in_the_middle_of_counting, insist)
     assert rows(tmp_path, "select count(*) from jobs where status = 'running'") == [(0,)]
-    mh_batch(tmp_path, "work", "--model", "demo", code=1)
+    mh_batch_process(tmp_path, "work", "--model", "demo", code=1)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
 
 
@@ -340,7 +350,9 @@ def test_a_cancel_cuts_a_real_generation_short_and_keeps_the_turn_before(tmp_pat
     mh_batch(tmp_path, "submit", "convos.jsonl")
     said: list[str] = []
     strike(
-        tmp_path, second_turn, lambda _: said.append(mh_batch(tmp_path, "cancel", "long").stderr)
+        tmp_path,
+        second_turn,
+        lambda _: said.append(mh_batch_process(tmp_path, "cancel", "long").stderr),
     )
     assert said == ["job 1 (convos/long): 1 being stopped by the worker\n"]
     assert rows(tmp_path, "select status, cancel_requested from jobs") == [("cancelled", 0)]

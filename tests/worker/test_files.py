@@ -1,8 +1,6 @@
-"""Files appear whole or not at all, and no link leads a write elsewhere."""
+"""No link leads a write elsewhere, and a report that cannot be written leaves the former one."""
 
 import os
-import secrets
-import stat
 from pathlib import Path
 
 import pytest
@@ -12,17 +10,8 @@ from mh_batch.jobs.errors import BadLine, EnvironmentFault
 from mh_batch.worker.bench.report.report import Report, Setup, write_report
 from mh_batch.worker.bench.workload import QUICK
 from mh_batch.worker.draining.artifacts import File, write
-from mh_batch.worker.files import PartialFile, replacing
 from mh_batch.worker.output.files import open_output
 from mh_batch.worker.submission.rejects import Rejects
-
-
-@pytest.fixture
-def victim(tmp_path: Path) -> Path:
-    """A file that must not be written to."""
-    path = tmp_path / "victim"
-    path.write_text("precious")
-    return path
 
 
 def said_by(path: Path) -> str:
@@ -31,74 +20,6 @@ def said_by(path: Path) -> str:
 
 def entries(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_text("old")
-    with replacing(path) as out:
-        out.write(b"new")
-        assert path.read_text() == "old"
-    assert entries(tmp_path) == ["a"]
-    assert path.read_text() == "new"
-
-
-def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    path.write_text("old")
-
-    def fail() -> None:
-        with replacing(path) as out:
-            out.write(b"new")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert entries(tmp_path) == ["a"]
-    assert path.read_text() == "old"
-
-
-def test_what_is_there_under_the_fresh_name_is_not_touched(
-    tmp_path: Path, victim: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "a"
-    first = PartialFile(path)
-    fresh = first.name
-    first.discard()
-    monkeypatch.setattr(
-        secrets, "token_hex", lambda _: fresh.removeprefix(".mh-batch-").removesuffix(".partial")
-    )
-    (tmp_path / fresh).symlink_to(victim)
-    with pytest.raises(FileExistsError):
-        PartialFile(path)
-    assert victim.read_text() == "precious"
-    assert (tmp_path / fresh).is_symlink()
-
-
-def test_a_link_under_the_final_name_is_replaced_and_not_followed(
-    tmp_path: Path, victim: Path
-) -> None:
-    (tmp_path / "a").symlink_to(victim)
-    with replacing(tmp_path / "a") as out:
-        out.write(b"new")
-    assert victim.read_text() == "precious"
-    assert not (tmp_path / "a").is_symlink()
-
-
-def test_a_name_may_be_as_long_as_the_file_system_takes(tmp_path: Path) -> None:
-    with replacing(tmp_path / ("n" * 255)) as out:
-        out.write(b"x")
-    assert entries(tmp_path) == ["n" * 255]
-
-
-def test_a_file_is_made_by_the_umask_and_for_all_to_write_never(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        with replacing(tmp_path / "a") as out:
-            out.write(b"x")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o664
 
 
 @pytest.mark.parametrize("name", [".a.txt.partial", "a.txt"])

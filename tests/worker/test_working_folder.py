@@ -43,7 +43,7 @@ COMMANDS: list[tuple[str, ...]] = [
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two conversations, and a file under the name of every module there is."""
     folder = tmp_path_factory.mktemp("planted")
-    write_lines(folder, [{"prompt": "What is 2 + 3?"}, {"prompt": "What is 17 + 25?"}])
+    write_lines(folder, [{"prompt": "Hello"}, {"prompt": "Thanks"}])
     mh_batch(folder, "run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo")
     known = {*sys.stdlib_module_names, *packages_distributions()} - {"mh_batch"}
     for name in filter(str.isidentifier, known):

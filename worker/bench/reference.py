@@ -156,7 +156,6 @@ def _read(model: Any, start: Start) -> None:
 
 
 def _sampler(sampling: Sampling) -> Callable[[Any], Any]:
-    """Return the cheapest sampler for these settings."""
     temperature = sampling.temperature
     if temperature == 0:
         return lambda logits: mx.argmax(logits, axis=-1)

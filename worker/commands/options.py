@@ -39,8 +39,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as max_tokens=512."),
 ]
 Priority = Annotated[
-    int,
-    typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher numbers run first."),
+    int, typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher numbers run first.")
 ]
 Order = Annotated[
     str,
@@ -73,8 +72,7 @@ MaxLine = Annotated[
     ),
 ]
 RawCsv = Annotated[
-    bool,
-    typer.Option("--raw-csv", help="Do not escape CSV cells that a spreadsheet would run."),
+    bool, typer.Option("--raw-csv", help="Do not escape CSV cells that a spreadsheet would run.")
 ]
 Output = Annotated[
     str, typer.Option("-o", "--output", help="The file to write; - is standard output.")

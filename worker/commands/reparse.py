@@ -48,7 +48,6 @@ def reparse_batch(db: "Database", batch_id: int) -> "ReparseCounts":
 
 
 def _parses(job: "ReparseJob", reader: "CompletionReader") -> "dict[AttemptKey, Parse]":
-    """Return the new parse of each attempt of a job."""
     from mh_batch.engine.completion_reader import Completion
 
     return {

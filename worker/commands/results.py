@@ -84,9 +84,7 @@ def show(
 
 
 def report(
-    output: Annotated[
-        str, typer.Option("-o", "--output", help="The file to write; - is standard output.")
-    ],
+    output: Output,
     batch: BatchRef = None,
     db: Db = DEFAULT_DB,
 ) -> None:

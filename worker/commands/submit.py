@@ -8,19 +8,7 @@ import typer
 
 from mh_batch.worker.text.escape import escape_controls
 
-from .options import (
-    DEFAULT_DB,
-    Again,
-    BatchModel,
-    Db,
-    MaxLine,
-    Name,
-    Order,
-    OverrideModel,
-    Priority,
-    Profile,
-    Set,
-)
+from . import options as opt
 from .shared import checked_order, leave, model_name, read_config, settings_of, submit_file
 
 if TYPE_CHECKING:
@@ -30,14 +18,14 @@ if TYPE_CHECKING:
 
 def submit(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="JSON lines; - is stdin.")],
-    db: Db = DEFAULT_DB,
-    name: Name = None,
-    model: BatchModel = None,
-    override_model: OverrideModel = False,
-    priority: Priority = 0,
-    profile: Profile = None,
-    assignments: Set = None,
-    order: Order = "submission",
+    db: opt.Db = opt.DEFAULT_DB,
+    name: opt.Name = None,
+    model: opt.BatchModel = None,
+    override_model: opt.OverrideModel = False,
+    priority: opt.Priority = 0,
+    profile: opt.Profile = None,
+    assignments: opt.Set = None,
+    order: opt.Order = "submission",
     check: Annotated[
         bool,
         typer.Option(
@@ -50,8 +38,8 @@ def submit(
             "--skip-bad", help="Leave bad lines out and write them to FILE.rejected.jsonl."
         ),
     ] = False,
-    again: Again = False,
-    max_line_mib: MaxLine = None,
+    again: opt.Again = False,
+    max_line_mib: opt.MaxLine = None,
 ) -> None:
     """Queue the conversations of each FILE: all its lines, or none."""
     from mh_batch.jobs.record import NewBatch

@@ -1,35 +1,13 @@
 """`mh-batch work` and `mh-batch run`: answer what is queued."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import (
-    DEFAULT_DB,
-    Again,
-    AllowSleep,
-    Artifacts,
-    Db,
-    Format,
-    HangSeconds,
-    MaxCrashes,
-    MaxJobs,
-    Mix,
-    Model,
-    Order,
-    Output,
-    OverrideModel,
-    Parallel,
-    PrefixCacheBytes,
-    Profile,
-    RawCsv,
-    RecycleBytes,
-    RescuedAnswers,
-    Set,
-    Until,
-)
+from . import options as opt
 from .shared import (
     checked_order,
     drain_options,
@@ -49,18 +27,18 @@ if TYPE_CHECKING:
 
 
 def work(
-    db: Db = DEFAULT_DB,
-    model: Model = None,
-    parallel: Parallel = None,
-    mix: Mix = False,
-    recycle_bytes: RecycleBytes = None,
-    prefix_cache_bytes: PrefixCacheBytes = None,
-    artifacts: Artifacts = None,
-    allow_sleep: AllowSleep = False,
-    hang_seconds: HangSeconds = None,
-    max_crashes: MaxCrashes = None,
-    max_jobs: MaxJobs = None,
-    until: Until = None,
+    db: opt.Db = opt.DEFAULT_DB,
+    model: opt.Model = None,
+    parallel: opt.Parallel = None,
+    mix: opt.Mix = False,
+    recycle_bytes: opt.RecycleBytes = None,
+    prefix_cache_bytes: opt.PrefixCacheBytes = None,
+    artifacts: opt.Artifacts = None,
+    allow_sleep: opt.AllowSleep = False,
+    hang_seconds: opt.HangSeconds = None,
+    max_crashes: opt.MaxCrashes = None,
+    max_jobs: opt.MaxJobs = None,
+    until: opt.Until = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
     ] = False,
@@ -93,20 +71,20 @@ def work(
 
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - is stdin.")],
-    output: Output,
-    db: Db = DEFAULT_DB,
-    model: Model = None,
-    override_model: OverrideModel = False,
-    profile: Profile = None,
-    assignments: Set = None,
-    form: Format = "openai",
-    rescued: RescuedAnswers = None,
-    order: Order = "submission",
-    parallel: Parallel = None,
-    artifacts: Artifacts = None,
-    allow_sleep: AllowSleep = False,
-    again: Again = False,
-    raw_csv: RawCsv = False,
+    output: opt.Output,
+    db: opt.Db = opt.DEFAULT_DB,
+    model: opt.Model = None,
+    override_model: opt.OverrideModel = False,
+    profile: opt.Profile = None,
+    assignments: opt.Set = None,
+    form: opt.Format = "openai",
+    rescued: opt.RescuedAnswers = None,
+    order: opt.Order = "submission",
+    parallel: opt.Parallel = None,
+    artifacts: opt.Artifacts = None,
+    allow_sleep: opt.AllowSleep = False,
+    again: opt.Again = False,
+    raw_csv: opt.RawCsv = False,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results.
 
@@ -140,6 +118,8 @@ def run(
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)
+    if outcome.fault is not None:
+        leave(outcome.exit_code)
     if outcome.stopped:
         say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         leave(1)
@@ -149,9 +129,10 @@ def run(
 
 
 def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome":
-    """Drain the queue and print a summary."""
+    """Drain the queue and print a summary, also if a fault ended it."""
     import anyio
 
+    from mh_batch.jobs.errors import StoreUnusable
     from mh_batch.worker.draining.run import work as drain_queue
     from mh_batch.worker.progress.display import open_display
     from mh_batch.worker.progress.summary import summarize_run, wrap_up
@@ -159,7 +140,9 @@ def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Out
 
     if not allow_sleep and (note := keep_awake()):
         say(note)
-    outcome = anyio.run(drain_queue, options, open_display(options.db))
+    outcome = anyio.run(partial(drain_queue, options, open_display(options.db), raises=False))
+    if isinstance(outcome.fault, StoreUnusable):
+        raise outcome.fault
     with reading_from(options.db) as reader:
         summary = summarize_run(outcome, reader, _db_option(options.db))
     for line in wrap_up(summary, results=results):
@@ -171,7 +154,7 @@ def _db_option(db: Path) -> str:
     """Return the option with which a command finds this database from here, a space in front."""
     import shlex
 
-    found = os.environ.get("MH_BATCH_DB") or str(DEFAULT_DB)
+    found = os.environ.get("MH_BATCH_DB") or str(opt.DEFAULT_DB)
     return "" if str(db) == found else f" --db {shlex.quote(str(db))}"
 
 

@@ -16,10 +16,10 @@ from mh_batch.jobs.record import (
     Attempt,
     AttemptKey,
     ClaimedJob,
+    CompletedStep,
     History,
     JobEnd,
-    Step,
-    Turn,
+    StepKey,
     Verdict,
     assistant_message,
 )
@@ -49,7 +49,7 @@ class Record(msgspec.Struct, frozen=True):
     """
 
     attempt: Attempt
-    turn: Turn | None
+    turn: CompletedStep | None
     end: JobEnd | None
 
 
@@ -79,7 +79,7 @@ class ConversationRun:
         """Be as the run was when the last part of `checkpoint` was written."""
         self._job = job
         self._choice = choice
-        self._attempts: dict[Step, list[Attempt]] = {}
+        self._attempts: dict[StepKey, list[Attempt]] = {}
         for attempt in checkpoint.attempts:
             if attempt.key.choice == choice:
                 self._attempts.setdefault(attempt.key.step_key, []).append(attempt)
@@ -147,7 +147,6 @@ class ConversationRun:
             self._open_turn(1)
 
     def _open_turn(self, turn: int) -> None:
-        """Play the next of the user's turns."""
         user = self._to_play.pop(0)
         self._history.append(Message("user", user))
         self._open_step(turn, 0, user)
@@ -157,7 +156,7 @@ class ConversationRun:
         key = (self._choice, turn, step)
         self._step = StepRun(self._job, key, user, self._attempts.get(key, ()))
 
-    def _skip(self, completed: dict[Step, Turn]) -> None:
+    def _skip(self, completed: dict[StepKey, CompletedStep]) -> None:
         """Go to the first step that is not completed on record.
 
         What is on record behind it followed another answer, and is asked anew.
@@ -169,7 +168,7 @@ class ConversationRun:
                 return
             self._close_step(turn, self._attempts[step])
 
-    def _close_step(self, turn: Turn, attempts: Sequence[Attempt]) -> None:
+    def _close_step(self, turn: CompletedStep, attempts: Sequence[Attempt]) -> None:
         """Take a completed step into the history; go on with tool results or a turn."""
         kept = next(a for a in attempts if a.key.attempt == turn.key.attempt)
         self._since = max(self._since, kept.round)

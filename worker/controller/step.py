@@ -6,7 +6,7 @@ import msgspec
 
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.generation import Continuation, Generation, GenerationRequest, Prompt
-from mh_batch.jobs.record import Attempt, AttemptKey, ClaimedJob, Step, Turn, Verdict
+from mh_batch.jobs.record import Attempt, AttemptKey, ClaimedJob, CompletedStep, StepKey, Verdict
 from mh_batch.jobs.seeds import attempt_seed
 from mh_batch.jobs.settings import Sampling
 
@@ -34,7 +34,7 @@ class StepRun:
     """
 
     def __init__(
-        self, job: ClaimedJob, step: Step, user: str | None, attempts: Sequence[Attempt]
+        self, job: ClaimedJob, step: StepKey, user: str | None, attempts: Sequence[Attempt]
     ) -> None:
         """`attempts` are those on record."""
         self.choice, self.turn, self.step = step
@@ -101,7 +101,7 @@ class StepRun:
         self._attempts.append(attempt)
         return attempt
 
-    def complete(self, since: int) -> Turn:
+    def complete(self, since: int) -> CompletedStep:
         """Return the completed turn: the accepted attempt, else the best one.
 
         Attempts of rounds before `since` followed another answer, and are not considered.
@@ -110,7 +110,7 @@ class StepRun:
         accepted = self._attempts[-1].verdict is Verdict.ACCEPT
         kept = attempts[-1 if accepted else best([a.generation for a in attempts])]
         parse = kept.generation.parse
-        return Turn(
+        return CompletedStep(
             key=kept.key,
             user=self._user,
             final=parse.text("final"),

@@ -59,7 +59,6 @@ def judge_blas(device: str, found: str, preloaded: str | None) -> Finding:
 
 
 def _cure() -> str:
-    """Return how to get a faster BLAS on this machine."""
     there = openblas_path().exists()
     install = f"{PACKAGE} is installed: set" if there else f"apt-get install {PACKAGE}, then set"
     return (

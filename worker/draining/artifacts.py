@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.files import replacing
 from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import Attempt, AttemptKey, ClaimedJob, Verdict
 from mh_batch.jobs.settings import Sampling
-from mh_batch.worker.files import own_folder, remove_partials, replacing
+from mh_batch.worker.files import own_folder, remove_partials
 from mh_batch.worker.options import ArtifactPolicy
 
 # Control tokens as the usual vocabularies spell them.

@@ -7,18 +7,16 @@ it is the sum of them, such as their memory: then fewer run at once.
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from mh_batch.jobs.errors import ModelCrashed
-from mh_batch.jobs.record import AttemptKey, ClaimedJob
+from mh_batch.jobs.record import AttemptKey, ClaimedJob, Crash
 from mh_batch.store import queue
 from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
+from mh_batch.worker.model_process.protocol import Phase
 from mh_batch.worker.text.format import format_count
 
 from .context import DrainContext
 from .model_loader import ModelLoader
 from .open_attempt import OpenAttempt
-from .recorder import Recorder
 
 LAST_LINES = 5
 
@@ -29,10 +27,9 @@ class Deaths:
     `most` is how many attempts may be with the model at once; `None` for as many as it takes.
     """
 
-    def __init__(self, context: DrainContext, recorder: Recorder, loader: ModelLoader) -> None:
+    def __init__(self, context: DrainContext, loader: ModelLoader) -> None:
         self.most: int | None = None
         self._context = context
-        self._recorder = recorder
         self._loader = loader
         self._watchdog = WatchdogDeaths()
         self._suspects: set[tuple[int, AttemptKey]] = set()
@@ -60,11 +57,11 @@ class Deaths:
         death = error.death
         forgiven = self._watchdog.excuses(death)
         alone = len(attempts) == 1
-        for request, attempt in attempts.items():
-            own = msgspec.structs.replace(death, phase=error.phases.get(request, death.phase))
-            await self._recorder.record_crash(
-                attempt.job, attempt.key, own, forgiven=forgiven, alone=alone
-            )
+        crashes = [
+            (attempt.job.id, _crash(attempt, death, error.phases.get(request), forgiven, alone))
+            for request, attempt in attempts.items()
+        ]
+        await self._context.store.call(queue.record_crashes, self._context.run_id, crashes)
         died = f"the model process died on {_names(list(attempts.values()))}: {death}"
         if death.by_watchdog:
             await self._loader.wait_for_display(died)
@@ -99,6 +96,14 @@ class Deaths:
             "each of them ran well alone, so it is the sum: from now on at most "
             f"{format_count(self.most, 'conversation')} at once"
         )
+
+
+def _crash(
+    attempt: OpenAttempt, death: Death, phase: Phase | None, forgiven: bool, alone: bool
+) -> Crash:
+    """Return a death as it is stored for one attempt, in `phase` if its own is known."""
+    how = (phase or death.phase, death.signal, death.exit_code, death.stderr_tail)
+    return Crash(attempt.key, *how, forgiven, alone)
 
 
 def _names(attempts: Sequence[OpenAttempt]) -> str:

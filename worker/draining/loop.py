@@ -53,7 +53,7 @@ class Drain:
         self._loader = ModelLoader(context, self._recorder, self.stop)
         self._scheduler = Scheduler(context, self._recorder, self._loader, self.stop)
         self._probe = Probe(context, self._recorder, self._loader, self.stop)
-        self._deaths = Deaths(context, self._recorder, self._loader)
+        self._deaths = Deaths(context, self._loader)
         self._process_bytes = 0
         self._cancelled: frozenset[int] = frozenset()
         self._active: dict[int, ActiveJob] = {}

@@ -98,7 +98,6 @@ class ModelLoader:
             await anyio.sleep(seconds)
 
     async def _load(self, model: str) -> None:
-        """Load `model` if it is not in memory, record it and report it."""
         options, run_id, store, supervisor, display = self._context
         if supervisor.loaded == model:
             return

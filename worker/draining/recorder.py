@@ -78,16 +78,10 @@ class Recorder:
         job: ClaimedJob,
         key: AttemptKey,
         death: Death,
-        *,
-        forgiven: bool = False,
-        alone: bool = True,
     ) -> None:
-        """Record a death of the model process at once.
-
-        A `forgiven` one does not count, nor does one of an attempt that was not `alone`.
-        """
+        """Record a death of the model process at once, while it loaded the model for an attempt."""
         how = (death.phase, death.signal, death.exit_code, death.stderr_tail)
-        crash = Crash(key, *how, forgiven, alone)
+        crash = Crash(key, *how)
         await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
     async def report_end(self, job: ClaimedJob, end: JobEnd) -> None:
@@ -121,7 +115,7 @@ class Recorder:
                 await self._fail(job, error)
                 return
         self.failed_in_a_row.clear()
-        self.tally.room.take(attempt, job.settings)
+        self.tally.length_refusals.take(attempt, job.settings)
         self.tally.add(attempt.generation)
         if end is not None:
             await self.report_end(job, end)

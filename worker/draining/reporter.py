@@ -8,7 +8,7 @@ from mh_batch.jobs.generation import Generation, decode_speed, decoded_tokens
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.jobs.status import NOT_WELL, Status
 
-from .room import Room
+from .length_advice import LengthRefusals
 
 SUSPICIOUS = 3
 """After this many jobs in a row that failed at the model, the model itself is tested."""
@@ -19,7 +19,7 @@ class Tally(msgspec.Struct):
 
     `decoded_tokens` are all `tokens` but the first of each attempt; they took `machine_seconds`.
     `batches` are those of the finished jobs. `rescued` counts the done jobs with a forced final
-    answer. `room` says whether attempts had enough tokens.
+    answer. `length_refusals` says whether attempts had enough tokens.
     """
 
     ended: dict[Status, int] = {}
@@ -28,7 +28,7 @@ class Tally(msgspec.Struct):
     decoded_tokens: int = 0
     machine_seconds: float = 0.0
     rescued: int = 0
-    room: Room = msgspec.field(default_factory=Room)
+    length_refusals: LengthRefusals = msgspec.field(default_factory=LengthRefusals)
 
     @property
     def jobs(self) -> int:

@@ -15,9 +15,9 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable, WorkerRunning
+from mh_batch.jobs.files import make_folder
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
-from mh_batch.worker.files import make_folder
 from mh_batch.worker.model_process.client import COMMAND
 from mh_batch.worker.model_process.preload import preloading
 from mh_batch.worker.model_process.supervisor import ModelSupervisor
@@ -44,12 +44,16 @@ Watcher = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How a drain ended; `run_id` is its row in `runs`, `seconds` how long it took."""
+    """How a drain ended; `run_id` is its row in `runs`, `seconds` how long it took.
+
+    `fault` is what kept it from going on, `None` if nothing did.
+    """
 
     reason: EndReason
     tally: Tally
     run_id: int
     seconds: float
+    fault: EnvironmentFault | None = None
 
     @property
     def stopped(self) -> bool:
@@ -58,12 +62,18 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 if it was not stopped and no job failed or is incomplete, else 1."""
+        """The fault's; else 0 if it was not stopped and no job failed or is incomplete, else 1."""
+        if self.fault is not None:
+            return self.fault.exit_code
         return 0 if self.tally.all_well and not self.stopped else 1
 
 
 async def work(
-    options: DrainOptions, display: Display, command: tuple[str, ...] = COMMAND
+    options: DrainOptions,
+    display: Display,
+    command: tuple[str, ...] = COMMAND,
+    *,
+    raises: bool = True,
 ) -> Outcome:
     """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after the current turn.
 
@@ -71,11 +81,11 @@ async def work(
     even if the process was started to ignore it, as `&` in a script does.
 
     `command` starts the model process. Signals need the main thread; elsewhere call
-    `work_until_stopped`. Raises as that does.
+    `work_until_stopped`. `raises` is as for that.
     """
     # held to the very end: a signal must not interrupt the cleanup
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        return await work_until_stopped(options, display, signals, command)
+        return await work_until_stopped(options, display, signals, command, raises=raises)
 
 
 async def work_until_stopped(
@@ -83,11 +93,14 @@ async def work_until_stopped(
     display: Display,
     stop_signals: StopSignals,
     command: tuple[str, ...] = COMMAND,
+    *,
+    raises: bool = True,
 ) -> Outcome:
     """Drain the queue of `options.db`; the first stop signal ends it after the turn, a second now.
 
-    Raises `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that keeps
-    it from going on; the current job is back in the queue then.
+    Raises `WorkerRunning` if another worker drains it. Any other `EnvironmentFault` that keeps a
+    begun drain from going on is raised or, without `raises`, in the outcome; the current job is
+    back in the queue then.
     """
     preloading(options.engine.preload_blas)
     try:
@@ -110,13 +123,17 @@ async def work_until_stopped(
         )
         supervisor = ModelSupervisor(options.log_path, options, command)
         context = DrainContext(options, run_id, store, supervisor, display)
-        reason, tally = await _drain(context, stop_signals)
-    return Outcome(reason, tally, run_id, time.monotonic() - began)
+        reason, tally, fault = await _drain(context, stop_signals)
+    if raises and fault is not None:
+        raise fault
+    return Outcome(reason, tally, run_id, time.monotonic() - began, fault)
 
 
-async def _drain(context: DrainContext, stop_signals: StopSignals) -> tuple[EndReason, Tally]:
+async def _drain(
+    context: DrainContext, stop_signals: StopSignals
+) -> tuple[EndReason, Tally, EnvironmentFault | None]:
     """Drain, and record the end of the run whatever happens."""
-    drain, reason = Drain(context), EndReason.ERROR
+    drain, reason, fault = Drain(context), EndReason.ERROR, None
     watchers: tuple[Watcher, ...] = (
         partial(_handle_signals, stop_signals, drain, context.display),
         partial(_watch_database, context.store, drain),
@@ -126,9 +143,11 @@ async def _drain(context: DrainContext, stop_signals: StopSignals) -> tuple[EndR
         with context.display:
             async with context.supervisor:
                 reason = await _run_with(drain, watchers)
+    except EnvironmentFault as error:
+        fault = error
     finally:
         await context.store.call(_close_run, context.run_id, drain.tally.jobs, reason)
-    return reason, drain.tally
+    return reason, drain.tally, fault
 
 
 @asynccontextmanager

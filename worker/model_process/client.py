@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 import anyio
 
 from mh_batch.jobs.errors import JobError, MhBatchError
+from mh_batch.jobs.files import FILE_MODE
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
-from mh_batch.worker.files import FILE_MODE
 from mh_batch.worker.options import WorkerSettings
 from mh_batch.worker.runtime.child import PYTHON
 from mh_batch.worker.runtime.job_faults import at_stage
@@ -215,9 +215,7 @@ def _encode(frame: ToChild) -> bytes:
 
 @asynccontextmanager
 async def start_model(
-    log_path: Path,
-    settings: WorkerSettings = DEFAULT_SETTINGS,
-    command: tuple[str, ...] = COMMAND,
+    log_path: Path, settings: WorkerSettings = DEFAULT_SETTINGS, command: tuple[str, ...] = COMMAND
 ) -> AsyncGenerator[ModelClient, None]:
     """Start a model process that appends its output to `log_path`; end it on exit.
 

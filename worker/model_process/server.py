@@ -90,7 +90,6 @@ class ModelServer:
         return encoded_reply(frame, partial(self._answer, frame), partial(self._stage, frame))
 
     def _stage(self, frame: Request) -> Stage:
-        """Return at which stage a request was when it failed."""
         if isinstance(frame, GenerateFrame) and self._heartbeat is not None:
             return self._heartbeat.stage
         return "render"

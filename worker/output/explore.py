@@ -11,7 +11,7 @@ import msgspec
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
-from mh_batch.store.reports.cookbook import recipes
+from mh_batch.store.reports.query import recipes
 from mh_batch.worker.runtime.child import PYTHON
 
 # datasette puts the path into a URI without quoting it

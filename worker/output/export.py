@@ -12,7 +12,7 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.results.batch_output import Line, answered, error_line, left_out_line
 from mh_batch.jobs.results.formats import FORMATS
-from mh_batch.jobs.results.selection import Selection, choose
+from mh_batch.jobs.results.selection import Rescued, Selection, choose
 from mh_batch.jobs.results.split import Split
 from mh_batch.jobs.results.transcript import choices
 from mh_batch.jobs.status import FINISHED
@@ -44,6 +44,11 @@ class Export(msgspec.Struct, frozen=True):
         names = self.split.names if self.split else ()
         return {name: str(Path(self.output) / f"{name}.{ending}") for name in names}
 
+    @property
+    def rescued(self) -> Rescued:
+        """What to do with conversations that have forced answers."""
+        return self.selection.rescued or FORMATS[self.form].rescued
+
     def path(self, custom_id: str) -> str:
         """Return where the rows of a job go."""
         return self.parts[self.split.part(custom_id)] if self.split else self.output
@@ -70,12 +75,29 @@ def check_export(export: Export, db: Path, *inputs: str) -> None:
 class Chosen(NamedTuple):
     """What to write of a job: its selected part, or a line for the file of errors.
 
-    `rescued` counts its conversations that are left out because their answers are rescued.
+    `left_out` counts its conversations that `--rescued` leaves out.
     """
 
     job: FinishedJob | None
     error: Line | None = None
-    rescued: int = 0
+    left_out: int = 0
+
+
+class LeftOut(msgspec.Struct):
+    """How many parts of jobs are in no file, and of how many jobs no part is."""
+
+    parts: int = 0
+    jobs: int = 0
+
+    def add(self, parts: int, *, whole: bool) -> None:
+        """Count the parts of one job, and the job if it is left out as a whole."""
+        self.parts += parts
+        self.jobs += whole and parts > 0
+
+    def describe(self, noun: str, about: str = "") -> str:
+        """Return such as `2 answers left out, 1 job as a whole`; `about` follows the noun."""
+        whole = f", {format_count(self.jobs, 'job')} as a whole" if self.jobs else ""
+        return f"{format_count(self.parts, noun)}{about} left out{whole}"
 
 
 def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
@@ -84,13 +106,13 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
     A file is written whole or not at all; memory stays flat.
     """
     batch = find_batch(db, ref) if ref else latest_batch(db)
-    form, omitted, rescued = FORMATS[export.form], 0, 0
+    form, by_format, by_rescue = FORMATS[export.form], LeftOut(), LeftOut()
     columns = _columns(form.columns, has_choices(db, batch.id))
     with ExitStack() as stack:
         files = OutputFiles(stack, raw_csv=export.raw_csv)
         _open_all(files, export, columns)
         for job, error, left_out in _chosen(db, batch.id, export):
-            rescued += left_out
+            by_rescue.add(left_out, whole=job is None and error is None)
             if error is not None:
                 files.write(export.errors or STDOUT, error)
             if job is None:
@@ -98,17 +120,15 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
             rows = list(form.rows(job))
             for row in rows:
                 files.write(export.path(job.custom_id), row, columns)
-            omitted += len(job.turns) - len(rows) if form.omits else 0
-    return [*_report(export, files.rows), *_left_out(form.omits, omitted, rescued)]
-
-
-def _left_out(omits: str | None, omitted: int, rescued: int) -> Iterator[str]:
-    """Yield how much is not among the results, and how to include it."""
-    if omitted:
-        yield f"{format_count(omitted, 'answer')} left out: {omits}"
-    if rescued:
-        conversations = f"{format_count(rescued, 'conversation')} with rescued answers"
-        yield f"{conversations} left out; --rescued keep takes them too"
+            by_format.add(len(job.turns) - len(rows) if form.omits else 0, whole=not rows)
+    messages = _report(export, files.rows)
+    if by_format.parts:
+        messages.append(f"{by_format.describe('answer')}: {form.omits}")
+    if by_rescue.parts:
+        having = "without" if export.rescued == "only" else "with"
+        conversations = by_rescue.describe("conversation", f" {having} rescued answers")
+        messages.append(f"{conversations}; --rescued keep takes them too")
+    return messages
 
 
 def _check_folder(path: str) -> None:
@@ -154,14 +174,12 @@ def _chosen(db: Database, batch_id: int, export: Export) -> Iterator[Chosen]:
 
 
 def _chosen_by_rescue(job: FinishedJob, export: Export) -> Chosen:
-    """Return what to write of a job by its rescued conversations."""
-    rescued = export.selection.rescued or FORMATS[export.form].rescued
+    rescued = export.rescued
     kept = choose(job, rescued)
-    if rescued != "drop":
-        return Chosen(kept)
-    left_out = len(choices(job)) - (0 if kept is None else len(choices(kept)))
-    lost = kept is None and export.errors is not None
-    return Chosen(kept, left_out_line(job) if lost else None, left_out)
+    if kept is not None:
+        return Chosen(kept, left_out=len(choices(job)) - len(choices(kept)))
+    to_errors = rescued == "drop" and export.errors is not None
+    return Chosen(None, left_out_line(job) if to_errors else None, len(choices(job)) or 1)
 
 
 def _report(export: Export, rows: dict[str, int]) -> list[str]:

@@ -10,8 +10,8 @@ from stat import S_IMODE
 from typing import TextIO
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.files import replacing
 from mh_batch.jobs.results.batch_output import Line
-from mh_batch.worker.files import replacing
 
 from .rows import csv_writer, json_writer
 
@@ -22,10 +22,10 @@ STDOUT = "-"
 DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
 
 
-def check_output(path: str, db: Path, *inputs: str) -> None:
-    """Raise `InputError` if results cannot be written to `path`: call it before hours of work.
+def check_output(path: str, db: Path, *inputs: str, what: str = "the results") -> None:
+    """Raise `InputError` if `what` cannot be written to `path`: call it before hours of work.
 
-    Results must not overwrite the database `db` and its side files, any of `inputs`, or a file
+    It must not overwrite the database `db` and its side files, any of `inputs`, or a file
     that was submitted to the database.
     """
     if path == STDOUT:
@@ -34,7 +34,7 @@ def check_output(path: str, db: Path, *inputs: str) -> None:
     own = [db.resolve().with_name(db.resolve().name + end) for end in DATABASE_ENDINGS]
     read = [Path(name).resolve() for name in inputs]
     if target in (*own, *read) or (target.is_file() and _was_submitted(target, db)):
-        raise InputError(f"{path}: the results would overwrite it; name another file")
+        raise InputError(f"{path}: {what} would overwrite it; name another file")
     if not target.parent.is_dir():
         raise InputError(f"{path}: there is no folder {target.parent}")
     if target.is_dir():

@@ -34,6 +34,8 @@ from .timings import REFUSAL_COLUMNS, moment, refusal_rows, summary
 
 TEMPLATE = "report.html.jinja"
 MOST_CHARACTERS = 4000
+SHOWN_ENDS = 20
+"""How many texts of a long conversation are shown at its beginning, and how many at its end."""
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -43,6 +45,16 @@ class Passage(msgspec.Struct, frozen=True):
     text: str
     more: int
     is_thought: bool
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """A conversation to read: its beginning and its end, and how much is left out between them."""
+
+    job: FinishedJob
+    begin: tuple[Passage, ...]
+    end: tuple[Passage, ...] = ()
+    left_out: int = 0
+    characters: int = 0
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -58,7 +70,7 @@ def write_report(db: Database, ref: str | None, output: str) -> None:
 
     Raises `InputError` if it cannot be written there.
     """
-    check_output(output, location(db))
+    check_output(output, location(db), what="the page")
     batch = find_batch(db, ref) if ref else latest_batch(db)
     html = page(batch_page(db, batch), now())
     with open_output(output) as out:
@@ -92,7 +104,7 @@ def page(found: BatchPage, written_at: str) -> str:
             refusals=refusal_rows(found.timings),
             refusal_columns=REFUSAL_COLUMNS,
             not_done=found.report.count(UNSUCCESSFUL),
-            samples=[(job, tuple(conversation(job))) for job in found.samples],
+            samples=[sample(job) for job in found.samples],
             settings=settings_rows(found.settings),
         )
         + "\n"
@@ -106,6 +118,16 @@ def outcome(report: BatchReport) -> list[tuple[str, int, str]]:
         for status, count in report.counts.items()
         if count
     ]
+
+
+def sample(job: FinishedJob) -> Sample:
+    """Return a job's first completion; the middle of a long conversation is left out."""
+    said = tuple(conversation(job))
+    if len(said) <= 2 * SHOWN_ENDS:
+        return Sample(job, said)
+    middle = said[SHOWN_ENDS:-SHOWN_ENDS]
+    characters = sum(len(passage.text) + passage.more for passage in middle)
+    return Sample(job, said[:SHOWN_ENDS], said[-SHOWN_ENDS:], len(middle), characters)
 
 
 def conversation(job: FinishedJob) -> Iterator[Passage]:

@@ -46,7 +46,10 @@ def harmless(cell: Any) -> Any:
 
     Plain numbers, such as `-1.5` and `+3e4`, stay.
     """
-    if isinstance(cell, str) and cell.startswith(_RUNS) and not _NUMBER.fullmatch(cell):
+    if not isinstance(cell, str) or _NUMBER.fullmatch(cell):
+        return cell
+    # spreadsheets skip white space in front
+    if cell.startswith(_RUNS) or cell.lstrip().startswith(_RUNS):
         return f"'{cell}"
     return cell
 

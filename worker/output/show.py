@@ -8,12 +8,12 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Channel
-from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, Step
+from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, StepKey
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
 from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
-from mh_batch.worker.text.console import console, plain
+from mh_batch.worker.text.console import console, print_text
 from mh_batch.worker.text.format import format_count
 
 SHOWN_OTHERS = 5
@@ -32,9 +32,9 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
         title += " · rescued"
     if with_attempts:
         title += f" · {format_count(len(attempts), 'attempt')}"
-    out.print(plain(title))
+    print_text(out, title)
     if job.error:
-        out.print(plain(f"{job.error_code}: {job.error}", "red"))
+        print_text(out, f"{job.error_code}: {job.error}", "red")
     _print_conversation(out, job, attempts)
     completed = {turn.key.step_key for turn in job.turns}
     for step in _steps(a for a in attempts if a.key.step_key not in completed):
@@ -91,7 +91,7 @@ def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt,
         _print_given(out, message)
     for turns in choices(job) or ((),):
         if job.request.n > 1 and turns:
-            out.print(plain(f"══ choice {turns[0].key.choice}", "bold"))
+            print_text(out, f"══ choice {turns[0].key.choice}", "bold")
         for entry in transcript(job.request, turns)[given:]:
             if entry.turn is None:
                 _print_given(out, entry.message)
@@ -100,7 +100,7 @@ def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt,
             else:
                 _print_channels(out, "assistant", entry.turn.parse.channels)
         for text in _unanswered(job, turns):
-            _print_text(out, "user · not answered", text, STYLES["user"])
+            _print_said(out, "user · not answered", text, STYLES["user"])
 
 
 def _unanswered(job: FinishedJob, turns: Turns) -> tuple[str, ...]:
@@ -118,7 +118,7 @@ def _print_attempts(out: Console, attempts: list[Attempt], kept: FinishedTurn | 
     """
     continued = {attempt.key.attempt - 1 for attempt in attempts if attempt.continues}
     for attempt in attempts:
-        out.print(plain(attempt_line(attempt, attempts[0]), "dim"))
+        print_text(out, attempt_line(attempt, attempts[0]), "dim")
         if kept is not None and attempt.key == kept.key:
             _print_channels(out, "assistant", kept.parse.channels)
             continue
@@ -130,26 +130,25 @@ def _print_attempts(out: Console, attempts: list[Attempt], kept: FinishedTurn | 
 
 
 def _print_given(out: Console, message: Message) -> None:
-    """Print a message of the request."""
     who = f"{message.role} · {message.name}" if message.name else message.role
     if message.thinking:
-        _print_text(out, f"{who} · analysis", message.thinking, "dim")
+        _print_said(out, f"{who} · analysis", message.thinking, "dim")
     if message.content or not message.tool_calls:
-        _print_text(out, who, message.content, STYLES.get(message.role, "green"))
+        _print_said(out, who, message.content, STYLES.get(message.role, "green"))
     for call in message.tool_calls:
-        _print_text(out, f"{who} · {_called(call)}", call.function.arguments, "green")
+        _print_said(out, f"{who} · {_called(call)}", call.function.arguments, "green")
 
 
 def _print_channels(out: Console, who: str, channels: Iterable[Channel]) -> None:
     for channel in channels:
         to = f" to {channel.recipient}" if channel.recipient else ""
         style = "dim" if channel.channel == "analysis" or who != "assistant" else "green"
-        _print_text(out, f"{who} · {channel.channel}{to}", channel.text, style)
+        _print_said(out, f"{who} · {channel.channel}{to}", channel.text, style)
 
 
-def _print_text(out: Console, who: str, text: str, style: str) -> None:
-    out.print(plain(f"── {who}", style))
-    out.print(plain(text))
+def _print_said(out: Console, who: str, text: str, style: str) -> None:
+    print_text(out, f"── {who}", style)
+    print_text(out, text)
 
 
 def _called(call: ToolCall) -> str:
@@ -157,14 +156,12 @@ def _called(call: ToolCall) -> str:
 
 
 def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
-    """Yield the attempts of each step, in order."""
-    steps: dict[Step, list[Attempt]] = {}
+    steps: dict[StepKey, list[Attempt]] = {}
     for attempt in attempts:
         steps.setdefault(attempt.key.step_key, []).append(attempt)
     yield from steps.values()
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:
-    """Return how the sampling differs from the first attempt's."""
     before, now = (msgspec.structs.asdict(a.sampling) for a in (first, attempt))
     return [f"{name} {before[name]} → {now[name]}" for name in now if before[name] != now[name]]

@@ -11,8 +11,7 @@ from sqlite_utils import Database
 from mh_batch.jobs.status import Status
 from mh_batch.store.lookup import find_batch
 from mh_batch.store.reports.batches import batch_reports
-from mh_batch.store.reports.cookbook import recipe, recipes
-from mh_batch.store.reports.query import ask
+from mh_batch.store.reports.query import ask, recipe, recipes
 from mh_batch.worker.text.console import print_table
 
 from .files import STDOUT, open_output, print_json
@@ -84,7 +83,6 @@ def print_query(path: Path, sql: str, form: str, seconds: float | None = None) -
 
 
 def _stream(columns: Sequence[str], rows: Iterable[tuple[Any, ...]], form: str) -> None:
-    """Print rows as they come, as `csv`, `raw_csv` or `json`."""
     with open_output(STDOUT) as out:
         if form == "json":
             write, keys = json_writer(out), distinct(columns)

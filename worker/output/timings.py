@@ -173,7 +173,7 @@ def _check_plot(plot: Path, db: Path) -> None:
 
     if str(plot) == "-":
         raise InputError("--plot -: name a file, such as night.png")
-    check_output(str(plot), db)
+    check_output(str(plot), db, what="the picture")
     require_matplotlib()
 
 

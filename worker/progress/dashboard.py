@@ -153,9 +153,5 @@ def _bar(batch: BatchReport, label: int, width: int) -> Text:
     cells = max(0, min(60, width - name.cell_len - len(tail) - 1))
     full = int(cells * share)
     return Text.assemble(
-        name,
-        " ",
-        ("━" * full, "red" if bad else "green"),
-        ("─" * (cells - full), "dim"),
-        tail,
+        name, " ", ("━" * full, "red" if bad else "green"), ("─" * (cells - full), "dim"), tail
     )

@@ -26,7 +26,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     `None` if nothing was decoded) in `seconds` of wall time. `options` is what a command needs to
     find the database, with a space in front. `deaths` counts the deaths of the model process,
     `left` the queued jobs, `rescued` the done jobs with rescued answers. `advice` names a setting
-    to change, `None` for none.
+    to change, `fault` is what kept the drain from going on; `None` for none.
     """
 
     why: str
@@ -42,12 +42,14 @@ class RunSummary(msgspec.Struct, frozen=True):
     left: int = 0
     rescued: int = 0
     advice: str | None = None
+    fault: str | None = None
 
 
 def wrap_up(summary: RunSummary, *, results: bool) -> Iterator[str]:
     """Yield the lines to print; `results` adds the commands that write the answers."""
-    idle = "no job was finished" if summary.stopped else "nothing to do"
-    left = f"; {format_count(summary.left, 'job')} left in the queue" if summary.left else ""
+    idle = "no job was finished" if summary.stopped or summary.fault else "nothing to do"
+    jobs = format_count(summary.left, "job")
+    left = f"; {jobs} left in the queue" if summary.left and not summary.fault else ""
     yield f"{summary.why}: {_ended(summary) or idle}{left}"
     if summary.tokens:
         speed = f" at {summary.speed:.0f} tok/s" if summary.speed else ""
@@ -70,6 +72,8 @@ def wrap_up(summary: RunSummary, *, results: bool) -> Iterator[str]:
             yield f"and of {format_count(more, 'more batch', 'more batches')}"
     if summary.stopped:
         yield f"`mh-batch work{summary.options}` goes on where this stopped"
+    if summary.fault:
+        yield f"mh-batch: {jobs} {'stays' if summary.left == 1 else 'stay'} queued: {summary.fault}"
 
 
 def _ended(summary: RunSummary) -> str:
@@ -83,7 +87,6 @@ def _ended(summary: RunSummary) -> str:
 
 
 def _what_failed(summary: RunSummary) -> Iterator[str]:
-    """Yield the most frequent reasons, and the commands to look at these jobs."""
     for reason in summary.reasons[:SHOWN_REASONS]:
         why = f": {reason.error_code}" if reason.error_code else ""
         first = f"the first is {printable(reason.custom_id)}"
@@ -102,7 +105,7 @@ def summarize_run(outcome: "Outcome", db: Database, options: str) -> RunSummary:
     """Build the summary of a drain from its outcome; `options` as in `RunSummary`."""
     tally = outcome.tally
     return RunSummary(
-        why=outcome.reason.replace("_", " "),
+        why="ended early" if outcome.fault else outcome.reason.replace("_", " "),
         stopped=outcome.stopped,
         ended=tally.ended,
         batches=sorted(tally.batches),
@@ -114,5 +117,6 @@ def summarize_run(outcome: "Outcome", db: Database, options: str) -> RunSummary:
         deaths=deaths(db, outcome.run_id),
         left=queue_counts(db)[Status.QUEUED],
         rescued=tally.rescued,
-        advice=tally.room.advice(options),
+        advice=tally.length_refusals.advice(options),
+        fault=str(outcome.fault) if outcome.fault else None,
     )

@@ -15,9 +15,9 @@ from mh_batch.jobs.errors import (
     describe_error,
     storable,
 )
+from mh_batch.jobs.files import FILE_MODE
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store.clock import now
-from mh_batch.worker.files import FILE_MODE
 
 # SQLite's errors about values; its other errors are about the file.
 _OF_VALUES = (

@@ -44,6 +44,5 @@ def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
 
 
 def _size(stream: BinaryIO) -> int | None:
-    """Return the size of a file, `None` for a pipe."""
     status = os.fstat(stream.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None

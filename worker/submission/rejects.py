@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from mh_batch.jobs.errors import BadLine, EnvironmentFault
-from mh_batch.worker.files import PartialFile
+from mh_batch.jobs.files import PartialFile
 
 
 class Reject(msgspec.Struct, frozen=True, omit_defaults=True):

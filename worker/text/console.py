@@ -23,6 +23,17 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else UNFOLDED)
 
 
+def print_text(out: Console, text: str, style: str = "") -> None:
+    """Print one text, control characters escaped; where nothing is styled or folded, without rich.
+
+    Rich takes ten times as long, which counts in a conversation of many thousand messages.
+    """
+    if out.is_terminal:
+        out.print(plain(text, style))
+    else:
+        print(escape_controls(text), file=out.file)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows under their columns; `None` is empty."""
     table = Table(box=None, pad_edge=False, header_style="bold")

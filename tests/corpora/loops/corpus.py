@@ -37,7 +37,8 @@ class Stuck(NamedTuple):
 
 def tokens_of(text: str) -> list[int]:
     """Return the ids of `text` in gpt-oss's vocabulary; it holds no control token."""
-    return harmony_encoding().encode(text, disallowed_special=())
+    ids: list[int] = harmony_encoding().encode(text, disallowed_special=())
+    return ids
 
 
 def answers(

@@ -184,7 +184,8 @@ def cases(chance: Random) -> str:
 
 
 def collatz(chance: Random) -> str:
-    number, steps = chance.choice((27, 97, 54, 73)), []
+    number = chance.choice((27, 97, 54, 73))
+    steps: list[str] = []
     while number != 1 and len(steps) < 60:
         after = number // 2 if number % 2 == 0 else 3 * number + 1
         rule = "even, so we halve it" if number % 2 == 0 else "odd, so we triple it and add one"

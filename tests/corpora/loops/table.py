@@ -4,6 +4,7 @@ What it prints stands in the README beside it.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import groupby
 from statistics import median
 from typing import NamedTuple
@@ -23,7 +24,7 @@ class Row(NamedTuple):
     """What became of the answers of one kind: how many, and how many were ended or refused."""
 
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of a tuple
     longest: int
     cheap: int
     full: int
@@ -34,27 +35,31 @@ class Found(NamedTuple):
     """When the loops of one kind were found: tokens from the beginning of each that was."""
 
     kind: str
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of a tuple
     cheap: list[int]
     full: list[int]
 
 
+@cache
 def corpus_answers() -> list[Answer]:
     """Return the honest answers that the detector may be set by."""
     return [*answers(honest_data.KINDS + honest_prose.KINDS, texts.OPENINGS), *kept_texts()]
 
 
+@cache
 def corpus_loops() -> list[Stuck]:
     """Return the loops that the detector may be set by."""
     kinds = loops.EXACT + loops.COUNTING + loops.SWAPPING + loops.OTHERS
     return list(stuck(kinds, texts.OPENINGS))
 
 
+@cache
 def held_back_answers() -> list[Answer]:
     """Return the honest answers that are held back."""
     return list(answers(held_back_honest.KINDS, held_back_loops.OPENINGS, HELD_BACK_SEED))
 
 
+@cache
 def held_back_stuck() -> list[Stuck]:
     """Return the loops that are held back."""
     kinds = held_back_loops.EXACT + held_back_loops.COUNTING + held_back_loops.SWAPPING

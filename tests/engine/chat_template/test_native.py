@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mh_batch.engine.chat_template.adapter import NativeAdapter
-from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Tool, ToolCall
+from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Role, Tool, ToolCall
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Prompt, StopReason
 
@@ -26,7 +26,9 @@ PLAIN = st.lists(WORDS, max_size=5).map("".join)
 HOSTILE = st.lists(WORDS | st.sampled_from(CONTROL) | st.text(max_size=2), max_size=6).map("".join)
 SECRET = "\ue0f0c0\ue0f1"
 
-U, A, S = "user", "assistant", "system"
+U: Role = "user"
+A: Role = "assistant"
+S: Role = "system"
 
 
 def prompt(*messages: Message, **fields: Any) -> Prompt:

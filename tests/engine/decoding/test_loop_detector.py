@@ -31,7 +31,8 @@ PHASES = st.integers(0, 64)
 
 
 def tokens_of(text: str) -> list[int]:
-    return harmony_encoding().encode(text, disallowed_special=())
+    ids: list[int] = harmony_encoding().encode(text, disallowed_special=())
+    return ids
 
 
 def first_loop(detector: LoopDetector, tokens: Iterable[int]) -> Loop | None:

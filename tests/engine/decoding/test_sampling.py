@@ -87,7 +87,12 @@ def kept(logits: Any) -> list[bool]:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0.05, 0.99), st.sampled_from([0.1, 1.0, 6.0]))
+# few masses: mlx compiles a kernel for each
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([0.05, 0.5, 0.93, 0.99]),
+    st.sampled_from([0.1, 1.0, 6.0]),
+)
 def test_top_p_keeps_what_the_full_sort_keeps(seed: int, mass: float, spread: float) -> None:
     logits = mx.random.normal((1, 5000), key=mx.random.key(seed)) * spread
     logprobs = logits - mx.logsumexp(logits)

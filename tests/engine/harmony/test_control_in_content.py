@@ -43,7 +43,8 @@ def holds_control(found: Parse) -> bool:
 
 def contents(tokens: list[int]) -> list[list[int]]:
     """The ids between each MESSAGE token and what ends that message."""
-    found, inside = [], False
+    found: list[list[int]] = []
+    inside = False
     for token in tokens:
         if token == MESSAGE and not inside:
             found.append([])

@@ -67,7 +67,9 @@ def result(name: str, text: str) -> H:
 
 def by_hand(*messages: H) -> list[int]:
     conversation = Conversation.from_messages(list(messages))
-    return harmony_encoding().render_conversation_for_completion(conversation, Role.ASSISTANT)
+    encoding = harmony_encoding()
+    ids: list[int] = encoding.render_conversation_for_completion(conversation, Role.ASSISTANT)
+    return ids
 
 
 def render(*messages: Message, **fields: Any) -> list[int]:
@@ -269,10 +271,10 @@ def test_a_chain_in_a_later_turn_keeps_its_reasoning_and_earlier_turns_lose_thei
 
 
 def test_a_tool_result_finds_its_function_by_name_by_id_or_by_the_last_call() -> None:
-    for naming in ({"name": "weather"}, {"tool_call_id": "call_1"}, {}):
-        ours = render(
-            HI, Message("assistant", tool_calls=(CALL,)), Message("tool", "Sunny", **naming)
-        )
+    by_name = Message("tool", "Sunny", name="weather")
+    by_id = Message("tool", "Sunny", tool_call_id="call_1")
+    for answer in (by_name, by_id, Message("tool", "Sunny")):
+        ours = render(HI, Message("assistant", tool_calls=(CALL,)), answer)
         assert ours == by_hand(
             system(), user("Hi"), called("weather", '{"city": "Bern"}'), result("weather", "Sunny")
         )

@@ -3,13 +3,13 @@
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from helpers.documents import PROBLEMS
 from helpers.spelled import TOKENS, encode
 from mh_batch.engine.harmony import tolerant_parser
 from mh_batch.engine.harmony.parse_ladder import parse_harmony
 from mh_batch.engine.harmony.special_tokens import is_text, spell, texts
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
 from mh_batch.engine.parsing.message import STOPS
-from mh_batch.engine.parsing.well_formed import PROBLEMS
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 THINK = "<|channel|>analysis<|message|>t<|end|><|start|>assistant"
@@ -38,7 +38,7 @@ def test_a_stream_cut_anywhere_keeps_what_was_written() -> None:
 def test_any_tokens_at_all_end_in_a_judged_parse(tokens: list[int], reason: StopReason) -> None:
     found = parse_harmony(tokens, reason)
     assert found.well_formed is (not found.problems)
-    assert set(found.problems) <= set(PROBLEMS)
+    assert set(found.problems) <= PROBLEMS
     if found.well_formed:
         assert reason is StopReason.STOP_SEQUENCE or tokens[-1] in STOPS
         assert (found.text("final") is None) is bool(found.calls)
@@ -48,13 +48,9 @@ def test_any_tokens_at_all_end_in_a_judged_parse(tokens: list[int], reason: Stop
 @given(TOKENS)
 def test_every_text_token_is_in_a_text_or_in_a_header(tokens: list[int]) -> None:
     reading = tolerant_parser.read(tokens)
-    assert [i for s in reading.spans for i in range(s.start, s.end)] == list(range(len(tokens)))
-    content: list[int] = []
-    for span in reading.spans:
-        inside = tokens[span.start : span.end]
-        assert all(is_text(token) is (span.kind != "control") for token in inside)
-        if span.kind == "content":
-            content += inside
+    kinds = list(zip(tokens, reading.kinds, strict=True))
+    assert all(is_text(token) is (kind != "control") for token, kind in kinds)
+    content = [token for token, kind in kinds if kind == "content"]
     assert [token for words in reading.contents for token in words] == content
     assert len(reading.contents) == len(reading.messages)
     if "\ufffd" not in (text := spell(content)):
@@ -74,7 +70,8 @@ def test_a_body_with_a_control_token_is_never_well_formed(
 @given(st.text(min_size=1).filter(str.strip), st.text())
 def test_whatever_is_said_in_proper_form_comes_back_as_it_was(final: str, analysis: str) -> None:
     def plain(text: str) -> list[int]:
-        return harmony_encoding().encode(text, disallowed_special=())
+        ids: list[int] = harmony_encoding().encode(text, disallowed_special=())
+        return ids
 
     tokens = [
         *encode("<|channel|>analysis<|message|>"),

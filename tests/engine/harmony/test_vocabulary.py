@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_cache_that_cannot_be_written_falls_back_to_a_temporary_folder(
     blocked = tmp_path / "a file"
     blocked.touch()
     monkeypatch.setattr(vocabulary, "_cache_home", lambda: blocked)
-    monkeypatch.setattr(vocabulary.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
     folder = vocabulary.vocabulary_folder()
     assert (folder / vocabulary.FILE_NAME).is_file()
     assert folder.is_relative_to(tmp_path / "temporary")

@@ -27,13 +27,6 @@ def test_a_larger_machine_keeps_more_beginnings_unless_told_how_much() -> None:
     assert memory.prefix_cache_bytes(EngineOptions(prefix_cache_bytes=5), 64 * gibi) == 5
 
 
-def test_the_wired_limit_is_set_only_on_metal_and_only_if_asked_for() -> None:
-    asked = EngineOptions(wired_limit_bytes=1 << 30)
-    assert memory.wired_limit(asked, metal=True) == 1 << 30
-    assert memory.wired_limit(asked, metal=False) is None
-    assert memory.wired_limit(EngineOptions(), metal=True) is None
-
-
 def test_wiring_without_metal_or_wish_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     monkeypatch.setattr(mx, "set_wired_limit", calls.append)

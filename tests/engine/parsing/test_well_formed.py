@@ -2,6 +2,8 @@
 
 import pytest
 
+from helpers.documents import PROBLEMS
+from helpers.paths import ROOT
 from mh_batch.engine.parsing.calls import check_calls
 from mh_batch.jobs.conversation import FunctionSpec, Tool
 from mh_batch.jobs.generation import Channel, Parse, ParserTier
@@ -29,3 +31,8 @@ def test_a_call_needs_the_names_that_the_schema_requires(
 ) -> None:
     tool = Tool(FunctionSpec("add", parameters={"required": required}))
     assert check_calls(CALL, (tool,)).problems == problems
+
+
+@pytest.mark.parametrize("code", sorted(PROBLEMS))
+def test_a_problem_that_the_docs_explain_is_one_that_is_found(code: str) -> None:
+    assert any(f'"{code}"' in path.read_text() for path in (ROOT / "engine").rglob("*.py"))

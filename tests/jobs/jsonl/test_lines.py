@@ -204,6 +204,8 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
         (b'{"prompt": "x", "seed": 18446744073709551616}', "seed: a number beyond 64 bits"),
         (b'{"prompt": "x", "my": [1, {"n": ' + b"9" * 10_000 + b"}]}", "my[1].n: a number beyond"),
         (b'{"body": {"messages": [], "my": 1e999}}', "body.my: a number beyond 64 bits"),
+        (b'{"prompt": "x", "temperature": 1e-999}', "temperature: a number beyond 64 bits"),
+        (b'{"prompt": "x", "my": [-0.' + b"0" * 400 + b"1]}", "my[0]: a number beyond 64 bits"),
         (b'{"prompt": "\\ud800"}', "prompt: half of a character"),
         (b'{"messages": [{"role": "user", "content": "\\udfff"}]}', "messages[0].content: half"),
         (b'{"prompt": "x", "m": {"k": ["\\ud83d"]}}', "m.k[0]: half of a character"),

@@ -9,10 +9,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mh_batch.jobs.errors import BadLine
-from mh_batch.jobs.jsonl import json_checks, lines, long_lines
+from mh_batch.jobs.jsonl import json_checks, long_lines
 from mh_batch.jobs.jsonl.fields import KNOWN_KEYS
 from mh_batch.jobs.jsonl.lines import read_line
 from mh_batch.jobs.record import JobLine
+from mh_batch.jobs.settings import MAX_LINE_MIB
 
 KEYS = ["prompt", "body", "messages", "tools", "mine", "a", "\\u0061", "\\ud83d\\ude00", "é", "x:y"]
 NUMBERS = [
@@ -23,7 +24,7 @@ NUMBERS = [
         str(-(2**63) - 1),
         "9" * 400 + ".5",
         "0." + "1" * 60,
-        "1e0000400",
+        *("1e0000400", "1e-400", "-1E-0400", "0." + "0" * 400 + "1", "0e-400", "5e-324"),
     ),
 ]
 TEXTS = [
@@ -112,6 +113,7 @@ def test_what_is_no_json_is_refused_and_never_an_exception(text: str) -> None:
         ('{"prompt": "x", "m": "\\ud800"}', "the line: half of a character"),
         ('{"prompt": "x", "m": [18446744073709551616]}', "m: a number beyond 64 bits"),
         ('{"body": {"messages": [], "n": 1e999}}', "body.n: a number beyond 64 bits"),
+        ('{"prompt": "x", "m": [1e-999]}', "m: a number beyond 64 bits"),
         ('{"prompt": "x", "m": ' + "[" * 200 + "]" * 200 + "}", "m: nested more than 128 deep"),
         ('{"prompt": "x", "tools": ' + "[" * 200 + "]" * 200 + "}", "tools: nested more than 128"),
         ("{" + ",".join(f'"k{n}": 1' for n in range(10_001)) + "}", "more than 10,000 keys"),
@@ -185,4 +187,4 @@ def test_what_is_read_is_the_same_on_either_side_of_the_limit(
     found = read_line(1, text)
     assert isinstance(found, JobLine)
     assert msgspec.json.encode(found) == msgspec.json.encode(small)
-    assert lines.MAX_LINE_MIB == 32
+    assert MAX_LINE_MIB == 32

@@ -97,7 +97,7 @@ def test_a_choice_goes_by_how_its_last_answer_ended() -> None:
     stopped = Selection.parse(None, "stop", [])
     assert [t.key.choice for t in stopped.answers(job(None, *turns)).turns] == [0, 0]
     either = Selection.parse(None, "stop, length", [])
-    assert either.finish_reasons == {FinishReason.STOP, FinishReason.LENGTH}
+    assert either.finish_reasons == frozenset({FinishReason.STOP, FinishReason.LENGTH})
     assert either.answers(job(None, *turns)).turns == turns
     assert Selection().answers(job(None, *turns)).turns == turns
 

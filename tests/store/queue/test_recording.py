@@ -34,7 +34,7 @@ from mh_batch.jobs.generation import (
     pack_tokens,
     unpack_tokens,
 )
-from mh_batch.jobs.record import Attempt, AttemptKey, Crash, History, JobEnd, Turn, Verdict
+from mh_batch.jobs.record import Attempt, AttemptKey, CompletedStep, Crash, History, JobEnd, Verdict
 from mh_batch.jobs.settings import Sampling
 from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store import queue
@@ -98,7 +98,7 @@ ATTEMPT = st.builds(
     finished_at=TEXT,
 )
 TURN = st.builds(
-    Turn,
+    CompletedStep,
     key=st.just(AttemptKey()),
     user=MAYBE,
     final=MAYBE,
@@ -120,7 +120,7 @@ def counts(db: Database) -> dict[str, int]:
 )
 @given(made=ATTEMPT, settled=st.none() | TURN)
 def test_any_attempt_and_turn_come_back_equal(
-    db: Database, made: Attempt, settled: Turn | None
+    db: Database, made: Attempt, settled: CompletedStep | None
 ) -> None:
     submit(db, [line(1)])
     run_id = start(db)
@@ -207,7 +207,7 @@ def test_an_attempt_is_recorded_once_only(db: Database) -> None:
     ids=["a turn of no attempt", "an end that is none"],
 )
 def test_an_attempt_with_all_that_hangs_on_it_is_recorded_as_a_whole_or_not_at_all(
-    settled: Turn, end: JobEnd | None, error: type[Exception], db: Database
+    settled: CompletedStep, end: JobEnd | None, error: type[Exception], db: Database
 ) -> None:
     submit(db, lines(1))
     run_id = start(db)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from sqlite_utils import Database
 
+from helpers.queries import query
 from helpers.store_samples import DONE, attempt, claim, lines, start, submit, turn
-from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd, Turn, Verdict
+from mh_batch.jobs.record import AttemptKey, ClaimedJob, CompletedStep, JobEnd, Verdict
 from mh_batch.jobs.status import RETRYABLE, Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
@@ -21,8 +22,7 @@ from mh_batch.store.lookup import find_target
 from mh_batch.store.migrations import migrations
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.reports.batches import batch_reports
-from mh_batch.store.reports.cookbook import recipe
-from mh_batch.store.reports.query import query
+from mh_batch.store.reports.query import recipe
 from mh_batch.store.reports.timings import timing_report
 
 INCOMPLETE = JobEnd(Status.INCOMPLETE, "length", "ran out")
@@ -37,7 +37,7 @@ FROM batches AS b ORDER BY b.id
 """
 
 
-def settled(key: AttemptKey, rescued: bool, complete: bool = True) -> Turn:
+def settled(key: AttemptKey, rescued: bool, complete: bool = True) -> CompletedStep:
     return replace(turn(key, complete), rescued=rescued)
 
 

@@ -19,7 +19,7 @@ from helpers.store_samples import (
 )
 from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.generation import FinishReason
-from mh_batch.jobs.record import Attempt, AttemptKey, Crash, JobEnd, JobLine, Turn, Verdict
+from mh_batch.jobs.record import Attempt, AttemptKey, CompletedStep, Crash, JobEnd, JobLine, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.queue.submit import landed_lines
@@ -38,7 +38,7 @@ FAILED = JobEnd(Status.FAILED, "prompt_too_long", "too long")
 
 def running_at(db: Database) -> AttemptKey | None:
     running = latest(db).running
-    return running.key if running else None
+    return running[0].key if running else None
 
 
 def tool_call(key: AttemptKey) -> Attempt:
@@ -48,7 +48,7 @@ def tool_call(key: AttemptKey) -> Attempt:
 
 def test_an_empty_database_has_nothing_to_tell(db: Database) -> None:
     found = latest(db)
-    assert (found.run, found.running, found.last) == (None, None, None)
+    assert (found.run, len(found.running), found.last) == (None, 0, None)
     assert found.pace.jobs == 0
 
 
@@ -57,9 +57,16 @@ def test_the_job_claimed_first_is_the_running_one(db: Database) -> None:
     run = start(db)
     first = claim(db, run)
     claim(db, run)
-    running = latest(db).running
-    assert running is not None
+    (running,) = latest(db).running
     assert (running.custom_id, running.key) == (first.custom_id, AttemptKey())
+
+
+def test_as_many_jobs_as_there_are_slots_are_running(db: Database) -> None:
+    submit(db, lines(4))
+    run = queue.start_run(db, "{}", {}, parallel=2)
+    claimed = [claim(db, run) for _ in range(3)]
+    running = [job.custom_id for job in latest(db).running]
+    assert running == [job.custom_id for job in claimed[:2]]
 
 
 def test_the_running_attempt_is_the_one_after_the_last_recorded(db: Database) -> None:
@@ -133,7 +140,7 @@ def test_a_model_s_past_is_its_medians_and_how_often_it_was_asked(db: Database) 
         key = AttemptKey(attempt=number)
         made = msgspec.structs.replace(generation(), timings=timed)
         record = msgspec.structs.replace(attempt(key, verdict), generation=made)
-        settled: Turn | None = turn(key) if verdict is Verdict.ACCEPT else None
+        settled: CompletedStep | None = turn(key) if verdict is Verdict.ACCEPT else None
         queue.record(db, job.id, run, record, settled, None)
     found = throughput_estimate(db, "demo")
     assert found is not None

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
+from helpers.queries import query
 from helpers.store_samples import finish_next, lines, start, submit
 from mh_batch.jobs.errors import UnknownTarget
-from mh_batch.store.reports.cookbook import recipe, recipes
-from mh_batch.store.reports.query import query
+from mh_batch.store.reports.query import recipe, recipes
 from mh_batch.store.sql import Entry, entries
 
 TEXT = """

@@ -293,7 +293,7 @@ def test_every_speed_is_that_of_the_machine(db: Database) -> None:
     (bucket,) = db.query("SELECT * FROM speed_by_context")
     (report,) = batch_reports(db, None)
     assert bucket["tokens_per_second"] == report.tokens_per_second == hour["tokens_per_second"]
-    rows = [row for job in finished_jobs(db, 1, FINISHED) for row in csv_rows(job)]
+    rows = [row for job in finished_jobs(db, 1, tuple(FINISHED)) for row in csv_rows(job)]
     assert [row["tokens_per_second"] for row in rows] == [4.0, 8.0]
 
 
@@ -315,5 +315,5 @@ def test_metadata_that_is_no_json_is_left_out(db: Database) -> None:
     submit(db, [line(1)])
     finish_next(db, start(db))
     db.conn.execute("update jobs set metadata = '{'")
-    (job,) = finished_jobs(db, 1, FINISHED)
+    (job,) = finished_jobs(db, 1, list(FINISHED))
     assert job.metadata is None

@@ -136,7 +136,8 @@ def test_without_attempts_there_are_no_numbers(db: Database) -> None:
     report = timing_report(db, None)
     assert report.totals.attempts == 0
     assert report.typical_gap_seconds is None
-    assert report.by_context == report.by_hour == report.by_time == report.refusals == ()
+    rows = (*report.by_context, *report.by_hour, *report.by_time, *report.refusals)
+    assert rows == ()
 
 
 def test_a_report_inside_a_transaction_is_of_that_state(two_batches: Database) -> None:

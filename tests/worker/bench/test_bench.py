@@ -154,8 +154,9 @@ def test_a_figure_is_a_median_with_its_ratios_and_the_first_remark() -> None:
     }
     over = {"of theirs": "theirs", "of nothing": "nothing"}
     found = figure(("decode", "greedy"), "tok/s", samples, "ours", over)
-    expected = {"value": 3.0, "ratios": {"of theirs": 1.5}, "n": 3, "note": "ended early"}
-    assert found == Figure("decode", "greedy", unit="tok/s", **expected)
+    assert found == Figure(
+        "decode", "greedy", 3.0, "tok/s", ratios={"of theirs": 1.5}, n=3, note="ended early"
+    )
 
 
 def test_a_request_has_the_values_asked_for_over_the_built_in_ones() -> None:

@@ -10,7 +10,7 @@ from helpers.courses import CIRCLES, answer, jobs, kinds
 from helpers.made import begun, claimed, cut, generation, lost, malformed, stuck
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.generation import Channel, Continuation, Generation, StopReason
-from mh_batch.jobs.record import Attempt, ClaimedJob, History, JobEnd, Turn, Verdict
+from mh_batch.jobs.record import Attempt, ClaimedJob, CompletedStep, History, JobEnd, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.conversation import ConversationRun, Finish, Generate, Record
 
@@ -433,7 +433,7 @@ def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
 ) -> None:
     run = ConversationRun(job)
     attempts: list[Attempt] = []
-    settled: list[Turn] = []
+    settled: list[CompletedStep] = []
     for index, (kind, fits) in enumerate(answers):
         assert_same_course(job, History(tuple(attempts), tuple(settled)), run)
         action = run.next()

@@ -163,7 +163,7 @@ def test_while_a_job_comes_to_a_stop_only_turns_that_are_begun_go_on() -> None:
     assert isinstance(run.next(begin_turns=False), Record)
     assert (run.next(begin_turns=False), run.between_turns) == (None, True)
     # the stop was taken back
-    assert (generate(run).begins_turn, run.open) == (True, {0})
+    assert (generate(run).begins_turn, set(run.open)) == (True, {0})
 
 
 def test_the_request_has_the_slots_of_the_job() -> None:
@@ -232,7 +232,8 @@ def in_any_order(
     job: ClaimedJob, start: History, expected: Course, chance: random.Random
 ) -> Course:
     """The course of a job whose answers come as `chance` has it, among deaths of the worker."""
-    run, records = JobRun.resume(job, start), []
+    run = JobRun.resume(job, start)
+    records: list[Record] = []
     asked: dict[AttemptKey, Generate] = {}
     opened: dict[int, AttemptKey] = {}
     while True:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from helpers.native_model import (
-    CHATML,
     ENDLESS,
     ENDLESS_ON_ONE,
     FAILS,
     FAILS_ON_ANSWERS,
     native_model,
 )
+from helpers.small_models import CHATML
 from mh_batch.worker.doctor import template as check
 from mh_batch.worker.doctor.examine import CHECKS
 from mh_batch.worker.doctor.finding import Finding, Severity, Site

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from helpers.made import claimed, generation
 from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.files import make_folder
 from mh_batch.jobs.generation import Generation, RenderedPrompt
 from mh_batch.jobs.record import Attempt, AttemptKey, Verdict
 from mh_batch.jobs.settings import Sampling
@@ -24,7 +25,6 @@ from mh_batch.worker.draining.artifacts import (
     stripped,
     write,
 )
-from mh_batch.worker.files import make_folder
 
 SHOWN = RenderedPrompt((5, 6), "<|start|>user…")
 

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -19,9 +20,9 @@ class BackwardClock(datetime):
     looks = 0
 
     @classmethod
-    def now(cls, tz: tzinfo | None = None) -> datetime:
+    def now(cls, tz: tzinfo | None = None) -> Self:
         cls.looks += 1
-        return (START - timedelta(hours=cls.looks)).astimezone(tz)
+        return cls.fromtimestamp((START - timedelta(hours=cls.looks)).timestamp(), tz)
 
 
 @pytest.fixture

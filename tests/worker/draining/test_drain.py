@@ -157,7 +157,9 @@ async def test_jobs_without_a_model_hold_up_nobody_elses(site: Site) -> None:
 async def test_other_weights_under_the_same_name_hold_up_their_batch_only(site: Site) -> None:
     site.submit(ONE, {"prompt": "x", "model": "other"})
     db = Database(site.db_path)
-    db["batch_models"].insert({"batch_id": 1, "model": "demo", "fingerprint": "other weights"})
+    db.table("batch_models").insert(
+        {"batch_id": 1, "model": "demo", "fingerprint": "other weights"}
+    )
     db.conn.commit()
     db.close()
     site.submit(ONE)

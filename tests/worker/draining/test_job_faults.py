@@ -198,7 +198,7 @@ async def test_a_row_that_cannot_be_read_fails_its_job(site: Site) -> None:
     assert "Traceback" in (site.folder / "logs" / "worker.log").read_text()
     # nor does it keep the others from being read
     reader = open_reader(site.db_path)
-    ended = {job.custom_id: job.error_code for job in finished_jobs(reader, 1, FINISHED)}
+    ended = {job.custom_id: job.error_code for job in finished_jobs(reader, 1, list(FINISHED))}
     reader.close()
     assert len(ended) == AROUND + 1
     assert ended["bad"] == "internal_error"

@@ -71,7 +71,7 @@ def test_so_does_one_that_was_killed_between_the_two_parts_of_an_answer(
         kill_after(folder, before - killed)
         killed = before
     mh_batch(folder, "work", "--model", "demo")
-    assert rows(folder, "SELECT count(*) FROM runs")[0][0] > 3  # type: ignore[operator]
+    assert rows(folder, "SELECT count(*) FROM runs")[0][0] > 3
     assert differences(dated(content(undisturbed)), dated(content(folder))) == []
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.command_line import mh_batch, rows, write_lines
+from helpers.command_line import mh_batch_process, rows, write_lines
 from helpers.weather import WEATHER
 
 DRAIN_SECONDS = 3600
@@ -44,9 +44,9 @@ def test_five_hundred_conversations_at_temperature_1_2_end_well_or_say_how_not(
 ) -> None:
     write_lines(tmp_path, conversations(500))
     settings = ("--set", "temperature=1.2", "--set", "max_tokens=32")
-    mh_batch(tmp_path, "submit", "convos.jsonl", *settings)
+    mh_batch_process(tmp_path, "submit", "convos.jsonl", *settings)
     drained = ("work", "--model", "demo", "--artifacts", "off")
-    mh_batch(tmp_path, *drained, code=1, timeout=DRAIN_SECONDS)
+    mh_batch_process(tmp_path, *drained, code=1, timeout=DRAIN_SECONDS)
     report("status", rows(tmp_path, "SELECT status, count(*) FROM jobs GROUP BY 1"))
     rungs = "SELECT rung || iif(well_formed, ', well formed', ''), count(*) FROM parses GROUP BY 1"
     report("rung", rows(tmp_path, rungs))
@@ -82,8 +82,10 @@ def test_a_conversation_of_200_turns_stays_within_its_context_and_drops_oldest_t
     turns = [f"What is {n % 80 + 10} + {n % 17 + 3}?" for n in range(TURNS)]
     write_lines(tmp_path, [{"custom_id": "long", "system": "You add numbers.", "turns": turns}])
     settings = ("--set", f"max_context_tokens={CONTEXT}", "--set", "max_tokens=128")
-    mh_batch(tmp_path, "submit", "convos.jsonl", *settings, "--set", "temperature=0")
-    mh_batch(tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=DRAIN_SECONDS)
+    mh_batch_process(tmp_path, "submit", "convos.jsonl", *settings, "--set", "temperature=0")
+    mh_batch_process(
+        tmp_path, "work", "--model", "demo", "--artifacts", "off", timeout=DRAIN_SECONDS
+    )
     found = rows(
         tmp_path,
         "SELECT a.turn, a.prompt_tokens, a.dropped_turns, m.reused_tokens, a.sampling"

@@ -68,7 +68,10 @@ async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) 
         await client.load("demo")
         async with anyio.create_task_group() as tasks:
             # the first progress frame proves that the attempt is running
-            answer = await client.generate(request(), lambda _: tasks.start_soon(client.cancel))
+            def cancel(_: int) -> None:
+                tasks.start_soon(client.cancel)
+
+            answer = await client.generate(request(), cancel)
         assert answer.stop_reason is StopReason.CANCELLED
         assert await client.generate(request(), nothing) == generation()
 

@@ -105,8 +105,8 @@ def test_what_was_to_be_rendered_for_a_model_that_is_gone_is_forgotten() -> None
 
 def test_a_cancel_and_the_next_request_are_read_while_a_hint_is_rendered() -> None:
     renderer = Renderer()
-    sent = [protocol.Prepare(FIRST), protocol.GenerateFrame(8, SECOND), protocol.Cancel(8)]
-    inbox = Inbox(io.BytesIO(b"".join(map(protocol.encode, sent))))
+    sent = (protocol.Prepare(FIRST), protocol.GenerateFrame(8, SECOND), protocol.Cancel(8))
+    inbox = Inbox(io.BytesIO(b"".join(protocol.encode(frame) for frame in sent)))
     inbox.hints.prepare_with(renderer)
     inbox.hints.start()
     inbox.read_all()

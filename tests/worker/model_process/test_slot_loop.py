@@ -1,12 +1,13 @@
 """The model process with several requests open: what it takes between two steps."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import pytest
 from msgspec.structs import replace
 
 from helpers.made import claimed, generation
+from mh_batch.engine.slots.generator import NOT_BEGUN, Answer
 from mh_batch.jobs.errors import EnvironmentFault, InternalError, PromptTooLong
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.settings import EngineOptions
@@ -27,7 +28,6 @@ from mh_batch.worker.model_process.protocol import (
     Shutdown,
 )
 from mh_batch.worker.model_process.server import ModelServer
-from mh_batch.worker.model_process.slot_loop import SlotAnswer
 
 Outcome = Generation | Exception
 Step = Callable[["Site"], list[tuple[int, Outcome]]]
@@ -42,13 +42,6 @@ def request(parallel: int = 4) -> GenerationRequest:
 
 def asked(request_id: int, parallel: int = 4) -> GenerateFrame:
     return GenerateFrame(request_id, request(parallel))
-
-
-class Ended:
-    """An answer of the slots."""
-
-    def __init__(self, request_id: int, outcome: Outcome) -> None:
-        self.id, self.outcome = request_id, outcome
 
 
 class Slots:
@@ -74,12 +67,19 @@ class Slots:
         self.site.did.append(f"add {id} of {request.parallel}")
         self.added[id] = cancelled, progress
 
-    def step(self) -> Sequence[SlotAnswer]:
+    def withdraw(self, id: int) -> Answer | None:
+        if id in self.site.begun:
+            return None
+        del self.added[id]
+        return Answer(id, NOT_BEGUN)
+
+    def step(self) -> list[Answer]:
         self.site.did.append("step")
+        self.site.begun |= set(self.added)
         ended = next(self.site.steps)(self.site)
         for request_id, _ in ended:
             del self.added[request_id]
-        return [Ended(*one) for one in ended]
+        return [Answer(*one) for one in ended]
 
 
 class Site:
@@ -90,6 +90,7 @@ class Site:
         self.inbox = Inbox(self.stream)
         self.steps: Iterator[Step] = iter(steps)
         self.faults: dict[int, Exception] = {}
+        self.begun: set[int] = set()
         self.did: list[str] = []
         self.sent: list[protocol.ToParent] = []
         self.by_parallel: dict[int, Slots] = {}
@@ -309,13 +310,12 @@ def test_an_answer_that_is_too_long_to_send_is_an_error_of_its_request(
     assert answer == Generated(2, generation())
 
 
-def failing(*frames: protocol.ToChild, leaves: bool = False) -> Step:
-    """A step in which frames arrive and which fails; `leaves` keeps requests in their slots."""
+def failing(*frames: protocol.ToChild) -> Step:
+    """A step in which frames arrive and which fails."""
 
     def step(site: Site) -> list[tuple[int, Outcome]]:
         site.feed(*frames)
-        if not leaves:
-            site.added.clear()
+        site.added.clear()
         raise ZeroDivisionError("injected")
 
     return step
@@ -328,14 +328,16 @@ def test_a_step_that_fails_is_an_error_of_the_only_open_request() -> None:
     assert answer == Generated(2, generation())
 
 
-@pytest.mark.parametrize(("ids", "leaves"), [((1, 2), False), ((1,), True)])
-def test_a_step_that_fails_ends_the_process_if_more_than_one_request_is_touched(
-    ids: tuple[int, ...], leaves: bool
-) -> None:
-    site = Site(failing(leaves=leaves))
+def test_a_step_that_fails_with_several_requests_open_ends_the_process() -> None:
+    site = Site(failing())
     with pytest.raises(ZeroDivisionError):
-        site.serve(*map(asked, ids))
+        site.serve(asked(1), asked(2))
     assert site.sent == []
+
+
+def test_a_cancelled_request_that_waits_is_answered_before_the_next_step() -> None:
+    site = Site(then(asked(2), protocol.Cancel(2)), then(Shutdown(), end=(1,)))
+    assert site.serve(asked(1)) == [Generated(2, NOT_BEGUN), Generated(1, generation())]
 
 
 def test_a_failed_command_buffer_ends_the_process_whichever_request_it_came_with() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from helpers.command_line import mh_batch
-from mh_batch.store.reports.cookbook import recipe, recipes
-from mh_batch.store.reports.query import query
+from helpers.queries import query
+from mh_batch.store.reports.query import recipe, recipes
 
 Row = dict[str, Any]
 

@@ -17,7 +17,7 @@ import pytest
 
 from helpers.command_line import MAIN, mh_batch
 from mh_batch.jobs.errors import InputError
-from mh_batch.store.reports.cookbook import recipes
+from mh_batch.store.reports.query import recipes
 from mh_batch.worker.output.explore import command, explore, metadata
 
 INSTALLED = importlib.util.find_spec("datasette") is not None

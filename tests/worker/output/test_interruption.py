@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from helpers.command_line import MAIN, mh_batch
+from helpers.command_line import MAIN, mh_batch_process
 from mh_batch.jobs.errors import Interrupted
 from mh_batch.worker.output.interruption import interruptible
 
@@ -182,16 +182,18 @@ def test_ctrl_c_ends_a_query_for_a_table_before_its_first_row(night: Path) -> No
 @pytest.mark.parametrize("form", [(), ("--csv",), ("--json",)])
 @pytest.mark.parametrize("sql", [ENDLESS, STUBBORN], ids=["endless", "stubborn"])
 def test_a_query_ends_when_its_time_is_over(night: Path, form: tuple[str, ...], sql: str) -> None:
-    done = mh_batch(night, "query", "--timeout", "0.5", *form, sql, code=1, timeout=LIMIT)
+    done = mh_batch_process(night, "query", "--timeout", "0.5", *form, sql, code=1, timeout=LIMIT)
     assert done.stderr == "mh-batch: stopped after 0.5 s; --timeout gives it more\n"
 
 
 def test_rows_that_came_before_the_end_of_the_time_are_there(night: Path) -> None:
     sql = BEGUN.format(ENDLESS)
-    done = mh_batch(night, "query", "--timeout", "1", "--csv", sql, code=1, timeout=LIMIT)
+    done = mh_batch_process(night, "query", "--timeout", "1", "--csv", sql, code=1, timeout=LIMIT)
     assert done.stdout == "a\nbegun\n"
 
 
 def test_a_query_that_is_quick_enough_is_answered(night: Path) -> None:
-    done = mh_batch(night, "query", "--timeout", "60", "--csv", "select count(*) as n from batches")
+    done = mh_batch_process(
+        night, "query", "--timeout", "60", "--csv", "select count(*) as n from batches"
+    )
     assert done.stdout == "n\n2\n"

@@ -13,14 +13,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from helpers.command_line import mh_batch
+from helpers.queries import query
 from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import latest_batch
 from mh_batch.store.reports.batch_page import batch_page as collect
-from mh_batch.store.reports.query import query
 from mh_batch.store.reports.results import finished_job
-from mh_batch.worker.output.report import MOST_CHARACTERS, conversation, settings_rows, write_report
+from mh_batch.worker.output.report import (
+    MOST_CHARACTERS,
+    SHOWN_ENDS,
+    conversation,
+    settings_rows,
+    write_report,
+)
 from mh_batch.worker.output.report import page as page_of
 from mh_batch.worker.text.escape import escape_controls
 
@@ -87,7 +93,7 @@ def test_the_page_shows_the_figures_that_the_database_holds(night: Path, page: P
         assert figure in page.text
     for words in ("prompt_too_long", "too-long", "command buffer <lost>", "max_tokens", "cpu"):
         assert words in page.text
-    fingerprint = next(query(night / "mh-batch.db", "SELECT fingerprint FROM batch_models")[1])[0]
+    ((fingerprint,), *_) = query(night / "mh-batch.db", "SELECT fingerprint FROM batch_models")[1]
     assert fingerprint[:16] in page.text
 
 
@@ -132,7 +138,7 @@ def test_a_report_never_overwrites_the_database(night: Path) -> None:
     before = (night / "mh-batch.db").read_bytes()
     with closing(open_reader(night / "mh-batch.db")) as reader:
         for name in ("mh-batch.db", "mh-batch.db-wal", "mh-batch.db.lock"):
-            with pytest.raises(InputError, match="would overwrite"):
+            with pytest.raises(InputError, match="the page would overwrite it"):
                 write_report(reader, None, str(night / name))
     assert (night / "mh-batch.db").read_bytes() == before
 
@@ -147,6 +153,26 @@ def test_long_texts_are_cut_and_the_page_says_where_the_rest_is(night: Path) -> 
     assert (len(said.text), said.more, said.is_thought) == (MOST_CHARACTERS, 7, False)
     text = Page(page_of(replace(found, samples=(cut,)), "2026-01-02T03:04:05.000Z")).text
     assert f"and 7 more characters: mh-batch show {job.id}" in text
+
+
+def test_the_middle_of_a_long_conversation_is_left_out_and_counted(night: Path) -> None:
+    with closing(open_reader(night / "mh-batch.db")) as reader:
+        found = collect(reader, latest_batch(reader))
+    job = found.samples[0]
+    messages = [Message("user", f"said {number:02}") for number in range(2 * SHOWN_ENDS + 3)]
+
+    def shown(count: int) -> str:
+        cut = replace(job, request=Request(tuple(messages[:count])), turns=())
+        return page_of(replace(found, samples=(cut,)), "2026-01-02T03:04:05.000Z")
+
+    whole, long = shown(2 * SHOWN_ENDS), shown(len(messages))
+    assert "left out" not in whole
+    left = [number for number in range(len(messages)) if f"said {number:02}" not in long]
+    assert left == [SHOWN_ENDS, SHOWN_ENDS + 1, SHOWN_ENDS + 2]
+    assert (
+        f"3 texts of 21 characters left out here: mh-batch show {job.id} and "
+        f"mh-batch results {found.batch.id} have the rest"
+    ) in Page(long).text
 
 
 def test_a_call_its_result_and_earlier_thoughts_are_part_of_a_conversation(night: Path) -> None:

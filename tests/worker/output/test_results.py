@@ -22,8 +22,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.worker.cli import app
-from mh_batch.worker.output.export import OutputFiles
-from mh_batch.worker.output.files import open_output
+from mh_batch.worker.output.files import OutputFiles, open_output
 from mh_batch.worker.output.tables import distinct
 
 HOSTILE = 'a "quoted", text;\r\nwith\nlines\rand \x1b[31m red \u2028 ä'
@@ -174,15 +173,20 @@ def conversations(*arguments: str) -> list[tuple[str, int | None]]:
 def test_training_formats_leave_rescued_answers_out_and_say_how_to_have_them(form: str) -> None:
     assert conversations("--format", form) == [("job-2", None), ("job-3", 1)]
     assert mh_batch("results", "--format", form).stderr == (
-        "2 conversations with rescued answers left out; --rescued keep takes them too\n"
+        "2 conversations with rescued answers left out, 1 job as a whole; "
+        "--rescued keep takes them too\n"
     )
     everything = [("job-1", None), ("job-2", None), ("job-3", 0), ("job-3", 1)]
     assert conversations("--format", form, "--rescued", "keep") == everything
     assert mh_batch("results", "--format", form, "--rescued", "keep").stderr == ""
     only = conversations("--format", form, "--rescued", "only")
     assert only == [("job-1", None), ("job-3", 0)]
-    rows = mh_batch("results", "--format", form, "--rescued", "only").stdout.splitlines()
-    assert [json.loads(row)["rescued"] for row in rows] == [True, True]
+    done = mh_batch("results", "--format", form, "--rescued", "only")
+    assert [json.loads(row)["rescued"] for row in done.stdout.splitlines()] == [True, True]
+    assert done.stderr == (
+        "2 conversations without rescued answers left out, 1 job as a whole; "
+        "--rescued keep takes them too\n"
+    )
 
 
 @pytest.mark.usefixtures("forced")
@@ -208,6 +212,16 @@ def test_with_a_file_for_errors_no_job_is_lost_for_its_rescued_answers() -> None
     error = json.loads(Path("errors.jsonl").read_text())["error"]
     assert error["code"] == "rescued"
     assert "--rescued keep" in error["message"]
+
+
+@pytest.mark.usefixtures("night")
+def test_a_job_without_an_answer_counts_as_left_out_where_only_rescued_ones_are_wanted() -> None:
+    told = mh_batch("results", "-o", "out.jsonl", "--rescued", "only").stderr
+    assert told == (
+        "0 lines in out.jsonl\n"
+        "4 conversations without rescued answers left out, 4 jobs as a whole; "
+        "--rescued keep takes them too\n"
+    )
 
 
 @pytest.mark.usefixtures("night")

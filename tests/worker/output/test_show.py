@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from helpers.store_samples import DONE, attempt, claim, generation, rest, start, submit, turn
@@ -179,7 +180,7 @@ def test_no_text_steers_the_terminal() -> None:
     record(Request((Message("user", evil),)), kept, custom_id="id\x1b[31m")
     for arguments in (["1"], ["1", "--attempts"]):
         text = shown(*arguments)
-        assert not [c for c in text if c != "\n" and (c < " " or "\x7f" <= c <= "\x9f")]
+        assert not [c for c in text if c not in "\n\t" and (c < " " or "\x7f" <= c <= "\x9f")]
         assert "id\\x1b[31m" in text
         assert "\\x1b]0;title\\x07\\x1b[2J\\x9b31m\\x08\\x0d\\x00\\x7f[bold]not markup" in text
     done = CliRunner().invoke(app, ["query", "select custom_id, request as 'a\x1bb' from jobs"])
@@ -189,3 +190,16 @@ def test_no_text_steers_the_terminal() -> None:
 
 def test_lines_and_tabs_stay_as_they_are() -> None:
     assert str(plain("a\n\tb")) == "a\n\tb"
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_long_conversation_is_written_to_a_pipe_without_rich(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def rendered(*_: object, **__: object) -> None:
+        raise AssertionError("rich takes ten times as long")
+
+    messages = [Message("user", f"question\t{number}\x1b[2J") for number in range(9)]
+    record(Request(messages=tuple(messages)), attempt())
+    monkeypatch.setattr(Console, "print", rendered)
+    assert "── user\nquestion\t8\\x1b[2J\n" in shown("1")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import MAIN, mh_batch
+from helpers.queries import query
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
-from mh_batch.store.reports.query import query
 from mh_batch.worker.output.timings import timings
 from mh_batch.worker.text.format import format_number, format_percent, format_seconds
 
@@ -74,7 +74,7 @@ def test_the_plot_is_a_png_of_a_readable_size(night: Path) -> None:
 def test_a_plot_never_overwrites_the_database(night: Path) -> None:
     before = (night / "mh-batch.db").read_bytes()
     for name in ("mh-batch.db", "mh-batch.db-wal", "mh-batch.db.lock"):
-        with pytest.raises(InputError, match="would overwrite"):
+        with pytest.raises(InputError, match="the picture would overwrite it"):
             told(night, plot=name)
     assert (night / "mh-batch.db").read_bytes() == before
 

@@ -1,9 +1,6 @@
 """A night of the demo model as a data set, read by mlx-lm's own loader."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +10,8 @@ from mlx_lm.tuner.datasets import ChatDataset, CompletionsDataset, load_local_da
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-MAIN = "from mh_batch.worker.cli import main; main()"
+from helpers.command_line import mh_batch
+
 PARTS = ("train", "valid", "test")
 SPLIT = "train=0.4,valid=0.3,test=0.3"
 
@@ -43,21 +41,6 @@ WEATHER = {
 }
 
 
-def mh_batch(folder: Path, *arguments: str) -> str:
-    """Run a command in `folder` that has to go well, and return what it says."""
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which sums of two turns and a tool call were run."""
@@ -65,7 +48,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sums = [
         {
             "custom_id": f"sum-{n}",
-            "turns": [f"What is {n} + 4?", "Now add 5."],
+            "turns": [f"What is {n} + 4?", "Thanks"],
             "system": "Sum.",
             "odd": n % 2,
         }
@@ -107,7 +90,7 @@ def targets(parts: list[Any], tokenizer: Any) -> list[tuple[str, str]]:
 
 def test_messages_in_three_files_are_read_by_mlx_lm(night: Path, tokenizer: Any) -> None:
     arguments = ("results", "--format", "messages", "--split", SPLIT, "--seed", "1", "-o")
-    told = mh_batch(night, *arguments, "chat")
+    told = mh_batch(night, *arguments, "chat").stderr
     assert [line.rpartition("/")[2] for line in told.splitlines()] == [f"{p}.jsonl" for p in PARTS]
     parts = load(night / "chat", tokenizer)
     assert all(isinstance(part, ChatDataset) and len(part) for part in parts)
@@ -123,8 +106,8 @@ def test_messages_in_three_files_are_read_by_mlx_lm(night: Path, tokenizer: Any)
 
 def test_completions_in_three_files_are_read_by_mlx_lm(night: Path, tokenizer: Any) -> None:
     arguments = ("results", "--format", "completion", "--split", SPLIT, "--seed", "1", "-o")
-    told = mh_batch(night, *arguments, "pairs")
-    assert "10 answers left out: a pair holds one question" in told
+    told = mh_batch(night, *arguments, "pairs").stderr
+    assert "10 answers left out, 1 job as a whole: a pair holds one question" in told
     parts = load(night / "pairs", tokenizer)
     assert all(isinstance(part, CompletionsDataset) for part in parts if len(part))
     assert ("sum-3", "3 + 4 = 7") in targets(parts, tokenizer)
@@ -145,6 +128,7 @@ def test_the_part_of_a_job_does_not_depend_on_what_else_is_exported(night: Path)
 def test_a_part_without_a_conversation_does_not_stop_mlx_lm(night: Path, tokenizer: Any) -> None:
     split = "train=0.9998,valid=0.0001,test=0.0001"
     arguments = ("results", "--format", "messages", "--split", split, "-o", "whole")
-    assert "whole/test.jsonl: no conversation fell into this part" in mh_batch(night, *arguments)
+    told = mh_batch(night, *arguments).stderr
+    assert "whole/test.jsonl: no conversation fell into this part" in told
     train, valid, test = load(night / "whole", tokenizer)
     assert (len(train), valid, test) == (16, [], [])

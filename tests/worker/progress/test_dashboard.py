@@ -69,8 +69,21 @@ def test_without_jobs_that_wait_no_time_is_left_to_name() -> None:
 
 
 def test_a_second_choice_and_the_answer_to_a_tool_are_told_apart() -> None:
-    drawn = replace(snapshot(), attempting=Attempting("x", AttemptKey(1, 2, 1, 1)))
+    drawn = replace(snapshot(), attempting=(Attempting("x", AttemptKey(1, 2, 1, 1)),))
     assert "now      x, choice 2, turn 2.1" in shown(drawn)
+
+
+def test_several_conversations_have_a_line_each_and_one_speed() -> None:
+    talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i, 20.0) for i in range(10)]
+    drawn = replace(snapshot(), attempting=tuple(talks))
+    facts = shown(drawn, height=30)[1:]
+    assert facts[0] == "now      talk-0, turn 1, 0 tokens"
+    assert facts[7].strip() == "talk-7, turn 1, 70 tokens"
+    assert facts[8].strip() == "and 2 more conversations"
+    assert facts[9].startswith("speed    200.0 tok/s now")
+    # a low terminal keeps the first of them
+    assert [line for line in shown(drawn, height=7) if "talk-" in line] == [facts[0]]
+    assert "10 conversations at once" in summary_line(drawn, EVENING)
 
 
 def test_what_is_not_known_takes_no_line() -> None:
@@ -94,7 +107,7 @@ def test_a_low_terminal_keeps_what_matters_most() -> None:
 
 def test_names_cannot_steer_the_terminal() -> None:
     nasty = replace(
-        snapshot(batch("a\x1b[2Jb\nc")), attempting=Attempting("\x9b2J\r\u202e", AttemptKey())
+        snapshot(batch("a\x1b[2Jb\nc")), attempting=(Attempting("\x9b2J\r\u202e", AttemptKey()),)
     )
     text = "".join(shown(nasty))
     assert text.isprintable()
@@ -110,7 +123,7 @@ def test_no_terminal_size_is_too_small(
     width: int, height: int, names: list[str], custom_id: str
 ) -> None:
     drawn = snapshot(*map(batch, names))
-    drawn = replace(drawn, attempting=Attempting(custom_id, AttemptKey()), remark="a remark")
+    drawn = replace(drawn, attempting=(Attempting(custom_id, AttemptKey()),), remark="a remark")
     found = lines(drawn, width, height, EVENING)
     assert len(found) <= max(1, height - 1)
     assert all(line.cell_len <= max(1, width) for line in found)
@@ -125,7 +138,7 @@ def test_no_terminal_size_is_too_small(
             "4/10 jobs, 1 failed or incomplete, 79 tok/s, about 3:00 left, done at 23:53, "
             "talk, turn 2, attempt 3, 17 tokens",
         ),
-        (replace(snapshot(), pace=Pace(0, 0.0, None), attempting=None), None),
+        (replace(snapshot(), pace=Pace(0, 0.0, None), attempting=()), None),
     ],
 )
 def test_a_line_for_a_file_says_the_same(drawn: Snapshot, text: str | None) -> None:

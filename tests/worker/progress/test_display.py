@@ -43,7 +43,7 @@ def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
     out = io.StringIO()
     with PlainDisplay(out) as display:
         display.note("loading demo")
-        tally = Tally({Status.DONE: 1}, decoded_tokens=100, decode_seconds=2.0)
+        tally = Tally({Status.DONE: 1}, decoded_tokens=100, machine_seconds=2.0)
         display.job_ended(claimed(), DONE, tally, 1)
         tally.ended[Status.FAILED] = 1
         display.job_ended(claimed(), FAILED, tally, 0)
@@ -82,7 +82,8 @@ def test_a_live_display_leaves_the_notes_and_the_bars_behind(path: Path) -> None
     with LiveDisplay(console, path) as display:
         display.note("loading demo")
         display.attempt_started(claimed(), AttemptKey(turn=2, attempt=3))
-        display.tokens(17)
+        display.tokens(claimed(), AttemptKey(turn=2, attempt=3), 17)
+        display.attempt_ended(claimed(), AttemptKey(turn=2, attempt=3))
         display.job_ended(claimed(), FAILED, Tally({Status.FAILED: 1}), 3)
     text = Text.from_ansi(out.getvalue()).plain
     assert "loading demo" in text
@@ -102,7 +103,7 @@ def test_a_live_display_outlives_its_terminal_and_its_database(tmp_path: Path) -
     with LiveDisplay(console, tmp_path / "nowhere.db") as display:
         display.note("x")
         display.attempt_started(claimed(), AttemptKey())
-        display.tokens(1)
+        display.tokens(claimed(), AttemptKey(), 1)
 
 
 class Terminal(Console):
@@ -148,8 +149,7 @@ def test_an_observer_looks_again_only_when_something_changed(path: Path) -> None
         assert (poller.snapshot.waiting, poller.snapshot.finished) == (2, 2)
         job = claim(db, start(db))
         assert poller.poll()
-        assert poller.snapshot.attempting is not None
-        assert poller.snapshot.attempting.custom_id == job.custom_id
+        assert [one.custom_id for one in poller.snapshot.attempting] == [job.custom_id]
 
 
 def test_a_batch_that_is_over_stays_in_view_behind_those_that_are_not(path: Path) -> None:
@@ -186,7 +186,7 @@ def test_without_a_worker_nothing_is_said_to_be_running(path: Path) -> None:
     poller = Poller(path)
     with closing(poller):
         found = next(snapshots(poller, path, alone=False))
-    assert found.attempting is None
+    assert found.attempting == ()
     assert found.remark == NO_WORKER
     assert found.waiting == 2
 

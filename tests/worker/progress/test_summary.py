@@ -95,6 +95,21 @@ def test_an_empty_queue_and_a_stop_before_the_first_job_say_so() -> None:
     ]
 
 
+def test_a_drain_that_cannot_go_on_says_what_it_did_and_what_stays_queued_and_why() -> None:
+    ended = changed(why="ended early", left=1, fault="m: no such folder")
+    assert said(ended) == [
+        "ended early: 1 done",
+        "1 token at 2 tok/s, 1:15 in all",
+        "the answers: `mh-batch results 7 -o FILE`",
+        "mh-batch: 1 job stays queued: m: no such folder",
+    ]
+    nothing = replace(ended, ended={}, batches=(), tokens=0, left=1200)
+    assert said(nothing) == [
+        "ended early: no job was finished",
+        "mh-batch: 1,200 jobs stay queued: m: no such folder",
+    ]
+
+
 def test_deaths_of_the_model_and_what_is_left_are_told() -> None:
     lines = said(changed(why="stopped", stopped=True, deaths=2, left=1200, options=" --db a.db"))
     assert lines[0] == "stopped: 1 done; 1,200 jobs left in the queue"

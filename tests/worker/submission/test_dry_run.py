@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
@@ -28,7 +29,9 @@ pytestmark = pytest.mark.anyio
 PAST = ThroughputEstimate(10, 50.0, 1000.0, 100.0, 1.5)
 
 
-async def report(*lines: dict[str, object], model: str | None = "demo", **settings: object) -> str:
+async def report(
+    *lines: Mapping[str, object], model: str | None = "demo", **settings: object
+) -> str:
     """Check these lines and return what is printed."""
     stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
     batch = NewBatch("f", "f.jsonl", apply(Settings(), settings), model)

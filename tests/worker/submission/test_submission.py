@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -35,9 +36,9 @@ from mh_batch.jobs.settings import Context, Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
-from mh_batch.store.queue.submit import EncodedLine
+from mh_batch.store.queue.submit import CHUNK_ROWS, EncodedLine, Submission
 from mh_batch.store.reports.results import finished_jobs
-from mh_batch.worker.submission import source, submission
+from mh_batch.worker.submission import source
 from mh_batch.worker.submission.source import batch_name, chunks, open_source
 from mh_batch.worker.submission.submission import (
     Rules,
@@ -64,7 +65,7 @@ def batch_of(source: Path | str, **changes: object) -> NewBatch:
 
 
 def submit(
-    db: Database, path: Path, content: bytes, rules: Rules | None = None, **changes: object
+    db: Database, path: Path, content: bytes, rules: Rules | None = None, **changes: Any
 ) -> Submitted:
     path.write_bytes(content)
     with open_source(str(path)) as stream:
@@ -182,7 +183,7 @@ def test_one_goes_on_with_the_latest_batch_of_equal_settings(db: Database, tmp_p
     submit(db, path, GOOD, Rules(again=True), settings={"seed": 3})
     submit(db, path, GOOD, Rules(again=True), settings={"seed": 4})
 
-    def known(**changes: object) -> int | None:
+    def known(**changes: Any) -> int | None:
         with pytest.raises(AlreadySubmitted) as caught:
             submit(db, path, GOOD, **changes)
         return caught.value.same_batch
@@ -219,7 +220,7 @@ def test_of_many_such_models_the_first_are_named(db: Database, tmp_path: Path) -
 
 
 def test_the_models_of_lines_can_be_overridden(db: Database, tmp_path: Path) -> None:
-    changes = {"model": "demo", "override_model": True}
+    changes: dict[str, Any] = {"model": "demo", "override_model": True}
     landed = submit(db, tmp_path / "in.jsonl", FOREIGN, **changes)
     assert landed.warning is None
     assert tuple(db.execute("SELECT count(*), count(model) FROM jobs").fetchone()) == (5, 0)
@@ -234,7 +235,7 @@ def test_a_batch_with_models_of_lines_is_not_gone_on_with_where_they_are_overrid
     db: Database, tmp_path: Path
 ) -> None:
     submit(db, tmp_path / "in.jsonl", FOREIGN, model="demo")
-    changes = {"model": "demo", "override_model": True}
+    changes: dict[str, Any] = {"model": "demo", "override_model": True}
     with pytest.raises(
         AlreadySubmitted, match="models that lines name, now demo for all"
     ) as caught:
@@ -270,13 +271,13 @@ def test_a_signal_lands_nothing_and_gives_the_handlers_back(
 def test_a_signal_while_the_batch_becomes_visible_waits_until_it_is(
     db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = submission.Submission.publish
+    publish = Submission.publish
 
-    def interrupted(self: submission.Submission, sha256: str, *, only_new: bool = False) -> int:
+    def interrupted(self: Submission, sha256: str, *, only_new: bool = False) -> int:
         signal.raise_signal(signal.SIGTERM)
         return publish(self, sha256, only_new=only_new)
 
-    monkeypatch.setattr(submission.Submission, "publish", interrupted)
+    monkeypatch.setattr(Submission, "publish", interrupted)
     with pytest.raises(Interrupted, match="stopped; batch 1 was queued"):
         submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
     assert counts(db) == (1, 2)
@@ -286,13 +287,13 @@ def test_a_signal_while_the_batch_becomes_visible_waits_until_it_is(
 def test_an_interrupt_while_the_batch_becomes_visible_is_told_unless_it_is_ignored(
     interrupts: str, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = submission.Submission.publish
+    publish = Submission.publish
 
-    def interrupted(self: submission.Submission, sha256: str, *, only_new: bool = False) -> int:
+    def interrupted(self: Submission, sha256: str, *, only_new: bool = False) -> int:
         signal.raise_signal(signal.SIGINT)
         return publish(self, sha256, only_new=only_new)
 
-    monkeypatch.setattr(submission.Submission, "publish", interrupted)
+    monkeypatch.setattr(Submission, "publish", interrupted)
     told = pytest.raises(Interrupted, match="batch 1 was queued")
     with nullcontext() if interrupts == "ignored" else told:
         submit_stream(db, io.BytesIO(GOOD), batch_of("in.jsonl"))
@@ -405,7 +406,7 @@ def test_what_was_sent_comes_back_as_it_was(
     db.close()
 
 
-def run_main(folder: Path, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run_main(folder: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", MAIN, *arguments],
         cwd=folder,
@@ -414,7 +415,7 @@ def run_main(folder: Path, *arguments: str, **options: object) -> subprocess.Com
         timeout=120,
         check=False,
         env={k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")},
-        **options,  # type: ignore[call-overload]
+        **options,
     )
 
 
@@ -437,7 +438,7 @@ def half_way(folder: Path, main: str) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         assert process.stdin is not None
         # more than a pipe and a chunk hold: once it is written, a chunk is in the database
-        for n in range(3 * source.CHUNK_ROWS):
+        for n in range(3 * CHUNK_ROWS):
             process.stdin.write(b'{"custom_id": "j%d", "prompt": "%s"}\n' % (n, b"x" * 2000))
         process.stdin.flush()
         yield process
@@ -477,7 +478,7 @@ def test_a_submit_in_the_background_of_a_script_goes_on_at_an_interrupt(tmp_path
     with half_way(tmp_path, IGNORING) as process:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
-    assert error.decode() == f"batch 1 (stdin): {3 * source.CHUNK_ROWS:,} jobs queued\n"
+    assert error.decode() == f"batch 1 (stdin): {3 * CHUNK_ROWS:,} jobs queued\n"
 
 
 def test_rejects_of_standard_input_go_to_the_current_folder(tmp_path: Path) -> None:

@@ -5,14 +5,13 @@ import os
 import pty
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from helpers.command_line import MAIN, mh_batch, write_lines
+from helpers.command_line import call, mh_batch, write_lines
 
 # one of each kind: C0, C1, delete, marks and turns of direction, ends of lines, tags, no width
 STEERING = (
@@ -67,23 +66,13 @@ def steering(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_terminal(folder: Path, *arguments: str) -> str:
     """Run a command whose standard output and error are a terminal without colours."""
     ours, theirs = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", MAIN, *arguments],
-        cwd=folder,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**environment, "TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "400"},
-        close_fds=True,
-    )
-    os.close(theirs)
-    try:
-        printed = b"".join(everything(ours))
-        assert process.wait(timeout=60) in (0, 1, 3), printed
-    finally:
-        process.kill()
-        os.close(ours)
+    with ThreadPoolExecutor(1) as reader, open(ours, "rb"):  # noqa: PTH123
+        reading = reader.submit(lambda: b"".join(everything(ours)))
+        with open(theirs, "w", encoding="utf-8") as terminal:  # noqa: PTH123
+            plain = {"TERM": "dumb", "NO_COLOR": "1", "COLUMNS": "400"}
+            ended = call(folder, arguments, (terminal, terminal), plain)
+        printed = reading.result(timeout=60)
+    assert ended in (0, 1, 3), printed
     # the terminal itself makes a return of every line's end
     return printed.decode("utf-8").replace("\r\n", "\n")
 

@@ -53,7 +53,6 @@ def _row(figure: Figure) -> str:
 
 
 def _ratio(figure: Figure) -> str:
-    """Return the ratios of a figure, or its value, and its note."""
     shown = ", ".join(f"{value:.2f} {name}" for name, value in figure.ratios.items())
     if figure.value is None:
         return figure.note

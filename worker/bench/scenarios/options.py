@@ -39,7 +39,6 @@ def _detector(bench: Bench) -> Iterator[Figure]:
 
 
 def _push(mode: str, count: int) -> Sample:
-    """Return the nanoseconds per token of the detector."""
     from mh_batch.engine.decoding.loop_detector import LoopDetector, LoopMode
 
     tokens = [(n * n * 7919 + n) % 200_000 for n in range(5000)]

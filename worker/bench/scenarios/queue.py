@@ -18,7 +18,15 @@ from mh_batch.jobs.generation import (
     StopReason,
     Timings,
 )
-from mh_batch.jobs.record import Attempt, AttemptKey, JobEnd, JobLine, NewBatch, Turn, Verdict
+from mh_batch.jobs.record import (
+    Attempt,
+    AttemptKey,
+    CompletedStep,
+    JobEnd,
+    JobLine,
+    NewBatch,
+    Verdict,
+)
 from mh_batch.jobs.settings import Sampling, Settings
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue as store
@@ -96,6 +104,6 @@ def _step(db: Database, run_id: int) -> Step:
     assert job is not None, "the queue is filled"
     claimed = time.perf_counter()
     attempt = Attempt(AttemptKey(), Verdict.ACCEPT, None, 1, Sampling(), GENERATION)
-    turn = Turn(AttemptKey(), "question", "b", "a", "stop", 1, False, True)
+    turn = CompletedStep(AttemptKey(), "question", "b", "a", "stop", 1, False, True)
     store.record(db, job.id, run_id, attempt, turn, JobEnd(Status.DONE))
     return Step(claimed - begin, time.perf_counter() - claimed)

@@ -61,11 +61,7 @@ def prefill(bench: Bench) -> Found:
             BARE: partial(reference.prefill_speed, reference.bare, model, tokens),
             MLX_LM: partial(reference.prefill_speed, reference.mlx_lm, model, tokens),
             default: partial(
-                reference.prefill_speed,
-                reference.mlx_lm,
-                model,
-                tokens,
-                reference.MLX_LM_CHUNK,
+                reference.prefill_speed, reference.mlx_lm, model, tokens, reference.MLX_LM_CHUNK
             ),
         }
         samples = bench.interleave(variants)

@@ -19,12 +19,7 @@ _DASHED = "model, peak"
 
 def charts(report: TimingReport) -> tuple[Chart, ...]:
     """Return the four charts: speed by context, speed by time, memory by time, retry reasons."""
-    return (
-        _speed_by_context(report),
-        _speed_by_time(report),
-        _memory(report),
-        _refused(report),
-    )
+    return (_speed_by_context(report), _speed_by_time(report), _memory(report), _refused(report))
 
 
 def _speed_by_context(report: TimingReport) -> Lines:

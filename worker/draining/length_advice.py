@@ -1,4 +1,4 @@
-"""Whether the attempts of a drain had enough tokens for their answers."""
+"""Advice where attempts of a drain had too few tokens for their answers."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ MORE_ROOM = 4
 """The factor in the advice for a `max_tokens` that was too small; a guess."""
 
 
-class Room(msgspec.Struct):
+class LengthRefusals(msgspec.Struct):
     """How many attempts there were, and how many of them were refused for length.
 
     Of the `refused` ones, `context_full` had fewer tokens than their job asks for, because the
@@ -49,9 +49,9 @@ class Room(msgspec.Struct):
         """
         if 2 * self.refused <= self.attempts:
             return None
-        refused = (
-            f"{self.refused:,} of {format_count(self.attempts, 'attempt')} were refused for length"
-        )
+        attempts = format_count(self.attempts, "attempt")
+        were = "was" if self.refused == 1 else "were"
+        refused = f"{self.refused:,} of {attempts} {were} refused for length"
         if 2 * self.context_full > self.refused:
             return (
                 f"{refused}, because the context was full: set history_tokens, or raise "

@@ -6,14 +6,14 @@ from msgspec.structs import replace
 from helpers.store_samples import attempt
 from mh_batch.jobs.record import AttemptKey, Verdict
 from mh_batch.jobs.settings import Settings, apply
-from mh_batch.worker.draining.room import Room
+from mh_batch.worker.draining.length_advice import LengthRefusals
 
 SETTINGS = apply(Settings(), {"max_tokens": 20})
 
 
-def room(refused: int, good: int, used: int = 20) -> Room:
+def room(refused: int, good: int, used: int = 20) -> LengthRefusals:
     """What is known after so many attempts, the refused ones with `used` tokens of room."""
-    found = Room()
+    found = LengthRefusals()
     for number in range(refused + good):
         verdict = Verdict.RETRY if number < refused else Verdict.ACCEPT
         made = attempt(AttemptKey(attempt=number + 1), verdict)
@@ -29,6 +29,10 @@ def test_more_than_half_refused_for_length_is_told_with_the_setting_to_change() 
     )
 
 
+def test_one_attempt_was_refused() -> None:
+    assert (room(1, 0).advice() or "").startswith("1 of 1 attempt was refused for length: ")
+
+
 @pytest.mark.parametrize(("refused", "good"), [(0, 0), (0, 5), (5, 5), (1, 1)])
 def test_up_to_half_is_what_retries_are_for(refused: int, good: int) -> None:
     assert room(refused, good).advice() is None
@@ -42,7 +46,7 @@ def test_where_the_context_was_full_other_settings_help() -> None:
 
 
 def test_what_was_refused_for_another_reason_needs_no_room() -> None:
-    found = Room()
+    found = LengthRefusals()
     for _ in range(3):
         found.take(
             replace(attempt(AttemptKey(), Verdict.RETRY), retry_reason="malformed"), SETTINGS
@@ -55,7 +59,7 @@ def test_an_attempt_that_went_on_where_it_was_cut_is_refused_only_if_that_was_cu
     cut = replace(first, key=AttemptKey(attempt=2), continues=True)
     done = replace(cut, verdict=Verdict.ACCEPT, retry_reason=None)
     for rest, expected in ((cut, (1, 1)), (done, (1, 0))):
-        found = Room()
+        found = LengthRefusals()
         found.take(first, SETTINGS)
         found.take(rest, SETTINGS)
         assert (found.attempts, found.refused) == expected
