@@ -33,16 +33,20 @@ class Deaths:
         self._loader = loader
         self._watchdog = WatchdogDeaths()
         self._suspects: set[tuple[int, AttemptKey]] = set()
-        self._asked: set[int] = set()
+        self._asked: set[tuple[int, int]] = set()  # by job and choice
         self._shared_before = False
 
     async def is_suspect(self, job: ClaimedJob, key: AttemptKey) -> bool:
         """Whether an attempt died beside others, in this run or an earlier one, and has to pass."""
-        if job.parallel > 1 and job.id not in self._asked:
-            self._asked.add(job.id)
+        if job.parallel > 1 and (job.id, key.choice) not in self._asked:
+            self._asked.add((job.id, key.choice))
             if await self._context.store.call(queue.shared_crashes_on, job.id, key):
                 self._suspects.add((job.id, key))
         return (job.id, key) in self._suspects
+
+    def concern(self, job: ClaimedJob) -> bool:
+        """Whether an attempt of the job has to pass alone."""
+        return any(job_id == job.id for job_id, _ in self._suspects)
 
     def answered(self, attempt: OpenAttempt) -> None:
         """Take note of an answer: the attempt passed, and the device works."""

@@ -167,8 +167,14 @@ class Drain:
             self._active[job.id] = ActiveJob(job, run)
 
     async def _begin_one(self, tasks: TaskGroup) -> bool:
-        """Begin the next attempt of the first job that has one; return whether there was one."""
-        for active in list(self._active.values()):
+        """Begin the next attempt of the first job that has one; return whether there was one.
+
+        Those that have to pass alone go first: nothing else can begin until they have.
+        """
+        jobs = sorted(
+            self._active.values(), key=lambda active: not self._deaths.concern(active.job)
+        )
+        for active in jobs:
             try:
                 if await self._advance(active, tasks):
                     return True
