@@ -69,7 +69,7 @@ class SlotLoop:
                     self._waiting.appendleft(frame)
                     return False
                 case JobDone():
-                    pass  # the memory is in use
+                    self._generator.between_jobs()
                 case Measure() | Unreadable():
                     self._write(self._reply(frame))
                 case GenerateFrame() if not self._waiting and self._fits(frame):
