@@ -1,6 +1,6 @@
 """A real worker that tells each of its events on standard output, so that a test can strike then.
 
-Started as `python watched_worker.py DATABASE`. Lines: `attempt ID TURN`, `tokens N`,
+Started as `python watched_worker.py DATABASE [PARALLEL]`. Lines: `attempt ID TURN`, `tokens N`,
 `ended ID STATUS`, `end REASON`.
 """
 
@@ -32,7 +32,7 @@ class TellingDisplay(PlainDisplay):
 
 if __name__ == "__main__":
     db = Path(sys.argv[1])
-    outcome = anyio.run(
-        work, DrainOptions(db=db, model="demo", logs=db.parent / "logs"), TellingDisplay(sys.stderr)
-    )
+    slots = int(sys.argv[2]) if sys.argv[2:] else 1
+    options = DrainOptions(db=db, model="demo", logs=db.parent / "logs", parallel=slots)
+    outcome = anyio.run(work, options, TellingDisplay(sys.stderr))
     print("end", outcome.reason, flush=True)
