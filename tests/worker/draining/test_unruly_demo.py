@@ -190,7 +190,8 @@ def test_the_summary_and_the_data_sets_tell_of_what_was_rescued(drained: Path) -
     assert rows(drained, "select custom_id from results where rescued") == [("rescue",)]
     assert rows(drained, "select rescued from batches") == [(1,)]
     again = mh_batch(drained, "results", "--format", "messages", "-o", "train.jsonl").stderr
-    assert "1 conversation with rescued answers left out; --rescued keep takes them too" in again
+    assert "1 conversation with rescued answers left out, 1 job as a whole; " in again
+    assert "--rescued keep takes them too" in again
     ((answer,),) = rows(drained, "select final from results where rescued")
     again = mh_batch(
         drained,
