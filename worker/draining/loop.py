@@ -235,6 +235,9 @@ class Drain:
                 self._open[await self._supervisor.begin(request)] = attempt
         except ProcessDied as error:
             await self._died({**self._open, -1: attempt}, error)
+        except JobError:
+            self._display.attempt_ended(job, key)
+            raise
         return True
 
     async def _take_back_unbegun(self) -> None:

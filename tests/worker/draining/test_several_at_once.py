@@ -3,8 +3,10 @@
 import pytest
 
 from helpers.drained import ONE, TWO, Site
+from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.status import Status
 from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.model_process.client import ModelClient
 from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
@@ -174,3 +176,17 @@ async def test_three_failures_in_a_row_empty_the_slots_and_test_the_model(site: 
     said = site.notes.said.getvalue()
     assert said.count("3 jobs in a row failed at the model: sending it a test prompt") == 1
     assert "the model answered, so the jobs are at fault: going on" in said
+
+
+async def test_an_attempt_that_cannot_be_sent_is_displayed_no_longer(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.submit(*[ONE] * 2)
+
+    async def refuse(*_: object) -> int:
+        raise JobError("too long to send")
+
+    monkeypatch.setattr(ModelClient, "begin", refuse)
+    outcome = await site.drain(parallel=4)
+    assert outcome.tally.ended == {Status.FAILED: 2}
+    assert site.notes.began == [("line-1", 1), ("line-2", 1)]

@@ -4,7 +4,9 @@ import pytest
 
 from helpers.drained import ONE, TWO, Site
 from mh_batch.jobs.status import Status
+from mh_batch.worker.controller.job import JobRun
 from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.model_process.supervisor import ModelSupervisor
 from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
@@ -140,3 +142,29 @@ async def test_a_death_after_a_request_to_stop_leaves_the_jobs_to_the_next_worke
     assert site.rows("select status, count(*) from jobs group by 1") == [("queued", 3)]
     site.notes.on_tokens = lambda _: None
     assert (await site.drain(parallel=3)).tally.ended == {Status.DONE: 3}
+
+
+async def test_an_attempt_of_a_job_that_is_over_is_not_run_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.submit({**ONE, "n": 2}, *[ONE] * 3)
+    feed = JobRun.feed
+
+    def fail(self: JobRun, choice: int, *rest: object) -> None:
+        if len(self._choices) > 1:
+            raise RuntimeError("injected")
+        feed(self, choice, *rest)  # type: ignore[arg-type]
+
+    async def too_late(*_: object) -> None:
+        """The process dies before it takes a cancellation."""
+
+    monkeypatch.setattr(JobRun, "feed", fail)
+    monkeypatch.setattr(ModelSupervisor, "cancel", too_late)
+    script = ["answer", "decoding", "decoding", "decoding", "die"]
+    outcome = await site.drain(script, parallel=2)
+    assert outcome.tally.ended == {Status.FAILED: 1, Status.DONE: 3}
+    assert site.rows("select job_id, alone from crashes order by id") == [
+        (job, 0) for job in range(1, 5)
+    ]
+    assert "running 3 conversations one by one" in site.notes.said.getvalue()
+    assert site.notes.began[5:] == [(f"line-{n}", 1) for n in (2, 3, 4)]
