@@ -8,7 +8,8 @@ that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process), `"str
 no request), `"mistaken"` (an answer of the wrong kind), `"halves"` (an answer whose second half is
 sent only after a cancellation).
 Left open beside others, and answered once one that came later is (the last of them first), or when
-cancelled: `"waiting"` (not begun), `"reading"` (its prompt), `"decoding"`.
+cancelled: `"waiting"` (not begun), `"reading"` (its prompt), `"decoding"`, `"failing"` (it decodes
+and ends in an error); `"finishing"` decodes until another is cancelled. `"fault"` is an error.
 It goes on with answers at the end.
 `SCRIPT.log` receives what was asked for, one JSON line each.
 """
@@ -50,6 +51,8 @@ HELD: dict[str, protocol.Phase] = {
     "waiting": "render",
     "reading": "prefill",
     "decoding": "decode",
+    "failing": "decode",
+    "finishing": "decode",
 }
 INFO = ModelInfo("demo", "f00d", "scripted", "script", "cpu", None, {})
 
@@ -60,7 +63,7 @@ class Child:
     def __init__(self, script: Path) -> None:
         self.script = script
         self.model = ""
-        self.held: dict[int, protocol.GenerateFrame] = {}
+        self.held: dict[int, tuple[protocol.GenerateFrame, str]] = {}
 
     def next_entry(self) -> str:
         """Take the first entry off the script, so that a new process goes on after it."""
@@ -92,6 +95,8 @@ class Child:
                 self.generate(frame)
             elif isinstance(frame, protocol.Cancel) and self.held.pop(frame.id, False):
                 self.send(protocol.Generated(frame.id, cancelled()))
+                if {entry for _, entry in self.held.values()} == {"finishing"}:
+                    self.play_held()
 
     def load(self, frame: protocol.Load) -> None:
         """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
@@ -137,13 +142,17 @@ class Child:
         self.note("generate", frame.request)
         entry = self.next_entry()
         if entry in HELD:
-            self.held[frame.id] = frame
+            self.held[frame.id] = (frame, entry)
             self.send(protocol.Progress(frame.id, 0, HELD[entry]))
             return
         self.play(frame, entry)
+        self.play_held()
+
+    def play_held(self) -> None:
+        """Answer those that were left open."""
         while self.held:
-            _, held = self.held.popitem()
-            self.play(held, "answer")
+            _, (frame, entry) = self.held.popitem()
+            self.play(frame, "fault" if entry == "failing" else "answer")
 
     def play(self, frame: protocol.GenerateFrame, entry: str) -> None:
         """Do what an entry says."""
@@ -177,6 +186,8 @@ class Child:
                 pass  # hints may come meanwhile
             sys.stdout.buffer.write(whole[100:])
             sys.stdout.buffer.flush()
+        elif entry == "fault":
+            self.send(protocol.Failed(frame.id, "InternalError", "injected", "generate"))
         elif entry == "too_long":
             self.send(protocol.Failed(frame.id, "PromptTooLong", "9 tokens do not fit into 5"))
         elif entry == "wait":
@@ -191,6 +202,8 @@ class Child:
                     time.sleep(CHUNK_SECONDS)
             kinds = {"answer": generation, "malformed": malformed, "length": cut, "stuck": stuck}
             made = kinds[entry]()
+            timings = msgspec.structs.replace(made.timings, parallel=frame.request.parallel)
+            made = msgspec.structs.replace(made, timings=timings)
             if entry == "stuck":
                 # the context holds no more, so nothing goes on from here
                 made = msgspec.structs.replace(made, room=0)

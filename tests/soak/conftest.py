@@ -9,9 +9,9 @@ import pytest
 
 from helpers.drained import Site
 from soak.conversations import conversations
-from soak.night import Night, Server, fork_server, run_night
+from soak.night import SCALE, Night, Server, fork_server, run_night
 
-JOBS, FILES = 48, 12
+JOBS, FILES = 48 * SCALE, 12 * SCALE
 SHORT_JOBS = 8
 
 
@@ -35,12 +35,19 @@ def short_sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write(tmp_path_factory.mktemp("short"), SHORT_JOBS, 2)
 
 
+@pytest.fixture(scope="session", params=[1, 4], ids="parallel={}".format)
+def parallel(request: pytest.FixtureRequest) -> int:
+    """How many conversations are with the model at once."""
+    return int(request.param)
+
+
 @pytest.fixture(scope="session")
 def reference(
-    forks: Server, sources: list[Path], tmp_path_factory: pytest.TempPathFactory
+    forks: Server, sources: list[Path], parallel: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Night:
     """The long night, with nothing killed."""
-    return run_night(forks, tmp_path_factory.mktemp("undisturbed"), sources)
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run_night(forks, folder, sources, parallel=parallel)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ OF_ATTEMPT = "JOIN attempts AS a ON a.id = {} JOIN jobs AS j ON j.id = a.job_id"
 ASIDE = {
     *("id", "job_id", "run_id", "batch_id", "parse_id", "attempt_id", "accepted_attempt_id"),
     *("started_at", "finished_at", "submitted_at", "reused_tokens", "prefill_tokens"),
+    "rows",  # how many others there were
 }
 ASIDE_ENDINGS = ("_seconds", "_per_second", "_bytes")
 SOURCES = {

@@ -1,6 +1,5 @@
 """Where the program is told that it passes a phase: its functions, wrapped from outside."""
 
-import dataclasses
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -8,8 +7,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mh_batch.engine import generate
+from mh_batch.engine import attempt
+from mh_batch.engine.attempt import AttemptPlan
 from mh_batch.engine.generate import Generator
+from mh_batch.engine.kv_cache.prefill import Prefill
 from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.store import queue
 from mh_batch.store.queue import recording, submit
@@ -81,14 +82,15 @@ def in_worker(strikes: Strikes, folder: Path) -> None:
     """Wrap what the worker does."""
     passing = strikes.passing
     wrap(queue, "recover", around(after=lambda: passing("recovered")))
-    wrap(queue, "record_crash", around(before=lambda: passing("crash noted")))
+    for name in ("record_crash", "record_crashes"):
+        wrap(queue, name, around(before=lambda: passing("crash noted")))
     wrap(queue, "record", Commit(strikes, recording).of("before commit"))
     wrap(queue, "record", around(after=lambda: passing("after commit")))
-    wrap(ModelSupervisor, "generate", lambda generate: _asking(generate, folder))
+    wrap(ModelSupervisor, "begin", lambda begin: _asking(begin, folder))
 
     def claim(function: Call) -> Call:
-        def wrapped(*arguments: Any) -> Any:
-            job = function(*arguments)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            job = function(*arguments, **named)
             if job is not None:
                 passing("claimed")
             return job
@@ -100,12 +102,10 @@ def in_worker(strikes: Strikes, folder: Path) -> None:
     wrap(os, "replace", renaming)
 
 
-def _asking(generate: Call, folder: Path) -> Call:
+def _asking(begin: Call, folder: Path) -> Call:
     """Note every attempt that is asked for, and those among them that are on record already."""
 
-    async def wrapped(
-        supervisor: ModelSupervisor, request: GenerationRequest, on_progress: Call
-    ) -> Any:
+    async def wrapped(supervisor: ModelSupervisor, request: GenerationRequest) -> Any:
         # an attempt that goes on from another has its seed
         attempt = (request.seed, request.continues is not None)
         with closing(sqlite3.connect(folder / "mh-batch.db")) as db:
@@ -113,7 +113,7 @@ def _asking(generate: Call, folder: Path) -> Call:
         for name in (ASKED, AGAIN) if known else (ASKED,):
             with (folder / name).open("a") as log:
                 log.write(f"{request.seed}{' going on' * attempt[1]}\n")
-        return await generate(supervisor, request, on_progress)
+        return await begin(supervisor, request)
 
     return wrapped
 
@@ -124,30 +124,23 @@ def in_model(strikes: Strikes) -> None:
     loading = around(lambda: passing("loading"), lambda: passing("loading"))
     wrap(ModelServer, "_load", loading)
     wrap(Generator, "_fit", around(after=lambda: passing("rendering")))
-    wrap(generate, "read", around(after=lambda: passing("parsed")))
+    wrap(Prefill, "step", around(before=lambda: passing("prefill")))
+    wrap(attempt, "read", around(after=lambda: passing("parsed")))
 
-    def prefill(function: Call) -> Call:
-        def wrapped(*arguments: Any) -> Any:
-            *most, cancelled = arguments
-            return function(*most, around(before=lambda: passing("prefill"))(cancelled))
-
-        return wrapped
-
-    def decode(function: Call) -> Call:
-        def wrapped(*arguments: Any) -> Any:
-            *most, watch = arguments
-            progress = around(before=lambda: passing("token"))(watch.progress)
-            return function(*most, dataclasses.replace(watch, progress=progress))
+    def callbacks(function: Call) -> Call:
+        def wrapped(plan: AttemptPlan, cancelled: Call, progress: Call) -> Any:
+            token = around(before=lambda: passing("token"))
+            return function(plan, cancelled, token(progress))
 
         return wrapped
 
     def begun(function: Call) -> Call:
-        def wrapped(generator: Generator, request: GenerationRequest, *rest: Any) -> Any:
+        def wrapped(generator: Generator, request: GenerationRequest) -> Any:
             if request.forced_final:
                 passing("rescue")
             if request.continues is not None:
                 passing("going on")
-            return function(generator, request, *rest)
+            return function(generator, request)
 
         return wrapped
 
@@ -162,9 +155,8 @@ def in_model(strikes: Strikes) -> None:
 
         return wrapped
 
-    wrap(generate, "prefill", prefill)
-    wrap(generate, "decode", decode)
-    wrap(Generator, "generate", begun)
+    wrap(AttemptPlan, "callbacks", callbacks)
+    wrap(Generator, "plan", begun)
     wrap(ModelServer, "__init__", server)
 
 

@@ -17,7 +17,14 @@ from .strikes import KILLS, PASSED, PIDS, STARTS
 
 TESTS = Path(__file__).parent.parent
 START_SECONDS = 120
-NIGHT_SECONDS = 1800
+USUAL_KILLS = 200
+WANTED_KILLS = int(os.environ.get("KILLS") or USUAL_KILLS)
+"""How many kills a night is to have: `make soak KILLS=1000`."""
+
+SCALE = -(-WANTED_KILLS // USUAL_KILLS)
+"""How much longer a night is than usual, so that there is enough to kill."""
+
+NIGHT_SECONDS = 1800 * SCALE
 ORPHAN_SECONDS = 20
 ENOUGH_FAULTS = 50
 
@@ -100,9 +107,16 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def run_night(
-    server: Server, folder: Path, sources: Sequence[Path], kills: Kills = NO_KILLS
+    server: Server,
+    folder: Path,
+    sources: Sequence[Path],
+    kills: Kills = NO_KILLS,
+    parallel: int = 1,
 ) -> Night:
-    """Submit files and drain them, each process started again as often as it is killed."""
+    """Submit files and drain them, each process started again as often as it is killed.
+
+    So many conversations are with the model at once as `parallel` says.
+    """
     began = time.monotonic()
     for part in (PASSED, PIDS):
         (folder / part).mkdir(parents=True)
@@ -111,6 +125,7 @@ def run_night(
         "seed": kills.seed,
         "kills": kills.count,
         "sabotage": kills.sabotage,
+        "parallel": parallel,
     }
     faults: list[str] = []
     log = folder / "night.log"

@@ -67,7 +67,13 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
     hooks.in_worker(strikes, folder)
     # a model that dies at load is tried again at once, and again
     model_loader.RELOAD_PAUSES = (0.0,) * 100  # type: ignore[assignment]
-    options = DrainOptions(folder / "mh-batch.db", "demo", folder / "logs", max_crashes=EVERY_CRASH)
+    options = DrainOptions(
+        folder / "mh-batch.db",
+        "demo",
+        folder / "logs",
+        max_crashes=EVERY_CRASH,
+        parallel=role["parallel"],
+    )
     child = json.dumps({**role, "role": "model"})
     command = (sys.executable, "-I", "-S", DOORWAY, role["socket"], child)
     try:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 SAME = (
     "UPDATE runs SET id = id + 7",
     "UPDATE attempts SET started_at = '2001', finished_at = '2002'",
-    "UPDATE timings SET decode_seconds = 7.0, reused_tokens = 3",
+    "UPDATE timings SET decode_seconds = 7.0, reused_tokens = 3, rows = 2.5",
     "UPDATE batches SET submitted_at = '2001'",
 )
 """What differs from night to night."""

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from soak.content import differences
-from soak.night import NIGHT_SECONDS, Kills, Night, Server, run_night
+from soak.night import (
+    NIGHT_SECONDS,
+    USUAL_KILLS,
+    WANTED_KILLS,
+    Kills,
+    Night,
+    Server,
+    run_night,
+)
 from soak.plan import PHASES
 from soak.report import report
 from soak.sabotage import SABOTAGES
@@ -14,22 +22,23 @@ from soak.sabotage import SABOTAGES
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * NIGHT_SECONDS + 300)]
 
 SEED = 20
-PLANNED = 234
-AT_LEAST = 200
+PLANNED = WANTED_KILLS * 117 // 100
+"""Some come to nothing: whom they would hit has ended, or the night has."""
 
 
-def test_a_night_of_200_kills_ends_as_the_night_that_nothing_disturbed(
-    forks: Server, sources: list[Path], reference: Night, tmp_path: Path
+def test_a_night_of_many_kills_ends_as_the_night_that_nothing_disturbed(
+    forks: Server, sources: list[Path], reference: Night, parallel: int, tmp_path: Path
 ) -> None:
     kills = Kills(SEED, PLANNED)
-    night = run_night(forks, tmp_path / "night", sources, kills)
+    night = run_night(forks, tmp_path / "night", sources, kills, parallel)
     found = differences(reference.content, night.content)
     print("\n" + report(kills, night, reference, found))
     assert reference.faults == ()
     assert night.faults == ()
     assert found == []
-    assert len(night.struck) >= AT_LEAST
-    assert {phase for phase, _ in night.struck} == set(PHASES)
+    assert len(night.struck) >= WANTED_KILLS
+    if WANTED_KILLS >= USUAL_KILLS:
+        assert {phase for phase, _ in night.struck} == set(PHASES)
     # every retry, rescue and second part that there is was among what was compared
     assert len(night.content["attempts"]) > len(night.content["turns"])
 

@@ -33,20 +33,27 @@ class Deaths:
         self._loader = loader
         self._watchdog = WatchdogDeaths()
         self._suspects: set[tuple[int, AttemptKey]] = set()
-        self._asked: set[tuple[int, int]] = set()  # by job and choice
+        self._asked: set[tuple[int, int]] = set()
         self._shared_before = False
 
     async def is_suspect(self, job: ClaimedJob, key: AttemptKey) -> bool:
         """Whether an attempt died beside others, in this run or an earlier one, and has to pass."""
-        if job.parallel > 1 and (job.id, key.choice) not in self._asked:
-            self._asked.add((job.id, key.choice))
+        asked = (job.id, key.choice)
+        if job.parallel > 1 and asked not in self._asked:
+            # only the first attempt of a choice may have died in an earlier run
+            self._asked.add(asked)
             if await self._context.store.call(queue.shared_crashes_on, job.id, key):
                 self._suspects.add((job.id, key))
         return (job.id, key) in self._suspects
 
-    def concern(self, job: ClaimedJob) -> bool:
-        """Whether an attempt of the job has to pass alone."""
+    def suspects(self, job: ClaimedJob) -> bool:
+        """Whether an attempt of the job is known to be a suspect."""
         return any(job_id == job.id for job_id, _ in self._suspects)
+
+    def forget(self, job: ClaimedJob) -> None:
+        """Take note that a job is over, or back in the queue."""
+        self._suspects = {suspect for suspect in self._suspects if suspect[0] != job.id}
+        self._asked = {asked for asked in self._asked if asked[0] != job.id}
 
     def answered(self, attempt: OpenAttempt) -> None:
         """Take note of an answer: the attempt passed, and the device works."""
@@ -71,11 +78,14 @@ class Deaths:
             await self._loader.wait_for_display(died)
         else:
             self._context.display.note(died)
-        if not forgiven:
-            if alone:
-                await self._alone(next(iter(attempts.values())), death)
-            else:
-                await self._shared(list(attempts.values()))
+        if forgiven:
+            return
+        # a job that was over waited for the end of a cancelled attempt
+        wanted = [attempt for attempt in attempts.values() if not attempt.active.over]
+        if not alone:
+            await self._shared(wanted, len(attempts))
+        elif wanted:
+            await self._alone(wanted[0], death)
 
     async def _alone(self, attempt: OpenAttempt, death: Death) -> None:
         """Fail a job whose attempt has died alone too often."""
@@ -86,15 +96,16 @@ class Deaths:
             died = f"the model process died {format_count(deaths, 'time')} in a row"
             raise ModelCrashed(f"{died} on turn {key.turn}: {death.describe(LAST_LINES)}")
 
-    async def _shared(self, attempts: Sequence[OpenAttempt]) -> None:
+    async def _shared(self, attempts: Sequence[OpenAttempt], at_once: int) -> None:
         """Have each attempt run alone next; after a second time, let fewer run at once."""
         note = self._context.display.note
+        all_passed = self._shared_before and not self._suspects
+        self._shared_before = True
         self._suspects.update((attempt.job.id, attempt.key) for attempt in attempts)
-        if not self._shared_before:
-            self._shared_before = True
+        if not all_passed:
             note(f"running {format_count(len(attempts), 'conversation')} one by one to see why")
             return
-        self.most = max(1, len(attempts) // 2)
+        self.most = max(1, at_once // 2)
         await self._context.store.call(queue.limit_rows, self._context.run_id, self.most)
         note(
             "each of them ran well alone, so it is the sum: from now on at most "

@@ -100,9 +100,6 @@ class Drain:
         """Begin attempts until the model has enough of them, or none can begin now."""
         if self.stop.soon:
             await self._take_back_unbegun()
-        if not self._open and any(active.job.parallel > 1 for active in self._active.values()):
-            # with several at once, there may never be a moment between two jobs
-            await self._replace_large_process(then_reload=True)
         while self._has_room() and (await self._begin_one(tasks) or await self._claim_beside()):
             pass
 
@@ -122,7 +119,7 @@ class Drain:
 
     async def _claim_beside(self) -> bool:
         """Claim a job that runs beside those with the model; return whether there is one."""
-        if not self._open or self.stop.soon:
+        if not self._open or self._emptying or self.stop.soon:
             return False
         parallel = next(iter(self._open.values())).job.parallel
         claimed = await self._scheduler.beside(parallel) if parallel > 1 else None
@@ -139,6 +136,7 @@ class Drain:
             return self.stop.reason
         if self._recorder.failed_in_a_row:
             await self._probe.test_model()
+            await self._reload()
             return None
         await self._replace_large_process()
         claimed = await self._scheduler.next()
@@ -169,14 +167,12 @@ class Drain:
     async def _begin_one(self, tasks: TaskGroup) -> bool:
         """Begin the next attempt of the first job that has one; return whether there was one.
 
-        Those that have to pass alone go first: nothing else can begin until they have.
+        Jobs with suspects go first: nothing runs beside others before all have passed.
         """
-        jobs = sorted(
-            self._active.values(), key=lambda active: not self._deaths.concern(active.job)
-        )
-        for active in jobs:
+        in_order = sorted(self._active.values(), key=lambda a: not self._deaths.suspects(a.job))
+        for active in in_order:
             try:
-                if await self._advance(active, tasks):
+                if not active.over and await self._advance(active, tasks):
                     return True
             except JobError as error:
                 await self._recorder.fail(active.job, error)
@@ -225,6 +221,11 @@ class Drain:
             active.run.withdraw(key.choice)
             self._emptying = True
             return False
+        if not self._open and job.parallel > 1 and await self._replace_large_process():
+            # with several at once, there may never be a moment between two jobs
+            await self._reload()
+            if active.over:
+                return False
         active.guidance[key] = action.request.prompt.guidance
         attempt = OpenAttempt(active, key, action.begins_turn, suspect, now(), time.perf_counter())
         try:
@@ -234,6 +235,9 @@ class Drain:
                 self._open[await self._supervisor.begin(request)] = attempt
         except ProcessDied as error:
             await self._died({**self._open, -1: attempt}, error)
+        except JobError:
+            self._display.attempt_ended(job, key)
+            raise
         return True
 
     async def _take_back_unbegun(self) -> None:
@@ -316,17 +320,20 @@ class Drain:
         """Have the model in memory again for the active jobs, or put them back into the queue."""
         for active in list(self._active.values()):
             if not await self._scheduler.reload(ClaimedRun(active.job, active.run)):
-                active.over = True
-                del self._active[active.job.id]
+                self._forget(active)
 
     async def _drop(self, active: ActiveJob) -> None:
         """Forget a job that is over; what the model still does for it is of no use."""
-        active.over = True
-        self._active.pop(active.job.id, None)
+        self._forget(active)
         for request, attempt in self._open.items():
             if attempt.active is active:
                 await self._supervisor.cancel(request)
         await self._supervisor.job_done()
+
+    def _forget(self, active: ActiveJob) -> None:
+        active.over = True
+        self._active.pop(active.job.id, None)
+        self._deaths.forget(active.job)
 
     def _report_tokens(self, request: int, tokens: int) -> None:
         attempt = self._open.get(request)
@@ -338,15 +345,18 @@ class Drain:
         limit = self._options.recycle_bytes
         return limit is not None and self._process_bytes > limit
 
-    async def _replace_large_process(self, *, then_reload: bool = False) -> None:
-        """End a model process that holds more memory than it may; the next load starts one."""
-        if self._is_too_large():
-            used = f"{self._process_bytes / 2**30:.1f} GiB"
-            self._display.note(f"the model process holds {used}: starting a new one")
-            self._process_bytes = 0
-            await self._supervisor.reset()
-            if then_reload:
-                await self._reload()
+    async def _replace_large_process(self) -> bool:
+        """End a model process that holds more memory than it may; return whether it did.
+
+        The next load starts a new one.
+        """
+        if not self._is_too_large():
+            return False
+        used = f"{self._process_bytes / 2**30:.1f} GiB"
+        self._display.note(f"the model process holds {used}: starting a new one")
+        self._process_bytes = 0
+        await self._supervisor.reset()
+        return True
 
 
 def with_queue_seconds(generation: Generation, wall_seconds: float) -> Generation:

@@ -66,7 +66,6 @@ class Scheduler:
 
     def claim_ahead(self, tasks: TaskGroup) -> None:
         """Begin to claim the next job and to render its prompt, while this one is played."""
-        self._idle = False
         self._ahead = Background(tasks, self._claim_ahead)
 
     async def new_work(self) -> bool:
@@ -153,6 +152,7 @@ class Scheduler:
         if job is None:
             return None
         self._taken += 1
+        self._idle = False
         self._explain(job, self._parallel(info))
         return ClaimedRun(job, await self._resume(job))
 

@@ -25,11 +25,14 @@ from mh_batch.worker.options import WorkerSettings
 
 pytestmark = pytest.mark.anyio
 
+SLOTS = 3
+ANSWER = replace(generation(), timings=replace(generation().timings, parallel=SLOTS))
+
 
 def request() -> GenerationRequest:
     action = ConversationRun(claimed()).next()
     assert isinstance(action, Generate)
-    return replace(action.request, parallel=3)
+    return replace(action.request, parallel=SLOTS)
 
 
 def command(tmp_path: Path, script: Sequence[str]) -> tuple[str, ...]:
@@ -58,9 +61,9 @@ async def test_requests_are_answered_in_the_order_in_which_they_end(tmp_path: Pa
             await client.next_answer(lambda *progress: seen.append(progress)) for _ in range(3)
         ]
         assert client.open == frozenset()
-        assert await client.generate(request(), lambda _: None) == generation()
+        assert await client.generate(request(), lambda _: None) == ANSWER
     assert [answer.id for answer in answered] == [third, second, first]
-    assert {answer.outcome for answer in answered} == {generation()}
+    assert {answer.outcome for answer in answered} == {ANSWER}
     assert seen == [(first, 0), (second, 0), (third, 7), (second, 7), (first, 7)]
 
 
@@ -78,7 +81,7 @@ async def test_one_of_several_is_cancelled_and_the_others_go_on(tmp_path: Path) 
         last = await client.begin(request())
         ended = [await client.next_answer(nothing) for _ in range(3)]
     assert [answer.id for answer in ended] == [last, third, first]
-    assert {answer.outcome for answer in ended} == {generation()}
+    assert {answer.outcome for answer in ended} == {ANSWER}
 
 
 async def test_without_an_id_the_only_open_one_is_cancelled(tmp_path: Path) -> None:
@@ -101,8 +104,8 @@ async def test_an_error_of_one_is_its_answer_and_no_error_of_the_others(tmp_path
     assert failed.id == third
     assert isinstance(failed.outcome, PromptTooLong)
     assert [(one.id, one.outcome) for one in others] == [
-        (second, generation()),
-        (first, generation()),
+        (second, ANSWER),
+        (first, ANSWER),
     ]
 
 
@@ -118,7 +121,7 @@ async def test_a_death_tells_the_phase_of_each_that_was_open(tmp_path: Path) -> 
         assert (supervisor.open, supervisor.loaded) == (frozenset(), None)
         await supervisor.load("demo")
         only = await supervisor.begin(request())
-        assert await supervisor.next_answer(nothing) == (only, generation())
+        assert await supervisor.next_answer(nothing) == (only, ANSWER)
 
 
 async def test_the_process_is_as_far_as_the_furthest_that_is_open(tmp_path: Path) -> None:

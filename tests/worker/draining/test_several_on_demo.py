@@ -1,0 +1,85 @@
+"""What several conversations at once result in on the demo model, whatever order and deaths."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from helpers.command_line import mh_batch, rows, write_lines
+from helpers.paths import HELPERS
+from soak.content import Content, content, differences
+
+CONVERSATIONS: list[dict[str, object]] = [
+    {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 30},
+    {"custom_id": "sums", "turns": ["What is 17 + 25?", "Now add 5."], "temperature": 1.0},
+    {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 24},
+    {"custom_id": "both", "prompt": "Hello", "n": 2, "temperature": 1.2},
+    {"custom_id": "poem", "prompt": "Write a poem about the sea.", "temperature": 0},
+    {"custom_id": "name", "prompt": "What is 2 + 3?", "system": "You are a poet."},
+]
+SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3", "--set", "max_tokens=32")
+SLOTS = 3
+
+
+def submitted(folder: Path, lines: Sequence[dict[str, object]] = CONVERSATIONS) -> Path:
+    """A folder with conversations in its queue."""
+    folder.mkdir()
+    write_lines(folder, lines)
+    mh_batch(folder, "submit", "convos.jsonl", *SETTINGS)
+    return folder
+
+
+def drained(folder: Path) -> Path:
+    """The folder, with all that was queued drained."""
+    mh_batch(folder, "work", "--model", "demo", "--parallel", str(SLOTS), code=None)
+    return folder
+
+
+def made(folder: Path) -> Content:
+    """What is in the database, but for the day and the position of jobs."""
+    found = content(folder)
+    return {table: rows for table, rows in found.items() if table not in ("batches", "jobs")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the conversations were drained in one go."""
+    return drained(submitted(tmp_path_factory.mktemp("drain") / "undisturbed"))
+
+
+def test_several_were_with_the_model_at_once(undisturbed: Path) -> None:
+    ((most,),) = rows(undisturbed, "SELECT max(rows) FROM timings")
+    assert most > SLOTS - 1
+    assert rows(undisturbed, "SELECT DISTINCT parallel FROM timings") == [(SLOTS,)]
+    # retries, second parts and rescues are among what is compared
+    marks = rows(undisturbed, "SELECT DISTINCT continues, rescued FROM attempts")
+    assert {(0, 0), (1, 0), (0, 1)} <= set(marks)
+
+
+def test_jobs_in_another_order_have_the_same_results(undisturbed: Path, tmp_path: Path) -> None:
+    folder = drained(submitted(tmp_path / "other", CONVERSATIONS[::-1]))
+    assert differences(made(undisturbed), made(folder)) == []
+
+
+def kill_at(folder: Path, event: Callable[[list[str]], bool]) -> None:
+    """Kill a worker at the first event of a kind."""
+    command = [sys.executable, str(HELPERS / "watched_worker.py"), "mh-batch.db", str(SLOTS)]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(event(line.split()) for line in process.stdout)
+        process.kill()
+
+
+def test_a_worker_that_is_killed_changes_no_result(undisturbed: Path, tmp_path: Path) -> None:
+    folder = submitted(tmp_path / "killed")
+    kill_at(folder, lambda event: event[0] == "tokens" and int(event[1]) > 8)
+    kill_at(folder, lambda event: event[0] == "ended")
+    drained(folder)
+    assert rows(folder, "SELECT count(*) FROM runs") == [(3,)]
+    assert differences(made(undisturbed), made(folder)) == []
