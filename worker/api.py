@@ -49,7 +49,8 @@ class Options(WorkerOptions, frozen=True, kw_only=True):
     says which attempts leave files: `all`, `retries` or `off`. The model process is replaced
     between jobs once it holds more than `recycle_bytes` (`None`: never), and killed if it gives no
     sign of life for `hang_seconds`; after `max_crashes` deaths on one attempt its job is failed.
-    `engine` is how the model uses memory.
+    `engine` is how the model uses memory. `allow_variance` uses slots also where the self-test has
+    failed: there an answer may depend on what runs beside it.
 
     `logs` is the folder of the log and of those files; `None` is the one beside the database.
     `quiet` suppresses the progress lines on standard error.
