@@ -121,19 +121,25 @@ class Child:
         else:
             fingerprint = str(os.getpid()) if frame.model == "changing" else INFO.fingerprint
             info = msgspec.structs.replace(INFO, name=frame.model, fingerprint=fingerprint)
-            if frame.model == "variant":
-                info = msgspec.structs.replace(info, fingerprint="beef")
+            if frame.model in ("variant", "narrow", "faulty"):
+                info = msgspec.structs.replace(info, fingerprint=frame.model)
             if frame.model == "gpu":
                 info = msgspec.structs.replace(info, device="gpu: Scripted")
             self.send(protocol.Loaded(frame.id, info))
 
     def selftest(self, frame: protocol.Selftest) -> None:
-        """Pass, but for the models `variant`, and `fragile`, which dies of it."""
+        """Pass, but for the models `variant`, `narrow`, `faulty`, and `fragile`, which dies."""
         with self.script.with_suffix(".log").open("ab") as log:
             entry = {"kind": "selftest", "parallel": frame.parallel, "model": self.model}
             log.write(msgspec.json.encode(entry) + b"\n")
         if self.model == "fragile" and self.first("fragile"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.model == "narrow":
+            self.send(protocol.Failed(frame.id, "EnvironmentFault", "cannot run so"))
+            return
+        if self.model == "faulty":
+            self.send(protocol.Failed(frame.id, "InternalError", "cannot run so", "generate"))
+            return
         failed = self.model == "variant"
         verdict = SelftestVerdict(
             passed=not failed,

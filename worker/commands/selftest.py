@@ -72,7 +72,9 @@ def table(found: "Found", parallel: int) -> "Iterator[str]":
         yield f"failed: {verdict.failed}{layer}"
         yield "`mh-batch work` refuses --parallel above 1 here, unless --allow-variance is given"
     elif verdict.recommended is not None:
-        yield f"passed; `mh-batch work --parallel {verdict.recommended}` is the one to use"
+        best = verdict.recommended
+        later = "" if best in (1, parallel) else ", which tests that number when it begins"
+        yield f"passed; the fastest is `mh-batch work --parallel {best}`{later}"
 
 
 def _record(options: "DrainOptions", found: "Found") -> None:

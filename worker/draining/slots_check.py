@@ -1,9 +1,10 @@
 """Lets a model run in slots only where a self-test passed on this machine."""
 
-from mh_batch.jobs.errors import JobError, SlotsRefused
+from mh_batch.jobs.errors import EnvironmentFault, JobError, SlotsRefused
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.store import queue
+from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.slots_key import selftest_key
 from mh_batch.worker.text.format import format_count
 
@@ -20,8 +21,8 @@ class SlotsCheck:
     async def require(self, parallel: int) -> None:
         """Return if the model in memory may run in so many slots.
 
-        Raises `SlotsRefused` if the test fails or has failed, unless the options allow variance,
-        and `LoadDied` if the process dies of it.
+        Raises `SlotsRefused` if the test fails or has failed, unless the options allow variance, or
+        if the model cannot run so, and `LoadDied` if the process dies of it.
         """
         info = self._context.supervisor.info
         if parallel == 1 or info is None:
@@ -54,6 +55,10 @@ class SlotsCheck:
         note(f"testing {info.name} with {many} at once on this machine; this is done once")
         try:
             verdict = await self._context.supervisor.selftest(parallel)
+        except LoadDied:
+            raise
+        except EnvironmentFault as fault:
+            raise SlotsRefused(f"{info.name}: {fault}; work with --parallel 1") from None
         except JobError as error:
             verdict = SelftestVerdict(passed=False, failed=f"it ended with an error: {error}")
         await store.call(queue.record_selftest, key, info.name, verdict)

@@ -68,6 +68,18 @@ async def test_a_model_that_fails_the_test_is_refused_and_others_go_on(site: Sit
     ]
 
 
+@pytest.mark.parametrize(("model", "recorded"), [("narrow", []), ("faulty", [(0,)])])
+async def test_a_test_that_cannot_be_done_holds_up_that_model_only(
+    site: Site, model: str, recorded: list[tuple[int]]
+) -> None:
+    site.submit({**ONE, "model": model}, ONE)
+    with pytest.raises(SlotsRefused, match=f"{model}.*cannot run so.*--parallel 1"):
+        await site.drain(parallel=4)
+    assert site.rows("select status from jobs order by id") == [("queued",), ("done",)]
+    found = f"select passed from selftests where model = '{model}'"
+    assert site.rows(found) == recorded
+
+
 async def test_a_verdict_that_is_on_record_refuses_without_a_test(site: Site) -> None:
     site.submit({**ONE, "model": "variant"})
     for _ in range(2):
