@@ -27,9 +27,11 @@ from mh_batch.jobs.settings import EngineOptions
 
 from .attempt import AttemptPlan
 from .model import memory
+from .selftest.samples import Vocabulary
+from .selftest.selftest import Subject, Tested, selftest
 from .slots.generator import SlotGenerator
 from .slots.row_caches import UnusualAttention
-from .slots.support import examine
+from .slots.support import SlotSupport, examine
 from .timings import attempt_timings
 
 
@@ -87,15 +89,29 @@ class Generator:
         Raises `EnvironmentFault` if the model cannot decode so.
         """
         if self._slots is None or self._slots.count != parallel:
-            limit = self.slot_limit()
-            if limit.most is not None and parallel > limit.most:
-                raise EnvironmentFault(f"this model cannot run in {parallel} slots: {limit.reason}")
-            support = examine(self._model)
+            support = self._supported(parallel)
             machine_bytes = psutil.virtual_memory().total
             weights = memory.weight_bytes(self._model)
             kv_bytes = memory.kv_bytes(self._options, weights, machine_bytes)
             self._slots = SlotGenerator(self._model, self, parallel, support, kv_bytes)
         return self._slots
+
+    def selftest(self, parallel: int, alive: Callable[[], None], *, thorough: bool) -> Tested:
+        """Check whether so many slots give the promised results; `alive` is called all the time.
+
+        Raises `EnvironmentFault` if the model cannot decode so.
+        """
+        support = self._supported(parallel)
+        vocabulary = Vocabulary(support.vocabulary, self._adapter.control_tokens)
+        subject = Subject(self._model, support, vocabulary, self._context_tokens)
+        return selftest(subject, parallel, alive, thorough=thorough)
+
+    def _supported(self, parallel: int) -> SlotSupport:
+        """Return what slots need to know; raises `EnvironmentFault` for more than can be."""
+        limit = self.slot_limit()
+        if limit.most is not None and parallel > limit.most:
+            raise EnvironmentFault(f"this model cannot run in {parallel} slots: {limit.reason}")
+        return examine(self._model)
 
     def slot_limit(self) -> SlotLimit:
         """Return in how many slots the model can decode, and why not in more."""

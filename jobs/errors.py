@@ -12,6 +12,7 @@
     │   ├── NoModel                 no model was named anywhere
     │   ├── ModelNotLoaded          a model that does not exist or does not load
     │   ├── ModelChanged            a batch began with other weights
+    │   ├── SlotsRefused            several conversations at once failed the self-test
     │   ├── ModelProcessDied        the process that holds the model is gone
     │   ├── StoreUnusable           not a database, a newer one, a full disk, no rights
     │   └── WorkerRunning           another worker holds the lock
@@ -106,6 +107,10 @@ class ModelChanged(EnvironmentFault):
     def __init__(self, message: str, batch_id: int | None = None) -> None:
         self.batch_id = batch_id
         super().__init__(message)
+
+
+class SlotsRefused(EnvironmentFault):
+    """A model does not give the promised results with several conversations at once."""
 
 
 class ModelProcessDied(EnvironmentFault):

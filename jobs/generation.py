@@ -239,7 +239,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
 
     `fingerprint` is a hash over the configuration and the weight files. `context_tokens` is
     `None` if the model's configuration does not say. `slots` is only found out where more than one
-    is asked for.
+    is asked for. `hardware` names all of the hardware that results depend on; `device` is short.
     """
 
     name: str
@@ -250,6 +250,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     context_tokens: int | None
     versions: dict[str, str]
     slots: SlotLimit = SlotLimit()
+    hardware: str = ""
 
 
 def pack_tokens(tokens: Sequence[int]) -> bytes:

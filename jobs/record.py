@@ -222,7 +222,7 @@ class SkippedModels(msgspec.Struct, frozen=True):
     """Models that a worker cannot run; their jobs stay queued and are skipped.
 
     `models` do not load; `in_batches` are pairs of batch and model whose weights are not those
-    that the batch began with.
+    that the batch began with, or whose slots are refused.
     """
 
     models: frozenset[str] = frozenset()

@@ -21,8 +21,9 @@ WORKER = {
     "cli": {"commands"},
     "commands": {
         "bench", "config", "doctor", "draining", "options", "output", "progress", "runtime",
-        "submission", "text",
+        "selftest", "slots_key", "submission", "text",
     },
+    "selftest": {"model_process", "options"},
     "bench": {
         "draining", "model_process", "options", "output", "progress", "runtime", "submission",
         "text",
@@ -33,7 +34,9 @@ WORKER = {
     "api": {"config", "draining", "options", "progress", "runtime", "submission"},
     "progress": {"draining", "text"},
     "submission": {"controller", "model_process", "runtime", "text"},
-    "draining": {"controller", "files", "model_process", "options", "runtime", "text"},
+    "draining": {
+        "controller", "files", "model_process", "options", "runtime", "slots_key", "text"
+    },
     "output": {"runtime", "text"},
     "model_process": {"options", "runtime"},
     "controller": {"text"},
@@ -41,13 +44,17 @@ WORKER = {
     "runtime": set(),
     "options": set(),
     "files": set(),
+    "slots_key": set(),
     "text": set(),
 }  # fmt: skip
 ENGINE = {
     "measure": {"fit", "model"},
     "attempt": {"adapter", "completion_reader", "decoding", "fit", "kv_cache", "timings"},
     "slots": {"attempt", "decoding", "kv_cache", "mlx_lm_internals", "timings"},
-    "generate": {"attempt", "decoding", "fit", "kv_cache", "model", "slots", "timings"},
+    "selftest": {"kv_cache", "slots"},
+    "generate": {
+        "attempt", "decoding", "fit", "kv_cache", "model", "selftest", "slots", "timings"
+    },
     "timings": {"decoding", "kv_cache"},
     "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
     "model": {"adapter", "adapter_choice", "demo", "mlx_lm_internals"},

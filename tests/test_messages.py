@@ -10,6 +10,8 @@ import pytest
 
 from helpers.command_line import mh_batch
 from helpers.documents import first_cells, section
+from helpers.native_model import native_model
+from helpers.small_models import CHATML
 from mh_batch.store.lock import worker_lock
 from mh_batch.worker.model_process import metal
 from mh_batch.worker.model_process.death import MOST_WATCHDOG_DEATHS
@@ -31,6 +33,19 @@ def changed(folder: Path) -> str:
             "INSERT INTO batch_models (batch_id, model, fingerprint) VALUES (1, 'demo', 'other')"
         )
     return mh_batch(folder, "work", "--model", "demo", code=3).stderr
+
+
+def refused(folder: Path) -> str:
+    """Let a model pass the self-test, and have it on record that it failed."""
+    model = str(native_model(folder / "model", CHATML))
+    (folder / "in.jsonl").write_text('{"prompt": "Hi", "max_tokens": 2, "max_attempts": 1}\n')
+    mh_batch(folder, "submit", "in.jsonl")
+    working = ("work", "--model", model, "--parallel", "2")
+    mh_batch(folder, *working, code=None)
+    with closing(sqlite3.connect(folder / "mh-batch.db")) as db, db:
+        assert db.execute("UPDATE selftests SET passed = 0, failed = 'row 2'").rowcount == 1
+    mh_batch(folder, "submit", "in.jsonl", "--again")
+    return mh_batch(folder, *working, code=3).stderr
 
 
 def foreign(folder: Path) -> str:
@@ -110,6 +125,7 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "(prompt_too_long)": running("work", "--model", "demo", code=1, line=LONG),
     "would overwrite it": running("results", "-o", "mh-batch.db", code=2),
     "a link or a file is in place of a folder of mh-batch": linked,
+    "failed the self-test with": refused,
     "macOS ends long GPU work while the display is on": died_of(
         "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)"
     ),

@@ -51,6 +51,8 @@ class Options(WorkerOptions, frozen=True, kw_only=True):
     sign of life for `hang_seconds`; after `max_crashes` deaths on one attempt its job is failed.
     `engine` is how the model uses memory. `parallel` conversations decode together; a batch keeps
     the number it began with, unless `mix` lets it go on with another.
+    `allow_variance` uses slots also where the self-test has
+    failed: there an answer may depend on what runs beside it.
 
     `logs` is the folder of the log and of those files; `None` is the one beside the database.
     `quiet` suppresses the progress lines on standard error.

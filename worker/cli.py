@@ -20,7 +20,18 @@ try:
     from mh_batch.jobs.errors import MhBatchError
     from mh_batch.worker.commands.shared import say
 
-    from .commands import bench, cancel_retry, doctor, query, reparse, results, status, submit, work
+    from .commands import (
+        bench,
+        cancel_retry,
+        doctor,
+        query,
+        reparse,
+        results,
+        selftest,
+        status,
+        submit,
+        work,
+    )
 except KeyboardInterrupt:
     # Ctrl-C this early ends as typer ends it in a command: without a traceback
     sys.exit(130)
@@ -71,6 +82,7 @@ for command in (
     query.explore,
     reparse.reparse,
     doctor.doctor,
+    selftest.selftest,
     bench.bench,
 ):
     app.command()(command)

@@ -42,13 +42,15 @@ class WorkerOptions(WorkerSettings, frozen=True, kw_only=True):
 
     It ends after `max_jobs` jobs (`None`: any number), when the local clock next shows `until`
     (`None`: never), and when the queue is empty, unless it is to `watch` for new work. With `mix`,
-    a batch that began with another number of slots goes on with `parallel`.
+    a batch that began with another number of slots goes on with `parallel`. `allow_variance` uses
+    slots also where the self-test has failed: there an answer may depend on what runs beside it.
     """
 
     max_jobs: Annotated[int, Meta(ge=1, le=MOST)] | None = None
     until: time | None = None
     watch: bool = False
     mix: bool = False
+    allow_variance: bool = False
 
 
 class DrainOptions(WorkerOptions, frozen=True):

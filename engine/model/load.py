@@ -18,7 +18,7 @@ from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import ModelInfo
 
 from .blas import blas_in_use
-from .device import device
+from .device import device, hardware
 from .fingerprint import fingerprint
 from .folder import cause, check_weights, find_local, read_config
 
@@ -77,6 +77,7 @@ def load(name: str, report: ReportStep = ignore_step) -> LoadedModel:
             **{package: version(package) for package in _REPORTED},
             "blas": str(blas_in_use() or "unknown"),
         },
+        hardware=hardware(),
     )
     return LoadedModel(model, adapter, info)
 

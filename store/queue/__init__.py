@@ -16,10 +16,11 @@ from .recording import (
     rehearse,
     shared_crashes_on,
 )
-from .runs import finish_run, limit_rows, recover, set_run_model, start_run
+from .runs import allow_variance, finish_run, limit_rows, recover, set_run_model, start_run
 from .selftests import last_selftest, record_selftest
 
 __all__ = [
+    "allow_variance",
     "cancel_requests",
     "claim",
     "crashes_on",

@@ -13,13 +13,13 @@ from . import transitions
 from .submit import purge_abandoned
 
 _START = """
-INSERT INTO runs (started_at, settings, versions, parallel, allow_variance)
-VALUES (?, ?, ?, ?, ?) RETURNING id
+INSERT INTO runs (started_at, settings, versions, parallel) VALUES (?, ?, ?, ?) RETURNING id
 """
 _MODEL = """
 UPDATE runs SET model = ?, model_fingerprint = ?, device = ?, versions = json_patch(versions, ?)
 WHERE id = ?
 """
+_ALLOW_VARIANCE = "UPDATE runs SET allow_variance = 1 WHERE id = ?"
 _LIMIT_ROWS = "UPDATE runs SET most_rows = ? WHERE id = ?"
 _FINISH = "UPDATE runs SET finished_at = ?, jobs_done = ?, end_reason = ? WHERE id = ?"
 
@@ -30,15 +30,13 @@ def start_run(
     versions: Mapping[str, str],
     *,
     parallel: int = 1,
-    allow_variance: bool = False,
 ) -> int:
     """Record that a worker starts; return the run's id.
 
     `parallel` is the worker's number of slots; batches that began with another keep theirs.
-    `allow_variance` says that it uses slots although a self-test failed.
     """
     encoded = msgspec.json.encode(dict(versions)).decode()
-    values = (now(), settings_json, encoded, parallel, allow_variance)
+    values = (now(), settings_json, encoded, parallel)
     with immediate(db):
         return int(db.conn.execute(_START, values).fetchone()[0])
 
@@ -58,6 +56,12 @@ def limit_rows(db: Database, run_id: int, most_rows: int) -> None:
     """
     with immediate(db):
         db.conn.execute(_LIMIT_ROWS, (most_rows, run_id))
+
+
+def allow_variance(db: Database, run_id: int) -> None:
+    """Record that a run uses slots although a self-test failed."""
+    with immediate(db):
+        db.conn.execute(_ALLOW_VARIANCE, (run_id,))
 
 
 def finish_run(db: Database, run_id: int, jobs_done: int, end_reason: str) -> None:

@@ -6,7 +6,7 @@ Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one ent
 prefill, for ever), `"slow"` (a prefill of several chunks), `"die_for_good"` (and at every load of
 that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process), `"stray"` (an answer to
 no request), `"mistaken"` (an answer of the wrong kind), `"halves"` (an answer whose second half is
-sent only after a cancellation).
+sent only after a cancellation), `"other"` (an answer of other tokens).
 Left open beside others, and answered once one that came later is (the last of them first), or when
 cancelled: `"waiting"` (not begun), `"reading"` (its prompt), `"decoding"`, `"failing"` (it decodes
 and ends in an error); `"finishing"` decodes until another is cancelled. `"fault"` is an error.
@@ -34,6 +34,7 @@ from mh_batch.jobs.generation import (
     RenderedPrompt,
     StopReason,
 )
+from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.worker.model_process import protocol
 
 CHUNK_SECONDS = 0.5
@@ -93,6 +94,8 @@ class Child:
                 self.note("prepare", frame.request)
             elif isinstance(frame, protocol.GenerateFrame):
                 self.generate(frame)
+            elif isinstance(frame, protocol.Selftest):
+                self.selftest(frame)
             elif isinstance(frame, protocol.Cancel) and self.held.pop(frame.id, False):
                 self.send(protocol.Generated(frame.id, cancelled()))
                 if {entry for _, entry in self.held.values()} == {"finishing"}:
@@ -102,7 +105,7 @@ class Child:
         """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
 
         `stuck` is never loaded, and `noisy` only after it has written to the log for a while.
-        `shaky` kills the first time, and `watched` has Metal do it.
+        `shaky` kills the first time, and `watched` has Metal do it. `gpu` is one.
         """
         dead = self.script.with_suffix(".dead")
         self.model = frame.model
@@ -123,7 +126,33 @@ class Child:
         else:
             fingerprint = str(os.getpid()) if frame.model == "changing" else INFO.fingerprint
             info = msgspec.structs.replace(INFO, name=frame.model, fingerprint=fingerprint)
+            if frame.model in ("variant", "narrow", "faulty"):
+                info = msgspec.structs.replace(info, fingerprint=frame.model)
+            if frame.model == "gpu":
+                info = msgspec.structs.replace(info, device="gpu: Scripted")
             self.send(protocol.Loaded(frame.id, info))
+
+    def selftest(self, frame: protocol.Selftest) -> None:
+        """Pass, but for the models `variant`, `narrow`, `faulty`, and `fragile`, which dies."""
+        with self.script.with_suffix(".log").open("ab") as log:
+            entry = {"kind": "selftest", "parallel": frame.parallel, "model": self.model}
+            log.write(msgspec.json.encode(entry) + b"\n")
+        if self.model == "fragile" and self.first("fragile"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.model == "narrow":
+            self.send(protocol.Failed(frame.id, "EnvironmentFault", "cannot run so"))
+            return
+        if self.model == "faulty":
+            self.send(protocol.Failed(frame.id, "InternalError", "cannot run so", "generate"))
+            return
+        failed = self.model == "variant"
+        verdict = SelftestVerdict(
+            passed=not failed,
+            failed="row 2 differs" if failed else None,
+            layer=3 if failed else None,
+        )
+        self.send(protocol.Progress(frame.id, 1, "decode"))
+        self.send(protocol.Selftested(frame.id, verdict))
 
     def first(self, what: str) -> bool:
         """Whether no process of this script did `what` before."""
@@ -200,7 +229,13 @@ class Child:
                 for _ in range(4):
                     self.send(protocol.Progress(frame.id, 0, "prefill"))
                     time.sleep(CHUNK_SECONDS)
-            kinds = {"answer": generation, "malformed": malformed, "length": cut, "stuck": stuck}
+            kinds = {
+                "answer": generation,
+                "other": other,
+                "malformed": malformed,
+                "length": cut,
+                "stuck": stuck,
+            }
             made = kinds[entry]()
             timings = msgspec.structs.replace(made.timings, parallel=frame.request.parallel)
             made = msgspec.structs.replace(made, timings=timings)
@@ -221,6 +256,11 @@ def abort(fault: str) -> None:
     sys.stderr.write(f"{METAL}{METAL_FAULTS[fault]}\n")
     sys.stderr.flush()
     os.kill(os.getpid(), signal.SIGABRT)
+
+
+def other() -> Generation:
+    """An answer of other tokens."""
+    return msgspec.structs.replace(generation(), tokens=(4, 5, 6))
 
 
 def cancelled() -> Generation:

@@ -119,6 +119,13 @@ Mix = Annotated[
         help="Let batches that began with another --parallel go on with this one.",
     ),
 ]
+AllowVariance = Annotated[
+    bool,
+    typer.Option(
+        "--allow-variance",
+        help="Use --parallel also where the self-test failed: answers may depend on neighbours.",
+    ),
+]
 HangSeconds = Annotated[
     float | None,
     typer.Option(

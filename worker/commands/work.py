@@ -31,6 +31,7 @@ def work(
     model: opt.Model = None,
     parallel: opt.Parallel = None,
     mix: opt.Mix = False,
+    allow_variance: opt.AllowVariance = False,
     recycle_bytes: opt.RecycleBytes = None,
     prefix_cache_bytes: opt.PrefixCacheBytes = None,
     artifacts: opt.Artifacts = None,
@@ -54,6 +55,7 @@ def work(
     given = {
         "parallel": parallel,
         "mix": mix,
+        "allow_variance": allow_variance,
         "recycle_bytes": recycle_bytes,
         "hang_seconds": hang_seconds,
         "max_crashes": max_crashes,

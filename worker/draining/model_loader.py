@@ -1,14 +1,17 @@
 """Loads the models that jobs need, and skips those that cannot be loaded."""
 
 import math
+import shlex
 import time
 from typing import Any
 
 import anyio
 import msgspec
 
-from mh_batch.jobs.errors import EnvironmentFault, ModelChanged, ModelNotLoaded
+from mh_batch.jobs.errors import EnvironmentFault, ModelChanged, ModelNotLoaded, SlotsRefused
+from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.record import ClaimedJob, SkippedModels
+from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.worker.model_process.metal import WATCHDOG_SECONDS
 from mh_batch.worker.model_process.supervisor import LoadDied
@@ -18,8 +21,12 @@ from mh_batch.worker.text.format import format_count
 from .claimed_run import ClaimedRun
 from .context import DrainContext
 from .recorder import Recorder
+from .slots_check import SlotsCheck
 
 RELOAD_PAUSES = (1.0, 5.0, 30.0)
+
+MANY_JOBS = 20
+"""With more jobs than that queued, it is worth looking for a faster number of slots."""
 
 RETRY_SECONDS = 60.0
 """How long a waiting worker skips a model that failed before it tries to load it again."""
@@ -39,6 +46,8 @@ class ModelLoader:
         self._recorder = recorder
         self._stop = stop
         self._skipped_at = 0.0
+        self._slots = SlotsCheck(context)
+        self._advised = False
 
     @property
     def seconds_to_retry(self) -> float:
@@ -56,14 +65,22 @@ class ModelLoader:
 
         A load that killed the process, or that a claimed job waits for, is tried a few times: a
         fault of the device often comes back at once. Returns `False` after a request to stop, or
-        if the model does not load or has other weights now; its jobs are skipped then.
+        if the model does not load or has other weights now; its jobs are skipped then. So are those
+        of the claimed job's batch where a self-test of its slots fails.
         """
         pauses = iter(RELOAD_PAUSES)
         while not self._stop.soon:
             try:
                 with self._stop.interruptible():
                     await self._load(model)
+                    if claimed is not None:
+                        await self._slots.require(claimed.job.parallel)
                     return True
+            except SlotsRefused as fault:
+                assert claimed is not None
+                batch = (claimed.job.batch_id, model)
+                self.skip(fault, in_batches=self.skipped.in_batches | {batch})
+                return False
             except (ModelNotLoaded, ModelChanged) as fault:
                 if claimed is not None and isinstance(fault, LoadDied):
                     await self._record_death(claimed, fault)
@@ -109,6 +126,19 @@ class ModelLoader:
         if most is not None and most < options.parallel:
             many = format_count(most, "conversation")
             display.note(f"{model} runs {many} at once at most: {info.slots.reason}")
+        if options.parallel == 1 and info.device.startswith("gpu"):
+            await self._advise(info)
+
+    async def _advise(self, info: ModelInfo) -> None:
+        """Say once, where many jobs wait, that several at once may be faster."""
+        waiting = (await self._context.store.call(queue.queue_counts))[Status.QUEUED]
+        if self._advised or waiting <= MANY_JOBS:
+            return
+        self._advised = True
+        self._context.display.note(
+            "one conversation at a time leaves most of a GPU unused: "
+            f"`mh-batch selftest --model {shlex.quote(info.name)}` finds a faster --parallel"
+        )
 
     async def _record_death(self, claimed: ClaimedRun, fault: LoadDied) -> None:
         """Record a death at the attempt that waits for the model; its phase does not count."""

@@ -56,7 +56,9 @@ class Scheduler:
             model = await self._next_model()
             if model is None:
                 return None
-            if await self._loader.have(model) and (claimed := await self._claim()) is not None:
+            if not await self._loader.have(model) or (claimed := await self._claim()) is None:
+                continue
+            if claimed.job.parallel == 1 or await self.reload(claimed):
                 return claimed
         return None
 

@@ -34,6 +34,8 @@ from .protocol import (
     Measured,
     Phase,
     Prepare,
+    Selftest,
+    Selftested,
     Shutdown,
     ToChild,
     encode,
@@ -53,7 +55,7 @@ DOWNLOAD_PROGRESS = {
 By default a download is silent where there is no terminal, and a long one would look hung.
 """
 
-T = TypeVar("T", Loaded, Measured)
+T = TypeVar("T", Loaded, Measured, Selftested)
 
 
 class Answer(NamedTuple):
@@ -153,6 +155,14 @@ class ModelClient:
         """
         return await self._request(Measure(self._take_id(), model, request), Measured)
 
+    async def selftest(self, parallel: int, *, thorough: bool) -> Selftested:
+        """Check so many slots on the loaded model.
+
+        Raises `EnvironmentFault` if it cannot run in so many, and `JobError` if the test fails by
+        an error of the program.
+        """
+        return await self._request(Selftest(self._take_id(), parallel, thorough), Selftested)
+
     async def prepare(self, request: GenerationRequest) -> None:
         """Say which request comes next, so that its prompt is rendered ahead."""
         await self._send_hint(Prepare(request))
@@ -182,7 +192,7 @@ class ModelClient:
         self._next_id += 1
         return self._next_id
 
-    async def _request(self, frame: Load | Measure, expected: type[T]) -> T:
+    async def _request(self, frame: Load | Measure | Selftest, expected: type[T]) -> T:
         """Send a request and return its answer; raises the error if it failed."""
         assert not self.open, "attempts are open: their answers would be lost"
         try:

@@ -18,6 +18,7 @@ from .protocol import (
     Load,
     Measure,
     Prepare,
+    Selftest,
     Shutdown,
     body_length,
     decode_to_child,
@@ -32,7 +33,7 @@ class Unreadable(msgspec.Struct, frozen=True):
     reason: str
 
 
-Request = Load | GenerateFrame | Measure | Unreadable
+Request = Load | GenerateFrame | Measure | Selftest | Unreadable
 Taken = Request | JobDone | Shutdown
 """What the thread that owns MLX takes from the inbox."""
 

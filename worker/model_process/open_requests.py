@@ -14,17 +14,21 @@ from .protocol import (
     Measured,
     Phase,
     Progress,
+    Selftest,
+    Selftested,
     ToParent,
 )
 
-Sent = Load | GenerateFrame | Measure
-Reply = Loaded | Generated | Measured | Failed
+Sent = Load | GenerateFrame | Measure | Selftest
+Reply = Loaded | Generated | Measured | Selftested | Failed
 
 _ANSWERS: dict[type[Sent], type[Reply]] = {
     Load: Loaded,
     GenerateFrame: Generated,
     Measure: Measured,
+    Selftest: Selftested,
 }
+_FIRST: dict[type[Sent], Phase] = {GenerateFrame: "render", Selftest: "decode"}
 _ORDER: tuple[Phase, ...] = ("load", "template", "render", "prefill", "decode")
 
 
@@ -65,7 +69,7 @@ class OpenRequests:
         """Open a request."""
         self._requests[request.id] = request
         # for the first measurement the tokeniser is loaded
-        self._phases[request.id] = "render" if isinstance(request, GenerateFrame) else "load"
+        self._phases[request.id] = _FIRST.get(type(request), "load")
 
     def close(self, request_id: int) -> None:
         """Close a request; does nothing if it is closed."""

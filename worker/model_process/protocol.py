@@ -13,9 +13,10 @@ from msgspec import Meta
 
 from mh_batch.jobs.errors import EnvironmentFault, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
+from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 9
+PROTOCOL = 10
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
@@ -110,6 +111,26 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
     dropped_turns: int
 
 
+class Selftest(msgspec.Struct, frozen=True, tag=True):
+    """Check `parallel` slots on the loaded model; answered by `Selftested` or `Failed`.
+
+    `thorough` adds what takes long: the longest prompts, and speeds.
+    """
+
+    id: Id
+    parallel: int
+    thorough: bool
+
+
+class Selftested(msgspec.Struct, frozen=True, tag=True):
+    """What a self-test found, the memory in bytes by number of slots, and what was checked."""
+
+    id: Id
+    verdict: SelftestVerdict
+    memory: dict[int, int] = {}
+    checked: tuple[str, ...] = ()
+
+
 class Cancel(msgspec.Struct, frozen=True, tag=True):
     """End that attempt within a token; it is still answered by exactly one `Generated`."""
 
@@ -132,8 +153,8 @@ class Shutdown(msgspec.Struct, frozen=True, tag=True):
     """End after the running request; where several run together, after the running step."""
 
 
-ToChild = Load | Prepare | GenerateFrame | Measure | JobDone | Cancel | Shutdown
-ToParent = Hello | Loaded | Progress | Generated | Measured | Failed
+ToChild = Load | Prepare | GenerateFrame | Measure | Selftest | JobDone | Cancel | Shutdown
+ToParent = Hello | Loaded | Progress | Generated | Measured | Selftested | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child = msgspec.msgpack.Decoder(ToChild)

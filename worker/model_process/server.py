@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from itertools import count
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +35,8 @@ from .protocol import (
     Measured,
     Phase,
     Progress,
+    Selftest,
+    Selftested,
     Shutdown,
     ToParent,
     encode,
@@ -104,6 +107,8 @@ class ModelServer:
                 return Generated(request_id, self._generate(request_id, request))
             case Measure(request_id, model, request):
                 return self._measure(request_id, model, request)
+            case Selftest(request_id, parallel, thorough):
+                return self._selftest(request_id, parallel, thorough)
 
     def _load(self, request_id: int, model: str, options: EngineOptions, parallel: int) -> Loaded:
         from mh_batch.engine.generate import Generator
@@ -131,6 +136,16 @@ class ModelServer:
         report("render")
         fitted = self._measurers[model].fit(request)
         return Measured(request_id, len(fitted.tokens), fitted.max_tokens, fitted.dropped_turns)
+
+    def _selftest(self, request_id: int, parallel: int, thorough: bool) -> Selftested:
+        if self._generator is None:
+            raise EnvironmentFault("a self-test was requested before a model was loaded")
+        heartbeat = Heartbeat(request_id, lambda frame: self._write(encode(frame)))
+        steps = count(1)
+        found = self._generator.selftest(
+            parallel, lambda: heartbeat.token(next(steps)), thorough=thorough
+        )
+        return Selftested(request_id, *found)
 
     def _report_phase(self, request_id: int, phase: Phase) -> None:
         """Tell the worker the phase: it decides how long the process may be silent."""

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import anyio
+import msgspec
 
 from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
+from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.worker.options import WorkerSettings
 
 from .client import COMMAND, DEFAULT_SETTINGS, Answer, ModelClient, start_model
@@ -19,12 +21,13 @@ T = TypeVar("T")
 
 
 class LoadDied(ModelNotLoaded):
-    """The model process died while it loaded a model; `death` says how."""
+    """The model process died while it loaded or tested a model; `death` says how."""
 
-    def __init__(self, model: str, death: Death) -> None:
+    def __init__(self, model: str, death: Death, doing: str | None = None) -> None:
+        """`doing` is what it did instead of loading, `None` if it loaded."""
         self.death = death
-        what = "loading it" if death.phase != "template" else "trying its chat template"
-        super().__init__(f"{model}: the model process died while {what}: {death}")
+        loading = "loading it" if death.phase != "template" else "trying its chat template"
+        super().__init__(f"{model}: the model process died while {doing or loading}: {death}")
 
     @property
     def may_pass(self) -> bool:
@@ -105,6 +108,22 @@ class ModelSupervisor:
             )
         self._info = info
         return info
+
+    async def selftest(self, parallel: int) -> SelftestVerdict:
+        """Check so many slots on the model in memory, in a minute.
+
+        Raises what `ModelClient.selftest` does, and `LoadDied` if the process died; being cancelled
+        kills it.
+        """
+        model = self.loaded or ""
+        try:
+            testing = self._model.selftest(parallel, thorough=False)
+            return (await self._or_reset(self._or_kill(testing))).verdict
+        except ProcessDied as error:
+            # the phase of a load: no attempt is to blame
+            death = msgspec.structs.replace(error.death, phase="load")
+            doing = "testing slots (--parallel 1 needs no such test)"
+            raise LoadDied(model, death, doing) from None
 
     async def prepare(self, request: GenerationRequest) -> None:
         """Say which request comes next; does nothing without a model."""

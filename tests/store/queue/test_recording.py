@@ -303,7 +303,8 @@ def test_the_attempt_after_one_that_passed_is_not_suspect(db: Database) -> None:
 def test_a_run_tells_how_many_conversations_it_had_at_once(db: Database) -> None:
     plain = db.table("runs").get(start(db))
     assert (plain["parallel"], plain["allow_variance"], plain["most_rows"]) == (1, 0, None)
-    run_id = queue.start_run(db, "{}", {}, parallel=8, allow_variance=True)
+    run_id = queue.start_run(db, "{}", {}, parallel=8)
+    queue.allow_variance(db, run_id)
     queue.limit_rows(db, run_id, 4)
     row = db.table("runs").get(run_id)
     assert (row["parallel"], row["allow_variance"], row["most_rows"]) == (8, 1, 4)

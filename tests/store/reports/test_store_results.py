@@ -299,7 +299,8 @@ def test_every_speed_is_that_of_the_machine(db: Database) -> None:
 
 def test_the_page_of_a_batch_tells_of_slots_and_shared_crashes(db: Database) -> None:
     submit(db, lines(1))
-    run_id = queue.start_run(db, "{}", {}, parallel=8, allow_variance=True)
+    run_id = queue.start_run(db, "{}", {}, parallel=8)
+    queue.allow_variance(db, run_id)
     queue.limit_rows(db, run_id, 4)
     job = claim(db, run_id)
     together = Crash(AttemptKey(), "decode", 6, None, "", alone=False)
