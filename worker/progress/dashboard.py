@@ -20,8 +20,9 @@ from mh_batch.worker.text.format import (
 from .snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
 
 MAX_BARS = 6
-MAX_ATTEMPTS = 8
+MAX_ATTEMPTS = 10
 _LABEL = 9
+_PLACE = len(", turn 1, no token yet")
 
 
 def lines(snapshot: Snapshot, width: int, height: int, now: datetime) -> list[Text]:
@@ -118,7 +119,10 @@ def _attempt(attempting: Attempting, width: int | None = None) -> str:
     step = f".{key.step}" if key.step else ""
     place = f", {choice}turn {key.turn}{step}{again}{_tokens(attempting.tokens)}"
     custom_id = printable(attempting.custom_id)
-    return (custom_id if width is None else _shortened(custom_id, width - len(place))) + place
+    if width is not None:
+        # as short with the first token as before it: the text stays where it is
+        custom_id = _shortened(custom_id, width - max(len(place), _PLACE))
+    return custom_id + place
 
 
 def _tokens(count: int | None) -> str:

@@ -75,14 +75,14 @@ def test_a_second_choice_and_the_answer_to_a_tool_are_told_apart() -> None:
 
 
 def test_several_conversations_have_a_line_each_and_one_speed() -> None:
-    talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i) for i in range(10)]
+    talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i) for i in range(12)]
     drawn = replace(snapshot(), attempting=tuple(talks), tokens_per_second=200.0)
     facts = shown(drawn, height=30)[1:]
     assert facts[0] == "now      talk-0, turn 1, no token yet"
-    assert facts[7].strip() == "talk-7, turn 1, 70 tokens"
-    assert facts[8].strip() == "and 2 more conversations"
-    assert facts[9].startswith("speed    200.0 tok/s now")
-    assert "10 conversations at once" in summary_line(drawn, EVENING)
+    assert facts[9].strip() == "talk-9, turn 1, 90 tokens"
+    assert facts[10].strip() == "and 2 more conversations"
+    assert facts[11].startswith("speed    200.0 tok/s now")
+    assert "12 conversations at once" in summary_line(drawn, EVENING)
 
 
 def test_a_low_terminal_counts_the_conversations_that_it_has_no_line_for() -> None:
@@ -106,7 +106,9 @@ def test_a_long_custom_id_leaves_room_for_what_changes(name: str, width: int) ->
     now = shown(replace(snapshot(), attempting=(talk,)), width)[1]
     assert now.startswith("now      begin-")
     assert now.endswith("-end, turn 2, 17 tokens")
-    assert width - 3 <= cell_len(now) <= width
+    assert width - 6 <= cell_len(now) <= width
+    waiting = shown(replace(snapshot(), attempting=(replace(talk, tokens=0),)), width)[1]
+    assert waiting.partition(", turn")[0] == now.partition(", turn")[0]
 
 
 def test_what_is_not_known_takes_no_line() -> None:
