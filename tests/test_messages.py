@@ -17,6 +17,7 @@ from mh_batch.worker.model_process import metal
 from mh_batch.worker.model_process.death import MOST_WATCHDOG_DEATHS
 
 PAGE = "docs/troubleshooting.md"
+SHORT = '{"prompt": "Hi", "max_tokens": 4, "max_attempts": 1}\n'
 ONE = '{"prompt": "Hi"}\n'
 
 
@@ -86,6 +87,14 @@ def running(*arguments: str, code: int, line: str = ONE) -> Callable[[Path], str
     return run
 
 
+def began_with_two(folder: Path) -> str:
+    """Go on in another number of slots."""
+    (folder / "in.jsonl").write_text(2 * SHORT)
+    mh_batch(folder, "submit", "in.jsonl")
+    mh_batch(folder, "work", "--model", "demo", "--parallel", "2", "--max-jobs", "1", code=1)
+    return mh_batch(folder, "work", "--model", "demo", code=1).stderr
+
+
 def died_of(last_words: str) -> Callable[[Path], str]:
     """Have the doctor look at a database whose latest run saw such a death."""
 
@@ -132,6 +141,10 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "the GPU had too little memory": died_of(
         "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
     ),
+    "conversations at once at most": running(
+        *("work", "--model", "demo", "--parallel", "64"), code=1, line=SHORT
+    ),
+    "at once and goes on so": began_with_two,
     "a query may only read": running("query", "delete from jobs", code=2),
 }
 

@@ -44,6 +44,8 @@ Conversation = Mapping[str, Any] | str
 class Options(WorkerOptions, frozen=True, kw_only=True):
     """The options of `mh-batch work`, by the same names.
 
+    `parallel` conversations decode together. A batch keeps the number that it began with; with
+    `mix` it goes on with this one.
     A drain ends after `max_jobs` jobs (`None`: any number), when the local clock next shows `until`
     (`None`: never), and when the queue is empty, unless it is to `watch` for new work. `artifacts`
     says which attempts leave files: `all`, `retries` or `off`. The model process is replaced
@@ -128,11 +130,12 @@ def submit(
 
 
 def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTIONS) -> Summary:
-    """Answer the queued conversations, one by one, until none is left; return the outcome.
+    """Answer the queued conversations until none is left; return the outcome.
 
-    The call blocks, also in a notebook. `model` is for jobs that name none: `demo`, a folder, or a
-    hub name. Ctrl-C (a notebook's interrupt) ends it after the current turn, a second one at once;
-    finished work is kept, and the next drain continues.
+    `Options(parallel=4)` answers four at once. The call blocks, also in a notebook. `model` is for
+    jobs that name none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it
+    after the current turn, a second one at once; finished work is kept, and the next drain
+    continues.
 
     Raises `InputError` naming an option with an invalid value, `StoreUnusable` if there is no
     database, `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that

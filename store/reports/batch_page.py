@@ -28,9 +28,10 @@ class Model(msgspec.Struct, frozen=True):
 class Run(msgspec.Struct, frozen=True):
     """A run of the worker that had jobs of the batch; `None` for what it did not reach.
 
-    `parallel` is the worker's number of slots. `allow_variance` is 1 if it used slots although a
-    self-test failed. After crashes that no single conversation was to blame for, at most
-    `most_rows` were decoded at once; `None` for as many as slots.
+    `parallel` is the worker's number of slots, `slots` that of the batch, of which `rows` were busy
+    on average. `allow_variance` is 1 if slots were used although a self-test failed. After crashes
+    that no single conversation was to blame for, at most `most_rows` were decoded at once; `None`
+    for as many as slots.
     """
 
     id: int
@@ -43,6 +44,8 @@ class Run(msgspec.Struct, frozen=True):
     parallel: int
     allow_variance: int
     most_rows: int | None
+    slots: int | None = None
+    rows: float | None = None
 
 
 class SlowJob(msgspec.Struct, frozen=True):

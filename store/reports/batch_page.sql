@@ -8,14 +8,17 @@ SELECT model, fingerprint FROM batch_models WHERE batch_id = :batch ORDER BY mod
 
 -- name: runs
 SELECT
-    id, model, device, started_at, finished_at, end_reason, versions, parallel, allow_variance,
-    most_rows
-FROM runs
-WHERE id IN (
-    SELECT a.run_id FROM jobs AS j JOIN attempts AS a ON a.job_id = j.id
-    WHERE j.batch_id = :batch
-)
-ORDER BY id DESC
+    r.id, r.model, r.device, r.started_at, r.finished_at, r.end_reason, r.versions, r.parallel,
+    r.allow_variance, r.most_rows,
+    max(m.parallel) AS slots,
+    sum(m.rows * m.machine_seconds) / nullif(sum(m.machine_seconds), 0) AS rows
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+JOIN runs AS r ON r.id = a.run_id
+LEFT JOIN timings AS m ON m.attempt_id = a.id
+WHERE j.batch_id = :batch
+GROUP BY r.id
+ORDER BY r.id DESC
 LIMIT :most
 
 -- name: slowest

@@ -238,3 +238,23 @@ JOIN attempts AS a ON a.run_id = r.id
 JOIN timings AS m ON m.attempt_id = a.id
 GROUP BY r.id
 ORDER BY r.id;
+
+-- name: slots
+-- How many conversations decoded at once, and how fast was the machine with them?
+SELECT
+    b.id AS batch_id,
+    b.name AS batch,
+    m.parallel,
+    count(*) AS attempts,
+    round(sum(m.rows * m.machine_seconds) / nullif(sum(m.machine_seconds), 0), 2) AS busy,
+    round(
+        sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.machine_seconds), 0), 1
+    ) AS tokens_per_second,
+    round(sum(m.machine_seconds), 2) AS machine_seconds,
+    round(sum(m.stall_seconds), 2) AS stall_seconds
+FROM batches AS b
+JOIN jobs AS j ON j.batch_id = b.id
+JOIN attempts AS a ON a.job_id = j.id
+JOIN timings AS m ON m.attempt_id = a.id
+GROUP BY b.id, m.parallel
+ORDER BY b.id, m.parallel;

@@ -30,7 +30,8 @@ def snapshot(*batches: BatchReport, jobs: int = 4) -> Snapshot:
     return Snapshot(
         batches=batches or (batch(),),
         waiting=6,
-        attempting=(Attempting("talk", AttemptKey(turn=2, attempt=3), 17, 81.25),),
+        attempting=(Attempting("talk", AttemptKey(turn=2, attempt=3), 17),),
+        tokens_per_second=81.25,
         last=LAST,
         pace=Pace(jobs, jobs * 30.0, 79.0),
     )

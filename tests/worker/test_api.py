@@ -159,7 +159,9 @@ def test_every_option_of_a_drain_reaches_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {
-        "engine": EngineOptions(prefix_cache_bytes=0),
+        "parallel": 4,
+        "mix": True,
+        "engine": EngineOptions(kv_bytes=1 << 30, prefix_cache_bytes=0),
         "artifacts": "retries",
         "recycle_bytes": 1 << 30,
         "hang_seconds": 60.0,

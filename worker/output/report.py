@@ -16,7 +16,7 @@ from mh_batch.jobs.status import UNSUCCESSFUL
 from mh_batch.store.clock import now
 from mh_batch.store.connection import location
 from mh_batch.store.lookup import find_batch, latest_batch
-from mh_batch.store.reports.batch_page import BatchPage, batch_page
+from mh_batch.store.reports.batch_page import BatchPage, Run, batch_page
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.worker.output.charts.svg import svg
 from mh_batch.worker.output.charts.timing_charts import charts
@@ -92,6 +92,7 @@ def page(found: BatchPage, written_at: str) -> str:
         moment=moment,
         count=format_count,
         with_rescued=format_rescued,
+        together=together,
     )
     template = environment.from_string(Path(__file__).with_name(TEMPLATE).read_text("utf-8"))
     return (
@@ -146,6 +147,23 @@ def conversation(job: FinishedJob) -> Iterator[Passage]:
             yield _passage(f"{message.role} {message.name or ''}".strip(), message.content)
         for call in message.tool_calls:
             yield _passage(f"{message.role} calls {call.function.name}", call.function.arguments)
+
+
+def together(run: Run) -> str:
+    """Return how many conversations of the batch a run decoded at once; empty if one."""
+    slots = run.slots or 1
+    if slots == 1 and run.parallel == 1:
+        return ""
+    parts = [f"{format_count(slots, 'slot')}"]
+    if run.parallel != slots:
+        parts[0] += f" (the worker had {run.parallel})"
+    if slots > 1 and run.rows is not None:
+        parts.append(f"{format_number(run.rows)} busy on average")
+    if run.most_rows is not None:
+        parts.append(f"after crashes at most {run.most_rows} at once")
+    if run.allow_variance:
+        parts.append("although the self-test of the model failed")
+    return ", ".join(parts)
 
 
 def settings_rows(text: str) -> list[Setting]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from sqlite_utils import Database
 
 from mh_batch.jobs.conversation import Message, ToolCall
-from mh_batch.jobs.generation import Channel
+from mh_batch.jobs.generation import Channel, Timings, decode_speed, decoded_tokens
 from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, StepKey
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
 from mh_batch.store.lookup import find_one_job, same_custom_id
@@ -57,10 +57,12 @@ def ambiguity_note(db: Database, ref: str) -> str | None:
 def attempt_line(attempt: Attempt, first: Attempt) -> str:
     """Return one attempt in a line: verdict, stop reason, tokens, seconds, changed sampling.
 
+    The speed is that of all attempts that decoded beside it.
     Sampling is compared with that of `first`, the first attempt of its step.
     """
     generation, t = attempt.generation, attempt.generation.timings
-    speed = f"{t.tokens_per_second:.1f} tok/s" if t.tokens_per_second else "no decode"
+    tokens_per_second = decode_speed(decoded_tokens(t.completion_tokens), t.machine_seconds)
+    speed = f"{tokens_per_second:.1f} tok/s" if tokens_per_second else "no decode"
     reason = f" ({attempt.retry_reason})" if attempt.retry_reason else ""
     parts = [
         f"{_step_name(attempt.key)}attempt {attempt.key.attempt}: {attempt.verdict}{reason}",
@@ -73,10 +75,20 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
         *_changes(attempt, first),
         f"{t.prompt_tokens} + {format_count(t.completion_tokens, 'token')}",
         f"prefill {t.prefill_seconds:.2f} s",
-        f"decode {t.decode_seconds:.2f} s",
+        f"decode {t.decode_seconds:.2f} s{_shared(t)}",
         speed,
     ]
     return "  " + ", ".join(parts)
+
+
+def _shared(t: Timings) -> str:
+    """Return how an attempt shared the machine with others; empty if it had all of it."""
+    if t.parallel == 1:
+        return ""
+    return (
+        f" ({t.rows:.1f} of {t.parallel} slots busy, {t.stall_seconds:.2f} s for other prompts, "
+        f"{t.machine_seconds:.2f} s of the machine)"
+    )
 
 
 def _step_name(key: AttemptKey) -> str:

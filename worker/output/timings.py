@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import location
 from mh_batch.store.lookup import BatchRow, find_batch
-from mh_batch.store.reports.timings import TimingReport, timing_report
+from mh_batch.store.reports.timings import TimingReport, Totals, timing_report
 from mh_batch.worker.output.charts.timing_charts import charts
 from mh_batch.worker.text.console import print_table
 from mh_batch.worker.text.escape import escape_controls
@@ -53,15 +53,8 @@ def title(batch: BatchRow | None) -> str:
 def summary(report: TimingReport) -> list[tuple[str, str]]:
     """Return the main figures with their labels, formatted."""
     t = report.totals
-    spans = (t.queue_seconds, t.render_seconds, t.prefill_seconds, t.decode_seconds)
-    every = sum(spans) + t.parse_seconds
     prompt = f"{t.prompt_tokens:,} in prompts"
     reused = f"{format_percent(t.reused_tokens, t.prompt_tokens)} of them reused"
-    shares = (
-        ("prefill", t.prefill_seconds),
-        ("decoding", t.decode_seconds),
-        ("waiting", t.queue_seconds),
-    )
     return [
         (
             "jobs, attempts",
@@ -71,11 +64,9 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
         ("from, to (UTC)", f"{moment(t.started_at)} to {moment(t.finished_at)}"),
         ("tokens", f"{t.completion_tokens:,} generated, {prompt} ({reused})"),
         ("decode speed", f"{format_number(t.tokens_per_second)} tokens/s"),
+        *slots(t),
         ("prefill speed", f"{format_number(t.prefill_tokens_per_second)} tokens/s"),
-        (
-            "time went to",
-            ", ".join(f"{name} {format_percent(part, every)}" for name, part in shares),
-        ),
+        ("time went to", time_shares(t)),
         (
             "gap before an attempt",
             f"median {format_seconds(report.typical_gap_seconds)}, 95% within "
@@ -90,6 +81,34 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
         ),
         ("longest context", f"{t.longest_context or 0:,} positions"),
     ]
+
+
+def slots(totals: Totals) -> list[tuple[str, str]]:
+    """Return how several conversations shared the machine, if there were several at once."""
+    t = totals
+    if (t.parallel or 1) == 1:
+        return []
+    busy = f"{format_number(t.rows)} of {t.parallel} busy on average"
+    return [
+        ("slots", busy if t.rows is not None else f"{t.parallel}"),
+        (
+            "lost to other prompts",
+            f"{format_percent(t.stall_seconds, t.decode_seconds)} of the attempts' decoding time, "
+            f"together {format_seconds(t.stall_seconds)}",
+        ),
+    ]
+
+
+def time_shares(totals: Totals) -> str:
+    """Return what the time went to; with several conversations at once, the model's time."""
+    t = totals
+    parts = {"prefill": t.prefill_seconds, "decoding": t.machine_seconds}
+    every = t.render_seconds + t.prefill_seconds + t.machine_seconds + t.parse_seconds
+    if (t.parallel or 1) == 1:
+        # where several wait at once, their waits are no share of the clock
+        parts["waiting"] = t.queue_seconds
+        every += t.queue_seconds
+    return ", ".join(f"{name} {format_percent(part, every)}" for name, part in parts.items())
 
 
 def moment(at: str | None) -> str:

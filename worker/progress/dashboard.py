@@ -20,8 +20,9 @@ from mh_batch.worker.text.format import (
 from .snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
 
 MAX_BARS = 6
-MAX_ATTEMPTS = 8
+MAX_ATTEMPTS = 10
 _LABEL = 9
+_PLACE = len(", turn 1, no token yet")
 
 
 def lines(snapshot: Snapshot, width: int, height: int, now: datetime) -> list[Text]:
@@ -31,7 +32,11 @@ def lines(snapshot: Snapshot, width: int, height: int, now: datetime) -> list[Te
     """
     room = max(1, height - 1)
     facts = list(_facts(snapshot, now))
-    bars = min(len(snapshot.batches), MAX_BARS, max(1, room - len(facts)))
+    needed = len(facts) + bool(snapshot.attempting)
+    bars = min(len(snapshot.batches), MAX_BARS, max(1, room - needed))
+    spare = room - bars - len(facts)
+    # one conversation is worth more than a fact, all others are worth less
+    facts = [(1, text) for text in _attempts(snapshot, width, max(1, spare))] + facts
     by_rank = sorted(range(len(facts)), key=lambda index: facts[index][0])
     kept = set(by_rank[: room - bars])
     longest = max((cell_len(printable(b.name)) for b in snapshot.batches[:bars]), default=0)
@@ -66,11 +71,7 @@ def summary_line(snapshot: Snapshot, now: datetime) -> str:
 
 
 def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
-    """Yield the lines below the bars in order, each with its rank: 0 is the most important."""
-    for index, attempting in enumerate(snapshot.attempting[:MAX_ATTEMPTS]):
-        yield (6 if index else 1), _fact("" if index else "now", _attempt(attempting))
-    if (more := len(snapshot.attempting) - MAX_ATTEMPTS) > 0:
-        yield 7, _fact("", f"and {format_count(more, 'more conversation')}")
+    """Yield the lines below the attempts in order, each with its rank: 0 is the most important."""
     if speed := "  ".join(_speeds(snapshot)):
         yield 3, _fact("speed", speed)
     if snapshot.last is not None:
@@ -95,17 +96,51 @@ def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
         yield 0, Text(snapshot.remark, style="yellow")
 
 
+def _attempts(snapshot: Snapshot, width: int, most: int) -> Iterator[Text]:
+    """Yield a line for each running attempt; the last of at most `most` lines counts the rest."""
+    found = snapshot.attempting
+    shown = len(found) if len(found) <= most else max(1, most - 1)
+    shown = min(shown, MAX_ATTEMPTS)
+    for index, attempting in enumerate(found[:shown]):
+        yield _fact("" if index else "now", _attempt(attempting, width - _LABEL))
+    if (more := len(found) - shown) and most > 1:
+        yield _fact("", f"and {format_count(more, 'more conversation')}")
+
+
 def _fact(label: str, value: str) -> Text:
     return Text.assemble((f"{label:{_LABEL}}", "dim"), value)
 
 
-def _attempt(attempting: Attempting) -> str:
+def _attempt(attempting: Attempting, width: int | None = None) -> str:
+    """Return what an attempt is; in `width` cells the middle of a long `custom_id` is left out."""
     key = attempting.key
     again = f", attempt {key.attempt}" if key.attempt > 1 else ""
     choice = f"choice {key.choice + 1}, " if key.choice else ""
     step = f".{key.step}" if key.step else ""
-    tokens = "" if attempting.tokens is None else f", {format_count(attempting.tokens, 'token')}"
-    return f"{printable(attempting.custom_id)}, {choice}turn {key.turn}{step}{again}{tokens}"
+    place = f", {choice}turn {key.turn}{step}{again}{_tokens(attempting.tokens)}"
+    custom_id = printable(attempting.custom_id)
+    if width is not None:
+        # as short with the first token as before it: the text stays where it is
+        custom_id = _shortened(custom_id, width - max(len(place), _PLACE))
+    return custom_id + place
+
+
+def _tokens(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f", {format_count(count, 'token')}" if count else ", no token yet"
+
+
+def _shortened(name: str, width: int) -> str:
+    """Return a name in `width` cells, but at least a few, with its beginning and its end."""
+    width = max(width, _LABEL)
+    if cell_len(name) <= width:
+        return name
+    begin, end = Text(name), name
+    begin.truncate((width - 1) // 2)
+    while cell_len(end) > width - 1 - begin.cell_len:
+        end = end[1:]
+    return f"{begin.plain}…{end}"
 
 
 def _speeds(snapshot: Snapshot) -> Iterator[str]:

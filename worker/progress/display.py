@@ -18,7 +18,8 @@ from .dashboard import lines
 from .live_region import LiveRegion
 from .plain_display import PlainDisplay, end_line
 from .poller import Poller
-from .snapshot import Attempting, Snapshot
+from .running_attempts import RunningAttempts
+from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from mh_batch.worker.draining.reporter import Tally
@@ -40,7 +41,7 @@ class LiveDisplay:
         self._db = db
         self._over = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="display", daemon=True)
-        self._attempting: dict[tuple[int, int], Attempting] = {}  # by job and choice
+        self._running = RunningAttempts()
 
     def __enter__(self) -> "LiveDisplay":
         self._screen.open()
@@ -58,17 +59,15 @@ class LiveDisplay:
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Show the conversation, turn and attempt."""
-        self._attempting[job.id, key.choice] = Attempting(job.custom_id, key, tokens=0)
+        self._running.start(job.id, job.custom_id, key)
 
     def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
-        """Show how many tokens an attempt has, and its speed since its first report."""
-        attempting, now = self._attempting.get((job.id, key.choice)), time.monotonic()
-        if attempting is not None:
-            self._attempting[job.id, key.choice] = attempting.at(now, count)
+        """Show how many tokens an attempt has, and the speed of all of them."""
+        self._running.report(time.monotonic(), job.id, key.choice, count)
 
     def attempt_ended(self, job: ClaimedJob, key: AttemptKey) -> None:
-        """Show the attempt no longer."""
-        self._attempting.pop((job.id, key.choice), None)
+        """Show another attempt in its place, or soon none."""
+        self._running.end(time.monotonic(), job.id, key.choice)
 
     def job_ended(
         self,
@@ -90,7 +89,14 @@ class LiveDisplay:
                 with suppress(StoreUnusable):
                     poller.poll()
             ticks += 1
-            self._show(replace(poller.snapshot, attempting=tuple(self._attempting.values())))
+            running = self._running
+            self._show(
+                replace(
+                    poller.snapshot,
+                    attempting=running.shown(time.monotonic()),
+                    tokens_per_second=running.tokens_per_second,
+                )
+            )
         with suppress(StoreUnusable):
             poller.poll(whole=True)
         poller.close()

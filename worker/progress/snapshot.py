@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from msgspec.structs import replace
 
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.jobs.status import FINISHED, NOT_WELL
@@ -15,45 +14,28 @@ ENOUGH_JOBS = 3
 
 
 class Attempting(msgspec.Struct, frozen=True):
-    """A running attempt; `None` for what this process cannot know.
-
-    `first` is when its first tokens were reported, and how many.
-    """
+    """A running attempt; no `tokens` means that this process cannot know their number."""
 
     custom_id: str
     key: AttemptKey
     tokens: int | None = None
-    tokens_per_second: float | None = None
-    first: tuple[float, int] | None = None
-
-    def at(self, now: float, tokens: int) -> Attempting:
-        """Return the attempt with so many tokens, and its speed since the first report."""
-        since, before = first = self.first or (now, tokens)
-        speed = (tokens - before) / (now - since) if now > since else None
-        return replace(self, tokens=tokens, tokens_per_second=speed, first=first)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
     """Everything that is shown.
 
     `batches` are the batches to show, `waiting` counts the unfinished jobs of all. `attempting` are
-    the running attempts; `last` is the latest finished one, `None` if there is none. `remark` is a
-    line for the reader, `None` for none.
+    the running attempts, `tokens_per_second` is the speed of all of them together; `last` is the
+    latest finished one; `None` for what is not known. `remark` is a line for the reader.
     """
 
     batches: tuple[BatchReport, ...] = ()
     waiting: int = 0
     attempting: tuple[Attempting, ...] = ()
+    tokens_per_second: float | None = None
     last: LastAttempt | None = None
     pace: Pace = Pace(0, 0.0, None)
     remark: str | None = None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """The speed of all running attempts together, `None` if it is not known."""
-        speeds = [one.tokens_per_second for one in self.attempting]
-        known = [speed for speed in speeds if speed is not None]
-        return sum(known) if known else None
 
     @property
     def finished(self) -> int:

@@ -146,12 +146,13 @@ def _time_line(model: str, estimate: ModelEstimate) -> str:
     so_far, seconds = estimate.throughput, estimate.seconds
     if so_far is None or seconds is None:
         return f"{model}: no estimate of the time, this database has too few attempts of it yet"
+    together = f" with {so_far.parallel} conversations at once" if so_far.parallel > 1 else ""
     return (
         f"{model}: about {format_duration(seconds)}, "
         f"if it goes like its last {so_far.attempts} attempts here: "
         f"{format_count(estimate.answers, 'answer')} of {so_far.completion_tokens:.0f} tokens, "
         f"{so_far.attempts_per_answer:.2f} attempts each, "
-        f"at {so_far.tokens_per_second:.0f} tok/s, and "
+        f"at {so_far.tokens_per_second:.0f} tok/s{together}, and "
         f"{format_count(estimate.prompt_tokens, 'prompt token')} at "
         f"{so_far.prefill_tokens_per_second:.0f} tok/s"
     )

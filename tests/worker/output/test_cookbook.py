@@ -133,6 +133,17 @@ def test_waiting(night: Path) -> None:
     assert found["attempts"] == attempts
 
 
+def test_slots(night: Path) -> None:
+    found = rows(night, "slots")
+    assert [(r["batch"], r["parallel"], r["busy"]) for r in found] == [
+        ("example", 1, 1.0),
+        ("trouble", 1, 1.0),
+    ]
+    assert all(r["tokens_per_second"] > 0 and r["stall_seconds"] == 0 for r in found)
+    ((seconds,),) = query(night / "mh-batch.db", "SELECT sum(machine_seconds) FROM timings")[1]
+    assert sum(r["machine_seconds"] for r in found) == pytest.approx(seconds, abs=0.02)
+
+
 def test_every_recipe_is_tested_here() -> None:
     assert {f"test_{name}" for name in recipes()} <= globals().keys()
 

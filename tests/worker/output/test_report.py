@@ -25,6 +25,7 @@ from mh_batch.worker.output.report import (
     SHOWN_ENDS,
     conversation,
     settings_rows,
+    together,
     write_report,
 )
 from mh_batch.worker.output.report import page as page_of
@@ -229,3 +230,22 @@ def test_a_browser_shows_the_page_without_complaint(night: Path, html: str, widt
     )
     assert "CONSOLE" not in done.stderr
     assert Page(done.stdout).text.count("trouble") >= 2
+
+
+def test_a_run_says_how_many_conversations_it_decoded_at_once(night: Path) -> None:
+    with closing(open_reader(night / "mh-batch.db")) as reader:
+        found = collect(reader, latest_batch(reader))
+    (run,) = found.runs
+    assert (run.slots, run.rows, together(run)) == (1, 1.0, "")
+    several = replace(run, parallel=8, slots=8, rows=6.25)
+    assert together(several) == "8 slots, 6.2 busy on average"
+    other = replace(several, parallel=2, most_rows=4, allow_variance=1)
+    assert together(other) == (
+        "8 slots (the worker had 2), 6.2 busy on average, after crashes at most 4 at once, "
+        "although the self-test of the model failed"
+    )
+    text = Page(page_of(replace(found, runs=(other,)), "2026-05-01")).text
+    assert f"; {together(other)}" in text
+    assert "beside others" not in text
+    crashes = tuple(replace(crash, alone=0) for crash in found.crashes)
+    assert "beside others" in Page(page_of(replace(found, crashes=crashes), "2026-05-01")).text

@@ -7,7 +7,17 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from helpers.store_samples import DONE, attempt, claim, generation, rest, start, submit, turn
+from helpers.store_samples import (
+    DONE,
+    attempt,
+    claim,
+    generation,
+    rest,
+    side_by_side,
+    start,
+    submit,
+    turn,
+)
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Request, Tool, ToolCall
 from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import Attempt, AttemptKey, JobLine, Verdict
@@ -129,6 +139,15 @@ def test_a_job_of_several_batches_is_named_with_its_batch() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_an_attempt_in_a_slot_is_told_with_its_share_of_the_machine() -> None:
+    made = side_by_side()
+    assert attempt_line(made, made).endswith(
+        "decode 2.00 s (4.0 of 8 slots busy, 1.00 s for other prompts, 0.25 s of the machine), "
+        "8.0 tok/s"
+    )
+    assert "slots" not in attempt_line(attempt(), attempt())
+
+
 def test_one_attempt_is_no_plural() -> None:
     record(Request((Message("user", "x"),)), attempt())
     assert shown("mine", "--attempts").splitlines()[0].endswith(" · done · 1 attempt")

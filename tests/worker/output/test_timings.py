@@ -12,9 +12,12 @@ import pytest
 
 from helpers.command_line import MAIN, mh_batch
 from helpers.queries import query
+from helpers.store_samples import DONE, attempt, claim, lines, side_by_side, start, submit, turn
 from mh_batch.jobs.errors import InputError
-from mh_batch.store.connection import open_reader
-from mh_batch.worker.output.timings import timings
+from mh_batch.store import queue
+from mh_batch.store.connection import open_reader, open_store
+from mh_batch.store.reports.timings import timing_report
+from mh_batch.worker.output.timings import summary, timings
 from mh_batch.worker.text.format import format_number, format_percent, format_seconds
 
 needs_matplotlib = pytest.mark.skipif(not importlib.util.find_spec("matplotlib"), reason="an extra")
@@ -122,3 +125,23 @@ def test_numbers_are_written_as_people_read_them() -> None:
     assert [format_seconds(v) for v in (None, 0, 0.0024, 0.5, 59.94, 119.96, 600, 9000)] == [
         *("-", "0 ms", "2.4 ms", "500 ms", "59.9 s", "2 min", "10 min", "2 h 30 min")
     ]
+
+
+def test_several_conversations_at_once_are_told_with_what_they_cost_each_other(
+    tmp_path: Path,
+) -> None:
+    with closing(open_store(tmp_path / "mh-batch.db")) as db:
+        submit(db, lines(3))
+        run_id = start(db)
+        queue.record(db, claim(db, run_id).id, run_id, attempt(), turn(), DONE)
+        alone = dict(summary(timing_report(db, None)))
+        for _ in range(2):
+            queue.record(db, claim(db, run_id).id, run_id, side_by_side(), turn(), DONE)
+        told = dict(summary(timing_report(db, None)))
+    assert "slots" not in alone
+    assert "waiting" in alone["time went to"]
+    assert told["decode speed"] == "6.0 tokens/s"
+    assert told["slots"] == "2.5 of 8 busy on average"
+    assert told["lost to other prompts"] == ("44% of the attempts' decoding time, together 2.0 s")
+    # the waits of several at once are no share of the clock
+    assert "waiting" not in told["time went to"]

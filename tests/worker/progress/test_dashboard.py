@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from rich.cells import cell_len
 
 from helpers.snapshots import batch, snapshot
 from mh_batch.jobs.record import AttemptKey
@@ -74,16 +75,40 @@ def test_a_second_choice_and_the_answer_to_a_tool_are_told_apart() -> None:
 
 
 def test_several_conversations_have_a_line_each_and_one_speed() -> None:
-    talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i, 20.0) for i in range(10)]
-    drawn = replace(snapshot(), attempting=tuple(talks))
+    talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i) for i in range(12)]
+    drawn = replace(snapshot(), attempting=tuple(talks), tokens_per_second=200.0)
     facts = shown(drawn, height=30)[1:]
-    assert facts[0] == "now      talk-0, turn 1, 0 tokens"
-    assert facts[7].strip() == "talk-7, turn 1, 70 tokens"
-    assert facts[8].strip() == "and 2 more conversations"
-    assert facts[9].startswith("speed    200.0 tok/s now")
-    # a low terminal keeps the first of them
-    assert [line for line in shown(drawn, height=7) if "talk-" in line] == [facts[0]]
-    assert "10 conversations at once" in summary_line(drawn, EVENING)
+    assert facts[0] == "now      talk-0, turn 1, no token yet"
+    assert facts[9].strip() == "talk-9, turn 1, 90 tokens"
+    assert facts[10].strip() == "and 2 more conversations"
+    assert facts[11].startswith("speed    200.0 tok/s now")
+    assert "12 conversations at once" in summary_line(drawn, EVENING)
+
+
+def test_a_low_terminal_counts_the_conversations_that_it_has_no_line_for() -> None:
+    talks = [Attempting(f"talk-{i}", AttemptKey(), 10) for i in range(6)]
+    drawn = replace(snapshot(), attempting=tuple(talks))
+    assert len(shown(drawn, height=12)) == 11
+    assert [line[9:] for line in shown(drawn, height=11)[1:7]] == [
+        *(f"talk-{i}, turn 1, 10 tokens" for i in range(4)),
+        "and 2 more conversations",
+        "81.2 tok/s now, 79.0 on average  KV 1,204 of 8,192",
+    ]
+    assert [line for line in shown(drawn, height=7) if "conv" in line or "talk-" in line] == [
+        "now      talk-0, turn 1, 10 tokens"
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("name", ["path/" * 30, "問い" * 60, "👨‍👩‍👧" * 40])
+def test_a_long_custom_id_leaves_room_for_what_changes(name: str, width: int) -> None:
+    talk = Attempting(f"begin-{name}-end", AttemptKey(turn=2), 17)
+    now = shown(replace(snapshot(), attempting=(talk,)), width)[1]
+    assert now.startswith("now      begin-")
+    assert now.endswith("-end, turn 2, 17 tokens")
+    assert width - 6 <= cell_len(now) <= width
+    waiting = shown(replace(snapshot(), attempting=(replace(talk, tokens=0),)), width)[1]
+    assert waiting.partition(", turn")[0] == now.partition(", turn")[0]
 
 
 def test_what_is_not_known_takes_no_line() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from helpers.command_line import mh_batch, write_lines
 from helpers.made import claimed
@@ -135,6 +136,16 @@ def test_the_time_is_estimated_from_the_estimate_of_the_model() -> None:
     found.take(2, "demo", weight(most=50))
     # 200 / 1000 s of prompts; 2 x 100 and 2 x 50 tokens, 1.5 times each, at 50 a second
     assert list(found.lines())[-1].startswith("demo: about 0:09, if it goes like its last 10")
+
+
+@pytest.mark.parametrize(
+    ("parallel", "told"),
+    [(1, "at 50 tok/s, and"), (4, "at 50 tok/s with 4 conversations at once, and")],
+)
+def test_an_estimate_says_how_many_conversations_decoded_at_once(parallel: int, told: str) -> None:
+    found = DryRunReport("f", lambda _: replace(PAST, parallel=parallel))
+    found.take(1, "demo", weight())
+    assert told in list(found.lines())[-1]
 
 
 def test_each_model_has_an_estimate_of_its_own_or_none() -> None:

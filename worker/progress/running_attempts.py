@@ -1,0 +1,84 @@
+"""The attempts of a drain as a display shows them: each in a row of its own, and one speed."""
+
+from collections import deque
+
+import msgspec
+from msgspec.structs import replace
+
+from mh_batch.jobs.record import AttemptKey
+
+from .snapshot import Attempting
+
+KEEP_SECONDS = 1.0
+"""How long an attempt that ended keeps its row, so that the next one can take it."""
+
+SPEED_SECONDS = 10.0
+"""Over how many of the latest seconds the speed is measured."""
+
+
+class _Row(msgspec.Struct):
+    """A row of the display; `job` and `choice` say what it shows."""
+
+    job: int
+    choice: int
+    shown: Attempting
+    ended_at: float | None = None
+
+
+class RunningAttempts:
+    """Gives each conversation a row that it keeps until it ends; the next one takes that row.
+
+    So the rows stay where they are while several conversations run, and their number changes only
+    when more or fewer of them run. Times are those of one clock, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._rows: list[_Row] = []
+        self._reports: deque[tuple[float, int]] = deque()
+        self._tokens = 0
+        self.tokens_per_second: float | None = None
+
+    def start(self, job: int, custom_id: str, key: AttemptKey) -> None:
+        """Show an attempt: in its conversation's row, else in a free one, else in a new one."""
+        row = self._find(job, key.choice)
+        if row is None:
+            row = next((row for row in self._rows if row.ended_at is not None), None)
+        started = _Row(job, key.choice, Attempting(custom_id, key, tokens=0))
+        if row is None:
+            self._rows.append(started)
+        else:
+            self._rows[self._rows.index(row)] = started
+
+    def report(self, now: float, job: int, choice: int, tokens: int) -> None:
+        """Take note that an attempt has so many tokens."""
+        row = self._find(job, choice)
+        if row is None or row.ended_at is not None:
+            return
+        self._tokens += tokens - (row.shown.tokens or 0)
+        row.shown = replace(row.shown, tokens=tokens)
+        self._reports.append((now, self._tokens))
+        while len(self._reports) > 1 and now - self._reports[1][0] >= SPEED_SECONDS:
+            self._reports.popleft()
+        since, before = self._reports[0]
+        if now > since:
+            self.tokens_per_second = (self._tokens - before) / (now - since)
+
+    def end(self, now: float, job: int, choice: int) -> None:
+        """Take note that an attempt ended."""
+        row = self._find(job, choice)
+        if row is not None:
+            row.ended_at = now
+        if all(row.ended_at is not None for row in self._rows):
+            # what comes before the next token is no decoding
+            self._reports.clear()
+            self.tokens_per_second = None
+
+    def shown(self, now: float) -> tuple[Attempting, ...]:
+        """Return the rows, without those that have been free for a while."""
+        rows = self._rows.copy()
+        return tuple(
+            row.shown for row in rows if row.ended_at is None or now - row.ended_at < KEEP_SECONDS
+        )
+
+    def _find(self, job: int, choice: int) -> _Row | None:
+        return next((row for row in self._rows if (row.job, row.choice) == (job, choice)), None)
