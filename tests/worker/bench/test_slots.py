@@ -15,6 +15,7 @@ from mh_batch.worker.bench.rounds import Sample
 from mh_batch.worker.bench.scenarios import slots
 from mh_batch.worker.bench.scenarios.queue import GENERATION
 from mh_batch.worker.bench.scenarios.slot_drain import Run, cost, run, sized_jobs
+from mh_batch.worker.bench.slot_host import host_seconds
 from mh_batch.worker.bench.slot_models import write_dense
 from mh_batch.worker.bench.slot_speed import SEQUENTIAL, Decode, rows_name, slots_name, speeds
 from mh_batch.worker.bench.workload import QUICK
@@ -82,3 +83,7 @@ def test_without_openblas_only_what_needs_none_is_measured(
     assert figures["dense, experts and drain"].note.startswith("n/a: no OpenBLAS here; apt-get")
     assert figures["demo, 2 slots"].ratios == {"of sequential": 1.0, "of mlx-lm": 1.0}
     assert figures["demo, 8 slots"].value is None
+
+
+def test_python_of_a_step_is_more_with_slots_than_in_one_batch() -> None:
+    assert 0 < host_seconds("demo", 8, 5) < 0.1

@@ -52,6 +52,7 @@ GOALS = (
     Goal("slots", "dense, 8 slots", "of sequential", least=4),
     Goal("slots", "(dense|experts), 8 slots", "of mlx-lm", least=0.92),
     Goal("slots", "demo, 8 slots", "of sequential", least=1),
+    Goal("slots", r"demo, 8 slots, Python of a step.*", most=1),
     Goal("slots", r"drain of \d+ jobs, 8 slots", "of sequential", least=3),
     Goal("slots", r"drain of \d+ jobs, 8 slots", "of script", least=0.9),
     Goal("slots", r"drain of \d+ jobs, slots busy", least=85),

@@ -17,6 +17,7 @@ ROUNDS = 3
 """Rounds at most: steps of these models take long, and differ little."""
 
 PLACE = "slots"
+HOST_SLOTS = 8
 
 
 def slots(bench: Bench) -> Found:
@@ -44,6 +45,16 @@ def slots(bench: Bench) -> Found:
             yield not_measured((PLACE, "dense, experts and drain"), "tok/s", reason)
         yield from _decode(bench, "small, MLX's own BLAS", folder / "small", None)
     yield from _decode(bench, "demo", DEMO, None)
+    yield _host(4 * sizes.slot_decode)
+
+
+def _host(steps: int) -> Figure:
+    """Measure what slots cost in Python."""
+    from mh_batch.worker.bench.slot_host import host_seconds
+
+    milliseconds = 1000 * host_seconds(DEMO, HOST_SLOTS, steps)
+    case = f"demo, {HOST_SLOTS} slots, Python of a step beyond the model's own"
+    return Figure(PLACE, case, milliseconds, "ms/step", n=steps)
 
 
 def _decode(bench: Bench, model: str, folder: Path | str, blas: str | None) -> Iterator[Figure]:
