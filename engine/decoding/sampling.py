@@ -33,7 +33,12 @@ def _mix(value: int) -> int:
 
 
 class Sampler:
-    """Draws the tokens of one attempt, in order: call `n` (from 0) draws token `first + n`."""
+    """Draws the tokens of one attempt, in order: call `n` (from 0) draws token `first + n`.
+
+    `greedy` says whether it takes the likeliest token, `plain` whether it draws by temperature
+    alone; both whatever came before. `sharpness` is what logits are multiplied by before a random
+    draw.
+    """
 
     def __init__(
         self,
@@ -54,29 +59,16 @@ class Sampler:
         if penalises(sampling) or sampling.logit_bias:
             self._penalties = Penalties(sampling, prompt)
         self._protected = mx.array(sorted(protected), dtype=mx.uint32) if protected else None
+        filtered = sampling.top_p < 1 or sampling.min_p > 0 or sampling.top_k > 0
+        filtered = filtered or sampling.xtc_probability > 0
+        self.greedy = sampling.temperature == 0 and self._penalties is None
+        self.plain = sampling.temperature > 0 and not filtered and self._penalties is None
+        self.sharpness = 1.0 / sampling.temperature if sampling.temperature > 0 else 1.0
 
     def check(self, vocabulary: int) -> None:
         """Raise `JobError` if there is a bias for a token that the vocabulary does not have."""
         if self._penalties is not None:
             self._penalties.check(vocabulary)
-
-    @property
-    def greedy(self) -> bool:
-        """Whether it takes the likeliest token, whatever came before."""
-        return self._sampling.temperature == 0 and self._penalties is None
-
-    @property
-    def plain(self) -> bool:
-        """Whether it draws by temperature alone, whatever came before."""
-        sampling = self._sampling
-        filtered = sampling.top_p < 1 or sampling.min_p > 0 or sampling.top_k > 0
-        filtered = filtered or sampling.xtc_probability > 0
-        return sampling.temperature > 0 and not filtered and self._penalties is None
-
-    @property
-    def sharpness(self) -> float:
-        """What logits are multiplied by before a random draw."""
-        return 1.0 / self._sampling.temperature
 
     def next_key(self) -> tuple[int, int]:
         """Return the key of the next token, which is drawn elsewhere, as two 32-bit numbers."""

@@ -47,20 +47,23 @@ class SlotCaches:
 
     def __init__(self, rows: Sequence[Any]) -> None:
         self.rows = list(rows)
+        self._offset: Any = None
         self._updated: tuple[Any, Any] | None = None
         self._fetched: list[tuple[Any, Any]] = []
 
     @property
     def offset(self) -> Any:
         """The position of each row's next token, `[slots]`."""
-        return mx.array([row.offset for row in self.rows], dtype=mx.int32)
+        if self._offset is None:
+            self._offset = mx.array([row.offset for row in self.rows], dtype=mx.int32)
+        return self._offset
 
     def update_and_fetch(self, keys: Any, values: Any) -> tuple[Any, Any]:
         """Add a token to each row's cache; return the arguments, for `attend` to know them."""
         count = len(self.rows)
         each = zip(self.rows, mx.split(keys, count), mx.split(values, count), strict=True)
         self._fetched = [row.update_and_fetch(k, v) for row, k, v in each]
-        self._updated = keys, values
+        self._updated, self._offset = (keys, values), None
         return keys, values
 
     def make_mask(self, N: int, window_size: int | None = None, return_array: bool = False) -> Any:

@@ -169,8 +169,6 @@ def test_every_option_of_a_drain_reaches_the_worker(
         "max_jobs": 7,
         "until": time(7, 30),
         "watch": True,
-        "parallel": 3,
-        "mix": True,
         "allow_variance": True,
     }
     # none is left out here, and none of those that the worker has

@@ -80,7 +80,7 @@ def test_a_name_that_is_not_known_is_told_with_what_was_meant(
 
 
 def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None:
-    known = "known: artifacts, engine, hang_seconds, max_crashes, max_line_mib, model, profile"
+    known = "known: artifacts, engine, hang_seconds, max_crashes, max_line_mib, model, parallel"
     assert known in complaint(tmp_path, "x9 = 1")
 
 

@@ -1,7 +1,7 @@
 """Fixed prompts, settings and sizes: the same work in every run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -40,13 +40,21 @@ WORDS = (
 )
 
 
+class ModelSize(NamedTuple):
+    """The width and the depth of a model."""
+
+    hidden: int
+    layers: int
+
+
 class Sizes(msgspec.Struct, frozen=True):
     """How much each scenario does, in tokens unless the name says otherwise.
 
     `multiples` are positions in windows. `near` is the number of tokens decoded to measure the
     speed at a position, where a prompt stands for earlier output; `larger` is that number for the
     larger model. `submit_lines` are the sizes of two files, `queued` of two queues, `claims` the
-    number of measured claims.
+    number of measured claims. `slots` are numbers of slots, `slot_decode` the steps measured in
+    them, `slot_jobs` the jobs drained in them, on the model `drained`.
     """
 
     decode: int
@@ -68,6 +76,13 @@ class Sizes(msgspec.Struct, frozen=True):
     submit_lines: tuple[int, int]
     queued: tuple[int, int]
     claims: int
+    slots: tuple[int, ...]
+    slot_decode: int
+    slot_jobs: int
+    dense: ModelSize
+    experts: ModelSize
+    drained: ModelSize
+    small: ModelSize
 
 
 FULL = Sizes(
@@ -90,6 +105,13 @@ FULL = Sizes(
     submit_lines=(20_000, 100_000),
     queued=(1_000, 1_000_000),
     claims=500,
+    slots=(2, 4, 8, 16),
+    slot_decode=8,
+    slot_jobs=64,
+    dense=ModelSize(1536, 7),
+    experts=ModelSize(256, 6),
+    drained=ModelSize(1536, 2),
+    small=ModelSize(256, 4),
 )
 QUICK = Sizes(
     decode=4,
@@ -111,6 +133,13 @@ QUICK = Sizes(
     submit_lines=(50, 200),
     queued=(20, 200),
     claims=10,
+    slots=(2, 8),
+    slot_decode=2,
+    slot_jobs=3,
+    dense=ModelSize(64, 1),
+    experts=ModelSize(64, 2),
+    drained=ModelSize(64, 1),
+    small=ModelSize(64, 1),
 )
 
 COUNTING = Prompt((Message("user", "Count from 1 to 300."),), DATE)

@@ -49,6 +49,13 @@ GOALS = (
     ),
     Goal("position", r"window \d+, at 16x.*", "of 1x", least=0.95),
     Goal("memory", r"window \d+, growth.*", most=1),
+    Goal("slots", "dense, 8 slots", "of sequential", least=4),
+    Goal("slots", "(dense|experts), 8 slots", "of mlx-lm", least=0.92),
+    Goal("slots", "demo, 8 slots", "of sequential", least=1),
+    Goal("slots", r"demo, 8 slots, Python of a step.*", most=1),
+    Goal("slots", r"drain of \d+ jobs, 8 slots", "of sequential", least=3),
+    Goal("slots", r"drain of \d+ jobs, 8 slots", "of script", least=0.9),
+    Goal("slots", r"drain of \d+ jobs, slots busy", least=85),
     Goal("penalties", r"mh-batch, penalty.*", "of none", least=0.9),
 )
 

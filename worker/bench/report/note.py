@@ -22,7 +22,7 @@ $ pip install 'mh-batch[plot]' && mh-batch bench --plot bench.png
 ```
 """
 
-_ABSOLUTE = frozenset({"%", "ns/token"})
+_ABSOLUTE = frozenset({"%", "ns/token", "ms/step"})
 
 
 def note(report: Report) -> str:

@@ -17,7 +17,7 @@ from mh_batch.worker.bench.workload import SEED, short_jobs
 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import Attempt
-    from mh_batch.worker.options import ArtifactPolicy
+    from mh_batch.worker.options import ArtifactPolicy, WorkerSettings
 
 POLICIES: tuple["ArtifactPolicy", ...] = ("off", "all")
 
@@ -117,6 +117,18 @@ def run_jobs_in(
     folder: Path, model: str, jobs: int, policy: "ArtifactPolicy"
 ) -> list[AttemptTimes]:
     """Do so in `folder`, leaving the database and the artifacts there."""
+    from mh_batch.worker.options import WorkerSettings
+
+    settings = apply(Settings(), {"max_tokens": 64, "max_attempts": 1, "seed": SEED})
+    lines = b"".join(short_jobs(jobs))
+    attempts = drain_lines(folder, lines, settings, model, WorkerSettings(artifacts=policy))
+    return [_times(attempt) for attempt in attempts]
+
+
+def drain_lines(
+    folder: Path, lines: bytes, settings: Settings, model: str, options: "WorkerSettings"
+) -> list["Attempt"]:
+    """Submit `lines` and drain them in `folder`; return the attempts as they began."""
     import anyio
 
     from mh_batch.jobs.record import NewBatch
@@ -125,34 +137,34 @@ def run_jobs_in(
     from mh_batch.store.queue import read_history
     from mh_batch.store.reports.results import finished_jobs
     from mh_batch.worker.draining.run import work
-    from mh_batch.worker.options import DrainOptions
+    from mh_batch.worker.options import DrainOptions, WorkerSettings, shared_fields
     from mh_batch.worker.progress.plain_display import PlainDisplay
     from mh_batch.worker.submission.submission import submit_stream
 
-    settings = apply(Settings(), {"max_tokens": 64, "max_attempts": 1, "seed": SEED})
     db = folder / "mh-batch.db"
     store = open_store(db)
     try:
-        lines = io.BytesIO(b"".join(short_jobs(jobs)))
-        submit_stream(store, lines, NewBatch("bench", "bench", settings, model, 0))
+        batch = NewBatch("bench", "bench", settings, model, 0)
+        submit_stream(store, io.BytesIO(lines), batch)
     finally:
         store.close()
-    options = DrainOptions(db=db, model=model, logs=folder / "logs", artifacts=policy)
-    anyio.run(work, options, PlainDisplay(io.StringIO()))
+    shared = shared_fields(options, WorkerSettings)
+    drained = DrainOptions(db=db, model=model, logs=folder / "logs", **shared)
+    anyio.run(work, drained, PlainDisplay(io.StringIO()))
     reader = open_reader(db)
     try:
         ids = [job.id for job in finished_jobs(reader, None, tuple(FINISHED))]
         attempts = [attempt for job_id in ids for attempt in read_history(reader, job_id).attempts]
     finally:
         reader.close()
-    return [_times(attempt) for attempt in sorted(attempts, key=lambda a: a.started_at)]
+    return sorted(attempts, key=lambda attempt: attempt.started_at)
 
 
 def _times(attempt: "Attempt") -> AttemptTimes:
     t = attempt.generation.timings
     return AttemptTimes(
-        started=_seconds(attempt.started_at),
-        finished=_seconds(attempt.finished_at),
+        started=seconds_of(attempt.started_at),
+        finished=seconds_of(attempt.finished_at),
         render=t.render_seconds,
         first_token=t.first_token_seconds,
         decode=t.decode_seconds,
@@ -160,5 +172,6 @@ def _times(attempt: "Attempt") -> AttemptTimes:
     )
 
 
-def _seconds(moment: str) -> float:
+def seconds_of(moment: str) -> float:
+    """Return a stored time in seconds."""
     return datetime.fromisoformat(moment).timestamp()
