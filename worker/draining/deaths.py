@@ -16,7 +16,7 @@ from mh_batch.worker.text.format import format_count
 
 from .context import DrainContext
 from .model_loader import ModelLoader
-from .open_attempt import OpenAttempt
+from .open_attempts import OpenAttempt
 
 LAST_LINES = 5
 

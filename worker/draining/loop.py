@@ -4,10 +4,8 @@ It decides nothing about answers (the controller does) and knows no SQL (the sto
 """
 
 import time
-from functools import partial
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import JobError
@@ -17,9 +15,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
 from mh_batch.worker.controller.conversation import Finish, Generate, Record
-from mh_batch.worker.model_process.client import Answer
 from mh_batch.worker.model_process.death import ProcessDied
-from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
 
@@ -27,8 +23,9 @@ from .claimed_run import ClaimedRun
 from .context import DrainContext
 from .deaths import Deaths
 from .model_loader import ModelLoader
-from .open_attempt import ActiveJob, OpenAttempt
+from .open_attempts import ActiveJob, OpenAttempt, OpenAttempts
 from .probe import Probe
+from .process_size import ProcessSize
 from .recorder import Recorder
 from .reporter import Tally
 from .scheduler import Scheduler, with_rendered
@@ -54,11 +51,10 @@ class Drain:
         self._scheduler = Scheduler(context, self._recorder, self._loader, self.stop)
         self._probe = Probe(context, self._recorder, self._loader, self.stop)
         self._deaths = Deaths(context, self._loader)
-        self._process_bytes = 0
+        self._process_size = ProcessSize(context)
         self._cancelled: frozenset[int] = frozenset()
         self._active: dict[int, ActiveJob] = {}
-        self._open: dict[int, OpenAttempt] = {}
-        self._answer: Background[Answer] | None = None
+        self._open = OpenAttempts(context)
         self._emptying = False
 
     @property
@@ -87,9 +83,7 @@ class Drain:
     async def database_changed(self) -> None:
         """React to another process that wrote: new work, or a request to cancel."""
         self._cancelled = await self._store.call(queue.cancel_requests)
-        for request, attempt in list(self._open.items()):
-            if attempt.job.id in self._cancelled:
-                await self._supervisor.cancel(request)
+        await self._open.cancel(self._cancelled)
         self.wake()
 
     def wake(self) -> None:
@@ -99,7 +93,7 @@ class Drain:
     async def _fill(self, tasks: TaskGroup) -> None:
         """Begin attempts until the model has enough of them, or none can begin now."""
         if self.stop.soon:
-            await self._take_back_unbegun()
+            await self._open.take_back_unbegun()
         while self._has_room() and (await self._begin_one(tasks) or await self._claim_beside()):
             pass
 
@@ -108,11 +102,11 @@ class Drain:
         if not self._open:
             self._emptying = False
             return bool(self._active) and not self._recorder.failed_in_a_row
-        if self._emptying or self._recorder.failed_in_a_row or self._is_too_large():
+        if self._emptying or self._recorder.failed_in_a_row or self._process_size.too_large:
             return False
-        if any(attempt.suspect for attempt in self._open.values()):
+        if self._open.has_suspect:
             return False
-        parallel = next(iter(self._open.values())).job.parallel
+        parallel = self._open.parallel
         ahead = max(LEAST_AHEAD, parallel // 4) if parallel > 1 else 0
         most = self._deaths.most
         return len(self._open) < (parallel + ahead if most is None else min(most, parallel))
@@ -121,7 +115,7 @@ class Drain:
         """Claim a job that runs beside those with the model; return whether there is one."""
         if not self._open or self._emptying or self.stop.soon:
             return False
-        parallel = next(iter(self._open.values())).job.parallel
+        parallel = self._open.parallel
         claimed = await self._scheduler.beside(parallel) if parallel > 1 else None
         if claimed is not None:
             await self._take(claimed)
@@ -138,7 +132,7 @@ class Drain:
             await self._probe.test_model()
             await self._reload()
             return None
-        await self._replace_large_process()
+        await self._process_size.replace()
         claimed = await self._scheduler.next()
         if claimed is not None:
             await self._take(claimed)
@@ -221,7 +215,7 @@ class Drain:
             active.run.withdraw(key.choice)
             self._emptying = True
             return False
-        if not self._open and job.parallel > 1 and await self._replace_large_process():
+        if not self._open and job.parallel > 1 and await self._process_size.replace():
             # with several at once, there may never be a moment between two jobs
             await self._reload()
             if active.over:
@@ -229,24 +223,10 @@ class Drain:
         active.guidance[key] = action.request.prompt.guidance
         attempt = OpenAttempt(active, key, action.begins_turn, suspect, now(), time.perf_counter())
         try:
-            with at_stage("generate"):
-                self._display.attempt_started(job, key)
-                request = with_rendered(action.request, self._options)
-                self._open[await self._supervisor.begin(request)] = attempt
+            await self._open.begin(attempt, with_rendered(action.request, self._options))
         except ProcessDied as error:
-            await self._died({**self._open, -1: attempt}, error)
-        except JobError:
-            self._display.attempt_ended(job, key)
-            raise
+            await self._died(error)
         return True
-
-    async def _take_back_unbegun(self) -> None:
-        """After a request to stop, take back what waits for a slot: it would begin a turn."""
-        phases = self._supervisor.phases
-        for request, attempt in self._open.items():
-            waits = attempt.job.parallel > 1 and phases.get(request) != "decode"
-            if waits and attempt.begins_turn:
-                await self._supervisor.cancel(request)
 
     async def _asked_to_cancel(self, job_id: int) -> bool:
         """Whether a job is to be cancelled.
@@ -262,20 +242,14 @@ class Drain:
 
         Returns without one if there is something else to look at.
         """
-        if self._answer is None:
-            ask = partial(self._supervisor.next_answer, self._report_tokens)
-            self._answer = Background(tasks, ask, self.wake)
-        await self.stop.wakeup.wait()
-        if not self._answer.done:
-            return
-        answer, self._answer = self._answer, None
         try:
-            request, outcome = await answer.result()
+            answered = await self._open.next(tasks, self.stop.wakeup)
         except ProcessDied as error:
-            await self._died(self._open, error)
+            await self._died(error)
             return
-        attempt = self._open.pop(request)
-        self._display.attempt_ended(attempt.job, attempt.key)
+        if answered is None:
+            return
+        attempt, outcome = answered
         try:
             if isinstance(outcome, Generation):
                 self._feed(attempt, outcome)
@@ -292,8 +266,7 @@ class Drain:
     def _feed(self, attempt: OpenAttempt, generation: Generation) -> None:
         """Hand a generation to the run of its job; raises `JobError` if that fails."""
         self._deaths.answered(attempt)
-        generation = with_queue_seconds(generation, time.perf_counter() - attempt.began)
-        self._process_bytes = generation.timings.process_memory_bytes
+        self._process_size.take(generation)
         run, choice = attempt.active.run, attempt.key.choice
         # a cancelled generation is not an attempt
         if generation.stop_reason is StopReason.CANCELLED:
@@ -302,12 +275,11 @@ class Drain:
         with at_stage("decision"):
             run.feed(choice, generation, attempt.started_at, now())
 
-    async def _died(self, attempts: dict[int, OpenAttempt], error: ProcessDied) -> None:
+    async def _died(self, error: ProcessDied) -> None:
         """Record a death of the model process and load the model again for what it took along."""
-        self._open, self._answer = {}, None
+        attempts = self._open.lost()
         for attempt in attempts.values():
             attempt.active.run.withdraw(attempt.key.choice)
-            self._display.attempt_ended(attempt.job, attempt.key)
         try:
             await self._deaths.blame(attempts, error)
         except JobError as fault:
@@ -325,43 +297,10 @@ class Drain:
     async def _drop(self, active: ActiveJob) -> None:
         """Forget a job that is over; what the model still does for it is of no use."""
         self._forget(active)
-        for request, attempt in self._open.items():
-            if attempt.active is active:
-                await self._supervisor.cancel(request)
+        await self._open.cancel({active.job.id})
         await self._supervisor.job_done()
 
     def _forget(self, active: ActiveJob) -> None:
         active.over = True
         self._active.pop(active.job.id, None)
         self._deaths.forget(active.job)
-
-    def _report_tokens(self, request: int, tokens: int) -> None:
-        attempt = self._open.get(request)
-        if attempt is not None:
-            self._display.tokens(attempt.job, attempt.key, tokens)
-
-    def _is_too_large(self) -> bool:
-        """Whether the model process holds more memory than it may."""
-        limit = self._options.recycle_bytes
-        return limit is not None and self._process_bytes > limit
-
-    async def _replace_large_process(self) -> bool:
-        """End a model process that holds more memory than it may; return whether it did.
-
-        The next load starts a new one.
-        """
-        if not self._is_too_large():
-            return False
-        used = f"{self._process_bytes / 2**30:.1f} GiB"
-        self._display.note(f"the model process holds {used}: starting a new one")
-        self._process_bytes = 0
-        await self._supervisor.reset()
-        return True
-
-
-def with_queue_seconds(generation: Generation, wall_seconds: float) -> Generation:
-    """Return the generation with the time outside the model's own work in its timings."""
-    t = generation.timings
-    busy = t.render_seconds + t.first_token_seconds + t.decode_seconds + t.parse_seconds
-    timings = msgspec.structs.replace(t, queue_seconds=max(0.0, wall_seconds - busy))
-    return msgspec.structs.replace(generation, timings=timings)
