@@ -36,7 +36,7 @@ coverage: $(VENV)/.installed-dev
 
 # drains with many kills (five minutes on two idle cores), then long and random ones; prints them
 soak: $(VENV)/.installed-dev
-	KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_long_drain.py
+	KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_long_drain.py tests/worker/bench
 
 bench: $(VENV)/.installed
 	@mkdir -p tests/bench

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 MT_BENCH = CORPORA / "mt_bench"
 KILLS = 40
+LIMIT_SECONDS = 60
 SETTINGS = ("--set", "max_tokens=24", "--set", "max_attempts=2", "--set", "seed=7")
 COMPARED = ("attempts", "turns", "parses", "channels")
 RECORDED = """
@@ -49,12 +50,12 @@ def drain(folder: Path, parallel: int, kills: Sequence[int] = ()) -> Path:
         if worker.poll() is None:
             strike(worker, model=bool(number % 2))
         worker.stdout.close()
-        worker.wait()
+        worker.wait(LIMIT_SECONDS)
     worker = start(folder, parallel)
     assert worker.stdout is not None
     *_, last = worker.stdout
     assert last == "end queue_empty\n"
-    assert worker.wait() == 0
+    assert worker.wait(LIMIT_SECONDS) == 0
     return folder
 
 

@@ -35,7 +35,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("retry", "1"),
     ("reparse",),
     ("doctor", "--model", "demo"),
-    ("bench", "--quick", "--rounds", "1", "--only", "submit,queue,drain", "--plot", "b.png"),
+    ("bench", "--quick", "--rounds", "1", "--only", "submit,queue", "--plot", "b.png"),
 ]
 
 

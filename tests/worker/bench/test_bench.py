@@ -477,6 +477,7 @@ def test_all_positions_are_measured_in_the_same_rounds(
     )
 
 
+@pytest.mark.slow
 def test_each_way_to_keep_artifacts_is_a_ratio_of_none() -> None:
     found, _ = found_by(Bench("demo", QUICK, 1), "artifacts")
     assert list(found) == [f"2 short jobs, {keep}" for keep in ("off", "all")]
@@ -484,6 +485,7 @@ def test_each_way_to_keep_artifacts_is_a_ratio_of_none() -> None:
     assert all(figure.value is not None and figure.value > 0 for figure in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "files"), [("off", 0), ("all", 7)])
 def test_a_drain_keeps_the_files_that_its_measurement_is_named_for(
     tmp_path: Path, keep: ArtifactPolicy, files: int

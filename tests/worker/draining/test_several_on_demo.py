@@ -16,9 +16,7 @@ CONVERSATIONS: list[dict[str, object]] = [
     {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 30},
     {"custom_id": "sums", "turns": ["What is 17 + 25?", "Now add 5."], "temperature": 1.0},
     {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 24},
-    {"custom_id": "both", "prompt": "Hello", "n": 2, "temperature": 1.2},
-    {"custom_id": "poem", "prompt": "Write a poem about the sea.", "temperature": 0},
-    {"custom_id": "name", "prompt": "What is 2 + 3?", "system": "You are a poet."},
+    {"custom_id": "both", "prompt": "Hello", "n": 2, "temperature": 1.2, "max_tokens": 24},
 ]
 SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3", "--set", "max_tokens=32")
 SLOTS = 3
