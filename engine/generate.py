@@ -34,6 +34,8 @@ from .slots.row_caches import UnusualAttention
 from .slots.support import SlotSupport, examine
 from .timings import attempt_timings
 
+OTHER_KERNELS = "more rows run on other kernels"
+
 
 class Prepared(NamedTuple):
     """A request and its prompt, rendered ahead."""
@@ -43,7 +45,7 @@ class Prepared(NamedTuple):
 
 
 class Generator:
-    """Runs requests on a loaded model, one at a time, all on the thread that loaded it."""
+    """Runs requests on a loaded model, one at a time or in slots, on the thread that loaded it."""
 
     def __init__(self, loaded: LoadedModel, options: EngineOptions | None = None) -> None:
         """Take a model loaded on this thread; `None` takes the default options."""
@@ -108,10 +110,14 @@ class Generator:
 
     def _supported(self, parallel: int) -> SlotSupport:
         """Return what slots need to know; raises `EnvironmentFault` for more than can be."""
-        limit = self.slot_limit()
-        if limit.most is not None and parallel > limit.most:
-            raise EnvironmentFault(f"this model cannot run in {parallel} slots: {limit.reason}")
-        return examine(self._model)
+        cannot = f"this model cannot run in {parallel} slots"
+        try:
+            support = examine(self._model)
+        except UnusualAttention as error:
+            raise EnvironmentFault(f"{cannot}: {error}") from None
+        if support.most is not None and parallel > support.most:
+            raise EnvironmentFault(f"{cannot}: {OTHER_KERNELS}")
+        return support
 
     def slot_limit(self) -> SlotLimit:
         """Return in how many slots the model can decode, and why not in more."""
@@ -119,7 +125,7 @@ class Generator:
             most = examine(self._model).most
         except UnusualAttention as error:
             return SlotLimit(1, str(error))
-        return SlotLimit(most, None if most is None else "more rows run on other kernels")
+        return SlotLimit(most, None if most is None else OTHER_KERNELS)
 
     def plan(self, request: GenerationRequest) -> AttemptPlan:
         """Return a request with its prompt rendered and fitted; raises what `generate` says."""
@@ -138,7 +144,7 @@ class Generator:
     def between_jobs(self) -> bool:
         """Give memory that MLX holds back to the system if it is too much; return whether.
 
-        For the time between two jobs: within one, MLX uses it again.
+        For the end of a job: within one, MLX uses it again.
         """
         return memory.release(self._options)
 

@@ -29,6 +29,9 @@ class Admission:
         self._limit = limit_bytes
         self._admitted: dict[int, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._admitted)
+
     @property
     def nbytes(self) -> int:
         """What the admitted conversations will take."""

@@ -120,10 +120,15 @@ class SlotGenerator:
     def _step(self) -> list[Answer]:
         answers = self._cancel()
         while self._ready and not self._slots.full:
-            self._slots.enter(self._ready.popleft())
+            run = self._ready.popleft()
+            run.enter()
+            self._slots.enter(run)
         before, self._queued = self._queued, self._slots.step()
         if before is not None:
-            answers += self._read(before)
+            answers += self._take_tokens(before)
+        if not self._slots.runs:
+            # it would keep the caches of attempts that have ended
+            self._queued = None
         return answers + self._read_prompt()
 
     def _clear(self) -> None:
@@ -151,7 +156,7 @@ class SlotGenerator:
             answers.append(self._answer(run))
         return answers
 
-    def _read(self, step: QueuedStep) -> list[Answer]:
+    def _take_tokens(self, step: QueuedStep) -> list[Answer]:
         """Hand the tokens of a step to their attempts; return the answers of those that end."""
         tokens = step.drawn.tolist()
         seconds = self._device_was_busy()
@@ -170,12 +175,23 @@ class SlotGenerator:
         try:
             if self._reading is None and not self._begin(run):
                 return []
-            self._read_chunk(run)
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request
+            self._forget(run)
+            return [Answer(run.key, error)]
+        if self._queued is not None:
+            # the chunk begins when the device has done the step: else it would be timed with it
+            mx.eval(self._queued.drawn)
+        try:
+            self._read_chunk(run)
+        except Exception as error:
+            if len(self._admission) > 1:
+                # memory may be short because of the others
+                raise
             self._forget(run)
             return [Answer(run.key, error)]
         if run.reading.finished:
             self._reading = None
+            run.wait()
             self._ready.append(run)
         return []
 
@@ -186,6 +202,9 @@ class SlotGenerator:
             plan = self._prompts.plan(run.request)
             run.prepare(plan, time.perf_counter() - start)
             run.sampler.check(self._support.vocabulary)
+            if self._queued is None:
+                # the device had nothing to do
+                self._device_free = time.perf_counter()
         if not self._admission.admit(run.key, self._cache_bytes(run.plan)):
             return False
         self._reading = self._waiting.popleft()
@@ -196,9 +215,6 @@ class SlotGenerator:
         """Read the next chunk of a prompt, if there is one, and count its time."""
         if run.reading.finished:
             return
-        if self._queued is not None:
-            # the chunk begins when the device has done the step: else it would be timed with it
-            mx.eval(self._queued.drawn)
         began = time.perf_counter()
         run.reading.step()
         seconds = time.perf_counter() - began

@@ -51,6 +51,10 @@ class SlotCaches:
         self._updated: tuple[Any, Any] | None = None
         self._fetched: list[tuple[Any, Any]] = []
 
+    def put(self, slot: int, cache: Any) -> None:
+        """Give a slot another cache."""
+        self.rows[slot], self._offset = cache, None
+
     @property
     def offset(self) -> Any:
         """The position of each row's next token, `[slots]`."""
@@ -92,7 +96,8 @@ class SlotCaches:
             ATTENTION(query, *fetched, cache=row, scale=scale, mask=own, sinks=sinks)
             for row, query, fetched, own in each
         ]
-        self._updated = None
+        # not kept until the next step: there may be none for a long time
+        self._updated, self._fetched = None, []
         return mx.concatenate(attended)
 
 

@@ -53,6 +53,14 @@ class SlotRun:
         self.reading = reading
         self._began = self._first = time.perf_counter()
 
+    def wait(self) -> None:
+        """Wait for a free slot."""
+        self._ready_at = time.perf_counter()
+
+    def enter(self) -> None:
+        """Enter a slot; the wait for it counts neither as prefill nor as decode."""
+        self._began += time.perf_counter() - self._ready_at
+
     def read_chunk(self, seconds: float) -> None:
         """Count the time of a chunk of the prompt."""
         self._prefill_seconds += seconds

@@ -74,4 +74,4 @@ class Slots:
 
     def _put(self, slot: int, caches: Sequence[Any]) -> None:
         for layer, cache in zip(self._layers, caches, strict=True):
-            layer.rows[slot] = cache
+            layer.put(slot, cache)

@@ -14,7 +14,7 @@ from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import ClaimedJob, History, JobEnd
 from mh_batch.jobs.status import Status
 
-from .conversation import Action, ConversationRun, Finish, Generate
+from .conversation import Action, ConversationRun, Finish, Generate, Record
 
 
 class JobRun:
@@ -57,16 +57,23 @@ class JobRun:
         open, else the end of a job whose choices were over before. Nothing is returned twice,
         unless it is withdrawn. Without `begin_turns`, only turns that are begun go on.
         """
-        for run in self._choices:
-            record = run.take_record()
-            if record is not None:
-                return msgspec.structs.replace(record, end=self._take_end())
+        record = self.take_record()
+        if record is not None:
+            return record
         action = self.upcoming(begin_turns=begin_turns)
         if action is not None:
             self._open.add(action.key.choice)
             return action
         end = self._take_end()
         return None if end is None else Finish(end)
+
+    def take_record(self) -> Record | None:
+        """Return a record that must be written, once; `None` if there is none."""
+        for run in self._choices:
+            record = run.take_record()
+            if record is not None:
+                return msgspec.structs.replace(record, end=self._take_end())
+        return None
 
     def upcoming(self, *, begin_turns: bool = True) -> Generate | None:
         """Return the `Generate` that comes next, without opening it; `None` if there is none."""

@@ -20,6 +20,9 @@ from .open_attempts import OpenAttempt
 
 LAST_LINES = 5
 
+UNRELATED = 200
+"""After so many answers a shared death has nothing to do with the one before."""
+
 
 class Deaths:
     """Records the deaths of the model process and what follows from them.
@@ -35,6 +38,7 @@ class Deaths:
         self._suspects: set[tuple[int, AttemptKey]] = set()
         self._asked: set[tuple[int, int]] = set()
         self._shared_before = False
+        self._answers = 0  # since the last shared death
 
     async def is_suspect(self, job: ClaimedJob, key: AttemptKey) -> bool:
         """Whether an attempt died beside others, in this run or an earlier one, and has to pass."""
@@ -58,6 +62,9 @@ class Deaths:
     def answered(self, attempt: OpenAttempt) -> None:
         """Take note of an answer: the attempt passed, and the device works."""
         self._watchdog.reset()
+        self._answers += 1
+        if self._answers >= UNRELATED:
+            self._shared_before = False
         self._suspects.discard((attempt.job.id, attempt.key))
 
     async def blame(self, attempts: Mapping[int, OpenAttempt], error: ProcessDied) -> None:
@@ -83,7 +90,8 @@ class Deaths:
         # a job that was over waited for the end of a cancelled attempt
         wanted = [attempt for attempt in attempts.values() if not attempt.active.over]
         if not alone:
-            await self._shared(wanted, len(attempts))
+            slots = next(iter(attempts.values())).job.parallel
+            await self._shared(wanted, min(slots, len(attempts)))
         elif wanted:
             await self._alone(wanted[0], death)
 
@@ -100,7 +108,7 @@ class Deaths:
         """Have each attempt run alone next; after a second time, let fewer run at once."""
         note = self._context.display.note
         all_passed = self._shared_before and not self._suspects
-        self._shared_before = True
+        self._shared_before, self._answers = True, 0
         self._suspects.update((attempt.job.id, attempt.key) for attempt in attempts)
         if not all_passed:
             note(f"running {format_count(len(attempts), 'conversation')} one by one to see why")

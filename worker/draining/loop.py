@@ -189,16 +189,19 @@ class Drain:
                     return False
                 case Generate():
                     return await self._begin(active, action, tasks)
-                case Record(attempt, _, end):
-                    guidance = active.guidance.pop(attempt.key, None)
-                    await self._recorder.record(tasks, job, action, guidance)
-                    if end is None:
+                case Record():
+                    await self._write(active, action, tasks)
+                    if action.end is None:
                         continue
                 case Finish(end):
                     await self._recorder.finish(tasks, job, end)
             break
         await self._drop(active)
         return False
+
+    async def _write(self, active: ActiveJob, record: Record, tasks: TaskGroup) -> None:
+        guidance = active.guidance.pop(record.attempt.key, None)
+        await self._recorder.record(tasks, active.job, record, guidance)
 
     async def _begin(self, active: ActiveJob, action: Generate, tasks: TaskGroup) -> bool:
         """Send an attempt to the model; return whether it is there.
@@ -223,10 +226,17 @@ class Drain:
         active.guidance[key] = action.request.prompt.guidance
         attempt = OpenAttempt(active, key, action.begins_turn, suspect, now(), time.perf_counter())
         try:
-            await self._open.begin(attempt, with_rendered(action.request, self._options))
+            begun = await self._open.begin(attempt, with_rendered(action.request, self._options))
         except ProcessDied as error:
             await self._died(error)
-        return True
+            return True
+        if not begun:
+            active.run.withdraw(key.choice)
+            self._emptying = True
+        elif job.id in self._cancelled:
+            # somebody asked while it was on its way
+            await self._open.cancel({job.id})
+        return begun
 
     async def _asked_to_cancel(self, job_id: int) -> bool:
         """Whether a job is to be cancelled.
@@ -251,13 +261,17 @@ class Drain:
             return
         attempt, outcome = answered
         try:
-            if isinstance(outcome, Generation):
-                self._feed(attempt, outcome)
-            elif isinstance(outcome, JobError):
+            if not isinstance(outcome, Generation):
                 self._deaths.answered(attempt)
                 raise outcome
-            else:
-                raise outcome
+            self._feed(attempt, outcome)
+            # at once, also if nothing more may begin now
+            record = attempt.active.run.take_record()
+            unwanted = attempt.active.over or self._recorder.has_failed(attempt.job)
+            if record is not None and not unwanted:
+                await self._write(attempt.active, record, tasks)
+                if record.end is not None:
+                    await self._drop(attempt.active)
         except JobError as error:
             if not attempt.active.over:
                 await self._recorder.fail(attempt.job, error)
@@ -265,13 +279,13 @@ class Drain:
 
     def _feed(self, attempt: OpenAttempt, generation: Generation) -> None:
         """Hand a generation to the run of its job; raises `JobError` if that fails."""
-        self._deaths.answered(attempt)
-        self._process_size.take(generation)
         run, choice = attempt.active.run, attempt.key.choice
-        # a cancelled generation is not an attempt
+        # a cancelled generation is not an attempt, and tells nothing
         if generation.stop_reason is StopReason.CANCELLED:
             run.withdraw(choice)
             return
+        self._deaths.answered(attempt)
+        self._process_size.take(generation)
         with at_stage("decision"):
             run.feed(choice, generation, attempt.started_at, now())
 

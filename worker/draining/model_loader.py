@@ -75,7 +75,9 @@ class ModelLoader:
                     await self._load(model)
                     if claimed is not None:
                         await self._slots.require(claimed.job.parallel)
-                    return True
+                    # the process may have died of a test whose verdict is not to count
+                    if self._context.supervisor.loaded == model:
+                        return True
             except SlotsRefused as fault:
                 assert claimed is not None
                 batch = (claimed.job.batch_id, model)

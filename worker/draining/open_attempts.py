@@ -87,8 +87,13 @@ class OpenAttempts:
         """Whether the attempt there is has to run alone."""
         return any(attempt.suspect for attempt in self._open.values())
 
-    async def begin(self, attempt: OpenAttempt, request: GenerationRequest) -> None:
-        """Send an attempt to the model; raises `JobError` if that cannot be, and `ProcessDied`."""
+    async def begin(self, attempt: OpenAttempt, request: GenerationRequest) -> bool:
+        """Send an attempt to the model; raises `JobError` if that cannot be, and `ProcessDied`.
+
+        Returns `False` if the process has just died of others: `next` is about to say so.
+        """
+        if self._open and not self._supervisor.running:
+            return False
         self._display.attempt_started(attempt.job, attempt.key)
         try:
             with at_stage("generate"):
@@ -99,6 +104,7 @@ class OpenAttempts:
         except JobError:
             self._display.attempt_ended(attempt.job, attempt.key)
             raise
+        return True
 
     async def next(self, tasks: TaskGroup, wakeup: AutoResetEvent) -> Answered | None:
         """Wait for the next answer of the model; raises `ProcessDied`.

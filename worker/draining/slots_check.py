@@ -1,5 +1,7 @@
 """Lets a model run in slots only where a self-test passed on this machine."""
 
+from collections import Counter
+
 from mh_batch.jobs.errors import EnvironmentFault, JobError, SlotsRefused
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.selftest import SelftestVerdict
@@ -10,12 +12,16 @@ from mh_batch.worker.text.format import format_count
 
 from .context import DrainContext
 
+MOST_DEATHS = 3
+"""So many deaths of the process in a test are its verdict: it has failed."""
+
 
 class SlotsCheck:
     """Runs a self-test where the store has no verdict, and keeps what it found."""
 
     def __init__(self, context: DrainContext) -> None:
         self._context = context
+        self._deaths: Counter[tuple[str, int]] = Counter()
         self._verdicts: dict[tuple[str, int], SelftestVerdict] = {}
 
     async def require(self, parallel: int) -> None:
@@ -55,8 +61,11 @@ class SlotsCheck:
         note(f"testing {info.name} with {many} at once on this machine; this is done once")
         try:
             verdict = await self._context.supervisor.selftest(parallel)
-        except LoadDied:
-            raise
+        except LoadDied as error:
+            self._deaths[info.fingerprint, parallel] += 1
+            if self._deaths[info.fingerprint, parallel] < MOST_DEATHS:
+                raise
+            verdict = SelftestVerdict(passed=False, failed=f"the model process died of it: {error}")
         except EnvironmentFault as fault:
             raise SlotsRefused(f"{info.name}: {fault}; work with --parallel 1") from None
         except JobError as error:

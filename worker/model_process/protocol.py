@@ -62,7 +62,7 @@ class Prepare(msgspec.Struct, frozen=True, tag=True):
 
 
 class JobDone(msgspec.Struct, frozen=True, tag=True):
-    """A job is over, never answered: give memory back if too much is held and nothing is open."""
+    """A job is over, never answered: give memory back if too much is held."""
 
 
 class GenerateFrame(msgspec.Struct, frozen=True, tag="Generate"):

@@ -69,6 +69,11 @@ class ModelSupervisor:
         return self._client.pid if self._client else None
 
     @property
+    def running(self) -> bool:
+        """Whether there is a model process, as far as is known."""
+        return self._client is not None
+
+    @property
     def open(self) -> frozenset[int]:
         """The attempts that have begun and are not answered."""
         return self._client.open if self._client else frozenset()

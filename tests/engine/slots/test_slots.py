@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import msgspec
 import pytest
 from mlx_lm.generate import BatchGenerator
 
@@ -12,7 +13,13 @@ from mh_batch.engine.generate import Generator
 from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.generation import Generation, GenerationRequest, Prompt, StopReason
+from mh_batch.jobs.generation import (
+    Continuation,
+    Generation,
+    GenerationRequest,
+    Prompt,
+    StopReason,
+)
 from mh_batch.jobs.settings import Context, EngineOptions, Sampling
 
 COUNT = 4
@@ -28,8 +35,10 @@ WANTED: tuple[tuple[int, dict[str, Any], dict[str, Any]], ...] = (
     (7, {"max_tokens": 16, "top_p": 0.9, "top_k": 50, "min_p": 0.001}, {}),
     (3, {"max_tokens": 22}, {}),
     (5, {"max_tokens": 18, "temperature": 0}, {"prefill_step": 16}),
+    (3, {"max_tokens": 40, "stop": ["e", "a"], "loop_detection": "full"}, {}),
 )
 
+ALL = range(len(WANTED))
 Answers = dict[int, Generation]
 
 
@@ -55,7 +64,7 @@ def drain(
 ) -> Answers:
     """Run requests side by side; `arrivals` says at which step one comes, if not at once."""
     slots, answers = generator.slots(count), {}
-    tokens = dict.fromkeys(range(len(WANTED)), 0)
+    tokens = dict.fromkeys(ALL, 0)
 
     def add(number: int) -> None:
         slots.add(
@@ -94,11 +103,11 @@ def loaded(request: pytest.FixtureRequest, gpt_oss_folder: Path, llama_folder: P
 def alone(loaded: LoadedModel) -> Answers:
     """Each request by itself, all other slots idle."""
     generator = Generator(loaded)
-    return {n: drain(generator, [n])[n] for n in range(len(WANTED))}
+    return {n: drain(generator, [n])[n] for n in ALL}
 
 
 @pytest.mark.parametrize("reuse", [None, 0], ids=["snapshots", "no snapshots"])
-@pytest.mark.parametrize("order", [range(8), (7, 0, 6, 1, 5, 2, 4, 3)], ids=["ascending", "mixed"])
+@pytest.mark.parametrize("order", [ALL, (7, 0, 8, 6, 1, 5, 2, 4, 3)], ids=["ascending", "mixed"])
 def test_neighbours_slots_and_order_change_no_token(
     loaded: LoadedModel, alone: Answers, order: Sequence[int], reuse: int | None
 ) -> None:
@@ -108,17 +117,42 @@ def test_neighbours_slots_and_order_change_no_token(
     assert tokens_of(drain(generator, order)) == tokens_of(alone)
 
 
+def test_an_answer_that_was_cut_goes_on_beside_others_as_alone(
+    loaded: LoadedModel, alone: Answers
+) -> None:
+    so_far = Continuation(alone[0].tokens[:10], 12)
+    going_on = msgspec.structs.replace(request(0), continues=so_far)
+
+    def answer(*beside: int) -> Generation:
+        slots = Generator(loaded).slots(COUNT)
+        found: dict[int, Generation | Exception] = {}
+        for number in beside:
+            slots.add(number, request(number), lambda: False, lambda _: None)
+        slots.add(99, going_on, lambda: False, lambda _: None)
+        while slots.busy:
+            found.update(dict(slots.step()))
+        made = found[99]
+        assert isinstance(made, Generation)
+        return made
+
+    first = answer()
+    assert first.response_prefill == so_far.tokens
+    assert answer(3, 1).tokens == first.tokens
+
+
 def test_arrival_in_the_middle_of_others_changes_no_token(
     loaded: LoadedModel, alone: Answers
 ) -> None:
     arrivals = {1: 3, 4: 7, 5: 7, 7: 40}
-    together = drain(Generator(loaded), range(8), arrivals=arrivals)
+    together = drain(Generator(loaded), ALL, arrivals=arrivals)
     assert tokens_of(together) == tokens_of(alone)
 
 
 def test_a_cancelled_neighbour_changes_no_token(loaded: LoadedModel, alone: Answers) -> None:
     together = drain(
-        Generator(loaded), range(8), cancelled=lambda number, made: number == 3 and made >= 5
+        Generator(loaded),
+        ALL,
+        cancelled=lambda number, made: number == 3 and made >= 5,
     )
     cut = together.pop(3)
     assert cut.stop_reason is StopReason.CANCELLED
@@ -131,13 +165,13 @@ def test_little_memory_makes_conversations_wait_and_changes_no_token(
     loaded: LoadedModel, alone: Answers
 ) -> None:
     generator = Generator(loaded, EngineOptions(kv_bytes=1))
-    together = drain(generator, range(8))
+    together = drain(generator, ALL)
     assert tokens_of(together) == tokens_of(alone)
     assert {answer.timings.rows for answer in together.values()} == {1.0}
 
 
 def test_the_device_time_of_all_is_shared_among_the_busy_rows(loaded: LoadedModel) -> None:
-    answers = drain(Generator(loaded), range(8))
+    answers = drain(Generator(loaded), ALL)
     for answer in answers.values():
         timings = answer.timings
         assert timings.parallel == COUNT
@@ -169,7 +203,7 @@ def test_a_request_that_cannot_be_run_fails_alone(loaded: LoadedModel, alone: An
 
 
 def test_a_request_that_is_cancelled_before_its_turn_is_answered(loaded: LoadedModel) -> None:
-    together = drain(Generator(loaded), range(8), cancelled=lambda number, _: number == 6)
+    together = drain(Generator(loaded), ALL, cancelled=lambda number, _: number == 6)
     assert together[6].stop_reason is StopReason.CANCELLED
     assert together[6].tokens == ()
 

@@ -22,9 +22,11 @@ from mh_batch.worker.bench.workload import QUICK
 from mh_batch.worker.model_process.preload import openblas_path
 
 
-def an_attempt(started: float, ended: float, tokens: int, rows: float) -> Attempt:
-    """An attempt that decoded beside others, at seconds of one minute."""
-    timings = Timings(10, tokens, decode_seconds=1.0, rows=rows)
+def an_attempt(started: float, ended: float, tokens: int, alone: float) -> Attempt:
+    """An attempt that decoded beside another for a second, then `alone`; seconds of one minute."""
+    timings = Timings(
+        10, tokens, decode_seconds=2 + alone, stall_seconds=1.0, machine_seconds=0.5 + alone
+    )
     return Attempt(
         AttemptKey(),
         Verdict.ACCEPT,
@@ -46,12 +48,11 @@ def test_the_sampled_jobs_are_like_all_jobs() -> None:
 
 
 def test_a_drain_is_timed_from_its_first_start_to_its_last_end() -> None:
-    # 10 steps with both, 20 with one alone
-    together = [an_attempt(1, 5, 11, 2.0), an_attempt(1.5, 7, 31, 40 / 30)]
+    together = [an_attempt(1, 5, 11, 0.0), an_attempt(1.5, 7, 31, 2.0)]
     found = cost(together, 2)
     assert (found.tokens, found.seconds) == (42, 6.0)
-    assert found.busy == pytest.approx(40 / (2 * (5 + 22.5)))
-    assert cost([an_attempt(1, 2, 1, 1.0)], 8).busy == 1.0
+    # a second with both, two with one
+    assert found.busy == pytest.approx((2 + 2) / (2 * 3))
 
 
 def test_slots_stand_beside_one_row_and_mlx_lms_rows() -> None:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from helpers.drained import ONE, TWO, Site
+from helpers.drained import ONE, TWO, Notes, Site
 from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.record import ClaimedJob
 from mh_batch.jobs.status import Status
 from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.model_process.client import ModelClient
@@ -168,13 +169,32 @@ async def test_a_model_process_that_has_grown_is_replaced_once_the_slots_are_emp
     assert site.rows("select count(*) from crashes") == [(0,)]
 
 
+async def test_an_answer_is_written_while_others_keep_the_slots_from_being_filled(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.submit(*[ONE] * 4)
+    ended: list[str] = []
+
+    def end(_: Notes, job: ClaimedJob, *__: object) -> None:
+        ended.append(job.custom_id)
+        if len(ended) == 1:
+            # only a cancellation ends the two that decode
+            site.cancel("1")
+
+    monkeypatch.setattr(Notes, "job_ended", end)
+    # the first answer says that the process is too large, so nothing more begins
+    await site.drain(["finishing", "finishing", "answer"], parallel=3, recycle_bytes=500)
+    assert ended[0] == "line-3"
+    assert site.rows("select status from jobs where id = 3") == [("done",)]
+
+
 async def test_three_failures_in_a_row_empty_the_slots_and_test_the_model(site: Site) -> None:
     site.submit(*[ONE] * 7)
-    script = ["decoding", "failing", "failing", "fault", "answer"]
+    script = [*["failing"] * 5, "fault", "answer"]
     outcome = await site.drain(script, parallel=4)
-    assert outcome.tally.ended == {Status.FAILED: 3, Status.DONE: 4}
+    assert outcome.tally.ended == {Status.FAILED: 6, Status.DONE: 1}
     said = site.notes.said.getvalue()
-    assert said.count("3 jobs in a row failed at the model: sending it a test prompt") == 1
+    assert said.count("jobs in a row failed at the model: sending it a test prompt") == 1
     assert "the model answered, so the jobs are at fault: going on" in said
 
 

@@ -1,10 +1,17 @@
 """A death of the model process while several conversations are with it."""
 
+import os
+import signal
+
+import anyio
+import anyio.lowlevel
 import pytest
 
 from helpers.drained import ONE, TWO, Site
+from mh_batch.jobs.record import AttemptKey, ClaimedJob
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.job import JobRun
+from mh_batch.worker.draining.deaths import Deaths
 from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.model_process.supervisor import ModelSupervisor
 from mh_batch.worker.runtime.stop import EndReason
@@ -106,20 +113,62 @@ async def test_a_second_shared_death_after_all_passed_halves_how_many_run_at_onc
     outcome = await site.drain(script, parallel=4)
     assert outcome.tally.ended == {Status.DONE: 24}
     assert max(open for _, open in site.notes.began[18:24]) == 1
-    assert max(open for _, open in site.notes.began[24:]) == 3
-    assert "from now on at most 3 conversations at once" in site.notes.said.getvalue()
-    assert site.rows("select most_rows from runs") == [(3,)]
+    # half of the slots, not of those whose prompts were read ahead as well
+    assert max(open for _, open in site.notes.began[24:]) == 2
+    assert "from now on at most 2 conversations at once" in site.notes.said.getvalue()
+    assert site.rows("select most_rows from runs") == [(2,)]
 
 
 async def test_it_goes_down_to_one_at_a_time(site: Site) -> None:
     site.submit(*[ONE] * 24)
-    three_die = ["decoding", "decoding", "die"]
-    script = [*SIX_DIE, *["answer"] * 6, *SIX_DIE, *["answer"] * 6, *three_die]
+    two_die = ["decoding", "die"]
+    script = [*SIX_DIE, *["answer"] * 6, *SIX_DIE, *["answer"] * 6, *two_die]
     outcome = await site.drain(script, parallel=4)
     assert outcome.tally.ended == {Status.DONE: 24}
     assert "from now on at most 1 conversation at once" in site.notes.said.getvalue()
     assert site.rows("select most_rows from runs") == [(1,)]
-    assert {open for _, open in site.notes.began[27:]} == {1}
+    assert {open for _, open in site.notes.began[26:]} == {1}
+
+
+async def test_a_second_shared_death_long_after_the_first_halves_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mh_batch.worker.draining.deaths.UNRELATED", 6)
+    site.submit(*[ONE] * 24)
+    script = [*SIX_DIE, *["answer"] * 6, *SIX_DIE]
+    await site.drain(script, parallel=4)
+    assert site.notes.said.getvalue().count("one by one to see why") == 2
+    assert site.rows("select most_rows from runs") == [(None,)]
+
+
+async def test_a_death_while_the_next_attempt_is_on_its_way_fails_no_job(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.submit(ONE, ONE)
+    asked = 0
+    ask = Deaths.is_suspect
+
+    async def die_at_the_third(deaths: Deaths, job: ClaimedJob, key: AttemptKey) -> bool:
+        nonlocal asked
+        asked += 1
+        suspect = await ask(deaths, job, key)
+        supervisor = deaths._context.supervisor
+        if asked == 3 and supervisor.pid is not None:
+            os.kill(supervisor.pid, signal.SIGKILL)
+            with anyio.fail_after(30):
+                while supervisor.running:
+                    await anyio.lowlevel.checkpoint()
+        return suspect
+
+    def submit_one_more(_: int) -> None:
+        if site.rows("select count(*) from jobs") == [(2,)]:
+            site.submit(ONE)
+
+    monkeypatch.setattr(Deaths, "is_suspect", die_at_the_third)
+    site.notes.on_tokens = submit_one_more
+    await site.drain(["decoding", "decoding", "answer"], parallel=4)
+    assert site.rows("select status, count(*) from jobs group by 1") == [("done", 3)]
+    assert site.rows("select count(*), sum(alone) from crashes") == [(2, 0)]
 
 
 async def test_a_death_by_the_watchdog_makes_nobody_suspect(

@@ -177,7 +177,8 @@ def cost(attempts: Sequence["Attempt"], slots: int) -> Cost:
     begin = min(seconds_of(attempt.started_at) for attempt in attempts)
     end = max(seconds_of(attempt.finished_at) for attempt in attempts)
     timings = [attempt.generation.timings for attempt in attempts]
-    decoded = [max(0, t.completion_tokens - 1) for t in timings]
-    steps = sum(count / t.rows for count, t in zip(decoded, timings, strict=True))
-    busy = sum(decoded) / (slots * steps) if steps else 1.0
+    # each attempt decoded for all of a step, and took its share of the machine
+    machine = sum(t.machine_seconds for t in timings)
+    decoding = sum(t.decode_seconds - t.stall_seconds for t in timings)
+    busy = decoding / (slots * machine) if machine else 1.0
     return Cost(sum(t.completion_tokens for t in timings), end - begin, busy)
