@@ -170,7 +170,7 @@ class Scheduler:
             began = format_count(job.parallel, "conversation")
             self._display.note(
                 f"batch {job.batch_id} began with {began} at once and goes on so, "
-                "because its answers depend on that (--mix changes it)"
+                "because its answers depend on that (`work --mix` changes it)"
             )
 
     async def _resume(self, job: ClaimedJob) -> JobRun | JobError:

@@ -58,7 +58,7 @@ class SlotsCheck:
         if known is not None:
             return known
         many = format_count(parallel, "conversation")
-        note(f"testing {info.name} with {many} at once on this machine; this is done once")
+        note(f"testing {info.name} with {many} at once on this machine; the verdict is kept")
         try:
             verdict = await self._context.supervisor.selftest(parallel)
         except LoadDied as error:

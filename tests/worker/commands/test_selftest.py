@@ -56,7 +56,7 @@ def test_the_worker_tests_a_model_by_itself(tmp_path: Path, model: str) -> None:
     write_lines(tmp_path, [{"prompt": "Hi", "max_tokens": 4, "max_attempts": 1}])
     mh_batch(tmp_path, "submit", "convos.jsonl")
     done = mh_batch(tmp_path, "work", "--model", model, "--parallel", "3", code=None)
-    assert "with 3 conversations at once on this machine; this is done once" in done.stderr
+    assert "with 3 conversations at once on this machine; the verdict is kept" in done.stderr
     assert "the test has passed" in done.stderr
     kept = "select parallel, passed, speeds, recommended from selftests"
     assert rows(tmp_path, kept) == [(3, 1, "{}", None)]
