@@ -83,7 +83,8 @@ def test_without_openblas_only_what_needs_none_is_measured(
     figures = {f.case: f for f in found if isinstance(f, Figure)}
     assert figures["dense, experts and drain"].note.startswith("n/a: no OpenBLAS here; apt-get")
     assert figures["demo, 2 slots"].ratios == {"of sequential": 1.0, "of mlx-lm": 1.0}
-    assert figures["demo, 8 slots"].value is None
+    # no figure stands for what was not measured
+    assert "demo, 8 slots" not in figures
 
 
 def test_python_of_a_step_is_more_with_slots_than_in_one_batch() -> None:
