@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -33,8 +33,6 @@ from .slots.generator import SlotGenerator
 from .slots.row_caches import UnusualAttention
 from .slots.support import SlotSupport, examine
 from .timings import attempt_timings
-
-OTHER_KERNELS = "more rows run on other kernels"
 
 
 class Prepared(NamedTuple):
@@ -108,24 +106,27 @@ class Generator:
         subject = Subject(self._model, support, vocabulary, self._context_tokens)
         return selftest(subject, parallel, alive, thorough=thorough)
 
-    def _supported(self, parallel: int) -> SlotSupport:
-        """Return what slots need to know; raises `EnvironmentFault` for more than can be."""
-        cannot = f"this model cannot run in {parallel} slots"
-        try:
-            support = examine(self._model)
-        except UnusualAttention as error:
-            raise EnvironmentFault(f"{cannot}: {error}") from None
-        if support.most is not None and parallel > support.most:
-            raise EnvironmentFault(f"{cannot}: {OTHER_KERNELS}")
-        return support
-
     def slot_limit(self) -> SlotLimit:
         """Return in how many slots the model can decode, and why not in more."""
+        if isinstance(self._examined, str):
+            return SlotLimit(1, self._examined)
+        most = self._examined.most
+        return SlotLimit(most, None if most is None else "more rows run on other kernels")
+
+    def _supported(self, parallel: int) -> SlotSupport:
+        """Return what slots need to know; raises `EnvironmentFault` for more than can be."""
+        found, limit = self._examined, self.slot_limit()
+        if isinstance(found, str) or (limit.most is not None and parallel > limit.most):
+            raise EnvironmentFault(f"this model cannot run in {parallel} slots: {limit.reason}")
+        return found
+
+    @cached_property
+    def _examined(self) -> SlotSupport | str:
+        """What slots need to know of the model, or why it cannot decode in several."""
         try:
-            most = examine(self._model).most
+            return examine(self._model)
         except UnusualAttention as error:
-            return SlotLimit(1, str(error))
-        return SlotLimit(most, None if most is None else OTHER_KERNELS)
+            return str(error)
 
     def plan(self, request: GenerationRequest) -> AttemptPlan:
         """Return a request with its prompt rendered and fitted; raises what `generate` says."""

@@ -30,3 +30,9 @@ class SelftestVerdict(msgspec.Struct, frozen=True):
     layer: int | None = None
     speeds: dict[int, float] = {}
     recommended: int | None = None
+
+    @property
+    def what_failed(self) -> str:
+        """What failed, and at which layer if that is known."""
+        layer = "" if self.layer is None else f", first at layer {self.layer}"
+        return f"{self.failed}{layer}"

@@ -23,20 +23,20 @@ def draw(logits: Any, previous: Any, samplers: Sequence[Sampler | None]) -> Any:
     `previous`, `[rows]`, are the tokens before. A row without a sampler gets any token.
     """
     count, vocabulary = logits.shape
-    greedy = [i for i, sampler in enumerate(samplers) if sampler is not None and sampler.greedy]
-    plain = [i for i, sampler in enumerate(samplers) if sampler is not None and sampler.plain]
+    busy = {i: sampler for i, sampler in enumerate(samplers) if sampler is not None}
+    greedy = {i for i, sampler in busy.items() if sampler.greedy}
+    plain = {i: sampler for i, sampler in busy.items() if sampler.plain}
     # noise for all rows is worth it only if half of them need it
     if 2 * len(plain) < count or vocabulary % _WHOLE:
-        plain = []
+        plain = {}
     together = previous
     if greedy:
         together = mx.argmax(logits, axis=-1).astype(mx.uint32)
     if plain:
-        drawn = _drawn(logits, {i: s for i, s in enumerate(samplers) if s and i in plain})
-        random = mx.array([i in plain for i in range(count)])
-        together = mx.where(random, drawn, together) if greedy else drawn
-    alone = set(range(count)) - {*greedy, *plain}
-    own = {i: s for i, s in enumerate(samplers) if s is not None and i in alone}
+        drawn = _drawn(logits, plain)
+        random = [i in plain for i in range(count)]
+        together = mx.where(mx.array(random), drawn, together) if greedy else drawn
+    own = {i: sampler for i, sampler in busy.items() if i not in greedy and i not in plain}
     if not own:
         return together
     parts = list(mx.split(together, count))

@@ -7,7 +7,7 @@ other rows).
 """
 
 from collections.abc import Sequence
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import mlx.core as mx
@@ -130,11 +130,6 @@ class RowAttention:
             module.scaled_dot_product_attention = attend  # type: ignore[attr-defined]
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for module in self._modules:
             module.scaled_dot_product_attention = ATTENTION  # type: ignore[attr-defined]

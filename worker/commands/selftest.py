@@ -68,8 +68,7 @@ def table(found: "Found", parallel: int) -> "Iterator[str]":
         mark = "  <- recommended" if slots == verdict.recommended else ""
         yield f"{slots:>5}  {speed:>10.1f}  {found.memory[slots] / 2**20:>6.0f} MiB{mark}"
     if not verdict.passed:
-        layer = "" if verdict.layer is None else f", first at layer {verdict.layer}"
-        yield f"failed: {verdict.failed}{layer}"
+        yield f"failed: {verdict.what_failed}"
         yield "`mh-batch work` refuses --parallel above 1 here, unless --allow-variance is given"
     elif verdict.recommended is not None:
         best = verdict.recommended

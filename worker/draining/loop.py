@@ -181,7 +181,7 @@ class Drain:
         Raises `JobError` if the job cannot go on.
         """
         job, run = active.job, active.run
-        while not self._recorder.has_failed(job):
+        if not self._recorder.has_failed(job):
             with at_stage("next"):
                 action = run.next(begin_turns=not self.stop.soon)
             match action:
@@ -189,19 +189,12 @@ class Drain:
                     return False
                 case Generate():
                     return await self._begin(active, action, tasks)
-                case Record():
-                    await self._write(active, action, tasks)
-                    if action.end is None:
-                        continue
                 case Finish(end):
                     await self._recorder.finish(tasks, job, end)
-            break
+                case Record():
+                    raise AssertionError("a record is written with the answer it is about")
         await self._drop(active)
         return False
-
-    async def _write(self, active: ActiveJob, record: Record, tasks: TaskGroup) -> None:
-        guidance = active.guidance.pop(record.attempt.key, None)
-        await self._recorder.record(tasks, active.job, record, guidance)
 
     async def _begin(self, active: ActiveJob, action: Generate, tasks: TaskGroup) -> bool:
         """Send an attempt to the model; return whether it is there.
@@ -223,12 +216,13 @@ class Drain:
             await self._reload()
             if active.over:
                 return False
-        active.guidance[key] = action.request.prompt.guidance
-        attempt = OpenAttempt(active, key, action.begins_turn, suspect, now(), time.perf_counter())
+        guidance, began = action.request.prompt.guidance, (now(), time.perf_counter())
+        attempt = OpenAttempt(active, key, action.begins_turn, suspect, guidance, *began)
         try:
             begun = await self._open.begin(attempt, with_rendered(action.request, self._options))
         except ProcessDied as error:
             await self._died(error)
+            # not with the model any more, and to be looked at again
             return True
         if not begun:
             active.run.withdraw(key.choice)
@@ -269,7 +263,7 @@ class Drain:
             record = attempt.active.run.take_record()
             unwanted = attempt.active.over or self._recorder.has_failed(attempt.job)
             if record is not None and not unwanted:
-                await self._write(attempt.active, record, tasks)
+                await self._recorder.record(tasks, attempt.job, record, attempt.guidance)
                 if record.end is not None:
                     await self._drop(attempt.active)
         except JobError as error:

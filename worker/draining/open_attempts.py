@@ -22,7 +22,7 @@ from .context import DrainContext
 
 
 class ActiveJob:
-    """A claimed job that is being played; `guidance` is the remark in the prompt of each attempt.
+    """A claimed job that is being played.
 
     `over` is set once the job ended or went back to the queue: late answers are dropped then.
     """
@@ -30,7 +30,6 @@ class ActiveJob:
     def __init__(self, job: ClaimedJob, run: JobRun) -> None:
         self.job = job
         self.run = run
-        self.guidance: dict[AttemptKey, str | None] = {}
         self.over = False
 
 
@@ -38,13 +37,15 @@ class OpenAttempt(NamedTuple):
     """An attempt that is with the model.
 
     `started_at` is when it went there, `began` the same by the clock of durations. A `suspect` runs
-    alone. Nothing of a turn is lost if an attempt that `begins_turn` is taken back.
+    alone. Nothing of a turn is lost if an attempt that `begins_turn` is taken back. `guidance` is
+    the remark in its prompt, `None` for none.
     """
 
     active: ActiveJob
     key: AttemptKey
     begins_turn: bool
     suspect: bool
+    guidance: str | None
     started_at: str
     began: float
 

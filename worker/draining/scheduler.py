@@ -136,6 +136,7 @@ class Scheduler:
         info, skipped = self._supervisor.info, self._loader.skipped
         if info is None or self.spent:
             return None
+        parallel = self._parallel(info)
         try:
             job = await self._store.call(
                 queue.claim,
@@ -143,7 +144,7 @@ class Scheduler:
                 info,
                 self._options.model,
                 skipped,
-                parallel=self._parallel(info),
+                parallel=parallel,
                 only=only,
                 mix=self._options.mix,
             )
@@ -155,7 +156,7 @@ class Scheduler:
             return None
         self._taken += 1
         self._idle = False
-        self._explain(job, self._parallel(info))
+        self._explain(job, parallel)
         return ClaimedRun(job, await self._resume(job))
 
     def _parallel(self, info: ModelInfo) -> int:

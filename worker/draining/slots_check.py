@@ -40,7 +40,8 @@ class SlotsCheck:
         verdict = self._verdicts[known]
         if verdict.passed:
             return
-        what = _what(info, parallel, verdict)
+        many = format_count(parallel, "conversation")
+        what = f"{info.name} failed the self-test with {many} at once: {verdict.what_failed}"
         if not allowed:
             raise SlotsRefused(
                 f"{what}; work with --parallel 1, or with --allow-variance if answers may depend "
@@ -74,10 +75,3 @@ class SlotsCheck:
         if verdict.passed:
             note("the test has passed: an answer does not depend on what runs beside it")
         return verdict
-
-
-def _what(info: ModelInfo, parallel: int, verdict: SelftestVerdict) -> str:
-    """Return what failed, and at which layer if that is known."""
-    layer = "" if verdict.layer is None else f", first at layer {verdict.layer}"
-    many = format_count(parallel, "conversation")
-    return f"{info.name} failed the self-test with {many} at once: {verdict.failed}{layer}"

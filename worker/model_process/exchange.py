@@ -35,7 +35,7 @@ class Exchange:
         try:
             await self._process.send(encoded)
         except ProcessDied as error:
-            if list(self._requests.ids) == [request.id]:
+            if len(self._requests) == 1:
                 raise self._died(error.death) from None
 
     async def receive(self, on_progress: Callable[[int, int], None]) -> Reply:

@@ -1,7 +1,5 @@
 """The requests that were sent and not answered yet."""
 
-from collections.abc import Collection
-
 from .protocol import (
     BadFrame,
     Failed,
@@ -39,13 +37,8 @@ class OpenRequests:
         self._requests: dict[int, Sent] = {}
         self._phases: dict[int, Phase] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._requests)
-
-    @property
-    def ids(self) -> Collection[int]:
-        """The ids of all open requests."""
-        return self._requests.keys()
+    def __len__(self) -> int:
+        return len(self._requests)
 
     @property
     def attempts(self) -> dict[int, Phase]:

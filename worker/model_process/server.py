@@ -140,7 +140,7 @@ class ModelServer:
     def _selftest(self, request_id: int, parallel: int, thorough: bool) -> Selftested:
         if self._generator is None:
             raise EnvironmentFault("a self-test was requested before a model was loaded")
-        heartbeat = Heartbeat(request_id, lambda frame: self._write(encode(frame)))
+        heartbeat = Heartbeat(request_id, self._send)
         steps = count(1)
         found = self._generator.selftest(
             parallel, lambda: heartbeat.token(next(steps)), thorough=thorough
@@ -149,12 +149,15 @@ class ModelServer:
 
     def _report_phase(self, request_id: int, phase: Phase) -> None:
         """Tell the worker the phase: it decides how long the process may be silent."""
-        self._write(encode(Progress(request_id, 0, phase)))
+        self._send(Progress(request_id, 0, phase))
+
+    def _send(self, frame: ToParent) -> None:
+        self._write(encode(frame))
 
     def _generate(self, request_id: int, request: GenerationRequest) -> Generation:
         if self._generator is None:
             raise EnvironmentFault("a generation was requested before a model was loaded")
-        heartbeat = Heartbeat(request_id, lambda frame: self._write(encode(frame)))
+        heartbeat = Heartbeat(request_id, self._send)
         self._heartbeat = heartbeat
         self._inbox.hints.wait_for(request)
         cancelled = heartbeat.watching(self._inbox.is_cancelled)
