@@ -234,10 +234,10 @@ async def start_model(
     env = {**os.environ, **DOWNLOAD_PROGRESS, **preloading(settings.engine.preload_blas)}
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
     with os.fdopen(os.open(log_path, flags, FILE_MODE), "a+b") as log:
-        log.seek(0, 2)
+        log_start = log.seek(0, 2)
         # a session of its own: the terminal's Ctrl-C and hang-up are for the worker
         child = await anyio.open_process(command, stderr=log, start_new_session=True, env=env)
-        process = ModelProcess(child, log, settings.hang_seconds)
+        process = ModelProcess(child, log, log_start, settings.hang_seconds)
         client = ModelClient(process, settings)
         try:
             await client.handshake()

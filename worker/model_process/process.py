@@ -32,14 +32,20 @@ class ModelProcess:
     that nobody has read yet are no silence.
     """
 
-    def __init__(self, process: Process, log: BinaryIO, hang_seconds: float) -> None:
-        """Take a started process whose standard error goes to the end of `log`."""
+    def __init__(
+        self, process: Process, log: BinaryIO, log_start: int, hang_seconds: float
+    ) -> None:
+        """Take a started process whose standard error goes to the end of `log`.
+
+        `log_start` is where the log ended before the process was started, in bytes. It cannot be
+        asked for here: the process may have written already.
+        """
         assert process.stdin is not None
         assert process.stdout is not None
         self.phase: Phase = "load"
         self._process = process
         self._log = log
-        self._log_start = log.tell()
+        self._log_start = log_start
         self._to_child = process.stdin
         self._from_child = BufferedByteReceiveStream(process.stdout)
         self._hang_seconds = hang_seconds

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import msgspec
 import psutil
 import pytest
+from anyio.abc import Process
 
 from helpers.made import claimed, generation
 from helpers.paths import HELPERS
@@ -91,6 +93,26 @@ async def test_a_process_that_exits_is_told_with_its_exit_code(tmp_path: Path) -
         await client.load("demo")
         with pytest.raises(ProcessDied, match="exit code 5"):
             await client.generate(request(), nothing)
+
+
+async def test_what_a_process_wrote_before_anyone_looked_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = anyio.open_process
+
+    async def started_and_gone(*args: Any, **kwargs: Any) -> Process:
+        process = await start(*args, **kwargs)
+        await process.wait()
+        return process
+
+    monkeypatch.setattr(anyio, "open_process", started_and_gone)
+    (tmp_path / "log").write_text("an earlier process wrote this\n")
+    with pytest.raises(ProcessDied) as caught:
+        async with start_model(
+            tmp_path / "log", command=(sys.executable, "-c", "raise SystemExit('no mlx here')")
+        ):
+            pytest.fail("it never said hello")
+    assert caught.value.death.stderr_tail == "no mlx here\n"
 
 
 async def test_a_process_that_writes_garbage_is_killed_and_that_is_a_death(tmp_path: Path) -> None:
