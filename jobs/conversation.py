@@ -1,5 +1,6 @@
 """A conversation as a user writes it, in the field names of the OpenAI chat format."""
 
+from hashlib import blake2b
 from typing import Any, Literal
 
 import msgspec
@@ -8,6 +9,8 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 # Tool names go into a prompt's header, so not every text is allowed.
 TOOL_NAME_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+
+_ORDER_BITS = 31
 
 
 class FunctionCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,3 +83,20 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     def asks(self) -> bool:
         """Whether the context itself needs an answer before the first of `turns`."""
         return bool(self.messages) and self.messages[-1].role in ("user", "tool")
+
+
+def prefix_key(request: Request) -> int:
+    """Return a number that sorts jobs with the same beginning together.
+
+    It is the same for requests with the same beginning, never 0. Its upper half hashes the
+    instructions and tools, its lower half all messages but the last: jobs with the same
+    instructions follow one another, and among them those with the same conversation.
+    """
+    leading = [m for m in request.messages if m.role in ("system", "developer")]
+    upper = _hash((leading, request.tools))
+    return (upper << _ORDER_BITS | _hash(request.messages[:-1])) or 1
+
+
+def _hash(value: object) -> int:
+    digest = blake2b(msgspec.msgpack.encode(value), digest_size=4).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -70,8 +71,10 @@ ENGINE = {
     "parsing": set(),
 }  # fmt: skip
 STORE = {
-    "reports": {"connection", "faults", "lookup", "queue", "sql"},
-    "queue": {"clock", "connection", "lock", "lookup", "sql"},
+    "reports": {"connection", "counts", "faults", "lookup", "queue", "sql"},
+    "queue": {"clock", "connection", "counts", "lock", "lookup", "selftests", "sql"},
+    "selftests": {"clock", "connection"},
+    "counts": {"connection"},
     "lookup": {"connection"},
     "connection": {"faults", "inspection", "lock", "migrations"},
     "inspection": {"faults", "migrations"},
@@ -89,7 +92,6 @@ JOBS = {
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"conversation", "settings"},
-    "prefix": {"conversation"},
     "tool_results": {"conversation"},
     "settings": {"errors", "did_you_mean"},
     "conversation": set(),
@@ -101,6 +103,9 @@ JOBS = {
 }  # fmt: skip
 INSIDE = {"worker": WORKER, "engine": ENGINE, "store": STORE, "jobs": JOBS}
 """What a folder or file of each top-level folder may import of the others in it."""
+
+MOST_FILES = 12
+TRAINING = ROOT / "engine" / "demo" / "training"
 
 LATE = ("sqlite_utils", "rich", "anyio", "psutil", "huggingface_hub")
 HEAVY = ("mlx", "mlx_lm", "transformers", "openai_harmony")
@@ -167,6 +172,16 @@ def test_the_ways_that_imports_run_make_no_cycle(top: str) -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     ours = {name: modules & SOURCES.keys() - {name} for name, modules in IMPORTS.items()}
     tuple(TopologicalSorter(ours).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("top", MAY_IMPORT)
+def test_a_folder_has_at_most_twelve_files(top: str) -> None:
+    # the scripts that trained the demo model are not part of what is installed
+    files = [
+        p for p in SOURCES.values() if p.is_relative_to(ROOT / top) and TRAINING not in p.parents
+    ]
+    most, folder = max((n, folder) for folder, n in Counter(p.parent for p in files).items())
+    assert most <= MOST_FILES, f"{folder} has {most} files"
 
 
 def test_only_the_harmony_adapter_needs_openai_harmony() -> None:

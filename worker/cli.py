@@ -23,11 +23,10 @@ try:
     from .commands import (
         bench,
         cancel_retry,
-        doctor,
+        doctor_selftest,
         query,
         reparse,
         results,
-        selftest,
         status,
         submit,
         work,
@@ -81,8 +80,8 @@ for command in (
     results.report,
     query.explore,
     reparse.reparse,
-    doctor.doctor,
-    selftest.selftest,
+    doctor_selftest.doctor,
+    doctor_selftest.selftest,
     bench.bench,
 ):
     app.command()(command)

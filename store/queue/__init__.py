@@ -1,10 +1,11 @@
 """The queue as the worker uses it: runs, claims, recording, and what was recorded."""
 
 from mh_batch.store.connection import data_version
+from mh_batch.store.counts import queue_counts
+from mh_batch.store.selftests import last_selftest, record_selftest
 
 from .cancel_retry import cancel_requests, requeue
 from .claims import claim, next_model, release
-from .counts import queue_counts
 from .history import read_history
 from .recording import (
     crashes_on,
@@ -17,7 +18,6 @@ from .recording import (
     shared_crashes_on,
 )
 from .runs import allow_variance, finish_run, limit_rows, recover, set_run_model, start_run
-from .selftests import last_selftest, record_selftest
 
 __all__ = [
     "allow_variance",

@@ -7,9 +7,8 @@ from typing import Self
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.conversation import Request, prefix_key
 from mh_batch.jobs.errors import BadLine, StoreUnusable
-from mh_batch.jobs.prefix import prefix_key
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from mh_batch.jobs.generation import decode_speed
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
-from mh_batch.store.queue.counts import batch_counts
+from mh_batch.store.counts import batch_counts
 
 _REPORTS = """
 SELECT id, name, state, submitted_at, job_count, attempts, retries, completion_tokens,

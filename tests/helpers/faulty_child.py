@@ -10,7 +10,7 @@ from typing import Any
 from mh_batch.engine import generate
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.jobs.generation import Generation, GenerationRequest
-from mh_batch.worker.model_process import server
+from mh_batch.worker.model_process.child import server
 
 BAD = "This one goes wrong."
 

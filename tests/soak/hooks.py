@@ -14,8 +14,8 @@ from mh_batch.engine.kv_cache.prefill import Prefill
 from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.store import queue
 from mh_batch.store.queue import recording, submit
+from mh_batch.worker.model_process.child.server import ModelServer
 from mh_batch.worker.model_process.protocol import HEADER_BYTES, Generated, decode_to_parent
-from mh_batch.worker.model_process.server import ModelServer
 from mh_batch.worker.model_process.supervisor import ModelSupervisor
 from mh_batch.worker.submission import submission
 

@@ -16,10 +16,10 @@ from mh_batch.jobs.errors import AlreadySubmitted, EnvironmentFault
 from mh_batch.jobs.record import ClaimedJob, JobEnd, NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
-from mh_batch.worker.draining import model_loader
+from mh_batch.worker.draining.model import loader
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import work
-from mh_batch.worker.model_process import server
+from mh_batch.worker.model_process.child import server
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.submission import submission
@@ -66,7 +66,7 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
         SABOTAGES[role["sabotage"]]()
     hooks.in_worker(strikes, folder)
     # a model that dies at load is tried again at once, and again
-    model_loader.RELOAD_PAUSES = (0.0,) * 100  # type: ignore[assignment]
+    loader.RELOAD_PAUSES = (0.0,) * 100  # type: ignore[assignment]
     options = DrainOptions(
         folder / "mh-batch.db",
         "demo",

@@ -6,10 +6,10 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import StoreUnusable
+from mh_batch.store import counts
 from mh_batch.store.connection import require_store
 from mh_batch.store.inspection import Condition, find_damage
 from mh_batch.store.lock import beside
-from mh_batch.store.queue import counts
 from mh_batch.worker.output.interruption import reading_from
 from mh_batch.worker.progress.worker_pid import worker_pid
 from mh_batch.worker.text.format import GIB, MIB, format_count, format_size

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
-from mh_batch.store.queue import counts
+from mh_batch.store import counts
 from mh_batch.worker.output.interruption import reading_from
 from mh_batch.worker.text.format import format_count
 

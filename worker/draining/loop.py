@@ -21,11 +21,11 @@ from mh_batch.worker.runtime.stop import EndReason, Stop
 
 from .claimed_run import ClaimedRun
 from .context import DrainContext
-from .deaths import Deaths
-from .model_loader import ModelLoader
+from .model.deaths import Deaths
+from .model.loader import ModelLoader
+from .model.probe import Probe
+from .model.process_size import ProcessSize
 from .open_attempts import ActiveJob, OpenAttempt, OpenAttempts
-from .probe import Probe
-from .process_size import ProcessSize
 from .recorder import Recorder
 from .reporter import Tally
 from .scheduler import Scheduler, with_rendered

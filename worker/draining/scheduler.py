@@ -18,7 +18,7 @@ from mh_batch.worker.text.format import format_count
 
 from .claimed_run import ClaimedRun
 from .context import DrainContext
-from .model_loader import ModelLoader
+from .model.loader import ModelLoader
 from .recorder import Recorder
 
 

@@ -1,5 +1,5 @@
 """The model process: what `python -m mh_batch.worker.model_process` starts."""
 
-from .server import main
+from .child.server import main
 
 main()

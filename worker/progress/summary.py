@@ -7,7 +7,7 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
-from mh_batch.store.queue.counts import queue_counts
+from mh_batch.store.counts import queue_counts
 from mh_batch.store.reports.progress import Reason, deaths, reasons
 from mh_batch.worker.text.format import format_count, format_done, format_duration, printable
 

@@ -21,8 +21,8 @@ from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.jobs.settings import Sampling, Settings
 from mh_batch.store import queue
 from mh_batch.store.connection import open_reader, open_store
+from mh_batch.store.counts import queue_counts
 from mh_batch.store.queue import submit
-from mh_batch.store.queue.counts import queue_counts
 from mh_batch.store.queue.submit import Submission, purge_abandoned
 from mh_batch.store.reports.batches import batch_reports
 

@@ -31,8 +31,8 @@ from mh_batch.jobs.settings import Settings
 from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_reader
+from mh_batch.store.counts import COUNTS, queue_counts
 from mh_batch.store.lookup import find_batch, find_job, latest_batch
-from mh_batch.store.queue.counts import COUNTS, queue_counts
 from mh_batch.store.queue.submit import Submission
 from mh_batch.store.reports.batch_page import batch_page
 from mh_batch.store.reports.batches import batch_reports

@@ -36,7 +36,7 @@ CRASHES = "select job_id, turn, attempt, phase, signal, exit_code from crashes o
 @pytest.fixture
 def quick_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try a model that died again at once."""
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.RELOAD_PAUSES", (0.0, 0.0))
 
 
 async def test_a_process_that_hangs_is_killed_and_its_attempt_made_again(site: Site) -> None:
@@ -358,7 +358,7 @@ async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
 async def test_a_watching_worker_tries_a_model_again_that_nobody_writes_about(
     site: Site, monkeypatch: pytest.MonkeyPatch, drains: list[Drain]
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.RETRY_SECONDS", 0.1)
     site.submit(ONE)
 
     def cure(text: str) -> None:

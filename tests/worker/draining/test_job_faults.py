@@ -392,7 +392,7 @@ async def test_jobs_that_failed_in_a_row_before_a_stop_are_queued_again(
 async def test_a_model_that_does_not_load_for_the_probe_leaves_the_jobs_queued(
     site: Site, monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.RELOAD_PAUSES", (0.0, 0.0))
     site.submit(ONE, ONE, ONE, {"prompt": "x", "model": "other"})
     with pytest.raises(ModelNotLoaded, match="demo: the model process died while loading it"):
         await site.drain(["die", "die", "die_for_good"], max_crashes=1)

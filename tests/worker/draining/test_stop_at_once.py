@@ -53,7 +53,7 @@ async def test_a_stop_ends_the_first_load(site: Site) -> None:
 async def test_a_stop_ends_the_pause_before_a_model_is_loaded_again(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (600.0,))
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.RELOAD_PAUSES", (600.0,))
     site.submit({"prompt": "x", "model": "deadly"})
     when_told(site.notes, "trying again in 600 s", interrupt)
     with anyio.fail_after(SOON):
@@ -65,7 +65,7 @@ async def test_a_stop_ends_the_pause_before_a_model_is_loaded_again(
 async def test_a_stop_ends_the_pause_in_the_middle_of_a_job_which_goes_back_to_the_queue(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (600.0,))
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.RELOAD_PAUSES", (600.0,))
     site.submit(TWO, ONE)
     when_told(site.notes, "trying again in 600 s", interrupt)
     with anyio.fail_after(SOON):

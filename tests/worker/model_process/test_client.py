@@ -22,16 +22,16 @@ from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
 from mh_batch.jobs.generation import GenerationRequest, StopReason
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
+from mh_batch.worker.model_process.child.heartbeat import Heartbeat
+from mh_batch.worker.model_process.child.inbox import Inbox
+from mh_batch.worker.model_process.child.server import ModelServer
 from mh_batch.worker.model_process.client import (
     DOWNLOAD_PROGRESS,
     start_model,
 )
 from mh_batch.worker.model_process.death import ProcessDied
-from mh_batch.worker.model_process.heartbeat import Heartbeat
-from mh_batch.worker.model_process.inbox import Inbox
 from mh_batch.worker.model_process.process import SHUTDOWN_SECONDS
 from mh_batch.worker.model_process.protocol import Progress, ToParent
-from mh_batch.worker.model_process.server import ModelServer
 from mh_batch.worker.model_process.supervisor import LoadDied, ModelSupervisor
 from mh_batch.worker.options import WorkerSettings
 
@@ -269,7 +269,7 @@ def test_an_attempt_tells_each_of_its_phases_at_once_and_tokens_now_and_then(
 ) -> None:
     clock = iter([0.0, 0.01, 0.1, 5.0, 5.01, 5.02, 5.03, 9.0, 9.01])
     monkeypatch.setattr(
-        "mh_batch.worker.model_process.heartbeat.time.monotonic", lambda: next(clock)
+        "mh_batch.worker.model_process.child.heartbeat.time.monotonic", lambda: next(clock)
     )
     sent: list[ToParent] = []
     heartbeat = Heartbeat(3, sent.append)

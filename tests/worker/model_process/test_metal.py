@@ -18,10 +18,10 @@ from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
+from mh_batch.worker.model_process.child.inbox import Inbox
+from mh_batch.worker.model_process.child.server import ModelServer
 from mh_batch.worker.model_process.death import Death
-from mh_batch.worker.model_process.inbox import Inbox
 from mh_batch.worker.model_process.metal import OUT_OF_MEMORY, WATCHDOG, MetalFault, metal_fault
-from mh_batch.worker.model_process.server import ModelServer
 from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +94,7 @@ def test_a_fault_of_metal_that_python_sees_ends_the_process_as_an_abort_does(
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait for a display that there is not."""
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.WATCHDOG_SECONDS", 0.0)
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.WATCHDOG_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")
@@ -181,8 +181,8 @@ async def test_the_wait_for_the_display_is_told_and_a_stop_ends_it_at_once(site:
 async def test_a_load_that_the_watchdog_ends_waits_for_the_display_as_well(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.WATCHDOG_SECONDS", 0.25)
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.RELOAD_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.WATCHDOG_SECONDS", 0.25)
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.RELOAD_PAUSES", (0.0, 0.0))
     site.submit({"prompt": "x", "model": "watched"})
     assert (await site.drain()).exit_code == 0
     assert "trying again in 0.25 s" in site.notes.said.getvalue()

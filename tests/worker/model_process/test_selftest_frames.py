@@ -9,7 +9,8 @@ import pytest
 from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.worker.model_process import protocol
-from mh_batch.worker.model_process.inbox import Inbox
+from mh_batch.worker.model_process.child.inbox import Inbox
+from mh_batch.worker.model_process.child.server import ModelServer
 from mh_batch.worker.model_process.open_requests import OpenRequests
 from mh_batch.worker.model_process.protocol import (
     Failed,
@@ -19,7 +20,6 @@ from mh_batch.worker.model_process.protocol import (
     Shutdown,
     ToParent,
 )
-from mh_batch.worker.model_process.server import ModelServer
 
 VERDICT = SelftestVerdict(passed=True, speeds={1: 10.0, 8: 40.5}, recommended=8)
 
@@ -56,7 +56,7 @@ def serve(*frames: protocol.ToChild, model: Model | None) -> list[ToParent]:
 def test_a_test_gives_signs_of_life_and_one_answer(
     thorough: bool, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.model_process.heartbeat.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("mh_batch.worker.model_process.child.heartbeat.PROGRESS_SECONDS", 0.0)
     assert serve(Selftest(7, 8, thorough), model=Model()) == [
         *(Progress(7, step, "decode") for step in (1, 2, 3)),
         Selftested(7, VERDICT, {8: 1000}, (name,)),

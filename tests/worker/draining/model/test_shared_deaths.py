@@ -11,8 +11,8 @@ from helpers.drained import ONE, TWO, Site
 from mh_batch.jobs.record import AttemptKey, ClaimedJob
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.job import JobRun
-from mh_batch.worker.draining.deaths import Deaths
 from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.draining.model.deaths import Deaths
 from mh_batch.worker.model_process.supervisor import ModelSupervisor
 from mh_batch.worker.runtime.stop import EndReason
 
@@ -133,7 +133,7 @@ async def test_it_goes_down_to_one_at_a_time(site: Site) -> None:
 async def test_a_second_shared_death_long_after_the_first_halves_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.deaths.UNRELATED", 6)
+    monkeypatch.setattr("mh_batch.worker.draining.model.deaths.UNRELATED", 6)
     site.submit(*[ONE] * 24)
     script = [*SIX_DIE, *["answer"] * 6, *SIX_DIE]
     await site.drain(script, parallel=4)
@@ -174,7 +174,7 @@ async def test_a_death_while_the_next_attempt_is_on_its_way_fails_no_job(
 async def test_a_death_by_the_watchdog_makes_nobody_suspect(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model_loader.WATCHDOG_SECONDS", 0.0)
+    monkeypatch.setattr("mh_batch.worker.draining.model.loader.WATCHDOG_SECONDS", 0.0)
     site.submit(*[ONE] * 4)
     await site.drain(["decoding"] * 3 + ["watchdog"], parallel=4)
     assert [open for _, open in site.notes.began] == [1, 2, 3, 4] * 2

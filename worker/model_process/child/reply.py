@@ -10,10 +10,17 @@ from mh_batch.jobs.errors import (
     Stage,
     describe_error,
 )
+from mh_batch.worker.model_process.metal import is_command_buffer_fault
+from mh_batch.worker.model_process.protocol import (
+    BadFrame,
+    Failed,
+    GenerateFrame,
+    Load,
+    ToParent,
+    encode,
+)
 
 from .inbox import Request
-from .metal import is_command_buffer_fault
-from .protocol import BadFrame, Failed, GenerateFrame, Load, ToParent, encode
 
 
 def encoded_reply(

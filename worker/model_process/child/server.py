@@ -19,10 +19,7 @@ import msgspec
 from mh_batch.jobs.errors import EnvironmentFault, InternalError, Stage
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.settings import EngineOptions
-
-from .heartbeat import Heartbeat
-from .inbox import Inbox, Request, Taken, Unreadable
-from .protocol import (
+from mh_batch.worker.model_process.protocol import (
     PROTOCOL,
     Failed,
     Generated,
@@ -41,6 +38,9 @@ from .protocol import (
     ToParent,
     encode,
 )
+
+from .heartbeat import Heartbeat
+from .inbox import Inbox, Request, Taken, Unreadable
 from .reply import encoded_reply
 from .slot_loop import SlotLoop
 

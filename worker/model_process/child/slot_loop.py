@@ -6,10 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from mh_batch.jobs.generation import Generation
+from mh_batch.worker.model_process.protocol import (
+    Generated,
+    GenerateFrame,
+    JobDone,
+    Measure,
+    Shutdown,
+    ToParent,
+    encode,
+)
 
 from .heartbeat import Heartbeat
 from .inbox import Inbox, Request, Taken, Unreadable
-from .protocol import Generated, GenerateFrame, JobDone, Measure, Shutdown, ToParent, encode
 from .reply import encoded_reply
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ from mh_batch.jobs.errors import EnvironmentFault, JobError, SlotsRefused
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.store import queue
+from mh_batch.worker.draining.context import DrainContext
 from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.slots_key import selftest_key
 from mh_batch.worker.text.format import format_count
-
-from .context import DrainContext
 
 MOST_DEATHS = 3
 """So many deaths of the process in a test are its verdict: it has failed."""

@@ -14,7 +14,8 @@ from mh_batch.jobs.settings import EngineOptions
 from mh_batch.worker.controller.conversation import ConversationRun
 from mh_batch.worker.controller.conversation import Generate as Action
 from mh_batch.worker.model_process import protocol
-from mh_batch.worker.model_process.inbox import Inbox
+from mh_batch.worker.model_process.child.inbox import Inbox
+from mh_batch.worker.model_process.child.server import ModelServer
 from mh_batch.worker.model_process.protocol import (
     Failed,
     Generated,
@@ -27,7 +28,6 @@ from mh_batch.worker.model_process.protocol import (
     Progress,
     Shutdown,
 )
-from mh_batch.worker.model_process.server import ModelServer
 
 Outcome = Generation | Exception
 Step = Callable[["Site"], list[tuple[int, Outcome]]]
@@ -247,7 +247,7 @@ def test_a_cancellation_is_seen_by_its_request_alone_and_forgotten_with_the_answ
 def test_each_request_tells_its_phase_and_one_that_waits_that_it_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.model_process.heartbeat.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("mh_batch.worker.model_process.child.heartbeat.PROGRESS_SECONDS", 0.0)
 
     def read(site: Site) -> list[tuple[int, Outcome]]:
         cancelled, _ = site.added[1]

@@ -11,7 +11,7 @@ from helpers.command_line import mh_batch, rows, write_lines
 from helpers.native_model import native_model
 from helpers.paths import HELPERS
 from helpers.small_models import CHATML
-from mh_batch.worker.commands.selftest import table
+from mh_batch.worker.commands.doctor_selftest import table
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.selftest import Found, after_restart, run_selftest
 

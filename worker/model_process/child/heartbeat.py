@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable
 
 from mh_batch.jobs.errors import Stage
-
-from .protocol import Phase, Progress, ToParent
+from mh_batch.worker.model_process.protocol import Phase, Progress, ToParent
 
 PROGRESS_SECONDS = 0.3
 

@@ -1,4 +1,4 @@
-"""`mh-batch selftest`: whether answers stay the same with several conversations at once."""
+"""`mh-batch doctor` and `selftest`: whether this machine and the model work as they should."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,26 @@ if TYPE_CHECKING:
     from mh_batch.worker.selftest import Found
 
 USUAL = 8
+
+
+def doctor(
+    db: Db = DEFAULT_DB,
+    model: Model = None,
+    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Check that everything a drain needs is here and works; say what to do."""
+    from mh_batch.worker.doctor.examine import examine, exit_code, print_findings
+    from mh_batch.worker.doctor.finding import Site
+    from mh_batch.worker.output.files import print_json
+
+    options = drain_options(read_config(), db, model, None)
+    site = Site(options.db, options.logs, options.model, options.engine.preload_blas)
+    findings = list(examine(site))
+    if json:
+        print_json(findings)
+    else:
+        print_findings(findings)
+    leave(exit_code(findings))
 
 
 def selftest(
@@ -81,7 +101,7 @@ def _record(options: "DrainOptions", found: "Found") -> None:
     from contextlib import closing
 
     from mh_batch.store.connection import open_store
-    from mh_batch.store.queue.selftests import record_selftest
+    from mh_batch.store.selftests import record_selftest
     from mh_batch.worker.slots_key import selftest_key
 
     key = selftest_key(found.info, options.parallel)

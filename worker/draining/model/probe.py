@@ -13,15 +13,15 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.worker.controller.conversation import ConversationRun, Generate, Record
+from mh_batch.worker.draining import artifacts
+from mh_batch.worker.draining.context import DrainContext
+from mh_batch.worker.draining.recorder import Recorder
 from mh_batch.worker.model_process.death import ProcessDied, WatchdogDeaths
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import Stop
 from mh_batch.worker.text.format import format_count
 
-from . import artifacts
-from .context import DrainContext
-from .model_loader import ModelLoader
-from .recorder import Recorder
+from .loader import ModelLoader
 
 JOB = ClaimedJob(
     id=0,

@@ -1,8 +1,7 @@
 """Replaces a model process that has grown too large."""
 
 from mh_batch.jobs.generation import Generation
-
-from .context import DrainContext
+from mh_batch.worker.draining.context import DrainContext
 
 
 class ProcessSize:

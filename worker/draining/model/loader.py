@@ -13,14 +13,14 @@ from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.record import ClaimedJob, SkippedModels
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
+from mh_batch.worker.draining.claimed_run import ClaimedRun
+from mh_batch.worker.draining.context import DrainContext
+from mh_batch.worker.draining.recorder import Recorder
 from mh_batch.worker.model_process.metal import WATCHDOG_SECONDS
 from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.runtime.stop import Stop
 from mh_batch.worker.text.format import format_count
 
-from .claimed_run import ClaimedRun
-from .context import DrainContext
-from .recorder import Recorder
 from .slots_check import SlotsCheck
 
 RELOAD_PAUSES = (1.0, 5.0, 30.0)

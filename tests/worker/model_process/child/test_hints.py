@@ -9,8 +9,8 @@ from helpers.made import claimed
 from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
-from mh_batch.worker.model_process.hints import Hints
-from mh_batch.worker.model_process.inbox import Inbox
+from mh_batch.worker.model_process.child.hints import Hints
+from mh_batch.worker.model_process.child.inbox import Inbox
 
 LIMIT = 30
 

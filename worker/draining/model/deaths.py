@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from mh_batch.jobs.errors import ModelCrashed
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, Crash
 from mh_batch.store import queue
+from mh_batch.worker.draining.context import DrainContext
+from mh_batch.worker.draining.open_attempts import OpenAttempt
 from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
 from mh_batch.worker.model_process.protocol import Phase
 from mh_batch.worker.text.format import format_count
 
-from .context import DrainContext
-from .model_loader import ModelLoader
-from .open_attempts import OpenAttempt
+from .loader import ModelLoader
 
 LAST_LINES = 5
 

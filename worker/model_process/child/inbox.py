@@ -8,8 +8,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from .hints import Hints
-from .protocol import (
+from mh_batch.worker.model_process.protocol import (
     HEADER_BYTES,
     BadFrame,
     Cancel,
@@ -24,6 +23,8 @@ from .protocol import (
     decode_to_child,
     request_id,
 )
+
+from .hints import Hints
 
 
 class Unreadable(msgspec.Struct, frozen=True):

@@ -1,0 +1,1 @@
+"""The model process itself: its server, its loop over the slots, and what it answers."""
