@@ -12,14 +12,13 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.record import JobEnd
 from mh_batch.jobs.status import Status
-from mh_batch.store import queue
 from mh_batch.store.clock import now
 from mh_batch.worker.controller.conversation import Finish, Generate, Record
 from mh_batch.worker.model_process.death import ProcessDied
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
 
-from .claimed_run import ClaimedRun
+from .active_jobs import ActiveJobs
 from .context import DrainContext
 from .model.deaths import Deaths
 from .model.loader import ModelLoader
@@ -29,9 +28,6 @@ from .open_attempts import ActiveJob, OpenAttempt, OpenAttempts
 from .recorder import Recorder
 from .reporter import Tally
 from .scheduler import Scheduler, with_rendered
-
-LEAST_AHEAD = 2
-"""How many prompts are read ahead at least while all slots are busy."""
 
 
 class Drain:
@@ -45,16 +41,16 @@ class Drain:
 
     def __init__(self, context: DrainContext) -> None:
         self.stop = Stop()
-        self._options, _, self._store, self._supervisor, self._display = context
+        self._options, self._supervisor = context.options, context.supervisor
         self._recorder = Recorder(context)
-        self._loader = ModelLoader(context, self._recorder, self.stop)
+        self._loader = ModelLoader(context, self.stop)
         self._scheduler = Scheduler(context, self._recorder, self._loader, self.stop)
         self._probe = Probe(context, self._recorder, self._loader, self.stop)
         self._deaths = Deaths(context, self._loader)
         self._process_size = ProcessSize(context)
-        self._cancelled: frozenset[int] = frozenset()
-        self._active: dict[int, ActiveJob] = {}
         self._open = OpenAttempts(context)
+        others = (self._recorder, self._scheduler, self._deaths, self._open)
+        self._active = ActiveJobs(context, *others)
         self._emptying = False
 
     @property
@@ -82,8 +78,7 @@ class Drain:
 
     async def database_changed(self) -> None:
         """React to another process that wrote: new work, or a request to cancel."""
-        self._cancelled = await self._store.call(queue.cancel_requests)
-        await self._open.cancel(self._cancelled)
+        await self._active.cancel_requested()
         self.wake()
 
     def wake(self) -> None:
@@ -104,12 +99,7 @@ class Drain:
             return bool(self._active) and not self._recorder.failed_in_a_row
         if self._emptying or self._recorder.failed_in_a_row or self._process_size.too_large:
             return False
-        if self._open.has_suspect:
-            return False
-        parallel = self._open.parallel
-        ahead = max(LEAST_AHEAD, parallel // 4) if parallel > 1 else 0
-        most = self._deaths.most
-        return len(self._open) < (parallel + ahead if most is None else min(most, parallel))
+        return not self._open.has_suspect and self._open.has_room(self._deaths.most)
 
     async def _claim_beside(self) -> bool:
         """Claim a job that runs beside those with the model; return whether there is one."""
@@ -118,7 +108,7 @@ class Drain:
         parallel = self._open.parallel
         claimed = await self._scheduler.beside(parallel) if parallel > 1 else None
         if claimed is not None:
-            await self._take(claimed)
+            await self._active.take(claimed)
         return claimed is not None
 
     async def _go_on(self, tasks: TaskGroup) -> EndReason | None:
@@ -130,12 +120,12 @@ class Drain:
             return self.stop.reason
         if self._recorder.failed_in_a_row:
             await self._probe.test_model()
-            await self._reload()
+            await self._active.reload()
             return None
         await self._process_size.replace()
         claimed = await self._scheduler.next()
         if claimed is not None:
-            await self._take(claimed)
+            await self._active.take(claimed)
             if claimed.job.parallel == 1:
                 self._scheduler.claim_ahead(tasks)
             return None
@@ -148,29 +138,14 @@ class Drain:
             return EndReason.EMPTY
         return None
 
-    async def _take(self, claimed: ClaimedRun) -> None:
-        """Play a claimed job from now on."""
-        job, run = claimed
-        self._recorder.begin(job)
-        if isinstance(run, JobError):
-            await self._recorder.fail(job, run)
-            await self._supervisor.job_done()
-        else:
-            self._active[job.id] = ActiveJob(job, run)
-
     async def _begin_one(self, tasks: TaskGroup) -> bool:
-        """Begin the next attempt of the first job that has one; return whether there was one.
-
-        Jobs with suspects go first: nothing runs beside others before all have passed.
-        """
-        in_order = sorted(self._active.values(), key=lambda a: not self._deaths.suspects(a.job))
-        for active in in_order:
+        """Begin the next attempt of the first job that has one; return whether there was one."""
+        for active in self._active.in_order():
             try:
                 if not active.over and await self._advance(active, tasks):
                     return True
             except JobError as error:
-                await self._recorder.fail(active.job, error)
-                await self._drop(active)
+                await self._active.fail(active, error)
             if self._emptying:
                 break
         return False
@@ -193,7 +168,7 @@ class Drain:
                     await self._recorder.finish(tasks, job, end)
                 case Record():
                     raise AssertionError("a record is written with the answer it is about")
-        await self._drop(active)
+        await self._active.drop(active)
         return False
 
     async def _begin(self, active: ActiveJob, action: Generate, tasks: TaskGroup) -> bool:
@@ -202,9 +177,9 @@ class Drain:
         A suspect waits until nothing else is with the model.
         """
         job, key = active.job, action.key
-        if await self._asked_to_cancel(job.id):
+        if await self._active.asked_to_cancel(job.id):
             await self._recorder.finish(tasks, job, JobEnd(Status.CANCELLED))
-            await self._drop(active)
+            await self._active.drop(active)
             return False
         suspect = await self._deaths.is_suspect(job, key)
         if suspect and self._open:
@@ -213,7 +188,7 @@ class Drain:
             return False
         if not self._open and job.parallel > 1 and await self._process_size.replace():
             # with several at once, there may never be a moment between two jobs
-            await self._reload()
+            await self._active.reload()
             if active.over:
                 return False
         guidance, began = action.request.prompt.guidance, (now(), time.perf_counter())
@@ -221,25 +196,16 @@ class Drain:
         try:
             begun = await self._open.begin(attempt, with_rendered(action.request, self._options))
         except ProcessDied as error:
-            await self._died(error)
+            await self._active.died(error)
             # not with the model any more, and to be looked at again
             return True
         if not begun:
             active.run.withdraw(key.choice)
             self._emptying = True
-        elif job.id in self._cancelled:
-            # somebody asked while it was on its way
-            await self._open.cancel({job.id})
+        else:
+            # somebody may have asked to cancel it while it was on its way
+            await self._active.cancel_if_asked(job.id)
         return begun
-
-    async def _asked_to_cancel(self, job_id: int) -> bool:
-        """Whether a job is to be cancelled.
-
-        The store is asked again first: a known request may be answered and the job queued again.
-        """
-        if job_id in self._cancelled:
-            self._cancelled = await self._store.call(queue.cancel_requests)
-        return job_id in self._cancelled
 
     async def _take_answer(self, tasks: TaskGroup) -> None:
         """Wait for the next answer of the model and feed its job's run with it.
@@ -249,7 +215,7 @@ class Drain:
         try:
             answered = await self._open.next(tasks, self.stop.wakeup)
         except ProcessDied as error:
-            await self._died(error)
+            await self._active.died(error)
             return
         if answered is None:
             return
@@ -265,11 +231,10 @@ class Drain:
             if record is not None and not unwanted:
                 await self._recorder.record(tasks, attempt.job, record, attempt.guidance)
                 if record.end is not None:
-                    await self._drop(attempt.active)
+                    await self._active.drop(attempt.active)
         except JobError as error:
             if not attempt.active.over:
-                await self._recorder.fail(attempt.job, error)
-                await self._drop(attempt.active)
+                await self._active.fail(attempt.active, error)
 
     def _feed(self, attempt: OpenAttempt, generation: Generation) -> None:
         """Hand a generation to the run of its job; raises `JobError` if that fails."""
@@ -282,33 +247,3 @@ class Drain:
         self._process_size.take(generation)
         with at_stage("decision"):
             run.feed(choice, generation, attempt.started_at, now())
-
-    async def _died(self, error: ProcessDied) -> None:
-        """Record a death of the model process and load the model again for what it took along."""
-        attempts = self._open.lost()
-        for attempt in attempts.values():
-            attempt.active.run.withdraw(attempt.key.choice)
-        try:
-            await self._deaths.blame(attempts, error)
-        except JobError as fault:
-            (attempt,) = attempts.values()
-            await self._recorder.fail(attempt.job, fault)
-            await self._drop(attempt.active)
-        await self._reload()
-
-    async def _reload(self) -> None:
-        """Have the model in memory again for the active jobs, or put them back into the queue."""
-        for active in list(self._active.values()):
-            if not await self._scheduler.reload(ClaimedRun(active.job, active.run)):
-                self._forget(active)
-
-    async def _drop(self, active: ActiveJob) -> None:
-        """Forget a job that is over; what the model still does for it is of no use."""
-        self._forget(active)
-        await self._open.cancel({active.job.id})
-        await self._supervisor.job_done()
-
-    def _forget(self, active: ActiveJob) -> None:
-        active.over = True
-        self._active.pop(active.job.id, None)
-        self._deaths.forget(active.job)

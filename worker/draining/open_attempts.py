@@ -20,6 +20,9 @@ from mh_batch.worker.runtime.stop import AutoResetEvent
 
 from .context import DrainContext
 
+LEAST_AHEAD = 2
+"""How many prompts are read ahead at least while all slots are busy."""
+
 
 class ActiveJob:
     """A claimed job that is being played.
@@ -87,6 +90,17 @@ class OpenAttempts:
     def has_suspect(self) -> bool:
         """Whether the attempt there is has to run alone."""
         return any(attempt.suspect for attempt in self._open.values())
+
+    def has_room(self, most: int | None) -> bool:
+        """Whether one more may go there, beside those that there are.
+
+        While all slots are busy, the prompts of a few more are read ahead. `most` is how many may
+        be there after deaths of several together; `None` for as many as the model takes.
+        """
+        if most is not None:
+            return len(self) < min(most, self.parallel)
+        ahead = max(LEAST_AHEAD, self.parallel // 4) if self.parallel > 1 else 0
+        return len(self) < self.parallel + ahead
 
     async def begin(self, attempt: OpenAttempt, request: GenerationRequest) -> bool:
         """Send an attempt to the model; raises `JobError` if that cannot be, and `ProcessDied`.

@@ -8,11 +8,10 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import InternalError, JobError, ModelCrashed, UnknownTarget
-from mh_batch.jobs.record import Attempt, AttemptKey, ClaimedJob, Crash, JobEnd
+from mh_batch.jobs.record import Attempt, ClaimedJob, JobEnd
 from mh_batch.jobs.status import IllegalMove, Status
 from mh_batch.store import queue
 from mh_batch.worker.controller.conversation import Record
-from mh_batch.worker.model_process.death import Death
 from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage, format_error, log_fault
 
@@ -72,17 +71,6 @@ class Recorder:
         if self._write is not None:
             await self._write.result()
             self._write = None
-
-    async def record_crash(
-        self,
-        job: ClaimedJob,
-        key: AttemptKey,
-        death: Death,
-    ) -> None:
-        """Record a death of the model process at once, while it loaded the model for an attempt."""
-        how = (death.phase, death.signal, death.exit_code, death.stderr_tail)
-        crash = Crash(key, *how)
-        await self._store.call(queue.record_crash, job.id, self._run_id, crash)
 
     async def report_end(self, job: ClaimedJob, end: JobEnd) -> None:
         """Count a job whose end is on disk, and display it."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from mh_batch.jobs.errors import ModelProcessDied
+from mh_batch.jobs.record import AttemptKey, Crash
 
 from .metal import MetalFault, metal_fault
 from .protocol import Phase
@@ -39,6 +40,21 @@ class Death(msgspec.Struct, frozen=True):
         fault = self._metal_fault
         cure = f"; {fault.message}: {fault.cure}" if fault is not None else ""
         return f"{how} ({self.phase}); {last or 'it wrote nothing'}{cure}"
+
+    def crash(
+        self,
+        key: AttemptKey,
+        phase: Phase | None = None,
+        *,
+        cleared: bool = False,
+        alone: bool = True,
+    ) -> Crash:
+        """Return the death as it is stored for an attempt; `phase` is the attempt's own if known.
+
+        `cleared` and `alone` as in `Crash`.
+        """
+        how = (phase or self.phase, self.signal, self.exit_code, self.stderr_tail)
+        return Crash(key, *how, cleared=cleared, alone=alone)
 
     @property
     def by_watchdog(self) -> bool:

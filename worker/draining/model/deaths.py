@@ -8,12 +8,11 @@ it is the sum of them, such as their memory: then fewer run at once.
 from collections.abc import Mapping, Sequence
 
 from mh_batch.jobs.errors import ModelCrashed
-from mh_batch.jobs.record import AttemptKey, ClaimedJob, Crash
+from mh_batch.jobs.record import AttemptKey, ClaimedJob
 from mh_batch.store import queue
 from mh_batch.worker.draining.context import DrainContext
 from mh_batch.worker.draining.open_attempts import OpenAttempt
 from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
-from mh_batch.worker.model_process.protocol import Phase
 from mh_batch.worker.text.format import format_count
 
 from .loader import ModelLoader
@@ -75,10 +74,11 @@ class Deaths:
         death = error.death
         forgiven = self._watchdog.excuses(death)
         alone = len(attempts) == 1
-        crashes = [
-            (attempt.job.id, _crash(attempt, death, error.phases.get(request), forgiven, alone))
-            for request, attempt in attempts.items()
-        ]
+        crashes = []
+        for request, attempt in attempts.items():
+            phase = error.phases.get(request)
+            crash = death.crash(attempt.key, phase, cleared=forgiven, alone=alone)
+            crashes.append((attempt.job.id, crash))
         await self._context.store.call(queue.record_crashes, self._context.run_id, crashes)
         died = f"the model process died on {_names(list(attempts.values()))}: {death}"
         if death.by_watchdog:
@@ -119,14 +119,6 @@ class Deaths:
             "each of them ran well alone, so it is the sum: from now on at most "
             f"{format_count(self.most, 'conversation')} at once"
         )
-
-
-def _crash(
-    attempt: OpenAttempt, death: Death, phase: Phase | None, forgiven: bool, alone: bool
-) -> Crash:
-    """Return a death as it is stored for one attempt, in `phase` if its own is known."""
-    how = (phase or death.phase, death.signal, death.exit_code, death.stderr_tail)
-    return Crash(attempt.key, *how, forgiven, alone)
 
 
 def _names(attempts: Sequence[OpenAttempt]) -> str:

@@ -15,7 +15,6 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.worker.draining.claimed_run import ClaimedRun
 from mh_batch.worker.draining.context import DrainContext
-from mh_batch.worker.draining.recorder import Recorder
 from mh_batch.worker.model_process.metal import WATCHDOG_SECONDS
 from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.runtime.stop import Stop
@@ -38,12 +37,11 @@ class ModelLoader:
     `skipped` are the models whose jobs stay queued, `fault` is why the first of them is skipped.
     """
 
-    def __init__(self, context: DrainContext, recorder: Recorder, stop: Stop) -> None:
+    def __init__(self, context: DrainContext, stop: Stop) -> None:
         """A load or a pause ends as soon as `stop` says so."""
         self.skipped = SkippedModels()
         self.fault: EnvironmentFault | None = None
         self._context = context
-        self._recorder = recorder
         self._stop = stop
         self._skipped_at = 0.0
         self._slots = SlotsCheck(context)
@@ -145,7 +143,9 @@ class ModelLoader:
     async def _record_death(self, claimed: ClaimedRun, fault: LoadDied) -> None:
         """Record a death at the attempt that waits for the model; its phase does not count."""
         if (first := claimed.first_request()) is not None:
-            await self._recorder.record_crash(claimed.job, first.key, fault.death)
+            crash = fault.death.crash(first.key)
+            store, run_id = self._context.store, self._context.run_id
+            await store.call(queue.record_crash, claimed.job.id, run_id, crash)
 
 
 def may_pass(fault: ModelNotLoaded | ModelChanged, *, loaded_before: bool) -> bool:
