@@ -21,7 +21,17 @@ migration never changes.
 ATTEMPT_SPEED = "nullif(max(m.completion_tokens - 1, 0), 0) / nullif(m.machine_seconds, 0)"
 """The same over one timing row, `{attempt_speed}`; NULL where nothing was decoded."""
 
+BUSY_ROWS = "sum(m.rows * m.machine_seconds) / nullif(sum(m.machine_seconds), 0)"
+"""How many slots were busy on average over timing rows `m`, `{busy_rows}`."""
+
 T = TypeVar("T")
+SHARED = {
+    "{decode_speed}": DECODE_SPEED,
+    "{attempt_speed}": ATTEMPT_SPEED,
+    "{busy_rows}": BUSY_ROWS,
+}
+"""What the files of `reports/` share, by the name that stands for it there."""
+
 _NAME = re.compile(r"^-- name: (\S+)$", flags=re.MULTILINE)
 
 
@@ -37,8 +47,9 @@ class Entry(msgspec.Struct, frozen=True):
 def script(name: str) -> str:
     """Return the text of an SQL file of this package, such as `schema/tables.sql`."""
     text = (Path(__file__).parent / name).read_text("utf-8")
-    text = text.replace("{attempt_speed}", ATTEMPT_SPEED)
-    return text.replace("{decode_speed}", DECODE_SPEED)
+    for name, sql in SHARED.items():
+        text = text.replace(name, sql)
+    return text
 
 
 @cache

@@ -11,7 +11,7 @@ SELECT
     r.id, r.model, r.device, r.started_at, r.finished_at, r.end_reason, r.versions, r.parallel,
     r.allow_variance, r.most_rows,
     max(m.parallel) AS slots,
-    sum(m.rows * m.machine_seconds) / nullif(sum(m.machine_seconds), 0) AS rows
+    {busy_rows} AS rows
 FROM jobs AS j
 JOIN attempts AS a ON a.job_id = j.id
 JOIN runs AS r ON r.id = a.run_id

@@ -246,10 +246,8 @@ SELECT
     b.name AS batch,
     m.parallel,
     count(*) AS attempts,
-    round(sum(m.rows * m.machine_seconds) / nullif(sum(m.machine_seconds), 0), 2) AS busy,
-    round(
-        sum(max(m.completion_tokens - 1, 0)) / nullif(sum(m.machine_seconds), 0), 1
-    ) AS tokens_per_second,
+    round({busy_rows}, 2) AS busy,
+    round({decode_speed}, 1) AS tokens_per_second,
     round(sum(m.machine_seconds), 2) AS machine_seconds,
     round(sum(m.stall_seconds), 2) AS stall_seconds
 FROM batches AS b

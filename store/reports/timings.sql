@@ -39,7 +39,7 @@ SELECT
     coalesce(sum(stall_seconds), 0.0) AS stall_seconds,
     coalesce(sum(machine_seconds), 0.0) AS machine_seconds,
     max(parallel) AS parallel,
-    sum(rows * machine_seconds) / nullif(sum(machine_seconds), 0) AS rows,
+    {busy_rows} AS rows,
     coalesce(sum(parse_seconds), 0.0) AS parse_seconds,
     max(queue_seconds) AS longest_gap_seconds,
     max(kv_len) AS longest_context,

@@ -108,11 +108,6 @@ class ConversationRun:
         """Whether the next generation is the first of a turn."""
         return not (self._step.begun or self._step.step)
 
-    @property
-    def between_turns(self) -> bool:
-        """Whether the run can stop here: no work would be lost or repeated."""
-        return not self.unwritten and (self._end is not None or self.begins_turn)
-
     def next(self) -> Action:
         """Return what to do now."""
         record = self.take_record()

@@ -35,21 +35,6 @@ class JobRun:
         """Return the run as it was when the last part of `checkpoint` was written."""
         return cls([ConversationRun(job, checkpoint, n) for n in range(job.request.n)])
 
-    @property
-    def open(self) -> frozenset[int]:
-        """The choices whose `Generate` was given out and is not answered."""
-        return frozenset(self._open)
-
-    @property
-    def between_turns(self) -> bool:
-        """Whether the job can stop here: no work would be lost or repeated.
-
-        A job whose choices are all over is not to stop, but to be ended.
-        """
-        if self._open or not all(run.between_turns for run in self._choices):
-            return False
-        return any(run.end is None for run in self._choices)
-
     def next(self, *, begin_turns: bool = True) -> Action | None:
         """Return what to do now; `None` if all that is left waits for answers, or nothing is left.
 

@@ -171,14 +171,13 @@ class ModelClient:
         """Say that a job is over, so that memory held beyond the limit is given back."""
         await self._send_hint(JobDone())
 
-    async def cancel(self, request_id: int | None = None) -> None:
+    async def cancel(self, request_id: int) -> None:
         """End an open attempt within a token; it is still answered.
 
-        `None` is for when at most one is open. Does nothing if there is no such attempt.
+        Does nothing if there is no such attempt.
         """
-        assert request_id is not None or len(self.open) <= 1, "which of them?"
-        for open_id in self.open if request_id is None else self.open & {request_id}:
-            await self._send_hint(Cancel(open_id))
+        if request_id in self.open:
+            await self._send_hint(Cancel(request_id))
 
     async def close(self) -> None:
         """End the process."""

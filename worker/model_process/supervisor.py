@@ -74,11 +74,6 @@ class ModelSupervisor:
         return self._client is not None
 
     @property
-    def open(self) -> frozenset[int]:
-        """The attempts that have begun and are not answered."""
-        return self._client.open if self._client else frozenset()
-
-    @property
     def phases(self) -> Mapping[int, Phase]:
         """The phase of every open attempt, by the id of its request."""
         return self._client.phases if self._client else {}
@@ -140,11 +135,8 @@ class ModelSupervisor:
         if self._client is not None:
             await self._client.job_done()
 
-    async def cancel(self, request_id: int | None = None) -> None:
-        """End an open attempt within a token; it is still answered.
-
-        `None` is for when at most one is open.
-        """
+    async def cancel(self, request_id: int) -> None:
+        """End an open attempt within a token; it is still answered."""
         if self._client is not None:
             await self._client.cancel(request_id)
 

@@ -136,13 +136,13 @@ def test_a_tool_call_ends_the_conversation() -> None:
     assert early.end.error_code == "tool_call_unanswered"
 
 
-def test_a_good_place_to_stop_is_between_turns_only() -> None:
+def test_only_the_first_attempt_of_a_turn_begins_it() -> None:
     run = ConversationRun(claimed((), ("a", "b")))
-    assert run.between_turns
+    assert run.begins_turn
     play(run, malformed())
-    assert not run.between_turns
+    assert not run.begins_turn
     play(run, generation())
-    assert run.between_turns
+    assert run.begins_turn
 
 
 def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
@@ -451,7 +451,7 @@ def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
 def assert_same_course(job: ClaimedJob, recorded: History, run: ConversationRun) -> None:
     resumed = ConversationRun(job, recorded)
     assert resumed.next() == run.next()
-    assert resumed.between_turns == run.between_turns
+    assert resumed.begins_turn == run.begins_turn
 
 
 @given(kinds, jobs)

@@ -62,9 +62,8 @@ def test_one_at_a_time_the_choices_are_played_in_order_with_seeds_of_their_own()
 def test_with_room_for_all_the_choices_are_open_at_once() -> None:
     run = started(3)
     assert [generate(run).key.choice for _ in range(3)] == [0, 1, 2]
-    assert (run.next(), run.open) == (None, frozenset({0, 1, 2}))
+    assert run.next() is None
     run.feed(1, generation("1"))
-    assert run.open == frozenset({0, 2})
     assert record(run).attempt.key == AttemptKey(choice=1)
     assert generate(run).key == AttemptKey(choice=1, turn=2)
     assert run.next() is None
@@ -96,7 +95,6 @@ def test_a_job_that_was_over_on_record_is_finished_once() -> None:
     job = claimed(n=2)
     records = play(JobRun.resume(job, NEW), generation(), generation())
     run = JobRun.resume(job, history(*records))
-    assert not run.between_turns
     assert (run.next(), run.next()) == (Finish(DONE), None)
 
 
@@ -105,7 +103,6 @@ def test_a_generation_that_is_withdrawn_comes_again() -> None:
     first = generate(run)
     assert generate(run).key.choice == 1
     run.withdraw(0)
-    assert run.open == frozenset({1})
     assert (run.next(), run.next()) == (first, None)
 
 
@@ -120,33 +117,23 @@ def test_only_an_open_generation_is_fed_or_withdrawn() -> None:
 
 def test_what_comes_next_can_be_seen_without_opening_it() -> None:
     run = started(2)
-    assert (run.upcoming(), run.open) == (run.upcoming(), frozenset())
+    assert run.upcoming() == run.upcoming()
     assert run.upcoming() == run.next()
     assert run.upcoming() == run.next()
     assert run.upcoming() is None
 
 
-def test_a_job_can_stop_where_nothing_is_open_unwritten_or_begun() -> None:
+def test_a_job_comes_to_a_stop_where_no_turn_is_begun() -> None:
     run = started(2)
-    assert run.between_turns
-    generate(run)
-    assert not run.between_turns
-    run.feed(0, malformed())
-    assert not run.between_turns
+    assert run.next(begin_turns=False) is None
+    play(run, malformed())
+    assert isinstance(run.next(begin_turns=False), Generate)
+    run.feed(0, generation())
     record(run)
-    assert not run.between_turns
-    run.feed(generate(run).key.choice, generation())
-    assert not run.between_turns
-    record(run)
-    assert run.between_turns
-    play(run, generation(), generation(), generation())
-    assert not run.between_turns
-
-
-def test_a_choice_that_is_over_lets_the_job_stop_between_turns_of_another() -> None:
-    run = started(2)
-    play(run, generation(), generation())
-    assert run.between_turns
+    assert run.next(begin_turns=False) is None
+    # a choice that is over begins none
+    play(run, generation())
+    assert run.next(begin_turns=False) is None
 
 
 def test_while_a_job_comes_to_a_stop_only_turns_that_are_begun_go_on() -> None:
@@ -161,9 +148,10 @@ def test_while_a_job_comes_to_a_stop_only_turns_that_are_begun_go_on() -> None:
     assert (again.key, again.begins_turn) == (AttemptKey(choice=1, attempt=2), False)
     run.feed(1, generation())
     assert isinstance(run.next(begin_turns=False), Record)
-    assert (run.next(begin_turns=False), run.between_turns) == (None, True)
+    assert run.next(begin_turns=False) is None
     # the stop was taken back
-    assert (generate(run).begins_turn, set(run.open)) == (True, {0})
+    again = generate(run)
+    assert (again.key.choice, again.begins_turn) == (0, True)
 
 
 def test_the_request_has_the_slots_of_the_job() -> None:
@@ -242,18 +230,19 @@ def in_any_order(
             since = history(*records)
             checkpoint = History(start.attempts + since.attempts, start.turns + since.turns)
             run = JobRun.resume(job, checkpoint)
-        elif move != "ask" and run.open:
-            choice = chance.choice(sorted(run.open))
+            opened.clear()
+        elif move != "ask" and opened:
+            choice = chance.choice(sorted(opened))
+            key = opened.pop(choice)
             if move == "withdraw":
                 run.withdraw(choice)
             else:
-                run.feed(choice, expected.written[opened[choice]].attempt.generation)
+                run.feed(choice, expected.written[key].attempt.generation)
         elif move == "ask":
-            before = run.open
             action = run.next()
             match action:
                 case Generate(key):
-                    assert key.choice not in before
+                    assert key.choice not in opened
                     assert action == asked.setdefault(key, action)
                     opened[key.choice] = key
                 case Record(_, _, end):
@@ -263,7 +252,7 @@ def in_any_order(
                 case Finish(end):
                     return Course(asked, {}, end)
                 case None:
-                    assert before
+                    assert opened
 
 
 @given(

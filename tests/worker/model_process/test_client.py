@@ -19,7 +19,7 @@ from anyio.abc import Process
 from helpers.made import claimed, generation
 from helpers.paths import HELPERS
 from mh_batch.jobs.errors import ModelChanged, ModelNotLoaded, PromptTooLong
-from mh_batch.jobs.generation import GenerationRequest, StopReason
+from mh_batch.jobs.generation import Generation, GenerationRequest, StopReason
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
 from mh_batch.worker.model_process import protocol
 from mh_batch.worker.model_process.child.heartbeat import Heartbeat
@@ -68,13 +68,15 @@ async def test_a_cancelled_attempt_still_has_exactly_one_answer(tmp_path: Path) 
         tmp_path / "log", command=command(tmp_path, ["wait", "answer"])
     ) as client:
         await client.load("demo")
+        only = await client.begin(request())
         async with anyio.create_task_group() as tasks:
             # the first progress frame proves that the attempt is running
-            def cancel(_: int) -> None:
-                tasks.start_soon(client.cancel)
+            def cancel(_: int, __: int) -> None:
+                tasks.start_soon(client.cancel, only)
 
-            answer = await client.generate(request(), cancel)
-        assert answer.stop_reason is StopReason.CANCELLED
+            answer = await client.next_answer(cancel)
+        assert isinstance(answer.outcome, Generation)
+        assert answer.outcome.stop_reason is StopReason.CANCELLED
         assert await client.generate(request(), nothing) == generation()
 
 

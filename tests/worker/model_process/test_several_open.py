@@ -48,7 +48,7 @@ def nothing(_: int, __: int) -> None:
 async def begin_three(model: ModelClient | ModelSupervisor) -> tuple[int, int, int]:
     await model.load("demo")
     first, second, third = [await model.begin(request()) for _ in range(3)]
-    assert model.open == {first, second, third}
+    assert len({first, second, third}) == 3
     return first, second, third
 
 
@@ -84,18 +84,6 @@ async def test_one_of_several_is_cancelled_and_the_others_go_on(tmp_path: Path) 
     assert {answer.outcome for answer in ended} == {ANSWER}
 
 
-async def test_without_an_id_the_only_open_one_is_cancelled(tmp_path: Path) -> None:
-    async with start_model(tmp_path / "log", command=command(tmp_path, ["decoding"])) as client:
-        await client.load("demo")
-        await client.cancel()  # nothing is open
-        only = await client.begin(request())
-        await client.cancel()
-        answer = await client.next_answer(nothing)
-    assert answer.id == only
-    assert isinstance(answer.outcome, Generation)
-    assert answer.outcome.stop_reason is StopReason.CANCELLED
-
-
 async def test_an_error_of_one_is_its_answer_and_no_error_of_the_others(tmp_path: Path) -> None:
     script = ["decoding", "decoding", "too_long"]
     async with start_model(tmp_path / "log", command=command(tmp_path, script)) as client:
@@ -118,7 +106,7 @@ async def test_a_death_tells_the_phase_of_each_that_was_open(tmp_path: Path) -> 
         assert caught.value.phases == {first: "render", second: "prefill", third: "decode"}
         assert caught.value.death.phase == "decode"
         assert caught.value.death.signal == signal.SIGKILL
-        assert (supervisor.open, supervisor.loaded) == (frozenset(), None)
+        assert (supervisor.running, supervisor.loaded) == (False, None)
         await supervisor.load("demo")
         only = await supervisor.begin(request())
         assert await supervisor.next_answer(nothing) == (only, ANSWER)
@@ -213,7 +201,7 @@ async def test_a_stop_at_once_ends_the_process_with_all_that_is_open(tmp_path: P
             await supervisor.kill()
             assert pid is not None
             assert not psutil.pid_exists(pid)
-            assert (supervisor.open, supervisor.loaded) == (frozenset(), None)
+            assert (supervisor.running, supervisor.loaded) == (False, None)
             await supervisor.load("demo")
 
 
