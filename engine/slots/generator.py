@@ -172,15 +172,15 @@ class SlotGenerator:
         run = self._reading or next(iter(self._waiting), None)
         if run is None:
             return []
+        if not run.planned:
+            self._end_step()
         try:
             if self._reading is None and not self._begin(run):
                 return []
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request
             self._forget(run)
             return [Answer(run.key, error)]
-        if self._queued is not None:
-            # the chunk begins when the device has done the step: else it would be timed with it
-            mx.eval(self._queued.drawn)
+        self._end_step()
         try:
             self._read_chunk(run)
         except Exception as error:
@@ -198,13 +198,13 @@ class SlotGenerator:
     def _begin(self, run: SlotRun) -> bool:
         """Begin to read the prompt of the first request that waits, if its caches may be there."""
         if not run.planned:
-            start = time.perf_counter()
-            plan = self._prompts.plan(run.request)
-            run.prepare(plan, time.perf_counter() - start)
+            began = time.perf_counter()
+            try:
+                plan = self._prompts.plan(run.request)
+            finally:
+                seconds = self._count_stall(began)
+            run.prepare(plan, seconds)
             run.sampler.check(self._support.vocabulary)
-            if self._queued is None:
-                # the device had nothing to do
-                self._device_free = time.perf_counter()
         if not self._admission.admit(run.key, self._cache_bytes(run.plan)):
             return False
         self._reading = self._waiting.popleft()
@@ -217,11 +217,20 @@ class SlotGenerator:
             return
         began = time.perf_counter()
         run.reading.step()
-        seconds = time.perf_counter() - began
-        self._device_free += seconds
-        run.read_chunk(seconds)
+        run.read_chunk(self._count_stall(began))
+
+    def _end_step(self) -> None:
+        """Wait until the device has done the queued step: what comes is not to be timed with it."""
+        if self._queued is not None:
+            mx.eval(self._queued.drawn)
+
+    def _count_stall(self, began: float) -> float:
+        """Count the time since then, in which no slot decoded, and return it."""
+        now = time.perf_counter()
+        self._device_free = now if self._queued is None else self._device_free + now - began
         for other in self._slots.runs:
-            other.stall(seconds)
+            other.stall(now - began)
+        return now - began
 
     def _cache_bytes(self, plan: AttemptPlan) -> int:
         """Return what the caches of an attempt take at most."""

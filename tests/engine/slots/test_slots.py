@@ -1,5 +1,6 @@
 """In slots, an attempt gives the same tokens whatever runs beside it."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from mlx_lm.generate import BatchGenerator
 
+from mh_batch.engine.attempt import AttemptPlan
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.jobs.conversation import Message
@@ -179,6 +181,29 @@ def test_the_device_time_of_all_is_shared_among_the_busy_rows(loaded: LoadedMode
         assert 0 < timings.machine_seconds <= timings.decode_seconds
         assert 0 <= timings.stall_seconds <= timings.decode_seconds
     assert max(answer.timings.rows for answer in answers.values()) > 2
+
+
+def test_the_time_of_rendering_a_prompt_is_a_stall_of_those_that_decode(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on by 100 seconds for the second of three prompts."""
+    generator, clock, plan, seconds = Generator(loaded), time.perf_counter, Generator.plan, 0.0
+
+    def slow(self: Generator, asked: GenerationRequest) -> AttemptPlan:
+        nonlocal seconds
+        seconds += 100.0 if asked == request(6) else 0.0
+        return plan(self, asked)
+
+    monkeypatch.setattr(Generator, "plan", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock() + seconds)
+    # while that is rendered the first decodes, and the third has not come
+    answers = drain(generator, (0, 6, 2), arrivals={6: 8, 2: 12})
+    first, second, third = [answers[number].timings for number in (0, 6, 2)]
+    assert 100 < first.stall_seconds < 110
+    assert 100 < second.render_seconds < 110
+    for timings in (first, second, third):
+        assert timings.machine_seconds < 10
+    assert max(second.stall_seconds, third.stall_seconds, third.first_token_seconds) < 10
 
 
 def test_a_request_that_cannot_be_run_fails_alone(loaded: LoadedModel, alone: Answers) -> None:
