@@ -180,6 +180,9 @@ NOT_OFFERED = {
 }
 """Settings of mlx-lm that people look for, and why they are not supported."""
 
+WORKERS = {"parallel": "`work --parallel`, or `parallel` in mh-batch.toml"}
+"""Options of the worker that people look for among the settings, and where they are given."""
+
 PROFILES: dict[str, dict[str, Any]] = {
     "quality": {},
     "steady": {"max_tokens": 1024, "history_tokens": 4096, "max_kv_size": 8192},
@@ -217,6 +220,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
 
 def _cure(name: str) -> str:
     """Return what to do about a name that is no setting."""
+    if name in WORKERS:
+        return f"it is the worker's: {WORKERS[name]}"
     if name in EngineOptions.__struct_fields__:
         return f"it is the worker's: [engine] {name} in mh-batch.toml"
     hint = nearest(name, NAMES)

@@ -9,7 +9,7 @@ import msgspec
 
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN
 from mh_batch.jobs.did_you_mean import near_miss
-from mh_batch.jobs.settings import NAMES, NOT_OFFERED
+from mh_batch.jobs.settings import NAMES, NOT_OFFERED, WORKERS
 
 Fields = Mapping[str, msgspec.Raw]
 
@@ -59,6 +59,11 @@ def unknown_fields(fields: Fields, known: frozenset[str], prefix: str) -> dict[s
             if raw != b"null" and raw not in NEUTRAL[name]:
                 why = f": {NOT_OFFERED[name]}" if name in NOT_OFFERED else ""
                 raise BadField(f"{prefix}{name}: not supported{why}")
+            continue
+        if name in WORKERS:
+            if bytes(fields[name]) != b"null":
+                where = f"the worker's, not a line's: {WORKERS[name]}"
+                raise BadField(f"{prefix}{name}: {where}; give a key of your own another name")
             continue
         meant = near_miss(name, known)
         if meant is not None:

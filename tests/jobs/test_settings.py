@@ -47,6 +47,7 @@ def test_text_from_a_command_line_becomes_the_fields_type() -> None:
         ({"reasoning_effort": "huge"}, "reasoning_effort: one of low, medium, high, got 'huge'"),
         ({"loop_detection": 1}, "loop_detection: one of off, cheap, full, got 1"),
         ({"prefix_cache_bytes": 1}, "unknown setting prefix_cache_bytes; it is the worker's: "),
+        ({"parallel": 8}, "unknown setting parallel; it is the worker's: `work --parallel`"),
         ({"seed": -1}, "seed: "),
     ],
 )
