@@ -90,8 +90,9 @@ class Scheduler:
         if self._stop.soon:
             if fault is not None:
                 raise fault
-            # a person who stops an idle worker ends it as an empty queue does
-            return self._stop.reason is not EndReason.STOPPED
+            if self._stop.reason is EndReason.STOPPED:
+                self._stop.end(EndReason.IDLE)
+            return True
         if not self._loader.seconds_to_retry:
             self._loader.retry_skipped()
         return True

@@ -44,7 +44,8 @@ def watch_batch(path: Path, ref: str | None) -> None:
         show = _show_live if sys.stdout.isatty() else _show_plain
         show(snapshots(poller, path, alone=batch_id is not None))
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        worker = "" if worker_pid(path) is None else "; the worker goes on"
+        print(f"\nstopped watching{worker}", file=sys.stderr)
     finally:
         poller.close()
 

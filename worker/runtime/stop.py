@@ -17,12 +17,16 @@ LOOK_SECONDS = 30.0
 
 
 class EndReason(StrEnum):
-    """Why a drain ended, as the `runs` table has it."""
+    """Why a drain ended, as the `runs` table has it.
+
+    `IDLE` is a request to stop while it waited for new work: no turn was cut short.
+    """
 
     EMPTY = "queue_empty"
     MAX_JOBS = "max_jobs_reached"
     UNTIL = "time_reached"
     STOPPED = "stopped"
+    IDLE = "stopped_while_idle"
     KILLED = "stopped_now"
     ERROR = "error"
 

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import time
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from mh_batch.jobs.errors import (
     WorkerRunning,
 )
 from mh_batch.jobs.status import Status
+from mh_batch.store.connection import open_reader
 from mh_batch.store.lock import worker_lock
 from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.progress.summary import summarize_run, wrap_up
 from mh_batch.worker.runtime.stop import EndReason
 
 pytestmark = pytest.mark.anyio
@@ -349,7 +351,11 @@ async def test_a_watching_worker_takes_up_what_comes_and_ends_well_when_idle(
 
     site.notes.on_note = when_idle
     outcome = await site.drain(watch=True)
-    assert (outcome.reason, outcome.exit_code) == (EndReason.EMPTY, 0)
+    assert (outcome.reason, outcome.exit_code) == (EndReason.IDLE, 0)
+    with closing(open_reader(site.db_path)) as reader:
+        first, *others = wrap_up(summarize_run(outcome, reader, ""), results=True)
+    assert first == "stopped while idle: 2 done"
+    assert not any("goes on where this stopped" in line for line in others)
     assert len(idle) == 2
     assert site.rows(STATUS) == [("done",), ("done",)]
 
@@ -369,7 +375,7 @@ async def test_a_watching_worker_tries_a_model_again_that_nobody_writes_about(
 
     site.notes.on_note = cure
     outcome = await site.drain(["die_for_good"], watch=True)
-    assert (outcome.reason, outcome.exit_code) == (EndReason.EMPTY, 0)
+    assert (outcome.reason, outcome.exit_code) == (EndReason.IDLE, 0)
     assert site.rows(STATUS) == [("done",)]
 
 

@@ -104,7 +104,7 @@ async def test_new_work_begins_beside_what_is_with_the_model(
 
     site.notes.on_tokens, site.notes.on_note = submit_more, stop_idle
     outcome = await site.drain(["decoding", "decoding", "answer"], parallel=4, watch=True)
-    assert outcome.reason is EndReason.EMPTY
+    assert outcome.reason is EndReason.IDLE
     assert site.notes.began == [("line-1", 1), ("line-2", 2), ("line-1", 3)]
     assert outcome.tally.ended == {Status.DONE: 3}
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.connection import open_store
+from mh_batch.store.lock import worker_lock
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.progress.display import LiveDisplay
 from mh_batch.worker.progress.live_region import LiveRegion
@@ -201,6 +203,21 @@ def test_watching_ends_when_nothing_waits_and_no_worker_is_there(
     watch_batch(path, None)
     watch_batch(path, "night")
     assert capsys.readouterr().out.splitlines() == ["4/4 jobs, 1 failed or incomplete"] * 2
+
+
+def test_whoever_ends_watching_is_told_that_the_worker_goes_on(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    watch_batch(path, None)
+    with worker_lock(path):
+        watch_batch(path, None)
+    assert capsys.readouterr().err.split("\n") == [
+        "", "stopped watching", "", "stopped watching; the worker goes on", ""
+    ]  # fmt: skip
 
 
 def test_a_worker_is_seen_by_the_lock_it_holds_and_not_by_a_pid_that_was_left(
