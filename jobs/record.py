@@ -111,7 +111,8 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     laid over. `seed` derives from the batch's seed and `custom_id`. `date` is the batch's day.
     `round` counts how often the job was retried: of attempts in earlier rounds only the numbers
     count. `fault` says why it cannot be run, `None` if it can; with one, `settings` are those of
-    the batch, and `request` may be empty. `parallel` is the number of slots that its batch has.
+    the batch, and `request` may be empty. `parallel` is the number of slots that its batch has,
+    `mixed_from` the one that it had until `mix` replaced it with this claim; `None` if nothing did.
     """
 
     id: int
@@ -126,6 +127,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     round: int = 0
     fault: JobError | None = None
     parallel: int = 1
+    mixed_from: int | None = None
 
 
 class Crash(msgspec.Struct, frozen=True):

@@ -104,7 +104,7 @@ def claim(
         job = next((job for job in candidates if job.model is not None), None)
         if job is None or job.model != model.name:
             return None
-        slots = _slots(db, job, model, parallel, mix=mix)
+        slots, mixed_from = _slots(db, job, model, parallel, mix=mix)
         if only is not None and slots != only:
             return None
         if job.inherited:
@@ -126,6 +126,7 @@ def claim(
         round=row["round"],
         fault=fault,
         parallel=slots,
+        mixed_from=mixed_from,
     )
 
 
@@ -143,13 +144,19 @@ def release(db: Database, job_id: int) -> Status:
     return Status.QUEUED
 
 
-def _slots(db: Database, job: _Next, model: ModelInfo, offered: int, *, mix: bool) -> int:
-    """Return in how many slots a job decodes; raise `ModelChanged` for other weights."""
+def _slots(
+    db: Database, job: _Next, model: ModelInfo, offered: int, *, mix: bool
+) -> tuple[int, int | None]:
+    """Return in how many slots a job decodes, and which number that replaces, `None` for none.
+
+    Raises `ModelChanged` for other weights than the batch began with.
+    """
     began = freezing.frozen(db, job.batch_id, model.name)
     if began is None:
-        return offered
+        return offered, None
     began.check(job.batch_id, job.batch, model)
-    return offered if mix else began.slots(offered)
+    own = began.slots(offered)
+    return (offered, own) if mix and own != offered else (own, None)
 
 
 def _read_batch(db: Database, job: _Next) -> tuple[str, Settings]:

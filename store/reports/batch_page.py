@@ -25,6 +25,13 @@ class Model(msgspec.Struct, frozen=True):
     fingerprint: str
 
 
+class ModelSlots(msgspec.Struct, frozen=True):
+    """A number of slots that attempts of the batch on a model decoded in."""
+
+    model: str
+    parallel: int
+
+
 class Run(msgspec.Struct, frozen=True):
     """A run of the worker that had jobs of the batch; `None` for what it did not reach.
 
@@ -96,7 +103,8 @@ class BatchPage(msgspec.Struct, frozen=True):
     """One batch: its progress, its numbers, and the jobs worth a look.
 
     `settings` is the JSON it was submitted with. `samples` are the first, the middle and the last
-    job that is done, the same ones every time.
+    job that is done, the same ones every time. `slots` has more than one row for a model if `mix`
+    replaced the number that the batch began with; the first is that one.
     """
 
     batch: BatchRow
@@ -104,6 +112,7 @@ class BatchPage(msgspec.Struct, frozen=True):
     timings: TimingReport
     settings: str
     models: tuple[Model, ...]
+    slots: tuple[ModelSlots, ...]
     runs: tuple[Run, ...]
     slowest: tuple[SlowJob, ...]
     unsuccessful: tuple[UnsuccessfulJob, ...]
@@ -122,6 +131,7 @@ def batch_page(db: Database, batch: BatchRow) -> BatchPage:
             timings=timing_report(db, batch.id),
             settings=queries.value("settings"),
             models=queries.rows("models", Model, most=MOST_ROWS),
+            slots=queries.rows("slots", ModelSlots, most=MOST_ROWS),
             runs=queries.rows("runs", Run, most=MOST_ROWS),
             slowest=queries.rows("slowest", SlowJob, most=MOST_SLOW),
             unsuccessful=queries.rows("unsuccessful", UnsuccessfulJob, most=MOST_ROWS),

@@ -6,6 +6,16 @@ SELECT settings FROM batches WHERE id = :batch
 -- name: models
 SELECT model, fingerprint FROM batch_models WHERE batch_id = :batch ORDER BY model LIMIT :most
 
+-- name: slots
+SELECT j.model, m.parallel
+FROM jobs AS j
+JOIN attempts AS a ON a.job_id = j.id
+JOIN timings AS m ON m.attempt_id = a.id
+WHERE j.batch_id = :batch
+GROUP BY j.model, m.parallel
+ORDER BY j.model, min(a.id)
+LIMIT :most
+
 -- name: runs
 SELECT
     r.id, r.model, r.device, r.started_at, r.finished_at, r.end_reason, r.versions, r.parallel,

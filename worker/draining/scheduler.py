@@ -166,14 +166,17 @@ class Scheduler:
         return self._options.parallel if most is None else min(self._options.parallel, most)
 
     def _explain(self, job: ClaimedJob, parallel: int) -> None:
-        """Say once that a batch goes on with the number of slots that it began with."""
-        if job.parallel != parallel and job.batch_id not in self._explained:
-            self._explained.add(job.batch_id)
-            began = format_count(job.parallel, "conversation")
-            self._display.note(
-                f"batch {job.batch_id} began with {began} at once and goes on so, "
-                "because its answers depend on that (`work --mix` changes it)"
-            )
+        """Say once of a batch that it keeps its number of slots, or that `mix` replaced it."""
+        own = job.parallel if job.mixed_from is None else job.mixed_from
+        if own == parallel or job.batch_id in self._explained:
+            return
+        self._explained.add(job.batch_id)
+        began = f"batch {job.batch_id} began with {format_count(own, 'conversation')} at once"
+        if job.mixed_from is None:
+            why = "because its answers depend on that (`work --mix` changes it)"
+            self._display.note(f"{began} and goes on so, {why}")
+        else:
+            self._display.note(f"{began}; goes on with {job.parallel}, as --mix asks")
 
     async def _resume(self, job: ClaimedJob) -> JobRun | JobError:
         """Return the run of a job at its last checkpoint, or why it cannot be played."""

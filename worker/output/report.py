@@ -1,6 +1,6 @@
 """`mh-batch report`: a batch as one HTML page that needs nothing but a browser."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mh_batch.jobs.status import UNSUCCESSFUL
 from mh_batch.store.clock import now
 from mh_batch.store.connection import location
 from mh_batch.store.lookup import find_batch, latest_batch
-from mh_batch.store.reports.batch_page import BatchPage, Run, batch_page
+from mh_batch.store.reports.batch_page import BatchPage, ModelSlots, Run, batch_page
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.worker.output.charts.svg import svg
 from mh_batch.worker.output.charts.timing_charts import charts
@@ -106,6 +106,7 @@ def page(found: BatchPage, written_at: str) -> str:
             refusal_columns=REFUSAL_COLUMNS,
             not_done=found.report.count(UNSUCCESSFUL),
             samples=[sample(job) for job in found.samples],
+            mixed=mixed(found.slots),
             settings=settings_rows(found.settings),
         )
         + "\n"
@@ -164,6 +165,14 @@ def together(run: Run) -> str:
     if run.allow_variance:
         parts.append("although the self-test of the model failed")
     return ", ".join(parts)
+
+
+def mixed(slots: Iterable[ModelSlots]) -> dict[str, str]:
+    """Return, by model, the numbers of conversations at once, where there was more than one."""
+    numbers: dict[str, list[str]] = {}
+    for one in slots:
+        numbers.setdefault(one.model, []).append(str(one.parallel))
+    return {model: ", then ".join(found) for model, found in numbers.items() if len(found) > 1}
 
 
 def settings_rows(text: str) -> list[Setting]:

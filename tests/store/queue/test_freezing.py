@@ -102,7 +102,11 @@ def test_each_model_of_a_batch_has_its_own_value(db: Database) -> None:
 
 def test_to_mix_replaces_the_value_of_a_batch_that_has_begun(night: Database) -> None:
     claim_and_record(night, 8)
-    assert slots(night, 2, mix=True) == 2
+    mixed, kept = claim(night, 2, mix=True), claim(night, 2, mix=True)
+    assert mixed is not None
+    assert kept is not None
+    assert (mixed.parallel, mixed.mixed_from) == (2, 8)
+    assert (kept.parallel, kept.mixed_from) == (2, None)
     assert slots(night, 4) == 2
     assert frozen(night)["device"] == DEMO.device
 

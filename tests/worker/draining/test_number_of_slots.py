@@ -1,9 +1,14 @@
 """A batch keeps the number of slots that it began with."""
 
+from contextlib import closing
+
 import pytest
 
 from helpers.drained import ONE, Site
 from mh_batch.jobs.status import Status
+from mh_batch.store.connection import open_reader
+from mh_batch.store.lookup import latest_batch
+from mh_batch.store.reports.batch_page import batch_page
 from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.runtime.stop import EndReason
 
@@ -35,14 +40,19 @@ async def test_a_batch_that_began_alone_goes_on_alone(site: Site) -> None:
     assert "batch 1 began with 1 conversation at once" in site.notes.said.getvalue()
 
 
-async def test_mixed_it_takes_the_new_number_which_is_recorded(site: Site) -> None:
+async def test_mixed_it_takes_the_new_number_which_is_recorded_and_said_once(site: Site) -> None:
     site.submit(*[ONE] * 9)
     await site.drain(parallel=4, max_jobs=2)
     site.notes.began = []
     await site.drain(["decoding"] * 3, parallel=2, mix=True)
     assert max(open for _, open in site.notes.began) == 4
     assert site.rows(BY_SLOTS) == [(2, 7), (4, 2)]
-    assert "began with" not in site.notes.said.getvalue()
+    said = site.notes.said.getvalue()
+    assert said.count("batch 1 began with 4 conversations at once; goes on with 2, as --mix") == 1
+    assert said.count("began with") == 1
+    with closing(open_reader(site.db_path)) as reader:
+        page = batch_page(reader, latest_batch(reader))
+    assert [one.parallel for one in page.slots] == [4, 2]
 
 
 async def test_a_batch_without_an_attempt_takes_the_new_number(

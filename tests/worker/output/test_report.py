@@ -18,12 +18,14 @@ from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import latest_batch
+from mh_batch.store.reports.batch_page import ModelSlots
 from mh_batch.store.reports.batch_page import batch_page as collect
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.output.report import (
     MOST_CHARACTERS,
     SHOWN_ENDS,
     conversation,
+    mixed,
     settings_rows,
     together,
     write_report,
@@ -232,6 +234,17 @@ def test_a_browser_shows_the_page_without_complaint(night: Path, html: str, widt
     assert Page(done.stdout).text.count("trouble") >= 2
 
 
+def test_a_batch_that_went_on_with_another_number_of_slots_says_so(night: Path) -> None:
+    with closing(open_reader(night / "mh-batch.db")) as reader:
+        found = collect(reader, latest_batch(reader))
+    (model,) = found.models
+    assert found.slots == (ModelSlots(model.model, 1),)
+    slots = (*(ModelSlots(model.model, number) for number in (8, 2)), ModelSlots("other", 4))
+    assert mixed(slots) == {model.model: "8, then 2"}
+    text = Page(page_of(replace(found, slots=slots), "2026-05-01")).text
+    assert "; answered with 8, then 2 conversations at once (work --mix)" in text
+
+
 def test_a_run_says_how_many_conversations_it_decoded_at_once(night: Path) -> None:
     with closing(open_reader(night / "mh-batch.db")) as reader:
         found = collect(reader, latest_batch(reader))
@@ -245,6 +258,7 @@ def test_a_run_says_how_many_conversations_it_decoded_at_once(night: Path) -> No
         "although the self-test of the model failed"
     )
     text = Page(page_of(replace(found, runs=(other,)), "2026-05-01")).text
+    assert "--mix" not in text
     assert f"; {together(other)}" in text
     assert "beside others" not in text
     crashes = tuple(replace(crash, alone=0) for crash in found.crashes)
