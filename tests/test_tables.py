@@ -17,12 +17,15 @@ def test_every_command_and_each_of_its_options_is_there() -> None:
 
     commands = TEXTS["docs/commands.md"]
     everywhere = {"--db", "--model", "--help"}
-    as_in_submit_and_work = {"run": {"--profile", "--set", "--order", "--format", "--artifacts"}}
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    found = {
+        name: {option for param in command.params for option in param.opts}
+        for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+    }
+    # its row says that it has those of the two others
+    found["run"] -= found["submit"] | found["work"]
+    for name, options in found.items():
         (row,) = re.findall(rf"^\| `mh-batch {name}\b.*$", commands, flags=re.MULTILINE)
-        options = {option for param in command.params for option in param.opts}
-        known = everywhere | as_in_submit_and_work.get(name, set())
-        for option in {o for o in options if o.startswith("--")} - known:
+        for option in {o for o in options if o.startswith("--")} - everywhere:
             short = {"--output": "-o"}.get(option, option)
             assert short in row or f"`{short}`" in commands, f"{name} {option}"
 
@@ -152,7 +155,9 @@ def test_every_folder_is_on_the_map_and_every_path_named_exists() -> None:
     inside = {path.relative_to(ROOT) for top in tops for path in (ROOT / top).glob("*/")}
     folders = {f"{path}/" for path in inside if path.name != "__pycache__"}
     named = set(first_cells(section("docs/architecture.md", "Folders")))
-    assert named == folders | {f"{top}/" for top in tops}
+    assert named >= folders | {f"{top}/" for top in tops}
+    # a folder inside these is named where it has a reason of its own
+    assert all((ROOT / path).is_dir() for path in named)
     contributing = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     for path in re.findall(r"`((?:jobs|store|engine|worker|tests)/[\w/.]*)`", page + contributing):
         assert (ROOT / path).exists(), path

@@ -29,7 +29,7 @@ def doctor(
     from mh_batch.worker.doctor.finding import Site
     from mh_batch.worker.output.files import print_json
 
-    options = drain_options(read_config(), db, model, None)
+    options = drain_options(read_config(), db, model, {})
     site = Site(options.db, options.logs, options.model, options.engine.preload_blas)
     findings = list(examine(site))
     if json:
@@ -62,7 +62,7 @@ def selftest(
     from mh_batch.worker.selftest import run_selftest
     from mh_batch.worker.text.escape import escape_controls
 
-    options = drain_options(read_config(), db, model, None)
+    options = drain_options(read_config(), db, model, {})
     if (name := options.model) is None:
         raise NoModel("which model? Name one with --model, MH_BATCH_MODEL or mh-batch.toml")
     configured = options.parallel if options.parallel > 1 else USUAL

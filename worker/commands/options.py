@@ -47,6 +47,10 @@ Order = Annotated[
         "--order", help="submission, or prefix: run jobs that begin alike together (faster)."
     ),
 ]
+SkipBad = Annotated[
+    bool,
+    typer.Option("--skip-bad", help="Leave bad lines out and write them to FILE.rejected.jsonl."),
+]
 Again = Annotated[
     bool, typer.Option("--again", help="Submit a file that is already a batch as a new batch.")
 ]

@@ -1,9 +1,9 @@
 """What several commands do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -96,20 +96,28 @@ def submit_file(
 
 
 def drain_options(
-    config: "Config", db: Path, model: str | None, artifacts: str | None
+    config: "Config", db: Path, model: str | None, given: Mapping[str, Any]
 ) -> "DrainOptions":
-    """Return the options of a drain; `None` takes the value of the configuration."""
+    """Return the options of a drain; `given` are those of the command as they were typed.
+
+    `None`, also in `given`, takes the value of the configuration.
+    """
     from msgspec.structs import replace
 
     from mh_batch.worker.options import DrainOptions, WorkerSettings, shared_fields
+    from mh_batch.worker.runtime.stop import parse_clock
 
-    logs = db.resolve().parent / "logs"
-    options = DrainOptions(
-        db, model_name(model or config.model), logs, **shared_fields(config, WorkerSettings)
+    settings = shared_fields(config, WorkerSettings)
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if (artifacts := given.get("artifacts")) is not None:
+        settings["artifacts"] = _one_of("--artifacts", artifacts, ARTIFACTS)
+    if (until := given.get("until")) is not None:
+        settings["until"] = parse_clock(until)
+    if (nbytes := settings.pop("prefix_cache_bytes", None)) is not None:
+        settings["engine"] = replace(config.engine, prefix_cache_bytes=nbytes)
+    return DrainOptions(
+        db, model_name(model or config.model), db.resolve().parent / "logs", **settings
     )
-    if artifacts:
-        return replace(options, artifacts=_one_of("--artifacts", artifacts, ARTIFACTS))
-    return options
 
 
 def write_out(db: Path, batch: str | None, export: "Export") -> None:

@@ -32,12 +32,7 @@ def submit(
             "--check", help="Queue nothing; report what does not fit and how long it takes."
         ),
     ] = False,
-    skip_bad: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad", help="Leave bad lines out and write them to FILE.rejected.jsonl."
-        ),
-    ] = False,
+    skip_bad: opt.SkipBad = False,
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
 ) -> None:

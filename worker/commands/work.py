@@ -45,10 +45,7 @@ def work(
     ] = False,
 ) -> None:
     """Answer the queued conversations, one by one or several at once, until none is left."""
-    from msgspec.structs import replace
-
     from mh_batch.store.connection import require_store
-    from mh_batch.worker.runtime.stop import parse_clock
 
     # a mistyped --db must not make a new, empty database
     require_store(db)
@@ -57,17 +54,15 @@ def work(
         "mix": mix,
         "allow_variance": allow_variance,
         "recycle_bytes": recycle_bytes,
+        "prefix_cache_bytes": prefix_cache_bytes,
+        "artifacts": artifacts,
         "hang_seconds": hang_seconds,
         "max_crashes": max_crashes,
         "max_jobs": max_jobs,
-        "until": parse_clock(until) if until else None,
+        "until": until,
         "watch": watch,
     }
-    options = drain_options(read_config(), db, model, artifacts)
-    options = replace(options, **{name: v for name, v in given.items() if v is not None})
-    if prefix_cache_bytes is not None:
-        engine = replace(options.engine, prefix_cache_bytes=prefix_cache_bytes)
-        options = replace(options, engine=engine)
+    options = drain_options(read_config(), db, model, given)
     leave(_drain(options, allow_sleep=allow_sleep, results=True).exit_code)
 
 
@@ -75,25 +70,35 @@ def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - is stdin.")],
     output: opt.Output,
     db: opt.Db = opt.DEFAULT_DB,
+    name: opt.Name = None,
     model: opt.Model = None,
     override_model: opt.OverrideModel = False,
+    priority: opt.Priority = 0,
     profile: opt.Profile = None,
     assignments: opt.Set = None,
-    form: opt.Format = "openai",
-    rescued: opt.RescuedAnswers = None,
     order: opt.Order = "submission",
+    skip_bad: opt.SkipBad = False,
+    again: opt.Again = False,
+    max_line_mib: opt.MaxLine = None,
     parallel: opt.Parallel = None,
+    mix: opt.Mix = False,
+    allow_variance: opt.AllowVariance = False,
+    recycle_bytes: opt.RecycleBytes = None,
+    prefix_cache_bytes: opt.PrefixCacheBytes = None,
     artifacts: opt.Artifacts = None,
     allow_sleep: opt.AllowSleep = False,
-    again: opt.Again = False,
+    hang_seconds: opt.HangSeconds = None,
+    max_crashes: opt.MaxCrashes = None,
+    max_jobs: opt.MaxJobs = None,
+    until: opt.Until = None,
+    form: opt.Format = "openai",
+    rescued: opt.RescuedAnswers = None,
     raw_csv: opt.RawCsv = False,
 ) -> None:
     """Submit FILE, work until the queue is empty, write the results.
 
     If FILE is a batch already, continue that batch.
     """
-    from msgspec.structs import replace
-
     from mh_batch.jobs.record import NewBatch
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.worker.output.export import Export, check_export
@@ -105,18 +110,30 @@ def run(
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
     settings = settings_of(config, profile, assignments)
-    options = drain_options(config, db, model, artifacts)
-    options = replace(options, parallel=parallel or options.parallel)
+    given = {
+        "parallel": parallel,
+        "mix": mix,
+        "allow_variance": allow_variance,
+        "recycle_bytes": recycle_bytes,
+        "prefix_cache_bytes": prefix_cache_bytes,
+        "artifacts": artifacts,
+        "hang_seconds": hang_seconds,
+        "max_crashes": max_crashes,
+        "max_jobs": max_jobs,
+        "until": until,
+    }
+    options = drain_options(config, db, model, given)
     batch = NewBatch(
-        batch_name(file),
+        name or batch_name(file),
         file,
         settings,
         # the configured model is a default: it is the batch's only where it overrides others
         options.model if override_model else model_name(model),
+        priority=priority,
         order=checked_order(order),
         override_model=override_model,
     )
-    rules = Rules(again=again, max_line_mib=config.max_line_mib)
+    rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)
