@@ -24,9 +24,16 @@ WINDOW = 200
 
 _SQL = statements("reports/progress.sql")
 _RUN = """
-SELECT id, model, device, started_at, finished_at, end_reason, parallel
+SELECT id, model, device, started_at, finished_at, end_reason
 FROM runs ORDER BY id DESC LIMIT 1
 """
+# Jobs decode in the slots of their batch, which may be others than the worker's own.
+_SLOTS = """
+SELECT m.parallel
+FROM jobs AS j JOIN batch_models AS m ON m.batch_id = j.batch_id AND m.model = j.model
+WHERE j.status = 'running' ORDER BY j.started_at, j.id LIMIT 1
+"""
+_COUNT_RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
 # The worker claims the next jobs while others are on the model: the earlier ones are on the model.
 _RUNNING = """
 SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT ?
@@ -55,7 +62,6 @@ class RunRow(msgspec.Struct, frozen=True):
     started_at: str
     finished_at: str | None
     end_reason: str | None
-    parallel: int | None
 
 
 class RunningJob(msgspec.Struct, frozen=True):
@@ -89,10 +95,14 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Latest(msgspec.Struct, frozen=True):
-    """The state of a drain without the counts; `None` for what there is not."""
+    """The state of a drain without the counts; `None` for what there is not.
+
+    With several slots, `ahead` counts the jobs that were claimed while all slots were taken.
+    """
 
     run: RunRow | None
     running: tuple[RunningJob, ...]
+    ahead: int
     last: LastAttempt | None
     pace: Pace
 
@@ -112,7 +122,7 @@ def latest(db: Database) -> Latest:
     with snapshot(db):
         row = db.conn.execute(_RUN).fetchone()
         run = None if row is None else RunRow(*row)
-        return Latest(run, _running(db, run), *_recent(db, run))
+        return Latest(run, *_running(db), *_recent(db, run))
 
 
 def reasons(db: Database, run_id: int) -> list[Reason]:
@@ -131,10 +141,14 @@ def latest_stderr_tails(db: Database) -> list[str]:
     return [row[0] for row in db.conn.execute(_LATEST_STDERR)]
 
 
-def _running(db: Database, run: RunRow | None) -> tuple[RunningJob, ...]:
-    most = run.parallel if run is not None and run.parallel is not None else 1
-    rows = db.conn.execute(_RUNNING, (most,)).fetchall()
-    return tuple(RunningJob(row["custom_id"], _upcoming(db, row)) for row in rows)
+def _running(db: Database) -> tuple[tuple[RunningJob, ...], int]:
+    """Return the jobs in slots, and how many more are claimed for them."""
+    found = db.conn.execute(_SLOTS).fetchone()
+    slots = 1 if found is None else int(found[0])
+    rows = db.conn.execute(_RUNNING, (slots,)).fetchall()
+    claimed = int(db.conn.execute(_COUNT_RUNNING).fetchone()[0])
+    running = tuple(RunningJob(row["custom_id"], _upcoming(db, row)) for row in rows)
+    return running, claimed - len(rows) if slots > 1 else 0
 
 
 def _upcoming(db: Database, job: sqlite3.Row) -> AttemptKey:

@@ -65,6 +65,7 @@ def summary_line(snapshot: Snapshot, now: datetime) -> str:
         parts.append(f"about {format_duration(left)} left, done at {_end(left, now)}")
     if len(snapshot.attempting) > 1:
         parts.append(f"{len(snapshot.attempting)} conversations at once")
+        parts += _ahead(snapshot)
     elif snapshot.attempting:
         parts.append(_attempt(snapshot.attempting[0]))
     return ", ".join(parts)
@@ -97,14 +98,21 @@ def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
 
 
 def _attempts(snapshot: Snapshot, width: int, most: int) -> Iterator[Text]:
-    """Yield a line for each running attempt; the last of at most `most` lines counts the rest."""
-    found = snapshot.attempting
-    shown = len(found) if len(found) <= most else max(1, most - 1)
+    """Yield a line for each attempt in a slot; the last of at most `most` lines counts the rest."""
+    found, ahead = snapshot.attempting, _ahead(snapshot)
+    shown = len(found) if len(found) + len(ahead) <= most else max(1, most - 1)
     shown = min(shown, MAX_ATTEMPTS)
     for index, attempting in enumerate(found[:shown]):
         yield _fact("" if index else "now", _attempt(attempting, width - _LABEL))
-    if (more := len(found) - shown) and most > 1:
-        yield _fact("", f"and {format_count(more, 'more conversation')}")
+    more = len(found) - shown
+    rest = [*([format_count(more, "more conversation")] if more else []), *ahead]
+    if rest and most > 1:
+        yield _fact("", f"and {', '.join(rest)}")
+
+
+def _ahead(snapshot: Snapshot) -> list[str]:
+    """Return what to say of the prompts that are read ahead, if there are any."""
+    return [f"{snapshot.ahead} read ahead"] if snapshot.ahead else []
 
 
 def _fact(label: str, value: str) -> Text:

@@ -59,7 +59,7 @@ class LiveDisplay:
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Show the conversation, turn and attempt."""
-        self._running.start(job.id, job.custom_id, key)
+        self._running.start(job.id, job.custom_id, key, job.parallel)
 
     def tokens(self, job: ClaimedJob, key: AttemptKey, count: int) -> None:
         """Show how many tokens an attempt has, and the speed of all of them."""
@@ -94,6 +94,7 @@ class LiveDisplay:
                 replace(
                     poller.snapshot,
                     attempting=running.shown(time.monotonic()),
+                    ahead=running.ahead,
                     tokens_per_second=running.tokens_per_second,
                 )
             )

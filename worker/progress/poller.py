@@ -77,6 +77,7 @@ class Poller:
             batches=tuple(shown),
             waiting=_open_jobs(self._reports),
             attempting=tuple(Attempting(job.custom_id, job.key) for job in found.running),
+            ahead=found.ahead,
             last=found.last,
             pace=found.pace,
         )

@@ -25,13 +25,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Everything that is shown.
 
     `batches` are the batches to show, `waiting` counts the unfinished jobs of all. `attempting` are
-    the running attempts, `tokens_per_second` is the speed of all of them together; `last` is the
-    latest finished one; `None` for what is not known. `remark` is a line for the reader.
+    the attempts in slots, `ahead` counts those whose prompts are read meanwhile.
+    `tokens_per_second` is the speed of all of them together; `last` is the latest finished one;
+    `None` for what is not known. `remark` is a line for the reader.
     """
 
     batches: tuple[BatchReport, ...] = ()
     waiting: int = 0
     attempting: tuple[Attempting, ...] = ()
+    ahead: int = 0
     tokens_per_second: float | None = None
     last: LastAttempt | None = None
     pace: Pace = Pace(0, 0.0, None)

@@ -74,7 +74,8 @@ def as_seen(snapshot: Snapshot, worker: int | None) -> Snapshot:
     """Return the snapshot as it is true: without a `worker` (its pid), no attempt is running."""
     if worker is not None:
         return snapshot
-    return replace(snapshot, attempting=(), pace=Pace(0, 0.0, None), last=None, remark=NO_WORKER)
+    nothing = {"attempting": (), "ahead": 0, "pace": Pace(0, 0.0, None), "last": None}
+    return replace(snapshot, **nothing, remark=NO_WORKER)
 
 
 def _show_live(found: Iterator[Snapshot]) -> None:

@@ -12,6 +12,7 @@ from helpers.store_samples import (
     generation,
     line,
     lines,
+    model,
     side_by_side,
     start,
     submit,
@@ -61,12 +62,23 @@ def test_the_job_claimed_first_is_the_running_one(db: Database) -> None:
     assert (running.custom_id, running.key) == (first.custom_id, AttemptKey())
 
 
-def test_as_many_jobs_as_there_are_slots_are_running(db: Database) -> None:
-    submit(db, lines(4))
-    run = queue.start_run(db, "{}", {}, parallel=2)
-    claimed = [claim(db, run) for _ in range(3)]
-    running = [job.custom_id for job in latest(db).running]
-    assert running == [job.custom_id for job in claimed[:2]]
+def test_as_many_jobs_as_the_batch_has_slots_are_running_and_the_others_are_read_ahead(
+    db: Database,
+) -> None:
+    submit(db, lines(5))
+    run = queue.start_run(db, "{}", {}, parallel=1)
+    claimed = [queue.claim(db, run, model(), "demo", parallel=3) for _ in range(5)]
+    found = latest(db)
+    assert [job.custom_id for job in found.running] == [job.custom_id for job in claimed[:3] if job]
+    assert found.ahead == 2
+
+
+def test_a_job_that_is_claimed_ahead_of_the_only_slot_is_not_read_yet(db: Database) -> None:
+    submit(db, lines(3))
+    run = start(db)
+    claim(db, run)
+    claim(db, run)
+    assert (len(latest(db).running), latest(db).ahead) == (1, 0)
 
 
 def test_the_running_attempt_is_the_one_after_the_last_recorded(db: Database) -> None:

@@ -82,7 +82,20 @@ def test_several_conversations_have_a_line_each_and_one_speed() -> None:
     assert facts[9].strip() == "talk-9, turn 1, 90 tokens"
     assert facts[10].strip() == "and 2 more conversations"
     assert facts[11].startswith("speed    200.0 tok/s now")
-    assert "12 conversations at once" in summary_line(drawn, EVENING)
+    assert summary_line(drawn, EVENING).endswith(", 12 conversations at once")
+
+
+def test_what_is_read_ahead_is_told_apart_from_what_is_in_a_slot() -> None:
+    talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i) for i in range(2)]
+    drawn = replace(snapshot(), attempting=tuple(talks), ahead=2)
+    facts = shown(drawn, height=30)[1:]
+    assert [fact.strip() for fact in facts[1:3]] == [
+        "talk-1, turn 1, 10 tokens",
+        "and 2 read ahead",
+    ]
+    assert summary_line(drawn, EVENING).endswith(", 2 conversations at once, 2 read ahead")
+    many = replace(drawn, attempting=tuple(talks * 6))
+    assert shown(many, height=30)[11].strip() == "and 2 more conversations, 2 read ahead"
 
 
 def test_a_low_terminal_counts_the_conversations_that_it_has_no_line_for() -> None:
