@@ -1,5 +1,6 @@
 """The fork server as those see it who have processes started by it."""
 
+import functools
 import json
 import os
 import subprocess
@@ -23,7 +24,7 @@ END_SECONDS = 20
 # who imports reads these, so a fork of who has imported cannot have others
 AT_IMPORT = (
     "DYLD_", "HF_", "HUGGINGFACE_", "LD_", "MKL_", "MLX_", "OMP_", "OPENBLAS_", "PYTHON",
-    "TIKTOKEN_", "TOKENIZERS_", "TQDM_", "TRANSFORMERS_",
+    "TIKTOKEN_", "TOKENIZERS_", "TQDM_", "TRANSFORMERS_", "XDG_",
 )  # fmt: skip
 Starter = Callable[..., Awaitable[Any]]
 MODEL_PROCESS = "mh_batch.worker.model_process"
@@ -77,7 +78,7 @@ class Forks:
         """`path` is the socket of a server that runs, whose player is `helpers.forked_python`."""
         self._path = path
         self._running = ExitStack()
-        self._settled = _settled(os.environ)
+        self._environ = dict(os.environ)
 
     def command(
         self,
@@ -87,7 +88,7 @@ class Forks:
     ) -> tuple[str, ...]:
         """What to start instead of this Python command; itself where a fork would not do."""
         env = os.environ if env is None else env
-        if not SOUND or command[0] != sys.executable or _settled(env) != self._settled:
+        if not SOUND or command[0] != sys.executable or _settled(env) != _settled(self._environ):
             return tuple(command)
         role = {
             "role": "python",
@@ -123,5 +124,14 @@ class Forks:
 
 
 def _settled(env: Mapping[str, str]) -> dict[str, str]:
-    """What an import would read of an environment."""
-    return {k: v for k, v in {**env, **DOWNLOAD_PROGRESS}.items() if k.startswith(AT_IMPORT)}
+    """What an import would read of an environment; the vocabulary is named once it was loaded."""
+    whole = {"TIKTOKEN_ENCODINGS_BASE": _vocabulary(), **env, **DOWNLOAD_PROGRESS}
+    return {name: value for name, value in whole.items() if name.startswith(AT_IMPORT)}
+
+
+@functools.cache
+def _vocabulary() -> str:
+    """Where the vocabulary is found by whoever is told nothing else."""
+    from mh_batch.engine.harmony.vocabulary import vocabulary_folder
+
+    return str(vocabulary_folder())
