@@ -11,6 +11,7 @@ import pytest
 
 from helpers.command_line import MAIN
 from helpers.documents import PAGES, TEXTS, Step, steps
+from helpers.forks import Forks
 from helpers.paths import ROOT
 
 EXAMPLES = ROOT / "engine" / "demo" / "recipes"
@@ -28,12 +29,15 @@ RECIPES = {part.partition("\n")[0]: steps(part) for part in TEXTS[RECIPE_PAGE].s
 # all pages but the recipes are one session in one folder, which the README begins
 STEPS = [step for page in PAGES if page != RECIPE_PAGE for step in steps(TEXTS[page])]
 SESSION = [step for step in STEPS if step.command.startswith("mh-batch ")]
+# what a newcomer types is started as a newcomer does
+FIRST = steps(TEXTS["README.md"])
 
 
-def perform(folder: Path, step: Step) -> None:
+def perform(folder: Path, step: Step, forks: Forks | None) -> None:
     """Run a command in `folder`; it goes well, and prints what is shown if anything is."""
+    command = [sys.executable, "-c", MAIN, *shlex.split(step.command)[1:]]
     done = subprocess.run(
-        [sys.executable, "-c", MAIN, *shlex.split(step.command)[1:]],
+        forks.command(command, folder) if forks else command,
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,18 +68,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("step", SESSION, ids=lambda s: s.command)
 def test_every_command_works_in_the_order_it_is_shown_and_prints_that(
-    step: Step, folder: Path
+    step: Step, folder: Path, forks: Forks
 ) -> None:
-    perform(folder, step)
+    perform(folder, step, None if step in FIRST else forks)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_works_as_it_is_printed(recipe: str, tmp_path: Path) -> None:
+def test_a_recipe_works_as_it_is_printed(recipe: str, tmp_path: Path, forks: Forks) -> None:
     for path in EXAMPLES.glob("*.jsonl"):
         shutil.copy(path, tmp_path)
     assert len(RECIPES[recipe]) >= 3
     for step in RECIPES[recipe]:
-        perform(tmp_path, step)
+        perform(tmp_path, step, forks)
 
 
 def test_every_example_file_is_in_a_recipe_and_every_recipe_has_one() -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.documents import PROBLEMS
-from helpers.spelled import TOKENS
+from helpers.scripted_model import scripted
+from helpers.spelled import TOKENS, encode
 from mh_batch.engine.completion_reader import Completion, CompletionReader, read
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
@@ -23,6 +24,10 @@ from mh_batch.jobs.settings import Context, Sampling
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 ADAPTER = HarmonyAdapter()
+LOOP = (
+    "<|channel|>analysis<|message|>So be it.<|end|><|start|>assistant<|channel|>final<|message|>"
+    f"River{' river' * 500}"
+)
 PONDER = "Think for a long time about rivers."
 
 
@@ -54,7 +59,7 @@ def run(generator: Generator, wanted: GenerationRequest) -> Generation:
     return generator.generate(wanted, lambda: False, lambda _: None)
 
 
-def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
+def test_a_batch_of_the_demo_model_reads_again_as_it_was_read(gpt_oss_folder: Path) -> None:
     demo = Generator(load("demo"))
     asked = [
         request("What is 17 + 25?"),
@@ -62,13 +67,16 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
         request("Count from 1 to 12.", stop=("5", "7"), temperature=0),
         request("What is the weather in Paris?", "get_weather"),
         request("What is the weather in Paris?", "lookup", "get_time", temperature=0),
-        request("Say river again and again.", max_tokens=700, temperature=0),
         request("What is 17 + 25?", seed=3, temperature=2.0),
         request(PONDER, max_tokens=30),
     ]
     done = [run(demo, wanted) for wanted in asked]
     asked.append(msgspec.structs.replace(asked[-1], forced_final=done[-1].tokens))
     done.append(run(demo, asked[-1]))
+    # a loop takes hundreds of tokens, which a smaller model says sooner
+    asked.append(request("Say river again and again.", max_tokens=700, temperature=0))
+    looping = scripted(load(str(gpt_oss_folder)), asked[-1], encode(LOOP))
+    done.append(run(looping, asked[-1]))
     reader = CompletionReader("harmony", "demo")
     for wanted, generation in zip(asked, done, strict=True):
         assert reader.read(stored(wanted, generation), generation.raw) == generation.parse
@@ -76,7 +84,7 @@ def test_a_batch_of_the_demo_model_reads_again_as_it_was_read() -> None:
     assert {generation.stop_reason for generation in done} == set(StopReason) - {
         StopReason.CANCELLED
     }
-    assert done[-1].response_prefill
+    assert done[-2].response_prefill
     assert any(generation.parse.calls for generation in done)
     problems = {code for generation in done for code in generation.parse.problems}
     assert {"truncated", "unknown_tool", "analysis_not_ended"} <= problems

@@ -1,6 +1,7 @@
 """A real worker that tells each of its events on standard output, so that a test can strike then.
 
-Started as `python watched_worker.py DATABASE [PARALLEL]`. Lines: `attempt ID TURN`, `tokens N`,
+Started as `python watched_worker.py DATABASE [PARALLEL [FORKS]]`; its model process is a fork of
+the server that listens at FORKS, if that is given. Lines: `attempt ID TURN`, `tokens N`,
 `ended ID STATUS`, `end REASON`.
 """
 
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import anyio
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from helpers.forks import Forks
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, JobEnd
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import work
@@ -33,6 +37,8 @@ class TellingDisplay(PlainDisplay):
 if __name__ == "__main__":
     db = Path(sys.argv[1])
     parallel = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    if len(sys.argv) > 3:
+        anyio.open_process = Forks(sys.argv[3]).replaces(anyio.open_process)  # type: ignore[assignment]
     options = DrainOptions(db=db, model="demo", logs=db.parent / "logs", parallel=parallel)
     outcome = anyio.run(work, options, TellingDisplay(sys.stderr))
     print("end", outcome.reason, flush=True)

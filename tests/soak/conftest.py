@@ -8,19 +8,23 @@ from pathlib import Path
 import pytest
 
 from helpers.drained import Site
+from helpers.forks import fork_server
 from soak.conversations import conversations
-from soak.night import SCALE, Night, Server, fork_server, run_night
+from soak.night import SCALE, Night, Server, run_night
 
 JOBS, FILES = 48 * SCALE, 12 * SCALE
 SHORT_JOBS = 8
 
 
 @pytest.fixture(scope="session")
-def forks() -> Iterator[Server]:
+def server() -> Iterator[Server]:
     """A fork server that lives as long as the tests do."""
     # a socket's path may not be long, and pytest's folders are
-    with tempfile.TemporaryDirectory() as folder, fork_server(Path(folder)) as server:
-        yield server
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        fork_server(Path(folder), "soak.roles") as path,
+    ):
+        yield Server(path)
 
 
 @pytest.fixture(scope="session")
@@ -43,19 +47,19 @@ def parallel(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="session")
 def reference(
-    forks: Server, sources: list[Path], parallel: int, tmp_path_factory: pytest.TempPathFactory
+    server: Server, sources: list[Path], parallel: int, tmp_path_factory: pytest.TempPathFactory
 ) -> Night:
     """The long night, with nothing killed."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    return run_night(forks, folder, sources, parallel=parallel)
+    return run_night(server, folder, sources, parallel=parallel)
 
 
 @pytest.fixture(scope="session")
 def short_reference(
-    forks: Server, short_sources: list[Path], tmp_path_factory: pytest.TempPathFactory
+    server: Server, short_sources: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Night:
     """The short night, with nothing killed."""
-    return run_night(forks, tmp_path_factory.mktemp("undisturbed"), short_sources)
+    return run_night(server, tmp_path_factory.mktemp("undisturbed"), short_sources)
 
 
 @pytest.fixture

@@ -4,18 +4,15 @@ import json
 import os
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import content
 from .strikes import KILLS, PASSED, PIDS, STARTS
 
-TESTS = Path(__file__).parent.parent
 START_SECONDS = 120
 USUAL_KILLS = 200
 WANTED_KILLS = int(os.environ.get("KILLS") or USUAL_KILLS)
@@ -74,36 +71,6 @@ class Server:
             asker.connect(self._path)
             asker.sendall(b'{"role": "alive"}')
             return int(asker.recv(16))
-
-
-@contextmanager
-def fork_server(folder: Path) -> Iterator[Server]:
-    """Run a fork server for the block; `folder` must have a short path."""
-    path = folder / "forks"
-    known = os.environ.get("PYTHONPATH")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
-    env["PYTHONPATH"] = os.pathsep.join([str(TESTS), *([known] if known else [])])
-    command = [sys.executable, "-m", "soak.fork_server", str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, env=env) as process:
-        deadline = time.monotonic() + START_SECONDS
-        while not path.exists():
-            assert process.poll() is None, "the fork server did not start"
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        try:
-            yield Server(str(path))
-        finally:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Have the fork server end itself and all it started, by the end of its input."""
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(timeout=ORPHAN_SECONDS)
-    finally:
-        process.kill()
 
 
 def run_night(

@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 
 import mh_batch.engine.model.load  # noqa: F401  (what a model process would import at its first load)
+from helpers.forks import doorway
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.jobs.errors import AlreadySubmitted, EnvironmentFault
 from mh_batch.jobs.record import ClaimedJob, JobEnd, NewBatch
@@ -29,7 +30,6 @@ from .plan import plan
 from .sabotage import SABOTAGES
 from .strikes import Strikes
 
-DOORWAY = str(Path(__file__).parent / "doorway.py")
 TOLD = "told.log"
 EVERY_CRASH = 1_000_000
 
@@ -74,8 +74,7 @@ def _work(role: dict[str, Any], strikes: Strikes) -> int:
         max_crashes=EVERY_CRASH,
         parallel=role["parallel"],
     )
-    child = json.dumps({**role, "role": "model"})
-    command = (sys.executable, "-I", "-S", DOORWAY, role["socket"], child)
+    command = doorway(role["socket"], {**role, "role": "model"})
     try:
         anyio.run(work, options, Telling(folder / TOLD), command)
     except EnvironmentFault as fault:

@@ -27,10 +27,10 @@ PLANNED = WANTED_KILLS * 117 // 100
 
 
 def test_a_night_of_many_kills_ends_as_the_night_that_nothing_disturbed(
-    forks: Server, sources: list[Path], reference: Night, parallel: int, tmp_path: Path
+    server: Server, sources: list[Path], reference: Night, parallel: int, tmp_path: Path
 ) -> None:
     kills = Kills(SEED, PLANNED)
-    night = run_night(forks, tmp_path / "night", sources, kills, parallel)
+    night = run_night(server, tmp_path / "night", sources, kills, parallel)
     found = differences(reference.content, night.content)
     print("\n" + report(kills, night, reference, found))
     assert reference.faults == ()
@@ -46,13 +46,13 @@ def test_a_night_of_many_kills_ends_as_the_night_that_nothing_disturbed(
 @pytest.mark.parametrize("sabotage", SABOTAGES)
 def test_a_broken_promise_shows_as_a_difference_or_a_fault(
     sabotage: str,
-    forks: Server,
+    server: Server,
     short_sources: list[Path],
     short_reference: Night,
     tmp_path: Path,
 ) -> None:
     kills = Kills(SEED, 4 * len(PHASES), sabotage)
-    night = run_night(forks, tmp_path / "night", short_sources, kills)
+    night = run_night(server, tmp_path / "night", short_sources, kills)
     found = [*night.faults, *differences(short_reference.content, night.content)]
     print(f"\n{sabotage}: {len(found)} differences and faults in {len(night.struck)} kills")
     for line in found[:3]:

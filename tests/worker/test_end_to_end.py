@@ -12,17 +12,18 @@ import psutil
 import pytest
 
 from helpers.command_line import mh_batch, mh_batch_process, rows, write_lines
+from helpers.forks import Forks
 from helpers.paths import HELPERS
 
 WATCHED = HELPERS / "watched_worker.py"
 
 CONVERSATIONS = [
     {"custom_id": "sum", "turns": ["What is 17 + 25?", "Now add 5."]},
-    {"custom_id": "poem", "turns": ["Write a poem about the sea.", "Make it rhyme."]},
+    {"custom_id": "chat", "turns": ["Hello", "Hello again"]},
     {
         "custom_id": "count",
         "prompt": "Count from 1 to 200.",
-        "max_tokens": 40,
+        "max_tokens": 24,
         "max_attempts": 1,
     },
     {"custom_id": "hello", "prompt": "Hello"},
@@ -50,7 +51,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_results_come_in_input_order_as_openai_batch_lines(uninterrupted: Path) -> None:
     lines = [json.loads(line) for line in (uninterrupted / "out.jsonl").read_text().splitlines()]
-    assert [line["custom_id"] for line in lines] == ["sum", "poem", "count", "hello"]
+    assert [line["custom_id"] for line in lines] == ["sum", "chat", "count", "hello"]
     for line in lines:
         assert line["error"] is None
         choice = line["response"]["body"]["choices"][0]
@@ -80,7 +81,7 @@ def test_a_count_that_runs_out_of_room_goes_on_once_and_is_kept_as_incomplete(
         """select attempt, verdict, retry_reason, json_extract(sampling, '$.max_tokens')
         from attempts a join jobs j on j.id = a.job_id where custom_id = 'count'""",
     )
-    assert counted == [(1, "retry", "length", 40), (2, "give_up", "length", 20)]
+    assert counted == [(1, "retry", "length", 24), (2, "give_up", "length", 12)]
     assert rows(uninterrupted, "select custom_id, status from jobs where status != 'done'") == [
         ("count", "incomplete")
     ]
@@ -115,11 +116,17 @@ def test_show_prints_the_conversation_with_its_channels_and_attempts(uninterrupt
 
 
 class Watched:
-    """A worker in a process of its own, followed event by event."""
+    """A worker in a process of its own, followed event by event.
 
-    def __init__(self, folder: Path, interrupts: signal.Handlers) -> None:
+    With `forks`, its model process is a fork of theirs.
+    """
+
+    def __init__(self, folder: Path, interrupts: signal.Handlers, forks: Forks | None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, str(WATCHED), str(folder / "mh-batch.db")],
+            [
+                *(sys.executable, str(WATCHED), str(folder / "mh-batch.db"), "1"),
+                *([forks.socket()] if forks else []),
+            ],
             cwd=folder,
             stdout=subprocess.PIPE,
             text=True,
@@ -143,12 +150,13 @@ def strike(
     at: Callable[[list[str]], bool],
     blow: Callable[[Watched], object],
     interrupts: signal.Handlers = signal.SIG_DFL,
+    forks: Forks | None = None,
 ) -> None:
     """Run a worker until the first event for which `at` is true, deal the blow, see it end.
 
     It is started with SIGINT as `interrupts` says, whatever these tests were started with.
     """
-    watched = Watched(folder, interrupts)
+    watched = Watched(folder, interrupts, forks)
     children: list[psutil.Process] = []
     struck = False
     for event in watched.events():
@@ -189,24 +197,25 @@ def test_a_drain_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
     mh_batch(tmp_path, "submit", "convos.jsonl")
     strike(tmp_path, at, blow)
     mh_batch(tmp_path, "status")
-    mh_batch_process(tmp_path, "work", "--model", "demo", code=1 if at is second_turn else 0)
+    mh_batch(tmp_path, "work", "--model", "demo", code=1 if at is second_turn else 0)
     assert rows(tmp_path, TURNS) == rows(uninterrupted, TURNS)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
     assert rows(tmp_path, "pragma foreign_key_check") == []
 
 
 def test_a_worker_in_the_background_of_a_script_hears_an_interrupt_all_the_same(
-    tmp_path: Path,
+    tmp_path: Path, forks: Forks
 ) -> None:
     write_lines(tmp_path, [{"custom_id": "talk", "turns": ["What is 12 + 9?", "Now add 5."]}])
     mh_batch(tmp_path, "submit", "convos.jsonl")
     first = lambda event: event[0] == "attempt"  # noqa: E731
-    strike(tmp_path, first, lambda w: w.process.send_signal(signal.SIGINT), signal.SIG_IGN)
+    interrupt = lambda w: w.process.send_signal(signal.SIGINT)  # noqa: E731
+    strike(tmp_path, first, interrupt, signal.SIG_IGN, forks)
     assert rows(tmp_path, "select end_reason from runs") == [("stopped",)]
     assert rows(tmp_path, "select status from jobs") == [("queued",)]
 
 
-def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
+def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path, forks: Forks) -> None:
     # longer than the second one waits for a lock that is held for a moment only
     counting = {"prompt": "Count from 1 to 200.", "max_tokens": 200, "max_attempts": 1}
     write_lines(tmp_path, [{"custom_id": f"count-{n}", **counting} for n in range(3)])
@@ -220,7 +229,7 @@ def test_a_second_worker_is_refused_with_the_pid_of_the_first(tmp_path: Path) ->
         assert watched.process.poll() is None
         watched.process.kill()
 
-    strike(tmp_path, lambda event: event[0] == "attempt", try_another)
+    strike(tmp_path, lambda event: event[0] == "attempt", try_another, forks=forks)
     assert len(refused[0].splitlines()) == 1
 
 
@@ -321,7 +330,7 @@ def test_results_go_through_a_link_to_the_file_behind_it(uninterrupted: Path) ->
 
 
 def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
-    tmp_path: Path, uninterrupted: Path
+    tmp_path: Path, uninterrupted: Path, forks: Forks
 ) -> None:
     write_lines(tmp_path, CONVERSATIONS)
     mh_batch(tmp_path, "submit", "convos.jsonl")
@@ -332,9 +341,9 @@ def test_many_interrupts_in_a_row_end_it_at_once_and_lose_nothing(
             watched.process.send_signal(signal.SIGINT)
             watched.process.send_signal(signal.SIGTERM)
 
-    strike(tmp_path, in_the_middle_of_counting, insist)
+    strike(tmp_path, in_the_middle_of_counting, insist, forks=forks)
     assert rows(tmp_path, "select count(*) from jobs where status = 'running'") == [(0,)]
-    mh_batch_process(tmp_path, "work", "--model", "demo", code=1)
+    mh_batch(tmp_path, "work", "--model", "demo", code=1)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
 
 
@@ -344,7 +353,9 @@ def test_an_old_batch_is_parsed_again_without_a_model(uninterrupted: Path) -> No
     mh_batch(uninterrupted, "reparse", "nowhere", code=2)
 
 
-def test_a_cancel_cuts_a_real_generation_short_and_keeps_the_turn_before(tmp_path: Path) -> None:
+def test_a_cancel_cuts_a_real_generation_short_and_keeps_the_turn_before(
+    tmp_path: Path, forks: Forks
+) -> None:
     turns = ["What is 17 + 25?", "Count from 1 to 300."]
     write_lines(tmp_path, [{"custom_id": "long", "turns": turns, "max_tokens": 2000}])
     mh_batch(tmp_path, "submit", "convos.jsonl")
@@ -353,6 +364,7 @@ def test_a_cancel_cuts_a_real_generation_short_and_keeps_the_turn_before(tmp_pat
         tmp_path,
         second_turn,
         lambda _: said.append(mh_batch_process(tmp_path, "cancel", "long").stderr),
+        forks=forks,
     )
     assert said == ["job 1 (convos/long): 1 being stopped by the worker\n"]
     assert rows(tmp_path, "select status, cancel_requested from jobs") == [("cancelled", 0)]

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from helpers.forks import Forks
 from helpers.paths import TESTS
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.errors import InputError, ModelNotLoaded, PromptTooLong, SettingsError
@@ -638,15 +639,19 @@ def test_a_model_of_the_users_own_has_no_other_beside_it_unless_that_is_named() 
     assert chosen(["larger"], "/models/gpt-oss-20b") == ["larger"]
 
 
-def bench(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def bench(
+    folder: Path, *arguments: str, forks: Forks | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run `mh-batch bench` in `folder`."""
+    command = (sys.executable, "-c", MAIN, "bench", *arguments)
+    env = {**os.environ, "COLUMNS": "160", **more}
     return subprocess.run(
-        [sys.executable, "-c", MAIN, "bench", *arguments],
+        forks.command(command, folder, env) if forks else command,
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=300,
-        env={**os.environ, "COLUMNS": "160", **more},
+        env=env,
         check=False,
     )
 
@@ -659,9 +664,9 @@ def test_a_submit_stands_beside_a_bare_loop_and_a_long_queue_beside_a_short_one(
     assert all(figure.value is not None and figure.value > 0 for figure in figures.values())
 
 
-def test_a_quick_run_measures_prints_writes_and_compares(tmp_path: Path) -> None:
+def test_a_quick_run_measures_prints_writes_and_compares(tmp_path: Path, forks: Forks) -> None:
     quick = ("--quick", "--rounds", "1", "--only", "decode")
-    first = bench(tmp_path, *quick, "--json", "a.json", "--note", "note.md")
+    first = bench(tmp_path, *quick, "--json", "a.json", "--note", "note.md", forks=forks)
     assert first.returncode == 0, first.stderr
     assert "of bare loop" in first.stdout
     report = read_report(tmp_path / "a.json")
@@ -671,7 +676,7 @@ def test_a_quick_run_measures_prints_writes_and_compares(tmp_path: Path) -> None
     assert set(measured["greedy"].ratios) == {"of bare loop", "of mlx-lm"}
     assert json.loads((tmp_path / "a.json").read_text())["setup"]["model"] == "demo"
     assert (tmp_path / "note.md").read_text() == note(report)
-    second = bench(tmp_path, *quick, "--compare", "a.json", "--profile")
+    second = bench(tmp_path, *quick, "--compare", "a.json", "--profile", forks=forks)
     assert second.returncode == 0, second.stderr
     assert "before" in second.stdout
     assert "Profile" in second.stdout

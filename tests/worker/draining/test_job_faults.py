@@ -47,7 +47,7 @@ def submit_eleven(site: Site) -> None:
     """Ten jobs, and between the fifth and the sixth of them one that goes wrong."""
     good: list[dict[str, object]] = [{"custom_id": f"{n}", "prompt": f"Hi {n}"} for n in range(10)]
     bad: dict[str, object] = {"custom_id": "bad", "turns": [BAD, "And now?"]}
-    site.submit(*good[:5], bad, *good[5:], max_tokens=8, max_attempts=1)
+    site.submit(*good[:5], bad, *good[5:], max_tokens=2, max_attempts=1)
 
 
 def is_bad(job: ClaimedJob) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import mh_batch, rows, write_lines
+from helpers.forks import Forks
 from soak.content import Content, content, differences
 
 # kills its own process once so many attempts are on record
@@ -28,9 +29,9 @@ queue.record = record_and_die
 main()
 """
 CONVERSATIONS: list[dict[str, object]] = [
-    {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 60},
-    {"custom_id": "sums", "turns": ["What is 17 + 25?", "Now add 5."], "max_tokens": 40},
-    {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 30},
+    {"custom_id": "count", "prompt": "Count from 1 to 5.", "max_tokens": 22},
+    {"custom_id": "sums", "turns": ["What is 1 + 2?", "Now add 5."], "max_tokens": 46},
+    {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 12},
 ]
 SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3")
 
@@ -57,7 +58,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_so_does_one_that_was_killed_between_the_two_parts_of_an_answer(
-    undisturbed: Path, tmp_path: Path
+    undisturbed: Path, tmp_path: Path, forks: Forks
 ) -> None:
     marks = "SELECT continues, rescued FROM attempts ORDER BY id"
     parts = rows(undisturbed, marks)
@@ -68,18 +69,17 @@ def test_so_does_one_that_was_killed_between_the_two_parts_of_an_answer(
     for before, (continues, rescued) in enumerate(parts):
         if not (continues or rescued):
             continue
-        kill_after(folder, before - killed)
+        kill_after(forks, folder, before - killed)
         killed = before
     mh_batch(folder, "work", "--model", "demo")
     assert rows(folder, "SELECT count(*) FROM runs")[0][0] > 3
     assert differences(dated(content(undisturbed)), dated(content(folder))) == []
 
 
-def kill_after(folder: Path, attempts: int) -> None:
+def kill_after(forks: Forks, folder: Path, attempts: int) -> None:
     """Have a worker die right after it has recorded so many more attempts."""
     command = [sys.executable, "-c", KILLED_WORKER, str(attempts), "work", "--model", "demo"]
     env = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
-    done = subprocess.run(
-        command, cwd=folder, env=env, capture_output=True, timeout=300, check=False
-    )
+    started = forks.command(command, folder, env)
+    done = subprocess.run(started, cwd=folder, capture_output=True, timeout=300, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import mh_batch, rows, write_lines
+from helpers.forks import Forks
 from helpers.paths import HELPERS
 from soak.content import Content, content, differences
 
 CONVERSATIONS: list[dict[str, object]] = [
-    {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 30},
-    {"custom_id": "sums", "turns": ["What is 17 + 25?", "Now add 5."], "temperature": 1.0},
-    {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 24},
+    {"custom_id": "count", "prompt": "Count from 1 to 5.", "max_tokens": 16},
+    {"custom_id": "sums", "turns": ["What is 1 + 2?", "Now add 5."], "temperature": 1.0},
+    {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 12},
     {"custom_id": "both", "prompt": "Hello", "n": 2, "temperature": 1.2, "max_tokens": 24},
 ]
-SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3", "--set", "max_tokens=32")
+SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3", "--set", "max_tokens=48")
 SLOTS = 3
 
 
@@ -72,22 +73,28 @@ def test_jobs_in_another_order_have_the_same_results(undisturbed: Path, tmp_path
     assert differences(made(undisturbed), made(folder)) == []
 
 
-def kill_at(folder: Path, event: Callable[[list[str]], bool]) -> None:
+def kill_at(forks: Forks, folder: Path, event: Callable[[list[str]], bool]) -> None:
     """Kill a worker at the first event of a kind."""
     command = [sys.executable, str(HELPERS / "watched_worker.py"), "mh-batch.db", str(SLOTS)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
     with subprocess.Popen(
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        forks.command(command, folder, env),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert any(event(line.split()) for line in process.stdout)
         process.kill()
 
 
-def test_a_worker_that_is_killed_changes_no_result(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_changes_no_result(
+    undisturbed: Path, tmp_path: Path, forks: Forks
+) -> None:
     folder = with_verdict(submitted(tmp_path / "killed"), undisturbed)
-    kill_at(folder, lambda event: event[0] == "tokens" and int(event[1]) > 8)
-    kill_at(folder, lambda event: event[0] == "ended")
+    kill_at(forks, folder, lambda event: event[0] == "tokens" and int(event[1]) > 8)
+    kill_at(forks, folder, lambda event: event[0] == "ended")
     drained(folder)
     assert rows(folder, "SELECT count(*) FROM runs") == [(3,)]
     assert differences(made(undisturbed), made(folder)) == []

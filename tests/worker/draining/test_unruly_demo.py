@@ -17,12 +17,12 @@ CONVERSATIONS: list[dict[str, object]] = [
         "turns": ["Repeat the word banana for ever.", "What is 3 + 4?"],
         "max_tokens": 600,
     },
-    {"custom_id": "count", "prompt": "Count from 1 to 20.", "max_tokens": 70},
+    {"custom_id": "count", "prompt": "Count from 1 to 8.", "max_tokens": 34},
     {
         "custom_id": "parts",
-        "turns": ["What is 17 + 25?", "Now add 5."],
+        "turns": ["Hello", "Hello"],
         "n": 2,
-        "max_tokens": 40,
+        "max_tokens": 18,
     },
     {
         "custom_id": "cut-call",
@@ -33,7 +33,7 @@ CONVERSATIONS: list[dict[str, object]] = [
     {
         "custom_id": "rescue",
         "prompt": "Think for a long time about rivers.",
-        "max_tokens": 64,
+        "max_tokens": 24,
         "max_attempts": 2,
     },
     {"custom_id": "call", **PARIS, "n": 2},
@@ -103,13 +103,13 @@ def test_the_settings_are_back_for_the_next_turn(drained: Path) -> None:
 def test_a_count_that_runs_out_of_room_goes_on_where_it_was_cut(drained: Path) -> None:
     columns = "verdict, retry_reason, continues, rescued, json_extract(sampling, '$.max_tokens')"
     assert attempts(drained, "count", columns) == [
-        ("retry", "length", 0, 0, 70),
-        ("accept", None, 1, 0, 35),
+        ("retry", "length", 0, 0, 34),
+        ("accept", None, 1, 0, 17),
     ]
     first, second = attempts(drained, "count", "seed, tokens, opening, completion_tokens")
     assert second[0] == first[0]
     assert (first[2], second[2]) == (b"", first[1])
-    counted = ", ".join(map(str, range(1, 21)))
+    counted = ", ".join(map(str, range(1, 9)))
     assert rows(drained, "select final from results where custom_id = 'count'") == [(counted,)]
     # the files of both: what each drew, what it was begun with, and how both read
     drawn = [artifact(drained, "count", f"completion.raw.1.{n}.txt") for n in (1, 2)]
@@ -167,11 +167,11 @@ def test_an_analysis_that_ate_its_budget_is_rescued(drained: Path) -> None:
     first, second, last = attempts(drained, "rescue", columns)
     assert [(a[0], a[1], a[3], a[4]) for a in (first, second)] == [
         ("retry", 0, 0, 0),
-        ("retry", 0, 64, 1),
+        ("retry", 0, 24, 1),
     ]
     assert last[:2] == ("accept", 1)
     # all that was thought in both attempts
-    assert int(str(last[3])) > 64 + 32
+    assert int(str(last[3])) > 24 + 12
     ((final, analysis, rescued),) = rows(
         drained,
         "select final, analysis, rescued from turns as t join jobs as j on j.id = t.job_id"

@@ -8,7 +8,7 @@ from pathlib import Path
 from helpers.command_line import MAIN, rows
 
 LINES = """
-{"custom_id": "sum", "prompt": "What is 17 + 25?", "zeta": 1, "alpha": {"k": 2}, "mid": 3, "b": 4}
+{"custom_id": "one", "prompt": "Hi", "zeta": 1, "alpha": {"k": 2}, "mid": 3, "b": 4}
 {"custom_id": "two", "body": {"messages": [{"role": "user", "content": "Hello"}], \
 "n": 2, "xtc_probability": 0.5, "stop": ["zz", "qq"], "y": 1, "x": 2}, "w": 3}
 """

@@ -1,11 +1,15 @@
-"""Starts the processes of a night from one that has imported everything, a fork each.
+"""Starts processes from one that has imported everything, a fork each.
 
-A start costs a tenth of a second instead of several seconds of imports, so that kills hit what
-they are aimed at. `python -m soak.fork_server SOCKET`; it ends, with all it started, once its
-standard input closes. Whoever connects sends a role (JSON) and descriptors 0, 1 and 2 for it,
-and is told how it ended: `CODE`, or `-SIGNAL`. If the connection closes before, it is killed.
+A start costs a tenth of a second instead of several seconds of imports.
+`python -m helpers.fork_server SOCKET PLAYER`; it ends, with all it started, once its standard
+input closes. Whoever connects sends a role (JSON) and descriptors 0, 1 and 2 for it, and is told
+how it ended: `CODE`, or `-SIGNAL`. If the connection closes before, it is killed. The module
+PLAYER plays a role (`play`) and has in memory what all begin with (`warm`); run as a script, it
+plays the role it is given.
 """
 
+import gc
+import importlib
 import json
 import os
 import selectors
@@ -14,6 +18,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 FORKS = sys.platform == "linux"
 """Elsewhere a fork of what has imported MLX is not sound: the role starts a fresh Python."""
@@ -24,7 +29,8 @@ MESSAGE_BYTES = 65536
 class ForkServer:
     """Serves one socket; a single thread, for a fork takes no other thread along."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, player: str) -> None:
+        self._player = player
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
         self._listener.listen(64)
@@ -68,7 +74,7 @@ class ForkServer:
         self._children[pid] = asker
         self._selector.register(asker, selectors.EVENT_READ, pid)
 
-    def _become(self, asker: socket.socket, role: dict[str, object], streams: list[int]) -> None:
+    def _become(self, asker: socket.socket, role: dict[str, Any], streams: list[int]) -> None:
         """In the fork: let go of everything of the server's, and play the role."""
         code = 70
         try:
@@ -81,10 +87,9 @@ class ForkServer:
                 os.dup2(stream, number)
                 os.close(stream)
             if not FORKS:
-                os.execv(sys.executable, [sys.executable, "-m", "soak.roles", json.dumps(role)])
-            from . import roles
-
-            code = roles.play(role)
+                fresh = [sys.executable, "-m", self._player, json.dumps(role)]
+                os.execv(sys.executable, fresh)
+            code = importlib.import_module(self._player).play(role)
         except BaseException:  # noqa: BLE001  (nothing of the server's may run in a fork)
             sys.excepthook(*sys.exc_info())
         finally:
@@ -115,8 +120,7 @@ class ForkServer:
 
 if __name__ == "__main__":
     if FORKS:
-        from . import roles
-
-        roles.warm()
+        importlib.import_module(sys.argv[2]).warm()
+        gc.freeze()  # else a collection in a fork copies all of it
     Path(sys.argv[1]).unlink(missing_ok=True)
-    ForkServer(sys.argv[1]).serve()
+    ForkServer(*sys.argv[1:]).serve()
