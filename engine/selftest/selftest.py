@@ -76,8 +76,8 @@ def selftest(
 
 
 def _speeds(subject: Subject, parallel: int, alive: Callable[[], None]) -> dict[int, Speed]:
-    """Time the usual numbers of slots that the model can run in, and `parallel`."""
+    """Time `parallel`, which has passed, and the usual numbers that run on the same kernels."""
     most = subject.support.most
-    counts = sorted({*SIZES, parallel} if most is None else {n for n in SIZES if n <= most})
+    usual = {count for count in SIZES if most is None or count <= most}
     sample = subject.vocabulary.sample(subject.longest(TIMED_LENGTH), "timed")
-    return {count: measure(subject.model, sample, count, alive) for count in counts}
+    return {n: measure(subject.model, sample, n, alive) for n in sorted(usual | {parallel})}

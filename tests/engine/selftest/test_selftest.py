@@ -7,8 +7,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from helpers.small_models import MODELS, random_model
-from mh_batch.engine.generate import Generator
+from helpers.small_models import EXPERTS, MODELS, random_model
+from mh_batch.engine import generate
 from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import load
 from mh_batch.engine.selftest import selftest as runner
@@ -17,9 +17,10 @@ from mh_batch.engine.selftest.rows import Rows
 from mh_batch.engine.selftest.samples import STEPS, Vocabulary, samples
 from mh_batch.engine.selftest.speed import recommended
 from mh_batch.engine.slots import row_caches
-from mh_batch.engine.slots.row_caches import SlotCaches
+from mh_batch.engine.slots.row_caches import SlotCaches, UnusualAttention
 from mh_batch.engine.slots.support import examine
 from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.generation import SlotLimit
 
 CONTROL = frozenset({0, 1, 2})
 Call = Callable[..., Any]
@@ -43,7 +44,7 @@ class Wrapped:
 def subject(
     name: str = "llama", wrap: Callable[[Any], Any] = lambda model: model
 ) -> runner.Subject:
-    model = random_model(*MODELS[name])
+    model = random_model(*(EXPERTS if name == "experts" else MODELS[name]))
     support = examine(model)
     return runner.Subject(wrap(model), support, Vocabulary(support.vocabulary, CONTROL), 1100)
 
@@ -201,7 +202,22 @@ def test_a_larger_number_of_slots_has_to_be_faster_by_more_than_a_little() -> No
     assert recommended({1: 100.0, 2: 180.0, 4: 181.0, 8: 182.0}) == 2
 
 
-def test_more_slots_than_a_model_can_run_in_are_refused(gpt_oss_folder: Path) -> None:
-    generator = Generator(load(str(gpt_oss_folder)))
-    with pytest.raises(EnvironmentFault, match="cannot run in 64 slots"):
-        generator.selftest(64, lambda: None, thorough=False)
+def test_a_model_of_another_form_is_refused_with_the_reason(
+    gpt_oss_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusual(_: Any) -> Any:
+        raise UnusualAttention("it is unusual")
+
+    monkeypatch.setattr(generate, "examine", unusual)
+    generator = generate.Generator(load(str(gpt_oss_folder)))
+    assert generator.slot_limit() == SlotLimit(1, "it is unusual")
+    with pytest.raises(EnvironmentFault, match="cannot run in 2 slots: it is unusual"):
+        generator.selftest(2, lambda: None, thorough=False)
+
+
+def test_more_slots_than_run_on_the_same_kernels_are_for_the_test_to_decide() -> None:
+    """From 16 rows on, four experts each, mlx-lm sorts the rows by expert."""
+    tested = subject("experts")
+    assert tested.support.most == 15
+    found = runner.selftest(tested, 16, lambda: None, thorough=False)
+    assert found.verdict.passed, found.verdict

@@ -114,6 +114,46 @@ async def test_a_run_whose_test_passed_has_no_variance(site: Site) -> None:
     assert site.rows("select allow_variance from runs") == [(0,)]
 
 
+EXPERTS = {**ONE, "model": "experts"}
+
+
+async def test_more_slots_than_run_on_the_same_kernels_are_used_where_the_test_passes(
+    site: Site,
+) -> None:
+    site.submit(EXPERTS)
+    assert (await site.drain(parallel=6)).tally.all_well
+    assert asked_for(site) == [("experts", 6)]
+    assert site.rows("select parallel from timings") == [(6,)]
+    # a batch goes on so with a worker that wants fewer
+    site.submit(EXPERTS, EXPERTS)
+    await site.drain(parallel=6, max_jobs=1)
+    await site.drain(parallel=3)
+    assert asked_for(site) == [("experts", 6)]
+    assert site.rows("select distinct parallel from timings") == [(6,)]
+
+
+async def test_more_slots_than_run_on_the_same_kernels_are_not_used_where_the_test_fails(
+    site: Site,
+) -> None:
+    site.submit(EXPERTS)
+    assert (await site.drain(parallel=8)).tally.all_well
+    assert asked_for(site) == [("experts", 8), ("experts", 4)]
+    assert site.rows("select parallel from timings") == [(4,)]
+    notes = [note for note in said(site) if "at once at most" in note]
+    assert len(notes) == 1
+    assert "experts runs 4 conversations at once at most: other kernels" in notes[0]
+    assert "the self-test with 8 failed: row 2 differs" in notes[0]
+
+
+async def test_variance_lets_more_slots_run_than_run_on_the_same_kernels(site: Site) -> None:
+    site.submit(EXPERTS)
+    assert (await site.drain(parallel=8, allow_variance=True)).tally.all_well
+    assert asked_for(site) == [("experts", 8)]
+    assert site.rows("select parallel from timings") == [(8,)]
+    assert site.rows("select parallel, allow_variance from runs") == [(8, 1)]
+    assert sum("--allow-variance" in note for note in said(site)) == 1
+
+
 async def test_a_death_in_a_test_is_tried_again_and_blames_no_job(site: Site) -> None:
     site.submit({**ONE, "model": "fragile", "max_attempts": 1})
     outcome = await site.drain(parallel=4, max_crashes=1)
