@@ -38,7 +38,7 @@ class Rows:
         self.count = count
         self._model = model
         self._attention = RowAttention(model)
-        self._alive = alive
+        self.alive = alive
 
     def read(
         self, sample: Sample, parts: PromptParts = WHOLE, prefixes: PrefixCache | None = None
@@ -48,7 +48,7 @@ class Rows:
         reading = Prefill(self._model, sample.prompt, parts, sample.context, kept)
         while not reading.finished:
             reading.step()
-            self._alive()
+            self.alive()
         return Read(sample, reading.caches)
 
     def alone(self, read: Read) -> Decoded:
@@ -59,7 +59,7 @@ class Rows:
             step = self._model(mx.array([[token]], dtype=mx.uint32), cache=caches)[0, -1]
             mx.eval(step)
             logits.append(step)
-            self._alive()
+            self.alive()
         return Decoded(logits, caches)
 
     def together(self, rows: Mapping[int, Read]) -> dict[int, Decoded]:
@@ -88,5 +88,5 @@ class Rows:
         with self._attention:
             logits = self._model(column, cache=layers)[:, -1, :]
         mx.eval(logits)
-        self._alive()
+        self.alive()
         return logits

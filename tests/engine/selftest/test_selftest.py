@@ -11,12 +11,13 @@ from helpers.small_models import EXPERTS, MODELS, random_model
 from mh_batch.engine import generate
 from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import load
+from mh_batch.engine.selftest import draws
 from mh_batch.engine.selftest import selftest as runner
 from mh_batch.engine.selftest.checks import check_neighbours, check_reuse
 from mh_batch.engine.selftest.rows import Rows
 from mh_batch.engine.selftest.samples import STEPS, Vocabulary, samples
 from mh_batch.engine.selftest.speed import recommended
-from mh_batch.engine.slots import row_caches
+from mh_batch.engine.slots import joint_draw, row_caches
 from mh_batch.engine.slots.row_caches import SlotCaches, UnusualAttention
 from mh_batch.engine.slots.support import examine
 from mh_batch.jobs.errors import EnvironmentFault
@@ -59,7 +60,7 @@ def test_a_sound_model_passes_with_signs_of_life(name: str) -> None:
     found = runner.selftest(subject(name), 4, lambda: beats.append(None), thorough=False)
     assert found.verdict.passed, found.verdict
     assert (found.verdict.failed, found.verdict.layer, found.verdict.speeds) == (None, None, {})
-    assert len(found.checked) == 3
+    assert len(found.checked) == 4
     assert len(beats) > 50
 
 
@@ -90,6 +91,33 @@ def test_logits_that_depend_on_the_slot_fail() -> None:
     verdict = run(subject(wrap=lambda model: Wrapped(model, last_differs))).verdict
     assert verdict.failed is not None
     assert "slot 4 of 4" in verdict.failed
+
+
+def test_draws_that_depend_on_the_neighbours_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logits are sound here; rows that are drawn from together get other tokens than alone."""
+    sound = joint_draw._drawn
+
+    def sharper(logits: Any, samplers: Any) -> Any:
+        return sound(logits if logits.shape[0] == 1 else -30 * logits, samplers)
+
+    tested = subject()
+    monkeypatch.setattr(joint_draw, "_drawn", sharper)
+    verdict = run(tested).verdict
+    assert verdict.failed is not None
+    assert "other tokens from the same logits and seed beside others than alone" in verdict.failed
+    assert verdict.layer is None
+
+
+def test_draws_that_depend_on_the_slot_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_and_others(logits: Any, previous: Any, samplers: Any) -> Any:
+        drawn = joint_draw.draw(logits, previous, samplers)
+        return mx.concatenate([drawn[:1], (drawn[1:] + 1) % logits.shape[1]])
+
+    tested = subject()
+    monkeypatch.setattr(draws, "draw", first_and_others)
+    verdict = run(tested).verdict
+    assert verdict.failed is not None
+    assert "in slot 2 of 4: other tokens from the same logits and seed" in verdict.failed
 
 
 def test_a_cache_that_misreads_the_array_of_offsets_fails_at_its_first_layer(

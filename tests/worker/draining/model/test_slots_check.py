@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from helpers.drained import ONE, Site
+from mh_batch.engine.slots.version import SLOTS_VERSION
 from mh_batch.jobs.errors import SlotsRefused
 from mh_batch.store.connection import open_store
 
@@ -30,7 +31,7 @@ async def test_a_model_is_tested_once_on_a_machine_and_the_verdict_is_recorded(s
     assert (await site.drain(parallel=4)).tally.all_well
     assert asked_for(site) == [("demo", 4)]
     assert site.rows("select model, parallel, passed, engine from selftests") == [
-        ("demo", 4, 1, "1")
+        ("demo", 4, 1, SLOTS_VERSION)
     ]
     notes = [note for note in said(site) if "testing demo with 4 conversations" in note]
     assert len(notes) == 1
