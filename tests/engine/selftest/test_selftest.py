@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx import nn
+from mlx.utils import tree_flatten
 
 from helpers.small_models import EXPERTS, MODELS, random_model
 from mh_batch.engine import generate
@@ -13,8 +16,15 @@ from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import load
 from mh_batch.engine.selftest import draws
 from mh_batch.engine.selftest import selftest as runner
-from mh_batch.engine.selftest.checks import check_neighbours, check_reuse
-from mh_batch.engine.selftest.rows import Rows
+from mh_batch.engine.selftest.checks import (
+    TOLERANCES,
+    CheckFailed,
+    _distance,
+    check_against_alone,
+    check_neighbours,
+    check_reuse,
+)
+from mh_batch.engine.selftest.rows import Read, Rows
 from mh_batch.engine.selftest.samples import STEPS, Vocabulary, samples
 from mh_batch.engine.selftest.speed import recommended
 from mh_batch.engine.slots import joint_draw, row_caches
@@ -134,6 +144,50 @@ def test_a_cache_that_misreads_the_array_of_offsets_fails_at_its_first_layer(
     assert verdict.failed is not None
     assert "off those of one conversation at a time" in verdict.failed
     assert verdict.layer == 0
+
+
+def of_type(name: str, dtype: Any) -> Rows:
+    """Rows of a model of this type; experts are quantised, for MLX has no others on a CPU."""
+    module, config = MODELS[name]
+    wide = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 32, "vocab_size": 512}
+    model = random_model(module, config | wide)
+    # the usual size of initial weights: larger ones make attention jump and amplify any rounding
+    model.load_weights([(name, value / 4) for name, value in tree_flatten(model.parameters())])
+    model.set_dtype(dtype)
+    if name == "gpt_oss":
+        nn.quantize(model, group_size=32, bits=8)
+    mx.eval(model.parameters())
+    return Rows(model, 8, lambda: None)
+
+
+def read_several(rows: Rows) -> list[Read]:
+    vocabulary = Vocabulary(512, CONTROL)
+    return [rows.read(vocabulary.sample(n, "of a type")) for n in (5, 9, 14, 15, 20, 40, 60)]
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+@pytest.mark.parametrize("name", ["llama", "gpt_oss"])
+def test_half_precision_is_within_its_tolerance_and_a_misread_position_is_not(
+    name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = of_type(name, dtype)
+    reads = read_several(rows)
+    assert rows.alone(reads[0]).logits[0].dtype == dtype
+    check_against_alone(rows, reads)
+    monkeypatch.setattr(row_caches.SlotCaches, "offset", property(lambda _: mx.zeros(8, mx.int32)))
+    with pytest.raises(CheckFailed, match="off those of one conversation at a time"):
+        check_against_alone(rows, reads)
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_two_ways_to_round_are_within_the_tolerance_of_a_type(dtype: Any) -> None:
+    """Each kernel is about as far from float32 arithmetic on the same weights."""
+    rounded, exact = (of_type("llama", dtype) for _ in range(2))
+    exact.model.set_dtype(mx.float32)
+    for mine, wide in zip(read_several(rounded), read_several(exact), strict=True):
+        pairs = zip(rounded.alone(mine).logits, exact.alone(wide).logits, strict=True)
+        off = median(_distance(a, b) for a, b in pairs)
+        assert 0 < 2 * off < TOLERANCES[dtype]
 
 
 def test_slots_that_are_all_wrong_alike_fail() -> None:
