@@ -111,13 +111,15 @@ class Generator:
         if isinstance(self._examined, str):
             return SlotLimit(1, self._examined)
         most = self._examined.most
-        return SlotLimit(most, None if most is None else "more rows run on other kernels")
+        if most is None:
+            return SlotLimit()
+        return SlotLimit(most, "more rows run on other kernels", unless_tested=True)
 
     def _supported(self, parallel: int) -> SlotSupport:
-        """Return what slots need to know; raises `EnvironmentFault` for more than can be."""
-        found, limit = self._examined, self.slot_limit()
-        if isinstance(found, str) or (limit.most is not None and parallel > limit.most):
-            raise EnvironmentFault(f"this model cannot run in {parallel} slots: {limit.reason}")
+        """Return what slots need to know; raises `EnvironmentFault` if there can be only one."""
+        found = self._examined
+        if isinstance(found, str):
+            raise EnvironmentFault(f"this model cannot run in {parallel} slots: {found}")
         return found
 
     @cached_property

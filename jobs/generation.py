@@ -228,10 +228,14 @@ class Generation(msgspec.Struct, frozen=True):
 
 
 class SlotLimit(msgspec.Struct, frozen=True):
-    """In how many slots a model can decode, and why not in more; `None` for any number."""
+    """In how many slots a model can decode, and why not in more; `None` for any number.
+
+    `unless_tested` says that it may decode in more where a self-test passes with that number.
+    """
 
     most: int | None = None
     reason: str | None = None
+    unless_tested: bool = False
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

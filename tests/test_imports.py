@@ -52,7 +52,7 @@ ENGINE = {
     "measure": {"fit", "model"},
     "attempt": {"adapter", "completion_reader", "decoding", "fit", "kv_cache", "timings"},
     "slots": {"attempt", "decoding", "kv_cache", "mlx_lm_internals", "timings"},
-    "selftest": {"kv_cache", "slots"},
+    "selftest": {"decoding", "kv_cache", "slots"},
     "generate": {
         "attempt", "decoding", "fit", "kv_cache", "model", "selftest", "slots", "timings"
     },

@@ -12,9 +12,14 @@ from helpers.command_line import mh_batch
 from helpers.documents import first_cells, section
 from helpers.native_model import native_model
 from helpers.small_models import CHATML
+from mh_batch.engine.model.load import load
+from mh_batch.jobs.selftest import SelftestVerdict
+from mh_batch.store.connection import open_store
 from mh_batch.store.lock import worker_lock
+from mh_batch.store.selftests import record_selftest
 from mh_batch.worker.model_process import metal
 from mh_batch.worker.model_process.death import MOST_WATCHDOG_DEATHS
+from mh_batch.worker.slots_key import selftest_key
 
 PAGE = "docs/troubleshooting.md"
 SHORT = '{"prompt": "Hi", "max_tokens": 4, "max_attempts": 1}\n'
@@ -88,10 +93,13 @@ def running(*arguments: str, code: int, line: str = ONE) -> Callable[[Path], str
 
 
 def began_with_one(folder: Path) -> str:
-    """Go on with more slots than the model takes, which nothing is to be tested for."""
+    """Ask for more slots than run on the same kernels; their test is on record as failed."""
     (folder / "in.jsonl").write_text(2 * SHORT)
     mh_batch(folder, "submit", "in.jsonl")
     mh_batch(folder, "work", "--model", "demo", "--max-jobs", "1", code=1)
+    failed = SelftestVerdict(passed=False, failed="row 2")
+    with closing(open_store(folder / "mh-batch.db")) as store:
+        record_selftest(store, selftest_key(load("demo").info, 64), "demo", failed)
     return mh_batch(folder, "work", "--model", "demo", "--parallel", "64", code=1).stderr
 
 

@@ -36,19 +36,19 @@ class Rows:
 
     def __init__(self, model: Any, count: int, alive: Callable[[], None]) -> None:
         self.count = count
-        self._model = model
+        self.model = model
         self._attention = RowAttention(model)
-        self._alive = alive
+        self.alive = alive
 
     def read(
         self, sample: Sample, parts: PromptParts = WHOLE, prefixes: PrefixCache | None = None
     ) -> Read:
         """Read the prompt of a sample; `None` reuses nothing."""
         kept = PrefixCache(0) if prefixes is None else prefixes
-        reading = Prefill(self._model, sample.prompt, parts, sample.context, kept)
+        reading = Prefill(self.model, sample.prompt, parts, sample.context, kept)
         while not reading.finished:
             reading.step()
-            self._alive()
+            self.alive()
         return Read(sample, reading.caches)
 
     def alone(self, read: Read) -> Decoded:
@@ -56,10 +56,10 @@ class Rows:
         caches = copied(read.caches)
         logits = []
         for token in read.sample.fed:
-            step = self._model(mx.array([[token]], dtype=mx.uint32), cache=caches)[0, -1]
+            step = self.model(mx.array([[token]], dtype=mx.uint32), cache=caches)[0, -1]
             mx.eval(step)
             logits.append(step)
-            self._alive()
+            self.alive()
         return Decoded(logits, caches)
 
     def together(self, rows: Mapping[int, Read]) -> dict[int, Decoded]:
@@ -86,7 +86,7 @@ class Rows:
         """Run one step on the tokens of the slots in use; return the logits of all."""
         column = mx.array([[tokens.get(s, 0)] for s in range(self.count)], dtype=mx.uint32)
         with self._attention:
-            logits = self._model(column, cache=layers)[:, -1, :]
+            logits = self.model(column, cache=layers)[:, -1, :]
         mx.eval(logits)
-        self._alive()
+        self.alive()
         return logits

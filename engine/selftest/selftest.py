@@ -8,9 +8,15 @@ from mh_batch.engine.slots.row_caches import UnusualAttention
 from mh_batch.engine.slots.support import SlotSupport
 from mh_batch.jobs.selftest import SelftestVerdict
 
-from .checks import CheckFailed, check_against_alone, check_neighbours, check_reuse
+from .checks import (
+    CheckFailed,
+    check_against_alone,
+    check_draws,
+    check_neighbours,
+    check_reuse,
+)
 from .rows import Rows
-from .samples import STEPS, Vocabulary, samples
+from .samples import SHORT_LENGTHS, STEPS, Vocabulary, samples
 from .speed import SIZES, Speed, measure, recommended
 
 REUSE_LENGTH = 150
@@ -50,10 +56,12 @@ def selftest(
     chosen = samples(subject.vocabulary, subject.support, subject.context_tokens, thorough=thorough)
     names = ", ".join(sample.name for sample in chosen)
     reads = [rows.read(sample) for sample in chosen]
+    short = reads[: len(SHORT_LENGTHS)]
     reuse = partial(check_reuse, rows, subject.vocabulary, subject.longest(REUSE_LENGTH))
     checks: tuple[tuple[str, Callable[[], None]], ...] = (
         (f"against one at a time: {names}", lambda: check_against_alone(rows, reads)),
         ("beside others, bit for bit: the same", lambda: check_neighbours(rows, reads)),
+        ("tokens drawn beside others with the same seeds", lambda: check_draws(rows, short)),
         ("reused beginnings of prompts, bit for bit", reuse),
     )
     checked = []
@@ -76,8 +84,8 @@ def selftest(
 
 
 def _speeds(subject: Subject, parallel: int, alive: Callable[[], None]) -> dict[int, Speed]:
-    """Time the usual numbers of slots that the model can run in, and `parallel`."""
+    """Time `parallel`, which has passed, and the usual numbers that run on the same kernels."""
     most = subject.support.most
-    counts = sorted({*SIZES, parallel} if most is None else {n for n in SIZES if n <= most})
+    usual = {count for count in SIZES if most is None or count <= most}
     sample = subject.vocabulary.sample(subject.longest(TIMED_LENGTH), "timed")
-    return {count: measure(subject.model, sample, count, alive) for count in counts}
+    return {n: measure(subject.model, sample, n, alive) for n in sorted(usual | {parallel})}

@@ -15,6 +15,7 @@ import mlx.core as mx
 from mh_batch.engine.decoding.sampling import Sampler
 
 _WHOLE = 64  # numbers: a multiple of every vector register's
+_BELOW_ONE = 1 - 2.0**-24  # the largest number below 1 that a float32 can be
 
 
 def draw(logits: Any, previous: Any, samplers: Sequence[Sampler | None]) -> Any:
@@ -50,16 +51,29 @@ def draw(logits: Any, previous: Any, samplers: Sequence[Sampler | None]) -> Any:
 def _drawn(logits: Any, samplers: Mapping[int, Sampler]) -> Any:
     """Return a random token for each row, drawn with its sampler; a row without one gets any."""
     count, vocabulary = logits.shape
-    keys, sharpness = [(0, 0)] * count, [[1.0]] * count
+    keys, sharpness = [(0, 0)] * count, [1.0] * count
     for i, sampler in samplers.items():
-        keys[i], sharpness[i] = sampler.next_key(), [sampler.sharpness]
-    noise = _noise(vocabulary)(mx.array(keys, dtype=mx.uint32))
-    scaled = logits.astype(mx.float32) * mx.array(sharpness)
-    return mx.argmax(scaled + noise, axis=-1).astype(mx.uint32)
+        keys[i], sharpness[i] = sampler.next_key(), sampler.sharpness
+    scaled = logits.astype(mx.float32)
+    if any(factor != 1 for factor in sharpness):
+        scaled = scaled * mx.array(sharpness)[:, None]
+    return mx.argmax(scaled + _noise(vocabulary)(mx.array(keys, dtype=mx.uint32)), axis=-1)
 
 
 @cache
 def _noise(vocabulary: int) -> Callable[[Any], Any]:
-    """Return what makes Gumbel noise `[rows, vocabulary]` from keys `[rows, 2]`."""
-    made: Callable[[Any], Any] = mx.vmap(lambda key: mx.random.gumbel((vocabulary,), key=key))
+    """Return what makes Gumbel noise `[rows, vocabulary]` from keys `[rows, 2]`.
+
+    It has the bits of `mx.random.gumbel`, in less time of this thread: only the random bits, which
+    `split` hands out, are made under `vmap`.
+    """
+    if vocabulary % 2:
+        gumbel: Callable[[Any], Any] = mx.vmap(lambda key: mx.random.gumbel((vocabulary,), key=key))
+        return gumbel
+    bits = mx.vmap(lambda key: mx.random.split(key, vocabulary // 2))
+
+    def made(keys: Any) -> Any:
+        uniform = mx.minimum(bits(keys).reshape(-1, vocabulary) * 2.0**-32, _BELOW_ONE)
+        return -mx.log(-mx.log(uniform))
+
     return made

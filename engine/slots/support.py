@@ -19,7 +19,8 @@ class SlotSupport(NamedTuple):
 
     `position_bytes` is the size of one position in each layer's cache, `windows` how many positions
     each of them keeps by itself; `None` keeps all. `vocabulary` is the number of logits. `most` is
-    the highest number of slots that runs on the same kernels as fewer do; `None` for any number.
+    the highest number of slots that runs on the same kernels as fewer do; `None` for any number. A
+    higher one is for a self-test to decide.
     """
 
     position_bytes: tuple[int, ...]

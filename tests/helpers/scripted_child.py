@@ -32,6 +32,7 @@ from mh_batch.jobs.generation import (
     GenerationRequest,
     ModelInfo,
     RenderedPrompt,
+    SlotLimit,
     StopReason,
 )
 from mh_batch.jobs.selftest import SelftestVerdict
@@ -105,7 +106,8 @@ class Child:
         """Know any model but `missing`; `deadly` kills, `changing` is never twice the same.
 
         `stuck` is never loaded, and `noisy` only after it has written to the log for a while.
-        `shaky` kills the first time, and `watched` has Metal do it. `gpu` is one.
+        `shaky` kills the first time, and `watched` has Metal do it. `gpu` is one. `experts`
+        runs in more than 4 slots only if that is tested.
         """
         dead = self.script.with_suffix(".dead")
         self.model = frame.model
@@ -126,14 +128,20 @@ class Child:
         else:
             fingerprint = str(os.getpid()) if frame.model == "changing" else INFO.fingerprint
             info = msgspec.structs.replace(INFO, name=frame.model, fingerprint=fingerprint)
-            if frame.model in ("variant", "narrow", "faulty"):
+            if frame.model in ("variant", "narrow", "faulty", "experts"):
                 info = msgspec.structs.replace(info, fingerprint=frame.model)
+            if frame.model == "experts":
+                few = SlotLimit(4, "other kernels", unless_tested=True)
+                info = msgspec.structs.replace(info, slots=few)
             if frame.model == "gpu":
                 info = msgspec.structs.replace(info, device="gpu: Scripted")
             self.send(protocol.Loaded(frame.id, info))
 
     def selftest(self, frame: protocol.Selftest) -> None:
-        """Pass, but for the models `variant`, `narrow`, `faulty`, and `fragile`, which dies."""
+        """Pass, but for the models `variant`, `narrow`, `faulty`, and `fragile`, which dies.
+
+        `experts` passes with 6 slots at most.
+        """
         with self.script.with_suffix(".log").open("ab") as log:
             entry = {"kind": "selftest", "parallel": frame.parallel, "model": self.model}
             log.write(msgspec.json.encode(entry) + b"\n")
@@ -145,7 +153,7 @@ class Child:
         if self.model == "faulty":
             self.send(protocol.Failed(frame.id, "InternalError", "cannot run so", "generate"))
             return
-        failed = self.model == "variant"
+        failed = self.model == "variant" or (self.model == "experts" and frame.parallel > 6)
         verdict = SelftestVerdict(
             passed=not failed,
             failed="row 2 differs" if failed else None,

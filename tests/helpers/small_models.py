@@ -191,6 +191,11 @@ LLAMA = {
 }
 
 
+# four of eight experts for each token
+EXPERTS: tuple[Any, dict[str, Any]] = (
+    gpt_oss,
+    GPT_OSS | {"vocab_size": 300, "num_local_experts": 8, "num_experts_per_tok": 4},
+)
 SMALL = {
     "vocab_size": 300,
     "hidden_size": 16,

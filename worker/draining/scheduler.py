@@ -5,7 +5,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import JobError, ModelChanged, NoModel
-from mh_batch.jobs.generation import GenerationRequest, ModelInfo
+from mh_batch.jobs.generation import GenerationRequest
 from mh_batch.jobs.record import ClaimedJob, JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
@@ -137,7 +137,7 @@ class Scheduler:
         info, skipped = self._supervisor.info, self._loader.skipped
         if info is None or self.spent:
             return None
-        parallel = self._parallel(info)
+        parallel = self._loader.parallel(info)
         try:
             job = await self._store.call(
                 queue.claim,
@@ -159,11 +159,6 @@ class Scheduler:
         self._idle = False
         self._explain(job, parallel)
         return ClaimedRun(job, await self._resume(job))
-
-    def _parallel(self, info: ModelInfo) -> int:
-        """Return in how many slots a batch that begins now runs on this model."""
-        most = info.slots.most
-        return self._options.parallel if most is None else min(self._options.parallel, most)
 
     def _explain(self, job: ClaimedJob, parallel: int) -> None:
         """Say once of a batch that it keeps its number of slots, or that `mix` replaced it."""

@@ -2,24 +2,36 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import mlx.core as mx
 import pytest
+from mlx import nn
+from mlx.utils import tree_flatten
 
-from helpers.small_models import MODELS, random_model
-from mh_batch.engine.generate import Generator
+from helpers.small_models import EXPERTS, MODELS, random_model
+from mh_batch.engine import generate
 from mh_batch.engine.kv_cache.prefix_cache import PrefixCache
 from mh_batch.engine.model.load import load
+from mh_batch.engine.selftest import draws
 from mh_batch.engine.selftest import selftest as runner
-from mh_batch.engine.selftest.checks import check_neighbours, check_reuse
-from mh_batch.engine.selftest.rows import Rows
+from mh_batch.engine.selftest.checks import (
+    TOLERANCES,
+    CheckFailed,
+    _distance,
+    check_against_alone,
+    check_neighbours,
+    check_reuse,
+)
+from mh_batch.engine.selftest.rows import Read, Rows
 from mh_batch.engine.selftest.samples import STEPS, Vocabulary, samples
 from mh_batch.engine.selftest.speed import recommended
-from mh_batch.engine.slots import row_caches
-from mh_batch.engine.slots.row_caches import SlotCaches
+from mh_batch.engine.slots import joint_draw, row_caches
+from mh_batch.engine.slots.row_caches import SlotCaches, UnusualAttention
 from mh_batch.engine.slots.support import examine
 from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.generation import SlotLimit
 
 CONTROL = frozenset({0, 1, 2})
 Call = Callable[..., Any]
@@ -43,7 +55,7 @@ class Wrapped:
 def subject(
     name: str = "llama", wrap: Callable[[Any], Any] = lambda model: model
 ) -> runner.Subject:
-    model = random_model(*MODELS[name])
+    model = random_model(*(EXPERTS if name == "experts" else MODELS[name]))
     support = examine(model)
     return runner.Subject(wrap(model), support, Vocabulary(support.vocabulary, CONTROL), 1100)
 
@@ -58,7 +70,7 @@ def test_a_sound_model_passes_with_signs_of_life(name: str) -> None:
     found = runner.selftest(subject(name), 4, lambda: beats.append(None), thorough=False)
     assert found.verdict.passed, found.verdict
     assert (found.verdict.failed, found.verdict.layer, found.verdict.speeds) == (None, None, {})
-    assert len(found.checked) == 3
+    assert len(found.checked) == 4
     assert len(beats) > 50
 
 
@@ -91,6 +103,33 @@ def test_logits_that_depend_on_the_slot_fail() -> None:
     assert "slot 4 of 4" in verdict.failed
 
 
+def test_draws_that_depend_on_the_neighbours_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logits are sound here; rows that are drawn from together get other tokens than alone."""
+    sound = joint_draw._drawn
+
+    def sharper(logits: Any, samplers: Any) -> Any:
+        return sound(logits if logits.shape[0] == 1 else -30 * logits, samplers)
+
+    tested = subject()
+    monkeypatch.setattr(joint_draw, "_drawn", sharper)
+    verdict = run(tested).verdict
+    assert verdict.failed is not None
+    assert "other tokens from the same logits and seed beside others than alone" in verdict.failed
+    assert verdict.layer is None
+
+
+def test_draws_that_depend_on_the_slot_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first_and_others(logits: Any, previous: Any, samplers: Any) -> Any:
+        drawn = joint_draw.draw(logits, previous, samplers)
+        return mx.concatenate([drawn[:1], (drawn[1:] + 1) % logits.shape[1]])
+
+    tested = subject()
+    monkeypatch.setattr(draws, "draw", first_and_others)
+    verdict = run(tested).verdict
+    assert verdict.failed is not None
+    assert "in slot 2 of 4: other tokens from the same logits and seed" in verdict.failed
+
+
 def test_a_cache_that_misreads_the_array_of_offsets_fails_at_its_first_layer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,6 +144,50 @@ def test_a_cache_that_misreads_the_array_of_offsets_fails_at_its_first_layer(
     assert verdict.failed is not None
     assert "off those of one conversation at a time" in verdict.failed
     assert verdict.layer == 0
+
+
+def of_type(name: str, dtype: Any) -> Rows:
+    """Rows of a model of this type; experts are quantised, for MLX has no others on a CPU."""
+    module, config = MODELS[name]
+    wide = {"hidden_size": 64, "intermediate_size": 64, "head_dim": 32, "vocab_size": 512}
+    model = random_model(module, config | wide)
+    # the usual size of initial weights: larger ones make attention jump and amplify any rounding
+    model.load_weights([(name, value / 4) for name, value in tree_flatten(model.parameters())])
+    model.set_dtype(dtype)
+    if name == "gpt_oss":
+        nn.quantize(model, group_size=32, bits=8)
+    mx.eval(model.parameters())
+    return Rows(model, 8, lambda: None)
+
+
+def read_several(rows: Rows) -> list[Read]:
+    vocabulary = Vocabulary(512, CONTROL)
+    return [rows.read(vocabulary.sample(n, "of a type")) for n in (5, 9, 14, 15, 20, 40, 60)]
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+@pytest.mark.parametrize("name", ["llama", "gpt_oss"])
+def test_half_precision_is_within_its_tolerance_and_a_misread_position_is_not(
+    name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = of_type(name, dtype)
+    reads = read_several(rows)
+    assert rows.alone(reads[0]).logits[0].dtype == dtype
+    check_against_alone(rows, reads)
+    monkeypatch.setattr(row_caches.SlotCaches, "offset", property(lambda _: mx.zeros(8, mx.int32)))
+    with pytest.raises(CheckFailed, match="off those of one conversation at a time"):
+        check_against_alone(rows, reads)
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_two_ways_to_round_are_within_the_tolerance_of_a_type(dtype: Any) -> None:
+    """Each kernel is about as far from float32 arithmetic on the same weights."""
+    rounded, exact = (of_type("llama", dtype) for _ in range(2))
+    exact.model.set_dtype(mx.float32)
+    for mine, wide in zip(read_several(rounded), read_several(exact), strict=True):
+        pairs = zip(rounded.alone(mine).logits, exact.alone(wide).logits, strict=True)
+        off = median(_distance(a, b) for a, b in pairs)
+        assert 0 < 2 * off < TOLERANCES[dtype]
 
 
 def test_slots_that_are_all_wrong_alike_fail() -> None:
@@ -201,7 +284,22 @@ def test_a_larger_number_of_slots_has_to_be_faster_by_more_than_a_little() -> No
     assert recommended({1: 100.0, 2: 180.0, 4: 181.0, 8: 182.0}) == 2
 
 
-def test_more_slots_than_a_model_can_run_in_are_refused(gpt_oss_folder: Path) -> None:
-    generator = Generator(load(str(gpt_oss_folder)))
-    with pytest.raises(EnvironmentFault, match="cannot run in 64 slots"):
-        generator.selftest(64, lambda: None, thorough=False)
+def test_a_model_of_another_form_is_refused_with_the_reason(
+    gpt_oss_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusual(_: Any) -> Any:
+        raise UnusualAttention("it is unusual")
+
+    monkeypatch.setattr(generate, "examine", unusual)
+    generator = generate.Generator(load(str(gpt_oss_folder)))
+    assert generator.slot_limit() == SlotLimit(1, "it is unusual")
+    with pytest.raises(EnvironmentFault, match="cannot run in 2 slots: it is unusual"):
+        generator.selftest(2, lambda: None, thorough=False)
+
+
+def test_more_slots_than_run_on_the_same_kernels_are_for_the_test_to_decide() -> None:
+    """From 16 rows on, four experts each, mlx-lm sorts the rows by expert."""
+    tested = subject("experts")
+    assert tested.support.most == 15
+    found = runner.selftest(tested, 16, lambda: None, thorough=False)
+    assert found.verdict.passed, found.verdict

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from mh_batch.engine.decoding.sampling import Sampler
-from mh_batch.engine.slots.joint_draw import draw
+from mh_batch.engine.slots.joint_draw import _noise, draw
 from mh_batch.jobs.settings import Sampling
 
 KINDS: tuple[dict[str, Any], ...] = (
@@ -45,6 +45,15 @@ def test_a_row_draws_what_it_draws_beside_any_others(
             before = mx.concatenate([previous[i : i + 1]] * 4)
             assert draw(rows, before, others).tolist()[slot] == drawn[i]
         previous = mx.array(drawn, dtype=mx.uint32)
+
+
+@pytest.mark.parametrize("vocabulary", [64, 501, 512])
+def test_the_noise_of_a_row_is_that_of_mlx_for_its_key(vocabulary: int) -> None:
+    keys = [(0, 0), (0, 1), (7, 5), (2**32 - 1, 2**31 + 3)]
+    made = _noise(vocabulary)(mx.array(keys, dtype=mx.uint32))
+    for row, key in zip(made, keys, strict=True):
+        expected = mx.random.gumbel((vocabulary,), key=mx.array(key, dtype=mx.uint32))
+        assert mx.array_equal(row, expected).item()
 
 
 def test_a_plain_draw_follows_the_softmax() -> None:

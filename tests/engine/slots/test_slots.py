@@ -166,7 +166,7 @@ def test_a_cancelled_neighbour_changes_no_token(loaded: LoadedModel, alone: Answ
 def test_little_memory_makes_conversations_wait_and_changes_no_token(
     loaded: LoadedModel, alone: Answers
 ) -> None:
-    generator = Generator(loaded, EngineOptions(kv_bytes=1))
+    generator = Generator(loaded, EngineOptions(kv_bytes=0))
     together = drain(generator, ALL)
     assert tokens_of(together) == tokens_of(alone)
     assert {answer.timings.rows for answer in together.values()} == {1.0}

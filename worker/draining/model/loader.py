@@ -18,7 +18,6 @@ from mh_batch.worker.draining.context import DrainContext
 from mh_batch.worker.model_process.metal import WATCHDOG_SECONDS
 from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.runtime.stop import Stop
-from mh_batch.worker.text.format import format_count
 
 from .slots_check import SlotsCheck
 
@@ -53,6 +52,10 @@ class ModelLoader:
         if self.fault is None:
             return math.inf
         return max(0.0, self._skipped_at + RETRY_SECONDS - time.monotonic())
+
+    def parallel(self, info: ModelInfo) -> int:
+        """Return in how many slots a batch that begins now runs on this model."""
+        return self._slots.usable(info, self._context.options.parallel)
 
     def can_run(self, job: ClaimedJob) -> bool:
         """Whether the job's model is not skipped."""
@@ -122,10 +125,7 @@ class ModelLoader:
         info = await supervisor.load(model)
         await store.call(queue.set_run_model, run_id, info)
         display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
-        most = info.slots.most
-        if most is not None and most < options.parallel:
-            many = format_count(most, "conversation")
-            display.note(f"{model} runs {many} at once at most: {info.slots.reason}")
+        await self._slots.try_more(info, options.parallel)
         if options.parallel == 1 and info.device.startswith("gpu"):
             await self._advise(info)
 

@@ -22,6 +22,37 @@ class SlotsCheck:
         self._context = context
         self._deaths: Counter[tuple[str, int]] = Counter()
         self._verdicts: dict[tuple[str, int], SelftestVerdict] = {}
+        self._told: set[tuple[str, int]] = set()
+        self._lifted: set[tuple[str, int]] = set()
+
+    async def try_more(self, info: ModelInfo, parallel: int) -> None:
+        """Find out whether a model runs in more slots than `info` says; say so if not.
+
+        Raises `LoadDied` if the process dies of it.
+        """
+        most, reason = info.slots.most, info.slots.reason
+        if most is None or parallel <= most:
+            return
+        if info.slots.unless_tested:
+            try:
+                verdict = await self._known(info, parallel)
+            except SlotsRefused as fault:
+                failed = str(fault)
+            else:
+                if verdict.passed or self._context.options.allow_variance:
+                    self._lifted.add((info.fingerprint, parallel))
+                    return
+                failed = verdict.what_failed
+            reason = f"{reason}, and the self-test with {parallel} failed: {failed}"
+        many = format_count(most, "conversation")
+        self._context.display.note(f"{info.name} runs {many} at once at most: {reason}")
+
+    def usable(self, info: ModelInfo, parallel: int) -> int:
+        """Return in how many slots a model runs where `parallel` are wanted."""
+        most = info.slots.most
+        if most is None or (info.fingerprint, parallel) in self._lifted:
+            return parallel
+        return min(parallel, most)
 
     async def require(self, parallel: int) -> None:
         """Return if the model in memory may run in so many slots.
@@ -32,23 +63,27 @@ class SlotsCheck:
         info = self._context.supervisor.info
         if parallel == 1 or info is None:
             return
-        allowed, known = self._context.options.allow_variance, (info.fingerprint, parallel)
-        new = known not in self._verdicts
-        if new:
-            self._verdicts[known] = await self._verdict(info, parallel)
-        verdict = self._verdicts[known]
+        verdict = await self._known(info, parallel)
         if verdict.passed:
             return
         many = format_count(parallel, "conversation")
         what = f"{info.name} failed the self-test with {many} at once: {verdict.what_failed}"
-        if not allowed:
+        if not self._context.options.allow_variance:
             raise SlotsRefused(
                 f"{what}; work with --parallel 1, or with --allow-variance if answers may depend "
                 "on what runs beside them"
             )
-        if new:
+        if (info.fingerprint, parallel) not in self._told:
+            self._told.add((info.fingerprint, parallel))
             await self._context.store.call(queue.allow_variance, self._context.run_id)
             self._context.display.note(f"{what}; going on all the same (--allow-variance)")
+
+    async def _known(self, info: ModelInfo, parallel: int) -> SelftestVerdict:
+        """Return the verdict, which is looked up or found once in a drain."""
+        known = (info.fingerprint, parallel)
+        if known not in self._verdicts:
+            self._verdicts[known] = await self._verdict(info, parallel)
+        return self._verdicts[known]
 
     async def _verdict(self, info: ModelInfo, parallel: int) -> SelftestVerdict:
         """Return the last verdict, or that of a new test, which is recorded."""

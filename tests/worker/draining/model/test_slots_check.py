@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from helpers.drained import ONE, Site
+from mh_batch.engine.slots.version import SLOTS_VERSION
 from mh_batch.jobs.errors import SlotsRefused
 from mh_batch.store.connection import open_store
 
@@ -30,7 +31,7 @@ async def test_a_model_is_tested_once_on_a_machine_and_the_verdict_is_recorded(s
     assert (await site.drain(parallel=4)).tally.all_well
     assert asked_for(site) == [("demo", 4)]
     assert site.rows("select model, parallel, passed, engine from selftests") == [
-        ("demo", 4, 1, "1")
+        ("demo", 4, 1, SLOTS_VERSION)
     ]
     notes = [note for note in said(site) if "testing demo with 4 conversations" in note]
     assert len(notes) == 1
@@ -112,6 +113,46 @@ async def test_a_run_whose_test_passed_has_no_variance(site: Site) -> None:
     site.submit(ONE)
     await site.drain(parallel=4, allow_variance=True)
     assert site.rows("select allow_variance from runs") == [(0,)]
+
+
+EXPERTS = {**ONE, "model": "experts"}
+
+
+async def test_more_slots_than_run_on_the_same_kernels_are_used_where_the_test_passes(
+    site: Site,
+) -> None:
+    site.submit(EXPERTS)
+    assert (await site.drain(parallel=6)).tally.all_well
+    assert asked_for(site) == [("experts", 6)]
+    assert site.rows("select parallel from timings") == [(6,)]
+    # a batch goes on so with a worker that wants fewer
+    site.submit(EXPERTS, EXPERTS)
+    await site.drain(parallel=6, max_jobs=1)
+    await site.drain(parallel=3)
+    assert asked_for(site) == [("experts", 6)]
+    assert site.rows("select distinct parallel from timings") == [(6,)]
+
+
+async def test_more_slots_than_run_on_the_same_kernels_are_not_used_where_the_test_fails(
+    site: Site,
+) -> None:
+    site.submit(EXPERTS)
+    assert (await site.drain(parallel=8)).tally.all_well
+    assert asked_for(site) == [("experts", 8), ("experts", 4)]
+    assert site.rows("select parallel from timings") == [(4,)]
+    notes = [note for note in said(site) if "at once at most" in note]
+    assert len(notes) == 1
+    assert "experts runs 4 conversations at once at most: other kernels" in notes[0]
+    assert "the self-test with 8 failed: row 2 differs" in notes[0]
+
+
+async def test_variance_lets_more_slots_run_than_run_on_the_same_kernels(site: Site) -> None:
+    site.submit(EXPERTS)
+    assert (await site.drain(parallel=8, allow_variance=True)).tally.all_well
+    assert asked_for(site) == [("experts", 8)]
+    assert site.rows("select parallel from timings") == [(8,)]
+    assert site.rows("select parallel, allow_variance from runs") == [(8, 1)]
+    assert sum("--allow-variance" in note for note in said(site)) == 1
 
 
 async def test_a_death_in_a_test_is_tried_again_and_blames_no_job(site: Site) -> None:
