@@ -14,7 +14,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .escaping import ControlTokenEscaper
-from .grammar import CompletionGrammar
+from .grammar.completion import CompletionGrammar
 from .message_ends import MessageEnds, closing, common_beginning
 from .parser import CompletionParser
 from .template import ChatTemplate

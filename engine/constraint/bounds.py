@@ -13,10 +13,16 @@ _NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": Fa
 
 
 class Call(NamedTuple):
-    """A function that may be called, and the JSON schema of its arguments."""
+    """A function that may be called.
+
+    `parameters` is the JSON schema that binds its arguments, `declared` the one in its declaration
+    (`None` for no parameters): the same where the function is `strict`.
+    """
 
     name: str
     parameters: dict[str, Any]
+    declared: dict[str, Any] | None = None
+    strict: bool = False
 
     def grammar(self, name: str) -> SubGrammar:
         """Return the grammar of the arguments."""
@@ -58,7 +64,10 @@ def callable_functions(tools: Sequence[Tool], choice: ToolChoice) -> tuple[Call,
         for tool in reversed(tools)
         if choice.name in (None, tool.function.name)
     }
-    return tuple(Call(name, parameters(f)) for name, f in reversed(functions.items()))
+    return tuple(
+        Call(name, parameters(f), f.parameters, bool(f.strict))
+        for name, f in reversed(functions.items())
+    )
 
 
 def parameters(function: FunctionSpec) -> dict[str, Any]:

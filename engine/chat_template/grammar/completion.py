@@ -1,10 +1,9 @@
 """The whole completion of a model with a chat template as one grammar; its reasoning is free."""
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mh_batch.engine.constraint.bounds import Bounds
+from mh_batch.engine.constraint.bounds import Bounds, Call
 from mh_batch.engine.constraint.forms import (
     NOT_BLANK,
     form_grammar,
@@ -13,11 +12,11 @@ from mh_batch.engine.constraint.forms import (
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 from mh_batch.jobs.errors import JobError
 
-from .call_grammar import BoundCall, call_rules, notation_name, speller
-from .thinking import END_THINK, THINK
+from ..thinking import END_THINK, THINK
+from .calls import CallRules, call_rules, notation_name
+from .spelling import speller, without
 
 _ANSWER = "answer"
-_ANYTHING = r"/(.|\n)*/"
 _SPACE = r"SPACE: /[ \t\r\n]{0,8}/"
 
 
@@ -45,13 +44,12 @@ class CompletionGrammar:
         calls = bounds.calls if self._marker is not None or bounds.binds_calls else ()
         if bounds.form is None and not calls and self._marker is None:
             return None
-        bound = [BoundCall(call.name, f"call_{i}") for i, call in enumerate(calls)]
-        rules = [_SPACE, *self._thinking_rules(), *self._call_rules(bound)]
-        parts = [call.grammar(b.body) for call, b in zip(calls, bound, strict=True)]
+        bound = self._call_rules(calls)
+        rules, parts = [_SPACE, *self._thinking_rules(), *bound.rules], list(bound.parts)
         if bounds.form is not None:
             parts.append(form_grammar(bounds.form, _ANSWER))
         else:
-            rules.append(f"TEXT: {_without(self._marker)} & {NOT_BLANK}")
+            rules.append(f"TEXT: {without(self._marker)} & {NOT_BLANK}")
         ends = " | ".join(_ends(bounds, calls=bool(calls)))
         return joined([f"start: {self._thinking()} end", f"end: {ends}", *rules], parts)
 
@@ -69,16 +67,16 @@ class CompletionGrammar:
         """Return the rules of reasoning, up to the white space behind it."""
         if not self._opens_thinking and not self._writes_thinking:
             return []
-        ending, thought = self._spell(END_THINK), _without(END_THINK)
+        ending, thought = self._spell(END_THINK), without(END_THINK)
         rules = [f"begin: {self._spell(THINK)}"]
         if ending.startswith("<["):
             return [*rules, f"thought: THOUGHT {ending} SPACE", f"THOUGHT: {thought}"]
         # in one piece with its end, so that the reasoning ends at the first of them
         return [*rules, "thought: THOUGHT SPACE", f"THOUGHT: ({thought}) {ending}"]
 
-    def _call_rules(self, calls: Sequence[BoundCall]) -> list[str]:
+    def _call_rules(self, calls: Sequence[Call]) -> CallRules:
         if not calls:
-            return []
+            return CallRules([], [])
         known = self._marker is not None
         rules = call_rules(self._wrapper, calls) if known else None
         if rules is None:
@@ -101,12 +99,3 @@ def _ends(bounds: Bounds, *, calls: bool) -> Iterator[str]:
         yield "SPACE calls SPACE"
         if bounds.answers and bounds.form is None:
             yield "TEXT calls SPACE"
-
-
-def _without(text: str | None) -> str:
-    """Return the terminal of texts that do not hold `text`."""
-    if text is None:
-        return _ANYTHING
-    # not `re.escape`, which the parser does not take everywhere: `\<` is the beginning of a word
-    inside = re.sub(r"[.*+?()|{}^$/\[\]\\]", r"\\\g<0>", text)
-    return f"{_ANYTHING} & ~/(.|\\n)*{inside}(.|\\n)*/"
