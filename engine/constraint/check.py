@@ -25,6 +25,7 @@ MOST_BYTES = 256 * 1024
 
 _LONGEST_REASON = 300
 _MOST_KEPT = 1024
+_LIMIT = re.compile(r"fuel|limit|too ?(big|large|complex)", re.IGNORECASE)
 _NOTHING = "nothing"
 _NOT_WHITE = r"/(.|\n)*[^ \t\r\n](.|\n)*/"
 
@@ -86,16 +87,16 @@ def _fault(form: Form) -> str | None:
             if not form.value:
                 return "the regular expression is empty"
             nothing = "the regular expression matches nothing but white space, or nothing at all"
-            return _regex_fault(form.value) or _grammar_fault(form, nothing)
+            return _regex_fault(form.value) or _form_fault(form, nothing)
         case "choice":
             if not form.value:
                 return "there are no choices"
             if not all(choice.strip() for choice in form.value):
                 return "a choice is empty"
-            return _grammar_fault(form, "no choice can be written")
+            return _form_fault(form, "no choice can be written")
         case "grammar":
             found = lark_text.find_fault(form.value)
-            return found or _grammar_fault(form, "the grammar does not begin with anything")
+            return found or _form_fault(form, "the grammar does not begin with anything")
 
 
 def _schema_fault(form: Form) -> str | None:
@@ -112,7 +113,7 @@ def _schema_fault(form: Form) -> str | None:
     return (
         (form.whitespace_pattern is not None and _space_fault(form.whitespace_pattern))
         or schemas.find_fault(schema)
-        or _explained(schema, _grammar_fault(form, "the schema allows nothing"))
+        or _explained(schema, _form_fault(form, "the schema allows nothing"))
     )
 
 
@@ -125,43 +126,53 @@ def _space_fault(pattern: str) -> str | None:
     if reason := _regex_fault(pattern):
         return f"whitespace_pattern: {reason}"
     other = lark_grammar(f"start: SPACE\nSPACE: {regex(pattern)} & {_NOT_WHITE}", "space")
-    if _beginning_fault(other, _NOTHING) != _NOTHING:
+    if _grammar_fault(other, _NOTHING) != _NOTHING:
         return "whitespace_pattern: it matches more than white space"
     return None
 
 
 def _regex_fault(pattern: str) -> str | None:
     """Return why a regular expression is refused, without where it stands in our grammar."""
-    reason = _compile_fault(lark_grammar(f"start: TEXT\nTEXT: {regex(pattern)}", "text"))
+    matcher = _matcher(lark_grammar(f"start: TEXT\nTEXT: {regex(pattern)}", "text"))
+    reason = _compile_fault(matcher)
     return re.sub(r"^at \d+\(\d+\): ", "", reason) if reason is not None else None
 
 
-def _grammar_fault(form: Form, nothing: str) -> str | None:
-    """Return why llguidance refuses a form, or `nothing` if no text has the form."""
-    grammar = form_grammar(form, "form")
-    if reason := _compile_fault(grammar):
+def _form_fault(form: Form, nothing: str) -> str | None:
+    return _grammar_fault(form_grammar(form, "form"), nothing)
+
+
+def _grammar_fault(grammar: SubGrammar, nothing: str) -> str | None:
+    """Return why llguidance refuses a grammar; `nothing` if no text fits, or only the empty one.
+
+    It finds some faults only once it makes the first mask.
+    """
+    matcher = _matcher(grammar)
+    if reason := _compile_fault(matcher):
         return reason
-    return _beginning_fault(grammar, nothing)
-
-
-def _compile_fault(grammar: SubGrammar) -> str | None:
-    """Return what llguidance says against a grammar; a warning is that it ignores something."""
-    _, messages = LLMatcher.validate_grammar_with_warnings(_whole(grammar), _table())
-    return _shortened(messages[0]) if messages else None
-
-
-def _beginning_fault(grammar: SubGrammar, nothing: str) -> str | None:
-    """Return why a grammar has no first mask: `nothing` if no text, or only the empty one, fits."""
-    matcher = LLMatcher(_table(), _whole(grammar), log_level=0)
     mask = matcher.compute_bitmask()
     error = matcher.get_error()
     if error and not error.startswith("NoExtension"):
-        return f"past the limits of the parser: {_shortened(error)}"
+        return _said(error)
     return nothing if error or not any(mask[: BYTES // 8]) else None
 
 
-def _whole(grammar: SubGrammar) -> str:
-    return joined([f"start: @{grammar['name']}"], [grammar])
+def _compile_fault(matcher: LLMatcher) -> str | None:
+    """Return what llguidance says against a grammar; a warning is that it ignores something."""
+    error = matcher.get_error()
+    messages = [error] if error else matcher.get_grammar_warnings()
+    return _said(messages[0]) if messages else None
+
+
+def _said(message: str) -> str:
+    """Return what llguidance says; that one of its limits was reached is not plain from all."""
+    past = "past the limits of the parser: " if _LIMIT.search(message) else ""
+    return past + _shortened(message)
+
+
+def _matcher(grammar: SubGrammar) -> LLMatcher:
+    whole = joined([f"start: @{grammar['name']}"], [grammar])
+    return LLMatcher(_table(), whole, log_level=0)
 
 
 def _shortened(message: str) -> str:
