@@ -10,17 +10,23 @@ import msgspec
 from msgspec import Meta
 
 from .conversation import Message, Tool
+from .forms import AUTO, Form, ToolChoice
 from .settings import Context, Prompting, Sampling
 
 
 class StopReason(StrEnum):
-    """What ended the stream of tokens; `stop_sequence` is one of the texts of `Sampling.stop`."""
+    """What ended the stream of tokens.
+
+    `stop_sequence` is one of the texts of `Sampling.stop`. `constraint_failed` says that the form
+    of the answer could not be kept to any longer, which is no fault of the model.
+    """
 
     STOP_TOKEN = "stop_token"
     STOP_SEQUENCE = "stop_sequence"
     LOOP_DETECTED = "loop_detected"
     MAX_TOKENS = "max_tokens"
     CANCELLED = "cancelled"
+    CONSTRAINT_FAILED = "constraint_failed"
 
 
 class FinishReason(StrEnum):
@@ -37,7 +43,8 @@ class Prompt(msgspec.Struct, frozen=True):
 
     `date` is the conversation date (ISO, the batch's), so a night that passes midnight stays
     reproducible. `guidance` is a transient remark to the model for this attempt only; `None`
-    for none.
+    for none. `form` is what the answer must look like, `None` for free text; `tool_choice` says
+    whether it may or must be a call.
     """
 
     messages: tuple[Message, ...]
@@ -45,6 +52,8 @@ class Prompt(msgspec.Struct, frozen=True):
     tools: tuple[Tool, ...] = ()
     prompting: Prompting = Prompting()
     guidance: str | None = None
+    form: Form | None = None
+    tool_choice: ToolChoice = AUTO
 
 
 class Continuation(msgspec.Struct, frozen=True):
@@ -124,7 +133,7 @@ def finish_reason(stop_reason: StopReason, parse: Parse) -> FinishReason:
     """Return why the completion ended, in OpenAI's words."""
     match stop_reason:
         # a loop was cut off as well: nobody is to take it for an answer that came to its end
-        case StopReason.MAX_TOKENS | StopReason.LOOP_DETECTED:
+        case StopReason.MAX_TOKENS | StopReason.LOOP_DETECTED | StopReason.CONSTRAINT_FAILED:
             return FinishReason.LENGTH
         case StopReason.CANCELLED:
             return FinishReason.CANCELLED

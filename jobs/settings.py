@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from .did_you_mean import nearest
 from .errors import SettingsError
+from .forms import Output
 
 LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]
@@ -119,6 +120,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompting: Prompting = Prompting()
     context: Context = Context()
     control: Control = Control()
+    output: Output = Output()
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 

@@ -60,11 +60,12 @@ ENGINE = {
     "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
     "model": {"adapter", "adapter_choice", "demo", "mlx_lm_internals"},
     "adapter_choice": {"adapter", "chat_template", "harmony"},
-    "harmony": {"decoding", "kv_cache", "parsing"},
-    "chat_template": {"kv_cache", "mlx_lm_internals", "parsing"},
+    "harmony": {"constraint", "decoding", "kv_cache", "parsing"},
+    "chat_template": {"constraint", "kv_cache", "mlx_lm_internals", "parsing"},
     "adapter": {"kv_cache"},
     "fit": set(),
     "demo": set(),
+    "constraint": set(),
     "decoding": set(),
     "kv_cache": {"mlx_lm_internals"},
     "mlx_lm_internals": set(),
@@ -91,9 +92,10 @@ JOBS = {
     "jsonl": {"conversation", "errors", "did_you_mean", "record", "settings"},
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
-    "generation": {"conversation", "settings"},
+    "generation": {"conversation", "forms", "settings"},
     "tool_results": {"conversation"},
-    "settings": {"errors", "did_you_mean"},
+    "settings": {"errors", "did_you_mean", "forms"},
+    "forms": {"errors"},
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),
@@ -229,6 +231,17 @@ def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mh_batch.worker.cli" in imported
     assert not {m for m in imported if m.split(".")[0] in HEAVY}
+
+
+def test_a_form_is_checked_without_a_model() -> None:
+    waiting, seen = ["mh_batch.engine.constraint.check"], set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        waiting += (IMPORTS[name] & SOURCES.keys()) - seen
+    imported = {module.split(".")[0] for name in seen for module in IMPORTS[name]}
+    assert "llguidance" in imported
+    assert imported.isdisjoint(HEAVY)
 
 
 def test_help_imports_only_what_it_prints() -> None:

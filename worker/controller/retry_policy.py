@@ -21,6 +21,9 @@ class RetryReason(StrEnum):
     BAD_CALL = "bad_call"
     MALFORMED = "malformed"
     EMPTY_FINAL = "empty_final"
+    INCOMPLETE_FORM = "incomplete_form"
+    CONSTRAINT_FAILED = "constraint_failed"
+    REJECTED = "rejected"
 
 
 class SamplingChange(msgspec.Struct, frozen=True):
@@ -63,6 +66,14 @@ CHANGES: dict[RetryReason, SamplingChange] = {
     ),
     RetryReason.MALFORMED: _MALFORMED,
     RetryReason.EMPTY_FINAL: _MALFORMED,
+    RetryReason.INCOMPLETE_FORM: SamplingChange(
+        "The last attempt ran out of room before its form was complete. Be brief.",
+        budget=1.25,
+    ),
+    RetryReason.CONSTRAINT_FAILED: SamplingChange(
+        "The last attempt did not keep to the form. Think briefly, then answer in the form."
+    ),
+    RetryReason.REJECTED: SamplingChange("The last answer was not accepted. Give another one."),
 }
 """The changes by reason. Every attempt also has a seed of its own."""
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.forms import AUTO, ToolChoice, tool_choice_of
 from mh_batch.jobs.generation import Continuation, Generation, GenerationRequest, Prompt
 from mh_batch.jobs.record import Attempt, AttemptKey, ClaimedJob, CompletedStep, StepKey, Verdict
 from mh_batch.jobs.seeds import attempt_seed
@@ -67,6 +68,8 @@ class StepRun:
             tools=self._job.request.tools,
             prompting=settings.prompting,
             guidance=planned.guidance,
+            form=settings.output.form,
+            tool_choice=self._tool_choice(),
         )
         so_far = _answer(self._attempts[-1]) if self._attempts else ()
         return GenerationRequest(
@@ -120,6 +123,11 @@ class StepRun:
             rescued=kept.rescued,
             complete=accepted,
         )
+
+    def _tool_choice(self) -> ToolChoice:
+        """Return whether this step may or must call a tool; behind a result it always may."""
+        choice = tool_choice_of(self._job.settings.output.tool_choice)
+        return AUTO if self.step and choice.mode == "required" else choice
 
     @property
     def _max_attempts(self) -> int:

@@ -1,0 +1,1 @@
+"""Completions of models with a chat template as grammars."""
