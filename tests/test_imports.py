@@ -50,21 +50,27 @@ WORKER = {
 }  # fmt: skip
 ENGINE = {
     "measure": {"fit", "model"},
-    "attempt": {"adapter", "completion_reader", "decoding", "fit", "kv_cache", "timings"},
-    "slots": {"attempt", "decoding", "kv_cache", "mlx_lm_internals", "timings"},
+    "attempt": {
+        "adapter", "completion_reader", "constraint", "decoding", "fit", "kv_cache", "timings"
+    },
+    "slots": {
+        "attempt", "constraint", "decoding", "kv_cache", "mlx_lm_internals", "timings"
+    },
     "selftest": {"kv_cache", "slots"},
     "generate": {
-        "attempt", "decoding", "fit", "kv_cache", "model", "selftest", "slots", "timings"
+        "attempt", "constraint", "decoding", "fit", "kv_cache", "model", "selftest", "slots",
+        "timings"
     },
     "timings": {"decoding", "kv_cache"},
     "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
     "model": {"adapter", "adapter_choice", "demo", "mlx_lm_internals"},
     "adapter_choice": {"adapter", "chat_template", "harmony"},
-    "harmony": {"decoding", "kv_cache", "parsing"},
-    "chat_template": {"kv_cache", "mlx_lm_internals", "parsing"},
+    "harmony": {"constraint", "decoding", "kv_cache", "parsing"},
+    "chat_template": {"constraint", "kv_cache", "mlx_lm_internals", "parsing"},
     "adapter": {"kv_cache"},
     "fit": set(),
     "demo": set(),
+    "constraint": set(),
     "decoding": set(),
     "kv_cache": {"mlx_lm_internals"},
     "mlx_lm_internals": set(),

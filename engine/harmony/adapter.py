@@ -1,18 +1,31 @@
 """The adapter for gpt-oss: the Harmony format, tokenised by openai-harmony."""
 
 from collections.abc import Sequence
+from functools import cache, partial
 
+from llguidance import LLTokenizer
 from openai_harmony import Conversation, HarmonyError, Role
 
+from mh_batch.engine.constraint.tables import tables_of_bytes
 from mh_batch.engine.kv_cache.chunking import PromptParts
+from mh_batch.engine.parsing.message import RETURN
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .forced_final import forced_final_prefill
 from .parse_ladder import parse_harmony
 from .rendering import harmony_messages
-from .special_tokens import CHANNEL, CONTROLS, MESSAGE, START, VOCABULARY_SIZE, is_text, spell
-from .vocabulary import harmony_encoding
+from .special_tokens import (
+    CHANNEL,
+    CONTROLS,
+    FIRST_CONTROL,
+    MESSAGE,
+    START,
+    VOCABULARY_SIZE,
+    is_text,
+    spell,
+)
+from .vocabulary import harmony_encoding, text_tokens
 
 
 class HarmonyAdapter:
@@ -90,3 +103,22 @@ class HarmonyAdapter:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
         return spell(tokens)
+
+    def token_tables(self) -> LLTokenizer:
+        """Return llguidance's tables of the vocabulary, made once a process."""
+        return _token_tables()
+
+    def grammar(self, prompt: Prompt) -> str | None:  # noqa: ARG002
+        """Return nothing: no form is expressed as a grammar yet."""
+        return None
+
+
+@cache
+def _token_tables() -> LLTokenizer:
+    """Return the tables of the vocabulary, with `<|return|>` as its end token."""
+    encoding = harmony_encoding()
+    special = range(FIRST_CONTROL, VOCABULARY_SIZE)
+    names = [encoding.decode([token]).encode() for token in special]
+    # what only looks like a control token is text
+    encode = partial(encoding.encode, disallowed_special=())
+    return tables_of_bytes([*text_tokens(), *names], special, RETURN, encode)

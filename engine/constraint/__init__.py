@@ -1,0 +1,1 @@
+"""Forms that completions must have: what may come next, by llguidance."""
