@@ -78,5 +78,5 @@ class Adapter(Protocol):
         """Return llguidance's tables of the vocabulary; they take about a second to make.
 
         A token of `stop_tokens` is their end token: it is allowed only where a form is complete.
-        Raises `EnvironmentFault` for a tokeniser that llguidance cannot read.
+        Raises `JobError` for a tokeniser that llguidance cannot read.
         """

@@ -99,9 +99,9 @@ class NativeAdapter:
         return self._parser.decode(tokens)
 
     def token_tables(self) -> LLTokenizer:
-        """Return llguidance's tables of the model's tokeniser; `EnvironmentFault` for a slow one.
+        """Return llguidance's tables of the model's tokeniser; all `stop_tokens` are end tokens.
 
-        All `stop_tokens` are end tokens.
+        Raises `JobError` for a tokeniser that llguidance cannot read.
         """
         return tables_of_hugging_face(self._tokenizer, self.stop_tokens)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from llguidance import LLTokenizer
 
-from mh_batch.jobs.errors import EnvironmentFault
+from mh_batch.jobs.errors import JobError
 
 
 class _Vocabulary:
@@ -53,14 +53,16 @@ def tables_of_bytes(
 def tables_of_hugging_face(tokenizer: Any, ends: Iterable[int]) -> LLTokenizer:
     """Return the tables of a tokeniser of transformers; `ends` are its end tokens.
 
-    Raises `EnvironmentFault` if it is not one of the Rust library.
+    Raises `JobError` for one that llguidance cannot read: other jobs may do without a form.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise EnvironmentFault(
-            f"answers in a form need a fast tokeniser; this model has {type(tokenizer).__name__}"
-        )
+        kind = type(tokenizer).__name__
+        raise JobError(f"a form needs a fast tokeniser; this model has {kind}")
     plain = copy(backend)
     plain.no_padding()
     plain.no_truncation()
-    return LLTokenizer(plain.to_str(), eos_token=sorted(ends))
+    try:
+        return LLTokenizer(plain.to_str(), eos_token=sorted(ends))
+    except ValueError as error:
+        raise JobError(f"a form needs a tokeniser that llguidance reads: {error}") from error

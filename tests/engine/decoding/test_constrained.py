@@ -94,9 +94,7 @@ def test_no_setting_lets_a_forbidden_token_be_drawn(adverse: dict[str, Any]) -> 
     tokens, reason = drawn(Only(allowed), Sampling(**adverse), until(20))
     assert reason is StopReason.MAX_TOKENS
     assert len(tokens) == 20
-    assert all(
-        token in allowed[min(place, len(allowed) - 1)] for place, token in enumerate(tokens)
-    )
+    assert all(token in allowed[min(place, len(allowed) - 1)] for place, token in enumerate(tokens))
 
 
 def test_filters_choose_among_what_is_allowed() -> None:
