@@ -3,8 +3,11 @@
 import json
 from typing import Any
 
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
+from tokenizers import Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast
 
+from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.model.load import LoadedModel
 from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Prompt
@@ -24,9 +27,11 @@ def whole_grammar(form: Form) -> str:
         options: Any = {"whitespace_flexible": True, "whitespace_pattern": SPACE}
         made = LLMatcher.grammar_from_json_schema(form.value, overrides=options)
         body = json.loads(made)["grammars"][0]
-    else:
-        assert form.kind == "regex"
+    elif form.kind == "regex":
         body = {"lark_grammar": f"start: ANSWER\nANSWER: /{form.value}/"}
+    else:
+        assert form.kind == "grammar"
+        body = {"lark_grammar": form.value}
     return json.dumps({"grammars": [{"lark_grammar": STRUCTURE}, {**body, "name": "body"}]})
 
 
@@ -47,3 +52,12 @@ class FormedAdapter:
 def formed(loaded: LoadedModel) -> LoadedModel:
     """The model, answering in forms."""
     return loaded._replace(adapter=FormedAdapter(loaded.adapter))
+
+
+def tables_of_one_letter() -> LLTokenizer:
+    """The tables of a tokeniser that knows `a` and its end token 1, and no other byte."""
+    plain = Tokenizer(models.BPE({"a": 0, "<end>": 1}, []))
+    plain.add_special_tokens(["<end>"])
+    plain.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>")
+    return tables_of_hugging_face(tokenizer, [1])

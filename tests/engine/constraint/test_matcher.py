@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models
-from transformers import PreTrainedTokenizerFast
 
-from helpers.formed import whole_grammar
+from helpers.formed import tables_of_one_letter, whole_grammar
 from helpers.spelled import encode
 from mh_batch.engine.chat_template.adapter import NativeAdapter
 from mh_batch.engine.constraint.compiled import KEPT, CompiledGrammars
@@ -170,12 +168,7 @@ def test_another_thread_may_compile_ahead(small: CompiledGrammars) -> None:
 
 
 def test_where_no_token_goes_on_the_form_has_failed() -> None:
-    # a tokeniser without pieces for the bytes of the letter
-    plain = Tokenizer(models.BPE({"a": 0, "<end>": 1}, []))
-    plain.add_special_tokens(["<end>"])
-    plain.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, eos_token="<end>")
-    kept = CompiledGrammars(lambda: tables_of_hugging_face(tokenizer, [1]), [1])
+    kept = CompiledGrammars(tables_of_one_letter, [1])
     begun = kept.begin('start: "é"')
     assert begun is not None
     assert begun.error
