@@ -88,13 +88,13 @@ JOBS = {
     "results": {
         "conversation", "errors", "generation", "record", "status", "tool_results"
     },
-    "jsonl": {"conversation", "errors", "did_you_mean", "record", "settings"},
+    "jsonl": {"conversation", "errors", "did_you_mean", "forms", "record", "settings"},
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"conversation", "forms", "settings"},
     "tool_results": {"conversation"},
     "settings": {"errors", "did_you_mean", "forms"},
-    "forms": {"errors"},
+    "forms": {"errors", "did_you_mean"},
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),

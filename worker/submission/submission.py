@@ -11,6 +11,7 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import BadLine, BadLines, InputError, Interrupted
+from mh_batch.jobs.jsonl.line_settings import Inherited
 from mh_batch.jobs.jsonl.lines import LineReader
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import MAX_LINE_MIB
@@ -79,7 +80,7 @@ def submit_stream(
             if not rules.again:
                 _check_resubmission(db, stream, batch)
             most = rules.max_line_mib << 20
-            reader = LineReader(stream, batch.source, batch.settings.context, most)
+            reader = LineReader(stream, batch.source, Inherited(batch.settings), most)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,
