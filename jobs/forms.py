@@ -49,6 +49,12 @@ class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
 
 AUTO = ToolChoice()
 
+INCOMPLETE = "incomplete_form"
+"""The parse problem of an answer that was cut inside its form."""
+
+VIOLATED = "form_violated"
+"""The parse problem of an answer that came to its end without having its form."""
+
 
 class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `json_schema` of OpenAI's `response_format`; `strict` changes nothing: it always is."""
@@ -116,6 +122,21 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             schema = form is not None and form.kind == "json_schema"
             return "response_format.json_schema.schema" if schema else "response_format"
         return f"structured_outputs.{'json' if form.kind == 'json_schema' else form.kind}"
+
+
+def json_of(final: str | None, form: Form | None) -> str | None:
+    """Return the JSON of a final text whose form is JSON, as the model wrote it.
+
+    `None` where there is no final text, for any other form, and for a text that is no JSON.
+    """
+    if final is None or form is None or not form.is_json:
+        return None
+    text = final.strip()
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return text
 
 
 def form_of(

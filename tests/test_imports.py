@@ -21,8 +21,8 @@ MAY_IMPORT = {
 WORKER = {
     "cli": {"commands"},
     "commands": {
-        "bench", "config", "doctor", "draining", "options", "output", "progress", "runtime",
-        "selftest", "slots_key", "submission", "text",
+        "bench", "config", "controller", "doctor", "draining", "options", "output", "progress",
+        "runtime", "selftest", "slots_key", "submission", "text",
     },
     "selftest": {"model_process", "options"},
     "bench": {
@@ -85,14 +85,11 @@ STORE = {
     "sql": set(),
 }
 JOBS = {
-    "results": {
-        "conversation", "errors", "generation", "record", "status", "tool_results"
-    },
+    "results": {"conversation", "errors", "generation", "record", "status"},
     "jsonl": {"conversation", "errors", "did_you_mean", "forms", "record", "settings"},
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"conversation", "forms", "settings"},
-    "tool_results": {"conversation"},
     "settings": {"errors", "did_you_mean", "forms"},
     "forms": {"errors", "did_you_mean"},
     "conversation": set(),
