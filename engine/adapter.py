@@ -39,6 +39,14 @@ class Adapter(Protocol):
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are."""
 
+    def grammar(self, prompt: Prompt) -> str | None:
+        """Return the grammar of the whole completion of `prompt`, as JSON for llguidance.
+
+        A response prefill belongs to the completion. `None` where nothing binds the completion: no
+        form, no strict tool, and no word about whether to call one. Raises `JobError` if the calls
+        of the model's format cannot be bound.
+        """
+
     def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
         """Return the response prefill that makes the model answer now, from unended reasoning.
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from openai_harmony import Conversation, HarmonyError, Role
 
+from mh_batch.engine.constraint.bounds import bounds_of
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .forced_final import forced_final_prefill
+from .grammar import harmony_grammar
 from .parse_ladder import parse_harmony
 from .rendering import harmony_messages
 from .special_tokens import CHANNEL, CONTROLS, MESSAGE, START, VOCABULARY_SIZE, is_text, spell
@@ -47,6 +49,11 @@ class HarmonyAdapter:
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises."""
         return parse_harmony(tokens, stop_reason)
+
+    def grammar(self, prompt: Prompt) -> str | None:
+        """Return the grammar of the whole completion, `None` where nothing binds it."""
+        bounds = bounds_of(prompt)
+        return None if bounds is None else harmony_grammar(bounds)
 
     def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
         """Return the analysis of `tokens`, ended, and the header of a final message.
