@@ -201,18 +201,20 @@ def test_jobs_needs_only_msgspec_beyond_the_standard_library() -> None:
     [
         ["--help"],
         ["submit", "in.jsonl"],
+        ["submit", "in.jsonl", "--schema", "schema.json"],
         ["status"],
         ["results", "-o", "out.jsonl"],
         ["query", "select count(*) from jobs"],
         ["timings"],
         ["report", "-o", "out.html"],
     ],
-    ids=lambda a: a[0],
+    ids=lambda a: " ".join(a[::2]),
 )
 def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     arguments: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "Hello"}\n')
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
     main = "from mh_batch.worker.cli import main; main()"
     if arguments[0] not in ("--help", "submit"):
         submit = [sys.executable, "-c", main, "submit", "in.jsonl"]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.forms import Output, check_tool_choice, tool_choice_of
 from mh_batch.jobs.settings import FORMS, NULLABLE, Settings, apply
@@ -19,27 +20,40 @@ MAX_FORM_BYTES = 256 << 10
 """Longer settings, with a form and without, are checked in every line: they would fill memory."""
 
 
-class Inherited:
-    """What a line inherits from its batch, and how a form is checked.
+class Checks(NamedTuple):
+    """What the model can be kept to: each raises `SettingsError` for what it cannot.
 
-    `check_form` raises `SettingsError` for an answer's form that cannot be kept to.
+    `form` takes the settings with the form of an answer, `tool` a tool that a line declares.
     """
 
-    def __init__(
-        self, settings: Settings, check_form: Callable[[Output], None] = lambda _: None
-    ) -> None:
+    form: Callable[[Output], None] = lambda _: None
+    tool: Callable[[Tool], None] = lambda _: None
+
+
+UNCHECKED = Checks()
+
+
+class Inherited:
+    """What a line inherits from its batch, and what is asked about its form and its tools."""
+
+    def __init__(self, settings: Settings, checks: Checks = UNCHECKED) -> None:
         self.settings = settings
-        self.check_form = check_form
+        self.checks = checks
         self._tool_choice = tool_choice_of(settings.output.tool_choice)
 
-    def check_tools(self, values: dict[str, Any], names: list[str], prefix: str) -> None:
-        """Raise `BadField` if a call must be made that none of the tools allows."""
+    def check_tools(self, values: dict[str, Any], tools: tuple[Tool, ...], prefix: str) -> None:
+        """Raise `BadField` for a tool that cannot be kept to, or a call that no tool allows."""
+        for i, tool in enumerate(tools):
+            try:
+                self.checks.tool(tool)
+            except SettingsError as error:
+                raise BadField(f"{prefix}tools[{i}]: {error}") from None
         choice = self._tool_choice
         if "tool_choice" in values:
             given = {"tool_choice": values["tool_choice"]}
             choice = tool_choice_of(apply(Settings(), given).output.tool_choice)
         try:
-            check_tool_choice(choice, names)
+            check_tool_choice(choice, [tool.function.name for tool in tools])
         except SettingsError as error:
             whose = "" if "tool_choice" in values else " (the batch's tool_choice)"
             raise BadField(f"{prefix}{error}{whose}") from None
@@ -84,7 +98,7 @@ def _checked_settings(items: Items, place: SettingsPlace) -> dict[str, Any]:
         try:
             applied = apply(place.inherited.settings, values)
             if any(name in values for name in FORMS):
-                place.inherited.check_form(applied.output)
+                place.inherited.checks.form(applied.output)
         except SettingsError as error:
             raise BadField(f"{place.prefix}{error}") from None
     return values

@@ -145,7 +145,7 @@ def _build(
     if model is not None and (len(model) > MAX_MODEL_CHARS or not model.isprintable()):
         raise BadField(f"{prefix}model: no name of a model")
     settings = line_settings(fields, place)
-    place.inherited.check_tools(settings, [tool.function.name for tool in tools], prefix)
+    place.inherited.check_tools(settings, tools, prefix)
     request = Request(
         messages,
         turns,

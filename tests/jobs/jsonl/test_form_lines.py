@@ -7,7 +7,7 @@ import pytest
 
 from mh_batch.jobs.errors import BadLine, SettingsError
 from mh_batch.jobs.forms import Form, Output
-from mh_batch.jobs.jsonl.line_settings import BUILT_IN, Inherited
+from mh_batch.jobs.jsonl.line_settings import BUILT_IN, Checks, Inherited
 from mh_batch.jobs.jsonl.lines import read_line
 from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import Settings, apply
@@ -183,7 +183,7 @@ def test_a_form_and_stop_do_not_go_together_wherever_they_stand() -> None:
 
 def test_the_check_of_forms_is_asked_once_for_all_lines_that_say_the_same() -> None:
     asked: list[Output] = []
-    inherited = Inherited(Settings(), asked.append)
+    inherited = Inherited(Settings(), Checks(asked.append))
     large = {"type": "object", "properties": {f"key{n}": {"type": "null"} for n in range(500)}}
     for schema in (SCHEMA, large):
         form = {"type": "json_schema", "json_schema": {"schema": schema}}
@@ -198,7 +198,7 @@ def test_a_form_that_the_check_refuses_is_refused_under_its_name_in_the_line() -
     def refuse(output: Output) -> None:
         raise SettingsError(f"{output.form_field}: cannot be kept to")
 
-    inherited = Inherited(Settings(), refuse)
+    inherited = Inherited(Settings(), Checks(refuse))
     line = {"body": {"messages": HI, "structured_outputs": {"json": SCHEMA}}}
     bad = read(line, inherited)
     assert isinstance(bad, BadLine)
