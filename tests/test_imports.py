@@ -232,6 +232,17 @@ def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     assert not {m for m in imported if m.split(".")[0] in HEAVY}
 
 
+def test_a_form_is_checked_without_a_model() -> None:
+    waiting, seen = ["mh_batch.engine.constraint.check"], set[str]()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        waiting += (IMPORTS[name] & SOURCES.keys()) - seen
+    imported = {module.split(".")[0] for name in seen for module in IMPORTS[name]}
+    assert "llguidance" in imported
+    assert imported.isdisjoint(HEAVY)
+
+
 def test_help_imports_only_what_it_prints() -> None:
     main = "from mh_batch.worker.cli import main; main()"
     done = subprocess.run(

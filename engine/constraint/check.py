@@ -25,6 +25,7 @@ MOST_BYTES = 256 * 1024
 
 _LONGEST_REASON = 300
 _MOST_KEPT = 1024
+_NOTHING = "nothing"
 _NOT_WHITE = r"/(.|\n)*[^ \t\r\n](.|\n)*/"
 
 
@@ -124,7 +125,7 @@ def _space_fault(pattern: str) -> str | None:
     if reason := _regex_fault(pattern):
         return f"whitespace_pattern: {reason}"
     other = lark_grammar(f"start: SPACE\nSPACE: {regex(pattern)} & {_NOT_WHITE}", "space")
-    if not _cannot_begin(other):
+    if _beginning_fault(other, _NOTHING) != _NOTHING:
         return "whitespace_pattern: it matches more than white space"
     return None
 
@@ -140,7 +141,7 @@ def _grammar_fault(form: Form, nothing: str) -> str | None:
     grammar = form_grammar(form, "form")
     if reason := _compile_fault(grammar):
         return reason
-    return nothing if _cannot_begin(grammar) else None
+    return _beginning_fault(grammar, nothing)
 
 
 def _compile_fault(grammar: SubGrammar) -> str | None:
@@ -149,11 +150,14 @@ def _compile_fault(grammar: SubGrammar) -> str | None:
     return _shortened(messages[0]) if messages else None
 
 
-def _cannot_begin(grammar: SubGrammar) -> bool:
-    """Whether a grammar has no text but the empty one: its first mask is an error, or the end."""
+def _beginning_fault(grammar: SubGrammar, nothing: str) -> str | None:
+    """Return why a grammar has no first mask: `nothing` if no text, or only the empty one, fits."""
     matcher = LLMatcher(_table(), _whole(grammar), log_level=0)
     mask = matcher.compute_bitmask()
-    return matcher.is_error() or not any(mask[: BYTES // 8])
+    error = matcher.get_error()
+    if error and not error.startswith("NoExtension"):
+        return f"past the limits of the parser: {_shortened(error)}"
+    return nothing if error or not any(mask[: BYTES // 8]) else None
 
 
 def _whole(grammar: SubGrammar) -> str:
