@@ -42,6 +42,14 @@ class Adapter(Protocol):
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are."""
 
+    def grammar(self, prompt: Prompt) -> str | None:
+        """Return the grammar of the whole completion of `prompt`, as JSON for llguidance.
+
+        A response prefill belongs to the completion. `None` where nothing binds the completion: no
+        form, no strict tool, and no word about whether to call one. Raises `JobError` if the calls
+        of the model's format cannot be bound.
+        """
+
     def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
         """Return the response prefill that makes the model answer now, from unended reasoning.
 
@@ -66,13 +74,6 @@ class Adapter(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
-
-    def grammar(self, prompt: Prompt) -> str | None:
-        """Return the llguidance grammar that the whole completion must match.
-
-        It begins where `render` ends: a response prefill is part of it. `None` where nothing is
-        constrained. Raises `JobError` if the model's format cannot express what is asked for.
-        """
 
     def token_tables(self) -> "LLTokenizer":
         """Return llguidance's tables of the vocabulary; they take about a second to make.

@@ -10,7 +10,7 @@ import mlx.core as mx
 import msgspec
 import psutil
 
-from mh_batch.engine.constraint.compiled import CompiledGrammars
+from mh_batch.engine.constraint.matcher import CompiledGrammars
 from mh_batch.engine.decoding.constrained import decode_constrained
 from mh_batch.engine.decoding.decode import Callbacks, Decoded, decode
 from mh_batch.engine.fit.fitter import Fitted, Fitter, fit_request

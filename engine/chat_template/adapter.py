@@ -7,6 +7,7 @@ import msgspec
 from jinja2 import TemplateError
 from llguidance import LLTokenizer
 
+from mh_batch.engine.constraint.bounds import bounds_of
 from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
@@ -15,6 +16,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .escaping import ControlTokenEscaper
+from .grammar import CompletionGrammar
 from .message_ends import MessageEnds, closing, common_beginning
 from .parser import CompletionParser
 from .template import ChatTemplate
@@ -40,6 +42,11 @@ class NativeAdapter:
         self._tokenizer = inner_tokenizer(tokenizer)
         self._template = ChatTemplate(tokenizer)
         self._parser = CompletionParser(tokenizer, opens_thinking=self._template.opens_thinking)
+        self._grammar = CompletionGrammar(
+            tokenizer,
+            opens_thinking=self._template.opens_thinking,
+            writes_thinking=self._template.writes_thinking,
+        )
         self.stop_tokens = frozenset(tokenizer.eos_token_ids)
         self.control_tokens = self._parser.special | self.stop_tokens
         self._escaper = ControlTokenEscaper(self._tokenizer, self._template.source)
@@ -64,6 +71,14 @@ class NativeAdapter:
     def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
         """Read a completion, its stop token included; never raises."""
         return self._parser.parse(tokens, stop_reason, self._turn_tokens)
+
+    def grammar(self, prompt: Prompt) -> str | None:
+        """Return the grammar of the whole completion, `None` where nothing binds it.
+
+        Raises `JobError` if it may hold calls in a notation that cannot be bound.
+        """
+        bounds = bounds_of(prompt)
+        return None if bounds is None else self._grammar.grammar(bounds)
 
     def forced_final(
         self,
@@ -104,10 +119,6 @@ class NativeAdapter:
         Raises `JobError` for a tokeniser that llguidance cannot read.
         """
         return tables_of_hugging_face(self._tokenizer, self.stop_tokens)
-
-    def grammar(self, prompt: Prompt) -> str | None:  # noqa: ARG002
-        """Return nothing: no form is expressed as a grammar yet."""
-        return None
 
     def _instructions_end(self, tokens: Sequence[int]) -> int:
         """Return where the second message begins: at the first control token that comes again.

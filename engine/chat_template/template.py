@@ -36,6 +36,11 @@ class ChatTemplate:
         template = getattr(self._tokenizer, "chat_template", None)
         return "\n".join(template.values()) if isinstance(template, dict) else template or ""
 
+    @property
+    def writes_thinking(self) -> bool:
+        """Whether the model may begin reasoning itself: its template or its vocabulary has tags."""
+        return THINK in self.source or THINK in self._tokenizer.get_vocab()
+
     def render(self, values: Variables, day: str) -> str:
         """Return the prompt's text; raises whatever the template or jinja raises."""
         keywords = {"tokenize": False, "add_generation_prompt": True, **values.keywords}

@@ -1,1 +1,1 @@
-"""Forms that completions must have: what may come next, by llguidance."""
+"""What an answer must look like, as grammars of llguidance: checked at submit, kept in decoding."""

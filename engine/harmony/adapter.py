@@ -6,6 +6,7 @@ from functools import cache, partial
 from llguidance import LLTokenizer
 from openai_harmony import Conversation, HarmonyError, Role
 
+from mh_batch.engine.constraint.bounds import bounds_of
 from mh_batch.engine.constraint.tables import tables_of_bytes
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.parsing.message import RETURN
@@ -13,6 +14,7 @@ from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 from .forced_final import forced_final_prefill
+from .grammar import harmony_grammar
 from .parse_ladder import parse_harmony
 from .rendering import harmony_messages
 from .special_tokens import (
@@ -61,6 +63,11 @@ class HarmonyAdapter:
         """Read a completion, its stop token included; never raises."""
         return parse_harmony(tokens, stop_reason)
 
+    def grammar(self, prompt: Prompt) -> str | None:
+        """Return the grammar of the whole completion, `None` where nothing binds it."""
+        bounds = bounds_of(prompt)
+        return None if bounds is None else harmony_grammar(bounds)
+
     def forced_final(self, tokens: Sequence[int], most: int | None = None) -> tuple[int, ...]:
         """Return the analysis of `tokens`, ended, and the header of a final message.
 
@@ -107,10 +114,6 @@ class HarmonyAdapter:
     def token_tables(self) -> LLTokenizer:
         """Return llguidance's tables of the vocabulary, made once a process."""
         return _token_tables()
-
-    def grammar(self, prompt: Prompt) -> str | None:  # noqa: ARG002
-        """Return nothing: no form is expressed as a grammar yet."""
-        return None
 
 
 @cache

@@ -13,9 +13,9 @@ from mh_batch.engine.decoding.loop_detector import ending_loop
 from mh_batch.engine.parsing.message import END
 from mh_batch.jobs.generation import StopReason
 
-from . import tolerant_parser
 from .parse_ladder import parse_harmony
 from .special_tokens import CHANNEL, LAST_KNOWN, MESSAGE, START, is_utf8, spell
+from .tolerant import parser as tolerant_parser
 from .vocabulary import harmony_encoding
 
 # a character has at most four bytes, a token at least one

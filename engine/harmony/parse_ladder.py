@@ -7,8 +7,9 @@ from mh_batch.engine.parsing.message import ParsedMessage
 from mh_batch.engine.parsing.well_formed import analysis_not_ended, find_problems
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
-from . import strict_parser, tolerant_parser
+from . import strict_parser
 from .special_tokens import spell, texts
+from .tolerant import parser as tolerant_parser
 
 
 def parse_harmony(tokens: Sequence[int], stop_reason: StopReason) -> Parse:

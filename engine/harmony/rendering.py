@@ -22,6 +22,7 @@ from openai_harmony import Message as HarmonyMessage
 from mh_batch.engine.parsing.text import clean, map_texts
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
 from mh_batch.jobs.errors import JobError
+from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Prompt
 
 from .long_runs import LongRunSplitter, refuse_long_runs
@@ -44,8 +45,9 @@ def harmony_messages(prompt: Prompt) -> Iterator[HarmonyMessage]:
     )
     yield HarmonyMessage.from_role_and_content(Role.SYSTEM, system)
     instructions = [m.content for m in prompt.messages if _is_instruction(m) and m.content]
-    if instructions or prompt.tools:
-        yield _developer("\n\n".join(instructions), prompt.tools)
+    format_text = _response_format(prompt.form) if prompt.form is not None else ""
+    if instructions or prompt.tools or format_text:
+        yield _developer("\n\n".join(instructions), prompt.tools, format_text)
     yield from _history([m for m in prompt.messages if not _is_instruction(m)])
     if prompt.guidance:
         yield _developer(prompt.guidance)
@@ -55,7 +57,14 @@ def _is_instruction(message: Message) -> bool:
     return message.role in ("system", "developer")
 
 
-def _developer(instructions: str, tools: Sequence[Tool] = ()) -> HarmonyMessage:
+def _developer(
+    instructions: str, tools: Sequence[Tool] = (), format_text: str = ""
+) -> HarmonyMessage:
+    """Return a developer message; `format_text` is its last section, empty for none."""
+    if format_text and instructions and not tools:
+        # openai-harmony encodes each part by itself, and a text's end and a line break may be one
+        # token; behind the last word of the tools they are two
+        instructions, format_text = f"{instructions}\n\n{format_text}", ""
     plain = [map_texts(msgspec.to_builtins(tool), clean) for tool in tools]
     # openai-harmony takes these only in one piece
     refuse_long_runs(clean(instructions), *(json.dumps(t, ensure_ascii=False) for t in plain))
@@ -64,7 +73,20 @@ def _developer(instructions: str, tools: Sequence[Tool] = ()) -> HarmonyMessage:
         content = content.with_instructions(clean(instructions))
     if tools:
         content = content.with_function_tools([_description(tool) for tool in tools])
-    return HarmonyMessage.from_role_and_content(Role.DEVELOPER, content)
+    contents: list[Content] = [content] if instructions or tools else []
+    if format_text:
+        contents += _contents(f"\n\n{format_text}" if contents else format_text)
+    return HarmonyMessage.from_role_and_contents(Role.DEVELOPER, contents)
+
+
+def _response_format(form: Form) -> str:
+    """Return the section that shows a JSON form to the model; empty for forms without a place."""
+    if not form.is_json:
+        return ""
+    schema = form.value if form.kind == "json_schema" else {"type": "object"}
+    lines = [f"// {line}" for line in (form.description or "").splitlines()]
+    lines.append(json.dumps(schema, ensure_ascii=False, separators=(",", ":")))
+    return f"# Response Formats\n\n## {form.name or 'answer'}\n\n" + "\n".join(lines)
 
 
 def _description(tool: Tool) -> ToolDescription:

@@ -79,6 +79,7 @@ def run(
     override_model: opt.OverrideModel = False,
     profile: opt.Profile = None,
     assignments: opt.Set = None,
+    schema: opt.Schema = None,
     form: opt.Format = "openai",
     rescued: opt.RescuedAnswers = None,
     order: opt.Order = "submission",
@@ -104,7 +105,7 @@ def run(
     export = Export(output, form, selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
-    settings = settings_of(config, profile, assignments)
+    settings = settings_of(config, profile, assignments, schema)
     options = drain_options(config, db, model, artifacts)
     options = replace(options, parallel=parallel or options.parallel)
     batch = NewBatch(

@@ -15,6 +15,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.clock import now
 from mh_batch.worker.controller.conversation import Finish, Generate, Record
+from mh_batch.worker.controller.form_check import check_generation
 from mh_batch.worker.model_process.death import ProcessDied
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
@@ -281,7 +282,8 @@ class Drain:
         self._deaths.answered(attempt)
         self._process_size.take(generation)
         with at_stage("decision"):
-            run.feed(choice, generation, attempt.started_at, now())
+            checked = check_generation(generation, attempt.job.settings.output.form)
+            run.feed(choice, checked, attempt.started_at, now())
 
     async def _died(self, error: ProcessDied) -> None:
         """Record a death of the model process and load the model again for what it took along."""

@@ -10,8 +10,7 @@ import pytest
 from helpers.formed import tables_of_one_letter, whole_grammar
 from helpers.spelled import encode
 from mh_batch.engine.chat_template.adapter import NativeAdapter
-from mh_batch.engine.constraint.compiled import KEPT, CompiledGrammars
-from mh_batch.engine.constraint.matcher import Constraint
+from mh_batch.engine.constraint.matcher import KEPT, CompiledGrammars, Constraint
 from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.harmony.special_tokens import CONTROLS, VOCABULARY_SIZE, spell

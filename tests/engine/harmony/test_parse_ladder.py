@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from helpers.documents import PROBLEMS
 from helpers.spelled import TOKENS, encode
-from mh_batch.engine.harmony import tolerant_parser
 from mh_batch.engine.harmony.parse_ladder import parse_harmony
 from mh_batch.engine.harmony.special_tokens import is_text, spell, texts
+from mh_batch.engine.harmony.tolerant import parser as tolerant_parser
 from mh_batch.engine.harmony.vocabulary import harmony_encoding
 from mh_batch.engine.parsing.message import STOPS
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason

@@ -11,9 +11,9 @@ import msgspec
 
 from mh_batch.engine.parsing.message import CHANNELS, STOPS, ParsedMessage
 
+from ..special_tokens import CHANNEL, is_text, is_utf8, spell, texts
 from .header import MAX_JUNK, Header, interpret
 from .segments import NAME_TOKENS, Piece, name_length, pieces
-from .special_tokens import CHANNEL, is_text, is_utf8, spell, texts
 
 Kind: TypeAlias = Literal["control", "header", "content"]
 

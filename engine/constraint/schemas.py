@@ -1,0 +1,73 @@
+"""What llguidance does not see in a JSON schema, found by reading it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from .finite import can_end
+from .schema_places import places
+
+_OWN_OPTIONS = ("x-guidance", "lenient")
+_NEEDS_HEX = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
+
+
+def find_fault(schema: Any) -> str | None:
+    """Return why a schema is refused that llguidance takes, `None` if it is not.
+
+    Its own options in a schema could switch checks off. It writes no `\\u` escapes here. It does
+    not see that the same key came twice. And it begins a value that can never end.
+    """
+    for place in places(schema):
+        if isinstance(place.schema, dict) and (found := _local_fault(place.schema)):
+            return f"{found} (at {place.pointer or 'the top'})"
+    return None if can_end(schema) else "it refers to itself without an end: no value fulfils it"
+
+
+def _local_fault(schema: dict[str, Any]) -> str | None:
+    for keyword in _OWN_OPTIONS:
+        if keyword in schema:
+            return f"{keyword!r} is not supported"
+    values = [schema[keyword] for keyword in ("const", "enum") if keyword in schema]
+    if any(_NEEDS_HEX.search(text) for text in _texts(values)):
+        return "control characters in const or enum are not supported"
+    least, required = schema.get("minProperties", 0), schema.get("required", [])
+    if isinstance(least, int) and isinstance(required, list) and least > len(set(required)) + 1:
+        return "minProperties is not supported above the number of required properties + 1"
+    return None
+
+
+def explain(schema: Any, reason: str) -> str:
+    """Return what llguidance says against a schema, in a user's words and with the place."""
+    if found := re.match(r"Unimplemented keys: (\[.*\])", reason):
+        keywords = json.loads(found[1])
+        return f"{', '.join(keywords)}: not supported{_where(schema, keywords[0])}"
+    if found := re.match(r"Unknown format: (.*)", reason):
+        return f"format {found[1]!r} is not supported{_where(schema, 'format', found[1])}"
+    if reason.startswith("oneOf constraints are not supported"):
+        where = _where(schema, "oneOf")
+        return f"oneOf is supported only where no two alternatives overlap; see anyOf{where}"
+    if found := re.match(r"Resource '(.*?)'", reason):
+        return f"a reference to another document is not supported: {found[1]}"
+    return reason
+
+
+def _where(schema: Any, keyword: str, value: Any = None) -> str:
+    """Return where `keyword` stands first (with `value`, if that is given), to be shown."""
+    for pointer, inner in places(schema):
+        if isinstance(inner, dict) and keyword in inner and value in (None, inner[keyword]):
+            return f" (at {pointer or 'the top'})"
+    return ""
+
+
+def _texts(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str(text):
+                yield text
+            case list(items):
+                waiting += items
+            case dict(members):
+                waiting += members.keys()
+                waiting += members.values()

@@ -1,0 +1,1 @@
+"""The tolerant parser: reads what openai-harmony's own does not."""
