@@ -1,10 +1,13 @@
 """The protocol of an adapter: what one model family needs for prompts and completions."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 
 class Adapter(Protocol):
@@ -71,3 +74,10 @@ class Adapter(Protocol):
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
+
+    def token_tables(self) -> "LLTokenizer":
+        """Return llguidance's tables of the vocabulary; they take about a second to make.
+
+        A token of `stop_tokens` is their end token: it is allowed only where a form is complete.
+        Raises `JobError` for a tokeniser that llguidance cannot read.
+        """

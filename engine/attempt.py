@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import psutil
 
+from mh_batch.engine.constraint.matcher import Constraint
 from mh_batch.engine.decoding.decode import Callbacks, Decoded, StopCriteria
 from mh_batch.engine.decoding.loop_detector import LoopDetector, LoopMode
 from mh_batch.engine.decoding.penalties import penalises
@@ -38,9 +39,14 @@ class AttemptPlan:
         fitted: Fitted,
         adapter: Adapter,
         context_tokens: int | None,
+        constraint: Constraint | None = None,
     ) -> None:
-        """`context_tokens` is the model's limit, `None` if it has none."""
+        """Take the model's limit, `None` if it has none, and the form behind the response prefill.
+
+        `constraint` is `None` for a free answer.
+        """
         self.request = request
+        self.constraint = constraint
         self.prompt = fitted.tokens
         self.sampling = msgspec.structs.replace(request.sampling, max_tokens=fitted.max_tokens)
         self._fitted = fitted
@@ -73,7 +79,8 @@ class AttemptPlan:
         self, cancelled: Callable[[], bool], progress: Callable[[int], None]
     ) -> Callbacks:
         """Return these two beside the loop check that the settings ask for."""
-        return Callbacks(cancelled, progress, _loop_check(self.sampling, self._continued))
+        is_loop = _loop_check(self.sampling, self._continued, self.constraint)
+        return Callbacks(cancelled, progress, is_loop)
 
     def result(self, decoded: Decoded, timings: Timings, process: psutil.Process) -> Generation:
         """Read the completion and return all of the attempt; `process` is this one."""
@@ -117,10 +124,13 @@ class AttemptPlan:
         return RenderedPrompt(tuple(self.prompt), self._adapter.decode(self.prompt))
 
 
-def _loop_check(sampling: Sampling, before: Sequence[int]) -> Callable[[int], bool] | None:
+def _loop_check(
+    sampling: Sampling, before: Sequence[int], constraint: Constraint | None
+) -> Callable[[int], bool] | None:
     """Return what takes each token and says whether they loop; `None` if detection is off.
 
-    It has taken the tokens `before` already, none of which ended anything.
+    It has taken the tokens `before` already, none of which ended anything. What repeats because the
+    form wants it is no loop.
     """
     mode = LoopMode(sampling.loop_detection)
     if mode is LoopMode.OFF:
@@ -128,7 +138,10 @@ def _loop_check(sampling: Sampling, before: Sequence[int]) -> Callable[[int], bo
     push = LoopDetector(mode).push
     for token in before:
         push(token)
-    return lambda token: push(token) is not None
+    if constraint is None:
+        return lambda token: push(token) is not None
+    lets_leave = constraint.lets_leave
+    return lambda token: (loop := push(token)) is not None and lets_leave(loop.period)
 
 
 def prompt_sha256(tokens: Sequence[int]) -> str:

@@ -10,6 +10,8 @@ import mlx.core as mx
 import msgspec
 import psutil
 
+from mh_batch.engine.constraint.matcher import CompiledGrammars
+from mh_batch.engine.decoding.constrained import decode_constrained
 from mh_batch.engine.decoding.decode import Callbacks, Decoded, decode
 from mh_batch.engine.fit.fitter import Fitted, Fitter, fit_request
 from mh_batch.engine.kv_cache.prefill import Prefill, prefill
@@ -50,6 +52,8 @@ class Generator:
         self._model = loaded.model
         self._adapter = loaded.adapter
         self._fitter = Fitter(loaded.adapter.render)
+        adapter = loaded.adapter
+        self._grammars = CompiledGrammars(adapter.token_tables, adapter.control_tokens)
         self._context_tokens = loaded.info.context_tokens
         self._process = psutil.Process()
         self._options = options or EngineOptions()
@@ -131,18 +135,31 @@ class Generator:
             return str(error)
 
     def plan(self, request: GenerationRequest) -> AttemptPlan:
-        """Return a request with its prompt rendered and fitted; raises what `generate` says."""
+        """Return a request with its prompt rendered and fitted; raises what `generate` says.
+
+        A response prefill that the form does not allow is left out: the answer is from scratch.
+        """
         fitted = self._take_prepared(request) or self._fit(request)
-        return AttemptPlan(request, fitted, self._adapter, self._context_tokens)
+        grammar = self._adapter.grammar(request.prompt)
+        if grammar is None:
+            return AttemptPlan(request, fitted, self._adapter, self._context_tokens)
+        constraint = self._grammars.begin(grammar, fitted.response_prefill)
+        if constraint is None and fitted.response_prefill:
+            fitted = self._fit(msgspec.structs.replace(request, forced_final=(), continues=None))
+            constraint = self._grammars.begin(grammar)
+        return AttemptPlan(request, fitted, self._adapter, self._context_tokens, constraint)
 
     def prepare(self, request: GenerationRequest) -> None:
-        """Render a request that is likely to come next; on any thread, for it needs no MLX.
+        """Render a request that is likely to come next, and compile the grammar of its form.
 
+        On any thread, for it needs no MLX.
         An error of any kind is raised when the request comes: here it would end the process under
         the attempt that is running.
         """
         with suppress(Exception):
             self._prepared = Prepared(request, self._fit(request))
+            if (grammar := self._adapter.grammar(request.prompt)) is not None:
+                self._grammars.compile(grammar)
 
     def between_jobs(self) -> bool:
         """Give memory that MLX holds back to the system if it is too much; return whether.
@@ -184,6 +201,9 @@ class Generator:
         if prefilled.cancelled:
             decoded = Decoded(stop_reason=StopReason.CANCELLED)
         else:
+            loop = decode
+            if plan.constraint is not None:
+                loop = partial(decode_constrained, constraint=plan.constraint)
             caches, last = prefilled.caches, plan.prompt[-1]
-            decoded = decode(self._model, caches, last, plan.sampler(), plan.criteria(), callbacks)
+            decoded = loop(self._model, caches, last, plan.sampler(), plan.criteria(), callbacks)
         return decoded, attempt_timings(len(plan.prompt), prefilled, decoded, seconds)

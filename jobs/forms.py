@@ -1,11 +1,16 @@
 """The form that an answer must have, and whether it must be a call."""
 
-from typing import Any, Literal
+from collections.abc import Collection
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
+from .did_you_mean import nearest
 from .errors import SettingsError
 
+MAX_NAME_CHARS = 64
+FormName = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{MAX_NAME_CHARS}}}\Z")]
 FormKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
 
 
@@ -44,11 +49,17 @@ class ToolChoice(msgspec.Struct, frozen=True, omit_defaults=True):
 
 AUTO = ToolChoice()
 
+INCOMPLETE = "incomplete_form"
+"""The parse problem of an answer that was cut inside its form."""
+
+VIOLATED = "form_violated"
+"""The parse problem of an answer that came to its end without having its form."""
+
 
 class JsonSchemaFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `json_schema` of OpenAI's `response_format`; `strict` changes nothing: it always is."""
 
-    name: str = "answer"
+    name: FormName = "answer"
     schema: dict[str, Any] | bool | None = None
     description: str | None = None
     strict: bool | None = None
@@ -103,6 +114,30 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The form that is asked for, `None` for free text; raises `SettingsError`."""
         return form_of(self.response_format, self.structured_outputs)
 
+    @property
+    def form_field(self) -> str:
+        """Where the form is given, such as `structured_outputs.regex`; raises `SettingsError`."""
+        form = self.form
+        if self.structured_outputs is None or form is None:
+            schema = form is not None and form.kind == "json_schema"
+            return "response_format.json_schema.schema" if schema else "response_format"
+        return f"structured_outputs.{'json' if form.kind == 'json_schema' else form.kind}"
+
+
+def json_of(final: str | None, form: Form | None) -> str | None:
+    """Return the JSON of a final text whose form is JSON, as the model wrote it.
+
+    `None` where there is no final text, for any other form, and for a text that is no JSON.
+    """
+    if final is None or form is None or not form.is_json:
+        return None
+    text = final.strip()
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return text
+
 
 def form_of(
     response_format: ResponseFormat | None, structured_outputs: StructuredOutputs | None
@@ -116,6 +151,21 @@ def form_of(
     if asked is not None and other is not None:
         raise SettingsError("response_format and structured_outputs: which one is the form?")
     return asked or other
+
+
+def check_tool_choice(choice: ToolChoice, tools: Collection[str]) -> None:
+    """Refuse a call that must be made where none can be: `tools` are the functions there are.
+
+    Raises `SettingsError`.
+    """
+    if choice.mode != "required":
+        return
+    if not tools:
+        raise SettingsError(f"tool_choice: {choice.name or choice.mode}, but there are no tools")
+    if choice.name is not None and choice.name not in tools:
+        meant = nearest(choice.name, tools)
+        cure = f"did you mean {meant}?" if meant else f"must be one of {', '.join(tools)}"
+        raise SettingsError(f"tool_choice: no tool is called {choice.name}; {cure}")
 
 
 def tool_choice_of(value: str | NamedToolChoice) -> ToolChoice:

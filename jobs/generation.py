@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from .conversation import Message, Tool
-from .forms import AUTO, Form, ToolChoice
+from .forms import AUTO, Form, ToolChoice, json_of
 from .settings import Context, Prompting, Sampling
 
 
@@ -122,6 +122,13 @@ class Parse(msgspec.Struct, frozen=True):
         """Return the texts of `channel` joined by a blank line, or `None` if it has none."""
         texts = [c.text for c in self.channels if c.channel == channel and c.recipient is None]
         return "\n\n".join(texts) if texts else None
+
+    def parsed(self, form: Form | None) -> str | None:
+        """Return the JSON of an answer in this `form`; `None` if it is no JSON or not well formed.
+
+        `None` stands for free text.
+        """
+        return json_of(self.text("final"), form) if self.well_formed else None
 
     @property
     def calls(self) -> tuple[Channel, ...]:

@@ -80,9 +80,13 @@ class KeptAnswer(msgspec.Struct, frozen=True):
 
 
 class CompletedStep(KeptAnswer, frozen=True):
-    """A step as it is stored; `complete` is false where the attempts ran out."""
+    """A step as it is stored; `complete` is false where the attempts ran out.
+
+    `parsed` is the JSON of an answer whose form is JSON, `None` for any other.
+    """
 
     complete: bool
+    parsed: str | None = None
 
 
 def assistant_message(
@@ -150,6 +154,7 @@ class FinishedTurn(KeptAnswer, frozen=True):
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
     `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`.
+    `parsed` is the JSON of an answer whose form is JSON, as the model wrote it, else `None`.
     """
 
     prompt_tokens: int
@@ -157,6 +162,7 @@ class FinishedTurn(KeptAnswer, frozen=True):
     parse: Parse
     opened_tokens: int = 0
     machine_seconds: float = 0.0
+    parsed: str | None = None
 
 
 class FinishedJob(msgspec.Struct, frozen=True):
@@ -184,6 +190,11 @@ class FinishedJob(msgspec.Struct, frozen=True):
     def final(self) -> str | None:
         """The last answer of the first choice; `None` if there is none."""
         return next((t.final for t in reversed(self.turns) if t.key.choice == 0), None)
+
+    @property
+    def parsed(self) -> str | None:
+        """The JSON of the last answer of the first choice, if its form is JSON; else `None`."""
+        return next((t.parsed for t in reversed(self.turns) if t.key.choice == 0), None)
 
     @property
     def rescued(self) -> bool:

@@ -179,8 +179,17 @@ It limits new values, not stored ones: an earlier version accepted more.
 
 NOT_OFFERED = {
     "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
+    **{
+        f"guided_{kind}": f'write structured_outputs={{"{kind}": ...}}'
+        for kind in ("json", "regex", "choice", "grammar", "json_object", "whitespace_pattern")
+    },
+    "guided_decoding_backend": "structured_outputs has one backend, llguidance",
+    "structural_tag": "tools with strict and tool_choice say which calls are possible",
 }
-"""Settings of mlx-lm that people look for, and why they are not supported."""
+"""Settings of mlx-lm and vLLM that people look for, and why they are not supported."""
+
+FORMS = ("response_format", "structured_outputs")
+"""The settings that give a form: two spellings of one thing."""
 
 WORKERS = {"parallel": "`work --parallel`, or `parallel` in mh-batch.toml"}
 """Options of the worker that people look for among the settings, and where they are given."""
@@ -196,8 +205,11 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
     """Return `settings` with `values` (flat names) laid over them.
 
     `text` says that the values came from a command line, where `48` is a string.
+    A form takes the place of the one before, whichever of the `FORMS` gave that.
     Raises `SettingsError` naming the value and the range, or the nearest known name.
     """
+    if any(values.get(name) is not None for name in FORMS):
+        values = dict.fromkeys(FORMS) | dict(values)
     changed: dict[str, dict[str, Any]] = {}
     seed = settings.seed
     for name, value in values.items():
@@ -217,6 +229,7 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
     built["seed"] = _replace(Settings(), "seed", seed, text).seed
     applied = msgspec.structs.replace(settings, **built)
     _check_window(applied.context, values)
+    _check_form(applied, values)
     return applied
 
 
@@ -243,6 +256,18 @@ def _check_window(context: Context, given: Collection[str]) -> None:
     raise SettingsError(f"max_kv_size: must be above kv_keep ({keep}), got {size}")
 
 
+def _check_form(settings: Settings, given: Collection[str]) -> None:
+    """Refuse two forms at once, and `stop` beside a form; the message names what is `given`."""
+    if not {"stop", *FORMS}.intersection(given):
+        return
+    output = settings.output
+    if output.form is None or not settings.sampling.stops:
+        return
+    form = "response_format" if output.structured_outputs is None else "structured_outputs"
+    name, other = ("stop", form) if "stop" in given else (form, "stop")
+    raise SettingsError(f"{name}: does not go with {other}: an answer ends with its form")
+
+
 def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
     """Return `struct` with one field changed, checked against the field's type and range."""
     if text:
@@ -250,7 +275,7 @@ def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
     try:
         checked = msgspec.convert({name: value}, type(struct), strict=not text)
     except msgspec.ValidationError as error:
-        choices = _choices(type(struct), name)
+        choices = () if isinstance(value, Mapping) else _choices(type(struct), name)
         reason = str(error).removesuffix(f" - at `$.{name}`")
         reason = f"one of {', '.join(choices)}" if choices else reason
         raise SettingsError(f"{name}: {reason}, got {_cut(repr(value))}") from None
@@ -274,7 +299,8 @@ def _cut(text: str) -> str:
 def _choices(group: type[msgspec.Struct], name: str) -> tuple[str, ...]:
     """Return the words that a setting may have, none if it takes other values."""
     kinds = {field.name: field.type for field in msgspec.structs.fields(group)}
-    return get_args(kinds[name]) if get_origin(kinds[name]) is Literal else ()
+    members = (kinds[name], *get_args(kinds[name]))
+    return next((get_args(kind) for kind in members if get_origin(kind) is Literal), ())
 
 
 def _from_text(value: Any) -> Any:

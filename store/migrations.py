@@ -50,6 +50,12 @@ def m007_slots(db: Database) -> None:
     db.executescript(script("schema/slots.sql"))
 
 
+@migrations()
+def m008_forms(db: Database) -> None:
+    """Store answers in JSON parsed, and the function that accepts answers."""
+    db.executescript(script("schema/forms.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)

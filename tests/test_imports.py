@@ -21,8 +21,8 @@ MAY_IMPORT = {
 WORKER = {
     "cli": {"commands"},
     "commands": {
-        "bench", "config", "doctor", "draining", "options", "output", "progress", "runtime",
-        "selftest", "slots_key", "submission", "text",
+        "bench", "config", "controller", "doctor", "draining", "options", "output", "progress",
+        "runtime", "selftest", "slots_key", "submission", "text",
     },
     "selftest": {"model_process", "options"},
     "bench": {
@@ -50,11 +50,16 @@ WORKER = {
 }  # fmt: skip
 ENGINE = {
     "measure": {"fit", "model"},
-    "attempt": {"adapter", "completion_reader", "decoding", "fit", "kv_cache", "timings"},
-    "slots": {"attempt", "decoding", "kv_cache", "mlx_lm_internals", "timings"},
+    "attempt": {
+        "adapter", "completion_reader", "constraint", "decoding", "fit", "kv_cache", "timings"
+    },
+    "slots": {
+        "attempt", "constraint", "decoding", "kv_cache", "mlx_lm_internals", "timings"
+    },
     "selftest": {"decoding", "kv_cache", "slots"},
     "generate": {
-        "attempt", "decoding", "fit", "kv_cache", "model", "selftest", "slots", "timings"
+        "attempt", "constraint", "decoding", "fit", "kv_cache", "model", "selftest", "slots",
+        "timings"
     },
     "timings": {"decoding", "kv_cache"},
     "completion_reader": {"adapter", "adapter_choice", "decoding", "model", "parsing"},
@@ -86,16 +91,13 @@ STORE = {
     "sql": set(),
 }
 JOBS = {
-    "results": {
-        "conversation", "errors", "generation", "record", "status", "tool_results"
-    },
-    "jsonl": {"conversation", "errors", "did_you_mean", "record", "settings"},
+    "results": {"conversation", "errors", "generation", "record", "status"},
+    "jsonl": {"conversation", "errors", "did_you_mean", "forms", "record", "settings"},
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"conversation", "forms", "settings"},
-    "tool_results": {"conversation"},
     "settings": {"errors", "did_you_mean", "forms"},
-    "forms": {"errors"},
+    "forms": {"errors", "did_you_mean"},
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),
@@ -204,18 +206,20 @@ def test_jobs_needs_only_msgspec_beyond_the_standard_library() -> None:
     [
         ["--help"],
         ["submit", "in.jsonl"],
+        ["submit", "in.jsonl", "--schema", "schema.json"],
         ["status"],
         ["results", "-o", "out.jsonl"],
         ["query", "select count(*) from jobs"],
         ["timings"],
         ["report", "-o", "out.html"],
     ],
-    ids=lambda a: a[0],
+    ids=lambda a: " ".join(a[::2]),
 )
 def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     arguments: list[str], tmp_path: Path
 ) -> None:
     (tmp_path / "in.jsonl").write_text('{"prompt": "Hello"}\n')
+    (tmp_path / "schema.json").write_text('{"type": "object"}')
     main = "from mh_batch.worker.cli import main; main()"
     if arguments[0] not in ("--help", "submit"):
         submit = [sys.executable, "-c", main, "submit", "in.jsonl"]

@@ -121,7 +121,7 @@ def died_of(last_words: str) -> Callable[[Path], str]:
 
 
 LONG = '{{"prompt": "{}", "max_context_tokens": 256}}\n'.format("word " * 600)
-FORMED = '{"body": {"messages": [], "response_format": {"type": "json_object"}}}\n'
+FORMED = '{"body": {"messages": [{"role": "user", "content": "x"}], "guided_json": {}}}\n'
 CAUSES: dict[str, Callable[[Path], str]] = {
     "no database at mh-batch.db": lambda folder: mh_batch(folder, "status", code=3).stderr,
     "names no model; name one with --model": running("work", code=3),
@@ -132,7 +132,7 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "temprature: unknown; did you mean temperature?": submitting(
         '{"prompt": "x", "temprature": 1}'
     ),
-    "body.response_format: not supported": submitting(FORMED),
+    "guided_json: not supported: write structured_outputs": submitting(FORMED),
     "no known shape": submitting('{"text": "x"}'),
     "one object a line is needed": submitting('[{"prompt": "x"}]'),
     "unknown key modle; did you mean model?": misspelled,

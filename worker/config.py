@@ -1,6 +1,6 @@
 """`mh-batch.toml` in the current folder: defaults that flags and lines override."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from msgspec import Meta
 from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import InputError, SettingsError
 from mh_batch.jobs.settings import (
+    FORMS,
     MAX_LINE_MIB,
     MOST_LINE_MIB,
     NAMES,
@@ -84,10 +85,16 @@ def _check_names(table: object, kind: type[msgspec.Struct], path: str) -> None:
         raise SettingsError(f"unknown key {path}{name}; {cure}")
 
 
-def effective_settings(config: Config, profile: str | None, assignments: Sequence[str]) -> Settings:
+def effective_settings(
+    config: Config,
+    profile: str | None,
+    assignments: Sequence[str],
+    response_format: Mapping[str, Any] | None = None,
+) -> Settings:
     """Return the configuration's settings, overridden by the profile and `--set key=value` pairs.
 
-    Raises `SettingsError` for a malformed pair, an unknown name or a value out of range.
+    `response_format` is that of `--schema`. Raises `SettingsError` for a malformed pair, an unknown
+    name, a value out of range, or a second form beside that one.
     """
     settings = Settings()
     if config.profile is not None and profile is None:
@@ -96,12 +103,16 @@ def effective_settings(config: Config, profile: str | None, assignments: Sequenc
     settings = apply(settings, config.settings)
     if profile is not None:
         settings = apply(settings, profile_values(profile))
-    values = {}
+    values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals:
             raise SettingsError(f"--set {assignment}: write it as key=value")
         values[name.strip()] = value.strip()
+    if response_format is not None:
+        if both := sorted(values.keys() & set(FORMS)):
+            raise SettingsError(f"--schema and --set {both[0]}: which one is the form?")
+        values["response_format"] = response_format
     return apply(settings, values, text=True)
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 from jinja2 import TemplateError
+from llguidance import LLTokenizer
 
 from mh_batch.engine.constraint.bounds import bounds_of
+from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 from mh_batch.jobs.conversation import Message
@@ -110,6 +112,13 @@ class NativeAdapter:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
         return self._parser.decode(tokens)
+
+    def token_tables(self) -> LLTokenizer:
+        """Return llguidance's tables of the model's tokeniser; all `stop_tokens` are end tokens.
+
+        Raises `JobError` for a tokeniser that llguidance cannot read.
+        """
+        return tables_of_hugging_face(self._tokenizer, self.stop_tokens)
 
     def _instructions_end(self, tokens: Sequence[int]) -> int:
         """Return where the second message begins: at the first control token that comes again.

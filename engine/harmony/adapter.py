@@ -1,11 +1,15 @@
 """The adapter for gpt-oss: the Harmony format, tokenised by openai-harmony."""
 
 from collections.abc import Sequence
+from functools import cache, partial
 
+from llguidance import LLTokenizer
 from openai_harmony import Conversation, HarmonyError, Role
 
 from mh_batch.engine.constraint.bounds import bounds_of
+from mh_batch.engine.constraint.tables import tables_of_bytes
 from mh_batch.engine.kv_cache.chunking import PromptParts
+from mh_batch.engine.parsing.message import RETURN
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
@@ -13,8 +17,17 @@ from .forced_final import forced_final_prefill
 from .grammar import harmony_grammar
 from .parse_ladder import parse_harmony
 from .rendering import harmony_messages
-from .special_tokens import CHANNEL, CONTROLS, MESSAGE, START, VOCABULARY_SIZE, is_text, spell
-from .vocabulary import harmony_encoding
+from .special_tokens import (
+    CHANNEL,
+    CONTROLS,
+    FIRST_CONTROL,
+    MESSAGE,
+    START,
+    VOCABULARY_SIZE,
+    is_text,
+    spell,
+)
+from .vocabulary import harmony_encoding, text_tokens
 
 
 class HarmonyAdapter:
@@ -97,3 +110,18 @@ class HarmonyAdapter:
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
         return spell(tokens)
+
+    def token_tables(self) -> LLTokenizer:
+        """Return llguidance's tables of the vocabulary, made once a process."""
+        return _token_tables()
+
+
+@cache
+def _token_tables() -> LLTokenizer:
+    """Return the tables of the vocabulary, with `<|return|>` as its end token."""
+    encoding = harmony_encoding()
+    special = range(FIRST_CONTROL, VOCABULARY_SIZE)
+    names = [encoding.decode([token]).encode() for token in special]
+    # what only looks like a control token is text
+    encode = partial(encoding.encode, disallowed_special=())
+    return tables_of_bytes([*text_tokens(), *names], special, RETURN, encode)

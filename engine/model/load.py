@@ -24,7 +24,7 @@ from .folder import cause, check_weights, find_local, read_config
 
 # the files that mlx-lm fetches from the hub, without weights and code
 _RENDERING_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.tiktoken", "*.model"]
-_REPORTED = ("mlx", "mlx-lm", "openai-harmony", "mh-batch")
+_REPORTED = ("mlx", "mlx-lm", "openai-harmony", "llguidance", "mh-batch")
 
 LoadStep = Literal["load", "template"]
 """The step that a load is at: reading files may take long, trying a chat template may not."""

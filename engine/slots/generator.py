@@ -118,17 +118,22 @@ class SlotGenerator:
         return Answer(id, NOT_BEGUN)
 
     def _step(self) -> list[Answer]:
-        answers = self._cancel()
+        answers = self._end_early()
         while self._ready and not self._slots.full:
             run = self._ready.popleft()
             run.enter()
             self._slots.enter(run)
-        before, self._queued = self._queued, self._slots.step()
+        before, self._queued = self._queued, None
+        step = self._slots.forward()
+        if step is not None and not step.constrained:
+            self._queued = self._slots.draw(step)
         if before is not None:
             answers += self._take_tokens(before)
         if not self._slots.runs:
             # it would keep the caches of attempts that have ended
             self._queued = None
+        elif step is not None and step.constrained:
+            self._queued = self._slots.draw(step)
         return answers + self._read_prompt()
 
     def _clear(self) -> None:
@@ -143,16 +148,15 @@ class SlotGenerator:
         for run in self._slots.runs:
             self._slots.leave(run)
 
-    def _cancel(self) -> list[Answer]:
-        """End the cancelled requests whose prompt is read and that do not decode yet."""
+    def _end_early(self) -> list[Answer]:
+        """End the requests that have nothing to decode of those that do not decode yet."""
         answers = []
         begun = [*self._ready, *([self._reading] if self._reading else [])]
-        for run in [run for run in begun if run.cancelled()]:
+        for run in [run for run in begun if run.end_early()]:
             if run is self._reading:
                 self._reading = None
             else:
                 self._ready.remove(run)
-            run.cancel()
             answers.append(self._answer(run))
         return answers
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import msgspec
 
 from mh_batch.engine.attempt import AttemptPlan
+from mh_batch.engine.constraint.matcher import Constraint
+from mh_batch.engine.decoding.constrained import end_of
 from mh_batch.engine.decoding.decode import (
     Callbacks,
     Decoded,
     cut_at_stop_sequence,
-    stop_reason,
 )
 from mh_batch.engine.kv_cache.prefill import Prefill
 from mh_batch.engine.timings import attempt_timings
@@ -30,6 +31,7 @@ class SlotRun:
         self.key = key
         self.request = request
         self.cancelled = cancelled
+        self.constraint: Constraint | None = None
         self.planned = False
         self.ended = False
         self._decoded = Decoded()
@@ -42,6 +44,7 @@ class SlotRun:
     def prepare(self, plan: AttemptPlan, render_seconds: float) -> None:
         """Take the prompt; `render_seconds` is how long it took to render."""
         self.plan = plan
+        self.constraint = plan.constraint
         self.sampler = plan.sampler()
         self.planned = True
         self._criteria = plan.criteria()
@@ -83,16 +86,23 @@ class SlotRun:
         else:
             self._machine_seconds += step_seconds / busy
             self._row_steps += busy
-        reason = stop_reason(out.tokens, self._criteria, self._callbacks)
+        reason = end_of(out.tokens, self._criteria, self._callbacks, self.constraint)
         if reason is None and len(out.tokens) < self._criteria.max_tokens:
             self._callbacks.progress(len(out.tokens))
             return False
         self._end(reason or StopReason.MAX_TOKENS)
         return True
 
-    def cancel(self) -> None:
-        """End before the first token."""
-        self._end(StopReason.CANCELLED)
+    def end_early(self) -> bool:
+        """End before the first token if it is cancelled or has no way to keep its form.
+
+        Return whether it has ended.
+        """
+        if self.cancelled():
+            self._end(StopReason.CANCELLED)
+        elif self.constraint is not None and self.constraint.error:
+            self._end(StopReason.CONSTRAINT_FAILED)
+        return self.ended
 
     def result(self) -> tuple[Decoded, Timings]:
         """Return the tokens and the timings."""

@@ -10,8 +10,21 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from .joint_draw import draw
+from .masks import masked_rows
 from .row_caches import IDLE, RowAttention, SlotCaches
 from .slot_run import SlotRun
+
+
+class Forward(NamedTuple):
+    """A step of the model, queued but not drawn from: its logits and which attempt each row has."""
+
+    logits: Any
+    runs: tuple[SlotRun | None, ...]
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a row has a form: its mask needs the token before, which must be read first."""
+        return any(run is not None and run.constraint is not None for run in self.runs)
 
 
 class QueuedStep(NamedTuple):
@@ -61,16 +74,26 @@ class Slots:
         self._runs[slot] = None
         self._put(slot, [IDLE] * len(self._layers))
 
-    def step(self) -> QueuedStep | None:
-        """Queue a step; `None` if all slots are idle."""
+    def forward(self) -> Forward | None:
+        """Queue a step of the model; `None` if all slots are idle."""
         if not any(self._runs):
             return None
         with self._attention:
             logits = self._model(self._tokens[:, None], cache=self._layers)[:, -1, :]
-        samplers = [run.sampler if run is not None else None for run in self._runs]
+        step = Forward(logits, tuple(self._runs))
+        if step.constrained:
+            # the device works on all rows while the masks are made
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        return step
+
+    def draw(self, step: Forward) -> QueuedStep:
+        """Queue the draw of a step; where it is constrained, the tokens before must be taken."""
+        runs = [run if run is not None and not run.ended else None for run in step.runs]
+        logits = masked_rows(step.logits, runs) if step.constrained else step.logits
+        samplers = [run.sampler if run is not None else None for run in runs]
         self._tokens = draw(logits, self._tokens, samplers)
         mx.async_eval(self._tokens)  # type: ignore[no-untyped-call]
-        return QueuedStep(self._tokens, tuple(self._runs))
+        return QueuedStep(self._tokens, step.runs)
 
     def _put(self, slot: int, caches: Sequence[Any]) -> None:
         for layer, cache in zip(self._layers, caches, strict=True):

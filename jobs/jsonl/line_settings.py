@@ -1,40 +1,84 @@
 """The settings of a line, checked together with those of its batch."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
+from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.settings import NULLABLE, Context, Settings, apply
+from mh_batch.jobs.forms import Output, check_tool_choice, tool_choice_of
+from mh_batch.jobs.settings import FORMS, NULLABLE, Settings, apply
 
 from .fields import ALIASES, SETTING_KEYS, BadField, Fields, decode_field
 
 Items = tuple[tuple[str, bytes], ...]
 
 MAX_REMEMBERED_BYTES = 4096
-"""Longer settings are checked in every line, not cached: they would fill memory."""
+MAX_FORM_BYTES = 256 << 10
+"""Longer settings, with a form and without, are checked in every line: they would fill memory."""
+
+
+class Checks(NamedTuple):
+    """What the model can be kept to: each raises `SettingsError` for what it cannot.
+
+    `form` takes the settings with the form of an answer, `tool` a tool that a line declares.
+    """
+
+    form: Callable[[Output], None] = lambda _: None
+    tool: Callable[[Tool], None] = lambda _: None
+
+
+UNCHECKED = Checks()
+
+
+class Inherited:
+    """What a line inherits from its batch, and what is asked about its form and its tools."""
+
+    def __init__(self, settings: Settings, checks: Checks = UNCHECKED) -> None:
+        self.settings = settings
+        self.checks = checks
+        self._tool_choice = tool_choice_of(settings.output.tool_choice)
+
+    def check_tools(self, values: dict[str, Any], tools: tuple[Tool, ...], prefix: str) -> None:
+        """Raise `BadField` for a tool that cannot be kept to, or a call that no tool allows."""
+        for i, tool in enumerate(tools):
+            try:
+                self.checks.tool(tool)
+            except SettingsError as error:
+                raise BadField(f"{prefix}tools[{i}]: {error}") from None
+        choice = self._tool_choice
+        if "tool_choice" in values:
+            given = {"tool_choice": values["tool_choice"]}
+            choice = tool_choice_of(apply(Settings(), given).output.tool_choice)
+        try:
+            check_tool_choice(choice, [tool.function.name for tool in tools])
+        except SettingsError as error:
+            whose = "" if "tool_choice" in values else " (the batch's tool_choice)"
+            raise BadField(f"{prefix}{error}{whose}") from None
+
+
+BUILT_IN = Inherited(Settings())
+"""What a line inherits where nothing is set."""
 
 
 class SettingsPlace(NamedTuple):
     """Where settings are: the prefix of their names, and the batch's own."""
 
     prefix: str
-    inherited: Context
+    inherited: Inherited
 
 
 def line_settings(fields: Fields, place: SettingsPlace) -> dict[str, Any]:
     """Return the checked settings of a line; null means unset where it is not a value."""
     keys = sorted(fields.keys() & SETTING_KEYS)
     items = tuple((key, bytes(fields[key])) for key in keys)
-    if sum(len(raw) for _, raw in items) > MAX_REMEMBERED_BYTES:
-        return _checked_settings(items, place)
-    return dict(_remembered_settings(items, place))
-
-
-# most lines of a file have the same settings, and checking them costs more than the rest
-@lru_cache(maxsize=256)
-def _remembered_settings(items: Items, place: SettingsPlace) -> dict[str, Any]:
+    size = sum(len(raw) for _, raw in items)
+    if size <= MAX_REMEMBERED_BYTES:
+        return dict(_remembered(items, place))
+    if size <= MAX_FORM_BYTES and not fields.keys().isdisjoint(FORMS):
+        return dict(_remembered_forms(items, place))
     return _checked_settings(items, place)
 
 
@@ -52,7 +96,15 @@ def _checked_settings(items: Items, place: SettingsPlace) -> dict[str, Any]:
         values[name] = value
     if values:
         try:
-            apply(Settings(context=place.inherited), values)
+            applied = apply(place.inherited.settings, values)
+            if any(name in values for name in FORMS):
+                place.inherited.checks.form(applied.output)
         except SettingsError as error:
             raise BadField(f"{place.prefix}{error}") from None
     return values
+
+
+# most lines of a file have the same settings, and checking them costs more than the rest; a schema
+# may be longer than all others
+_remembered = lru_cache(maxsize=256)(_checked_settings)
+_remembered_forms = lru_cache(maxsize=8)(_checked_settings)

@@ -9,14 +9,13 @@ import msgspec
 
 from mh_batch.jobs.errors import BadLine, InputError
 from mh_batch.jobs.record import JobLine
-from mh_batch.jobs.settings import MAX_LINE_MIB, Context
+from mh_batch.jobs.settings import MAX_LINE_MIB
 
 from . import long_lines
 from .fields import KNOWN_KEYS, BadField
 from .json_checks import find_error
+from .line_settings import BUILT_IN, Inherited
 from .shapes import shape
-
-BUILT_IN = Context()
 
 MAX_ID_CHARS = 512
 MAX_SKIPPED_BYTES = 1 << 30
@@ -42,7 +41,7 @@ class LineReader:
         self,
         stream: BinaryIO,
         source: str,
-        inherited: Context = BUILT_IN,
+        inherited: Inherited = BUILT_IN,
         max_line_bytes: int = MAX_LINE_MIB << 20,
     ) -> None:
         """Take a file, its name, the settings that its lines inherit, and the longest line."""
@@ -143,7 +142,7 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def read_line(number: int, line: bytes, inherited: Context = BUILT_IN) -> JobLine | BadLine:
+def read_line(number: int, line: bytes, inherited: Inherited = BUILT_IN) -> JobLine | BadLine:
     """Decode one line; an error in it is returned as `BadLine`, never raised.
 
     Its settings must be compatible with what is `inherited` from its batch.

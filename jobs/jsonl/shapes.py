@@ -11,7 +11,6 @@ from msgspec import Meta
 
 from mh_batch.jobs.conversation import Message, Request, Tool, ToolResults
 from mh_batch.jobs.did_you_mean import nearest
-from mh_batch.jobs.settings import Context
 
 from .fields import (
     ALPACA_KEYS,
@@ -27,7 +26,7 @@ from .fields import (
     hint,
     unknown_fields,
 )
-from .line_settings import SettingsPlace, line_settings
+from .line_settings import Inherited, SettingsPlace, line_settings
 from .messages import ShareGptTurn, alpaca_messages, chat_messages, sharegpt_messages
 
 Choices = Annotated[int, Meta(ge=1, le=128)]
@@ -43,7 +42,7 @@ class Shaped(msgspec.Struct, frozen=True):
     extra: dict[str, msgspec.Raw]
 
 
-def shape(fields: Fields, inherited: Context) -> Shaped:
+def shape(fields: Fields, inherited: Inherited) -> Shaped:
     """Turn the top-level fields of a line into a request.
 
     Its settings must be compatible with those `inherited` from its batch. Raises `BadField` with
@@ -72,7 +71,7 @@ def shape(fields: Fields, inherited: Context) -> Shaped:
     return _build(fields, messages, turns, extra, SettingsPlace("", inherited))
 
 
-def _openai_batch(fields: Fields, inherited: Context) -> Shaped:
+def _openai_batch(fields: Fields, inherited: Inherited) -> Shaped:
     """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
     extra = unknown_fields(fields, BATCH_KEYS, "")
     for name in extra:
@@ -145,11 +144,13 @@ def _build(
         raise BadField(f"{prefix}model: empty")
     if model is not None and (len(model) > MAX_MODEL_CHARS or not model.isprintable()):
         raise BadField(f"{prefix}model: no name of a model")
+    settings = line_settings(fields, place)
+    place.inherited.check_tools(settings, tools, prefix)
     request = Request(
         messages,
         turns,
         tools,
-        settings=line_settings(fields, place),
+        settings=settings,
         n=decode_field(fields, "n", Choices | None, f"{prefix}n") or 1,
         tool_results=_tool_results(fields, tools, f"{prefix}tool_results"),
     )

@@ -51,6 +51,11 @@ def one_line(json: msgspec.Raw | str) -> msgspec.Raw:
     return msgspec.Raw(raw.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
+def parsed(turn: FinishedTurn) -> Line:
+    """Return `parsed`, the value of an answer whose form is JSON; nothing for any other."""
+    return {} if turn.parsed is None else {"parsed": one_line(turn.parsed)}
+
+
 def flags(turn: FinishedTurn) -> Line:
     """Return `rescued` and `problems` of an answer, each only if it applies."""
     unusual: Line = {}
@@ -106,7 +111,7 @@ def _prompt_tokens(turns: Turns) -> int:
 
 
 def _choice(last: FinishedTurn) -> Line:
-    message: Line = {"role": "assistant", "content": last.final}
+    message: Line = {"role": "assistant", "content": last.final, **parsed(last)}
     if last.analysis is not None:
         message["reasoning_content"] = last.analysis
     if calls := reply(last).tool_calls:
@@ -126,6 +131,7 @@ def _turn(turn: FinishedTurn) -> Line:
         **{name: number for name, number in key.items() if number},
         "user": turn.user,
         "final": turn.final,
+        **parsed(turn),
         "analysis": turn.analysis,
         "finish_reason": turn.finish_reason,
         "attempts": turn.attempts,

@@ -25,7 +25,7 @@ SHAREGPT_SPEAKERS = {
 CSV_COLUMNS = (
     *("batch", "batch_id", "job_id", "position", "custom_id", "status", "model", "final"),
     *("analysis", "finish_reason", "turns", "tokens", "tokens_per_second", "error_code", "error"),
-    *("finished_at", "metadata", "rescued"),
+    *("finished_at", "metadata", "rescued", "parsed"),
 )
 """The columns of the view `results`."""
 
@@ -116,6 +116,7 @@ def csv_rows(job: FinishedJob) -> Iterator[Line]:
             "finished_at": job.finished_at,
             "metadata": None if job.metadata is None else bytes(job.metadata).decode(),
             "rescued": int(any(turn.rescued for turn in turns)),
+            "parsed": last and last.parsed,
         }
         yield row | _choice(job, turns)
 

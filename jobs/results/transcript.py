@@ -4,9 +4,8 @@ from itertools import groupby, zip_longest
 
 import msgspec
 
-from mh_batch.jobs.conversation import Message, Request
+from mh_batch.jobs.conversation import Message, Request, answers
 from mh_batch.jobs.record import FinishedJob, FinishedTurn, assistant_message
-from mh_batch.jobs.tool_results import answers
 
 Turns = tuple[FinishedTurn, ...]
 

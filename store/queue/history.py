@@ -132,4 +132,5 @@ def _turn(row: sqlite3.Row) -> CompletedStep:
         attempts=row["attempts"],
         rescued=bool(row["rescued"]),
         complete=bool(row["complete"]),
+        parsed=row["parsed"],
     )

@@ -30,7 +30,7 @@ _ATTEMPT_COLUMNS = (
 )
 _TURN_COLUMNS = (
     *("job_id", "choice", "turn", "step", "accepted_attempt_id", "attempts", "rescued"),
-    *("complete", "finish_reason", "user", "final", "analysis"),
+    *("complete", "finish_reason", "user", "final", "analysis", "parsed"),
 )
 _PARSE_COLUMNS = ("attempt_id", "parser_version", "rung", "well_formed", "problems", "current")
 _CHANNEL_COLUMNS = (
@@ -231,7 +231,7 @@ def _record_turn(db: Database, job_id: int, turn: CompletedStep) -> None:
     values = (
         *(job_id, *key[:3], kept[0]),
         *(turn.attempts, turn.rescued, turn.complete, turn.finish_reason),
-        *(turn.user, turn.final, turn.analysis),
+        *(turn.user, turn.final, turn.analysis, turn.parsed),
     )
     db.conn.execute(_TURN, values)
 

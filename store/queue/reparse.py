@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.conversation import Tool
+from mh_batch.jobs.conversation import Request, Tool
+from mh_batch.jobs.errors import SettingsError
+from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Parse, StopReason, finish_reason
 from mh_batch.jobs.record import Attempt, AttemptKey
+from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import FINISHED
 from mh_batch.store.connection import immediate
 
@@ -22,8 +25,9 @@ from .recording import add_parse
 _PAGE = 500
 _STATUSES = ", ".join(f"'{status.value}'" for status in sorted(FINISHED))
 _JOBS = f"""
-SELECT j.id, j.request, j.model, m.adapter
+SELECT j.id, j.request, j.model, m.adapter, b.settings
 FROM jobs AS j
+JOIN batches AS b ON b.id = j.batch_id
 LEFT JOIN batch_models AS m ON m.batch_id = j.batch_id AND m.model = j.model
 WHERE j.batch_id = ? AND j.id > ? AND j.status IN ({_STATUSES})
     AND EXISTS (SELECT 1 FROM attempts AS a WHERE a.job_id = j.id)
@@ -48,14 +52,15 @@ WHERE a.job_id = ? AND a.choice = ? AND a.turn = ? AND a.step = ? AND a.attempt 
 _STOP_REASON = "SELECT stop_reason FROM attempts WHERE id = ?"
 _RETIRE = "UPDATE parses SET current = 0 WHERE attempt_id = ? AND current = 1"
 _ANSWER = """
-UPDATE turns SET final = ?, analysis = ?, finish_reason = ? WHERE accepted_attempt_id = ?
+UPDATE turns SET final = ?, analysis = ?, finish_reason = ?, parsed = ?
+WHERE accepted_attempt_id = ?
 """
 
 
 class ReparseJob(msgspec.Struct, frozen=True):
     """A finished job as a parser needs it.
 
-    `adapter` is `None` if the version that answered it did not store it.
+    `adapter` is `None` if the version that answered it did not store it, `form` for free text.
     """
 
     id: int
@@ -63,6 +68,7 @@ class ReparseJob(msgspec.Struct, frozen=True):
     adapter: str | None
     tools: tuple[Tool, ...]
     attempts: tuple[Attempt, ...]
+    form: Form | None = None
 
 
 class ReparseCounts(msgspec.Struct, frozen=True):
@@ -93,26 +99,39 @@ def reparse_jobs(db: Database, batch_id: int) -> Iterator[ReparseJob]:
         for row in rows:
             request = request_of(row["request"])
             attempts = read_history(db, row["id"]).attempts
-            yield ReparseJob(row["id"], row["model"], row["adapter"], request.tools, attempts)
+            about = (row["id"], row["model"], row["adapter"])
+            yield ReparseJob(*about, request.tools, attempts, _form(row["settings"], request))
         last = rows[-1]["id"]
 
 
-def add_parses(db: Database, job_id: int, parses: Mapping[AttemptKey, Parse]) -> ReparseCounts:
+def _form(batch: str, request: Request) -> Form | None:
+    """Return the form of a job's answers; `None` too where its settings cannot be read any more."""
+    try:
+        return apply(msgspec.json.decode(batch, type=Settings), request.settings).output.form
+    except (msgspec.DecodeError, SettingsError):
+        return None
+
+
+def add_parses(
+    db: Database, job_id: int, parses: Mapping[AttemptKey, Parse], form: Form | None = None
+) -> ReparseCounts:
     """Add new parses of a job's attempts, all of them or none; return what they changed.
 
-    A parse equal to the current one is not added. A job that was queued again meanwhile is left
-    as it is.
+    `form` is that of the answers. A parse equal to the current one is not added. A job that was
+    queued again meanwhile is left as it is.
     """
     total = ReparseCounts()
     with immediate(db):
         if db.conn.execute(_IS_FINISHED, (job_id,)).fetchone() is None:
             return total
         for key, parse in parses.items():
-            total += _add_parse(db, job_id, key, parse)
+            total += _add_parse(db, job_id, key, parse, form)
     return total
 
 
-def _add_parse(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> ReparseCounts:
+def _add_parse(
+    db: Database, job_id: int, key: AttemptKey, parse: Parse, form: Form | None
+) -> ReparseCounts:
     row = db.conn.execute(_CURRENT, (job_id, *msgspec.structs.astuple(key))).fetchone()
     before = parse_of(db, row)
     if before == parse:
@@ -124,7 +143,7 @@ def _add_parse(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> Repa
     worse = before.well_formed and not parse.well_formed
     answer = bool(row["kept"]) and not row["seen"] and not worse
     if answer:
-        _update_turn(db, row["id"], parse)
+        _update_turn(db, row["id"], parse, form)
     return ReparseCounts(
         attempts=1,
         added=1,
@@ -136,9 +155,10 @@ def _add_parse(db: Database, job_id: int, key: AttemptKey, parse: Parse) -> Repa
     )
 
 
-def _update_turn(db: Database, attempt_id: int, parse: Parse) -> None:
+def _update_turn(db: Database, attempt_id: int, parse: Parse, form: Form | None) -> None:
     """Give the turn that keeps an attempt the texts of its new parse."""
     stop = db.conn.execute(_STOP_REASON, (attempt_id,)).fetchone()[0]
     reason = finish_reason(StopReason(stop), parse)
-    values = (parse.text("final"), parse.text("analysis"), reason.value, attempt_id)
+    texts = (parse.text("final"), parse.text("analysis"))
+    values = (*texts, reason.value, parse.parsed(form), attempt_id)
     db.conn.execute(_ANSWER, values)

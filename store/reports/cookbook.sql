@@ -256,3 +256,20 @@ JOIN attempts AS a ON a.job_id = j.id
 JOIN timings AS m ON m.attempt_id = a.id
 GROUP BY b.id, m.parallel
 ORDER BY b.id, m.parallel;
+
+-- name: fields
+-- Which fields do the answers in JSON have, how often, of which types, and with how many values?
+SELECT
+    b.id AS batch_id,
+    b.name AS batch,
+    f.key AS field,
+    count(*) AS answers,
+    group_concat(DISTINCT f.type) AS types,
+    count(DISTINCT f.value) AS distinct_values
+FROM turns AS t
+JOIN jobs AS j ON j.id = t.job_id
+JOIN batches AS b ON b.id = j.batch_id
+JOIN json_each(t.parsed) AS f
+WHERE json_type(t.parsed) = 'object'
+GROUP BY b.id, f.key
+ORDER BY b.id, answers DESC, f.key;

@@ -118,4 +118,5 @@ def _turn(db: Database, row: sqlite3.Row) -> FinishedTurn:
         opened_tokens=row["opened"],
         parse=parse_of(db, row),
         machine_seconds=row["machine_seconds"],
+        parsed=row["parsed"],
     )

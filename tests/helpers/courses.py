@@ -13,7 +13,12 @@ CIRCLES = msgspec.structs.replace(
 
 kinds = st.lists(
     st.tuples(
-        st.sampled_from(["good", "cut", "circles", "lost", "malformed", "loop", "call", "stuck"]),
+        st.sampled_from(
+            [
+                *("good", "cut", "circles", "lost", "malformed", "loop", "call", "stuck"),
+                *("json", "cut form", "violated", "constraint"),
+            ]
+        ),
         st.sampled_from([True, True, True, False]),
     ),
     max_size=16,
@@ -21,13 +26,14 @@ kinds = st.lists(
 """What an engine makes of one request after the other, and whether a begun answer fits."""
 
 jobs = st.builds(
-    lambda context, turns, n, results, attempts, steps: claimed(
+    lambda context, turns, n, results, attempts, steps, form: claimed(
         (Message("user", "Hi"),) if context or not turns else (),
         tuple("abc"[:turns]),
         n=n,
         tool_results=results,
         max_attempts=attempts,
         max_steps=steps,
+        structured_outputs=form,
     ),
     st.booleans(),
     st.integers(0, 3),
@@ -35,6 +41,7 @@ jobs = st.builds(
     st.sampled_from([None, {"f0": "0", "f1": "1"}, ("x", "y")]),
     st.integers(1, 3),
     st.integers(1, 3),
+    st.sampled_from([None, {"json_object": True}, {"regex": "[a-z]*"}]),
 )
 
 
@@ -67,5 +74,14 @@ def made(kind: str, index: int) -> Generation:
             return msgspec.structs.replace(stuck(), tokens=(index,))
         case "circles":
             return CIRCLES
+        case "json":
+            return generation(f'{{"answer": {index}}}')
+        case "violated":
+            return generation(text, problems=("form_violated",))
+        case "cut form":
+            problems = ("truncated", "incomplete_form")
+            return generation(text, problems=problems, stop=StopReason.MAX_TOKENS)
+        case "constraint":
+            return generation(text, problems=("truncated",), stop=StopReason.CONSTRAINT_FAILED)
         case _:
             return cut()

@@ -6,7 +6,8 @@ Started as `python scripted_child.py SCRIPT`; SCRIPT is a JSON list with one ent
 prefill, for ever), `"slow"` (a prefill of several chunks), `"die_for_good"` (and at every load of
 that model), `"watchdog"` and `"out_of_memory"` (as Metal ends a process), `"stray"` (an answer to
 no request), `"mistaken"` (an answer of the wrong kind), `"halves"` (an answer whose second half is
-sent only after a cancellation), `"other"` (an answer of other tokens).
+sent only after a cancellation), `"other"` (an answer of other tokens), `"json"` and `"half_json"`
+(an object with a `name`, and one that was cut).
 Left open beside others, and answered once one that came later is (the last of them first), or when
 cancelled: `"waiting"` (not begun), `"reading"` (its prompt), `"decoding"`, `"failing"` (it decodes
 and ends in an error); `"finishing"` decodes until another is cancelled. `"fault"` is an error.
@@ -19,6 +20,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -237,12 +240,14 @@ class Child:
                 for _ in range(4):
                     self.send(protocol.Progress(frame.id, 0, "prefill"))
                     time.sleep(CHUNK_SECONDS)
-            kinds = {
+            kinds: dict[str, Callable[[], Generation]] = {
                 "answer": generation,
                 "other": other,
                 "malformed": malformed,
                 "length": cut,
                 "stuck": stuck,
+                "json": partial(generation, '{"name": "Ada"}'),
+                "half_json": half_json,
             }
             made = kinds[entry]()
             timings = msgspec.structs.replace(made.timings, parallel=frame.request.parallel)
@@ -264,6 +269,12 @@ def abort(fault: str) -> None:
     sys.stderr.write(f"{METAL}{METAL_FAULTS[fault]}\n")
     sys.stderr.flush()
     os.kill(os.getpid(), signal.SIGABRT)
+
+
+def half_json() -> Generation:
+    """An answer in JSON that was cut; the context holds no more."""
+    cut_off = generation('{"na', problems=("truncated",), stop=StopReason.MAX_TOKENS)
+    return msgspec.structs.replace(cut_off, room=0)
 
 
 def other() -> Generation:

@@ -1,7 +1,6 @@
 """Scripted tools answer the calls of an assistant."""
 
-from mh_batch.jobs.conversation import FunctionCall, Message, ToolCall
-from mh_batch.jobs.tool_results import answers
+from mh_batch.jobs.conversation import FunctionCall, Message, ToolCall, answers
 
 CALLS = (
     ToolCall("call_1", FunctionCall("weather", "{}")),

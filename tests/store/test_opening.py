@@ -380,3 +380,24 @@ def test_a_full_disk_is_told_with_its_cure_and_undoes_the_transaction(db: Databa
     db.execute("PRAGMA max_page_count = 1000000")
     assert (db["jobs"].count, db["batches"].count) == (2, 1)
     submit(db, lines(2000), name="fits now")
+
+
+def test_answers_of_an_older_version_have_no_json(path: Path) -> None:
+    with closing(Database(path)) as db:
+        migrations.apply(db, stop_before="m008_forms")
+        submit(db, lines(1))
+        db.conn.executescript(";".join((OLDER_RUN, OLDER_ATTEMPT)))
+        db.execute(
+            "INSERT INTO turns (job_id, choice, turn, step, accepted_attempt_id, attempts, "
+            "rescued, complete, finish_reason, final) VALUES (1, 0, 1, 0, 1, 1, 0, 1, 'stop', '{}')"
+        )
+        db.execute("UPDATE jobs SET status = 'done'")
+        db.conn.commit()
+    with closing(open_store(path)) as db:
+        assert list(db.query("SELECT final, parsed FROM results")) == [
+            {"final": "{}", "parsed": None}
+        ]
+        (run,) = db.query("SELECT accept FROM runs")
+        assert run == {"accept": None}
+        with pytest.raises(sqlite3.IntegrityError), immediate(db):
+            db.execute("UPDATE turns SET parsed = '{'")

@@ -18,7 +18,7 @@ from mh_batch.worker.bench.scenarios.drain import artifacts, drain
 from .bench import Bench, Found, check_model, model_folder
 from .report import compare, table
 from .rounds import not_measured
-from .scenarios import options, position, prefix, queue, slots, speed, submit
+from .scenarios import forms, options, position, prefix, queue, slots, speed, submit
 from .usage import Meter, probes
 from .workload import FULL, QUICK, Sizes
 
@@ -36,20 +36,21 @@ SCENARIOS: dict[str, Callable[[Bench], Found]] = {
     "loops": options.loops,
     "penalties": options.penalties,
     "prefix": prefix.prefix,
+    "forms": forms.forms,
     "slots": slots.slots,
 }
 """In the order in which they run."""
 
-NO_MODEL = frozenset({"submit", "queue", "larger", "slots"})
+NO_MODEL = frozenset({"submit", "queue", "larger", "forms", "slots"})
 """They need no model or load their own; the loading counts as their usage."""
 
 ELSEWHERE = frozenset({"drain", "artifacts"}) | NO_MODEL
 """They need no model loaded in this process beforehand."""
 
-BESIDE_DEMO = frozenset({"larger", "slots"})
+BESIDE_DEMO = frozenset({"larger", "forms", "slots"})
 """They do not measure the user's model: with one, they run only if they are named."""
 
-PACKAGES = ("mh-batch", "mlx", "mlx-lm")
+PACKAGES = ("mh-batch", "mlx", "mlx-lm", "llguidance")
 
 
 @dataclass

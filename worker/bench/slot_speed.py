@@ -11,17 +11,15 @@ from typing import Any
 
 import msgspec
 
-from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.generation import GenerationRequest, Prompt
 from mh_batch.worker.model_process.preload import preloading
 from mh_batch.worker.runtime.child import PYTHON
 
 from .rounds import Sample, Samples, Variants, interleave
-from .workload import DATE, REUSE, UNWATCHED, make_request, words
+from .workload import REUSE, UNWATCHED, make_request, prompts_of_words
 
 SEQUENTIAL = "sequential"
 CHILD = "from mh_batch.worker.bench.slot_speed import child; child()"
-PROMPT_WORDS = 20
 
 
 class Decode(msgspec.Struct, frozen=True):
@@ -69,7 +67,7 @@ def measure(asked: Decode) -> Samples:
     engine = subject.generator(REUSE)
     most = engine.slot_limit().most
     counts = [count for count in asked.slots if most is None or count <= most]
-    prompts = [_prompt(i) for i in range(max(counts))]
+    prompts = prompts_of_words(max(counts))
     rows = Rows(subject.model, [subject.tokens(prompt) for prompt in prompts])
     alone = {"max_tokens": asked.tokens + 1, "temperature": 0.0, **UNWATCHED}
     variants: Variants = {
@@ -80,13 +78,15 @@ def measure(asked: Decode) -> Samples:
     return interleave(variants, asked.rounds)
 
 
-def in_slots(engine: Any, prompts: Sequence[Prompt], tokens: int) -> Sample:
+def in_slots(
+    engine: Any, prompts: Sequence[Prompt], tokens: int, temperature: float = 0.0
+) -> Sample:
     """Return the tokens a second of `tokens` steps with an attempt in each slot."""
     count = len(prompts)
     slots = engine.slots(count)
     drawn, enough = [0] * count, False
     for i, prompt in enumerate(prompts):
-        request = _request(prompt, tokens + 2 * count + 2, count)
+        request = _request(prompt, tokens + 2 * count + 2, count, temperature)
         slots.add(i, request, lambda: enough, partial(drawn.__setitem__, i))
     while min(drawn) == 0:
         slots.step()
@@ -134,10 +134,6 @@ class Rows:
         return Sample(drawn / seconds)
 
 
-def _prompt(number: int) -> Prompt:
-    return Prompt((Message("user", f"{number}: {words(PROMPT_WORDS)}"),), DATE)
-
-
-def _request(prompt: Prompt, tokens: int, parallel: int) -> GenerationRequest:
-    values = {"max_tokens": tokens, "temperature": 0.0, **UNWATCHED}
+def _request(prompt: Prompt, tokens: int, parallel: int, temperature: float) -> GenerationRequest:
+    values = {"max_tokens": tokens, "temperature": temperature, **UNWATCHED}
     return msgspec.structs.replace(make_request(prompt, values), parallel=parallel)

@@ -27,6 +27,18 @@ class Endless:
         return getattr(self._adapter, name)
 
 
+class Bound(Endless):
+    """An adapter of which each completion must match one grammar."""
+
+    def __init__(self, adapter: Any, grammar: str) -> None:
+        super().__init__(adapter)
+        self._grammar = grammar
+
+    def grammar(self, _prompt: Prompt) -> str:
+        """Return that grammar."""
+        return self._grammar
+
+
 class Subject:
     """A loaded model with the engine around it, on the thread that made it."""
 
@@ -45,6 +57,11 @@ class Subject:
     def generator(self, options: EngineOptions) -> Generator:
         """Return a generator of its own with these options."""
         return Generator(self._loaded, options)
+
+    def bound(self, grammar: str, options: EngineOptions) -> Generator:
+        """Return a generator whose answers match this grammar."""
+        adapter = Bound(self._loaded.adapter, grammar)
+        return Generator(self._loaded._replace(adapter=adapter), options)
 
     def tokens(self, prompt: Prompt) -> list[int]:
         """Return the prompt as the engine renders it."""

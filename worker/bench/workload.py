@@ -142,6 +142,8 @@ QUICK = Sizes(
     small=ModelSize(64, 1),
 )
 
+PROMPT_WORDS = 20
+
 COUNTING = Prompt((Message("user", "Count from 1 to 300."),), DATE)
 """Its answer is long and does not loop, even beyond the demo model's stop token."""
 
@@ -163,6 +165,12 @@ def words(count: int) -> str:
         state = (state * 1103515245 + 12345) % 2**31
         chosen.append(WORDS[(state >> 16) % len(WORDS)])
     return " ".join(chosen)
+
+
+def prompts_of_words(count: int) -> list[Prompt]:
+    """Return `count` short prompts that differ in their first word."""
+    texts = (f"{number}: {words(PROMPT_WORDS)}" for number in range(count))
+    return [Prompt((Message("user", text),), DATE) for text in texts]
 
 
 def prompt_of(tokens: int, length: Callable[[Prompt], int], system: bool = False) -> Prompt:

@@ -38,6 +38,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, such as max_tokens=512."),
 ]
+Schema = Annotated[
+    Path | None,
+    typer.Option("--schema", metavar="FILE", help="A JSON schema that every answer must have."),
+]
 Priority = Annotated[
     int, typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher numbers run first.")
 ]

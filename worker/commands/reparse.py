@@ -43,26 +43,27 @@ def reparse_batch(db: "Database", batch_id: int) -> "ReparseCounts":
     for job in reparse_jobs(db, batch_id):
         if job.model not in readers:
             readers[job.model] = _reader(job)
-        total += add_parses(db, job.id, _parses(job, readers[job.model]))
+        total += add_parses(db, job.id, _parses(job, readers[job.model]), job.form)
     return total
 
 
 def _parses(job: "ReparseJob", reader: "CompletionReader") -> "dict[AttemptKey, Parse]":
     from mh_batch.engine.completion_reader import Completion
+    from mh_batch.worker.controller.form_check import check_parse
 
-    return {
-        attempt.key: reader.read(
-            Completion(
-                tokens=attempt.generation.tokens,
-                stop_reason=attempt.generation.stop_reason,
-                response_prefill=attempt.generation.response_prefill,
-                stops=attempt.sampling.stops,
-                tools=job.tools,
-            ),
-            attempt.generation.raw,
+    parses = {}
+    for attempt in job.attempts:
+        made = attempt.generation
+        completion = Completion(
+            tokens=made.tokens,
+            stop_reason=made.stop_reason,
+            response_prefill=made.response_prefill,
+            stops=attempt.sampling.stops,
+            tools=job.tools,
         )
-        for attempt in job.attempts
-    }
+        parse = reader.read(completion, made.raw)
+        parses[attempt.key] = check_parse(parse, made.stop_reason, job.form)
+    return parses
 
 
 def _reader(job: "ReparseJob") -> "CompletionReader":

@@ -34,11 +34,15 @@ def read_config() -> "Config":
     return read_config(Path.cwd())
 
 
-def settings_of(config: "Config", profile: str | None, assignments: list[str] | None) -> "Settings":
-    """Return the effective settings of a submission."""
+def settings_of(
+    config: "Config", profile: str | None, assignments: list[str] | None, schema: Path | None
+) -> "Settings":
+    """Return the effective settings of a submission; `schema` is the file of `--schema`."""
     from mh_batch.worker.config import effective_settings
+    from mh_batch.worker.submission.schema_file import read_schema
 
-    return effective_settings(config, profile, assignments or [])
+    form = None if schema is None else read_schema(schema)
+    return effective_settings(config, profile, assignments or [], form)
 
 
 def model_name(name: str | None) -> str | None:

@@ -25,6 +25,7 @@ def submit(
     priority: opt.Priority = 0,
     profile: opt.Profile = None,
     assignments: opt.Set = None,
+    schema: opt.Schema = None,
     order: opt.Order = "submission",
     check: Annotated[
         bool,
@@ -44,7 +45,7 @@ def submit(
     config = read_config()
     rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
-    settings = settings_of(config, profile, assignments)
+    settings = settings_of(config, profile, assignments, schema)
     all_fit = True
     for source in files:
         batch = NewBatch(

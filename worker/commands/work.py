@@ -76,6 +76,7 @@ def run(
     priority: opt.Priority = 0,
     profile: opt.Profile = None,
     assignments: opt.Set = None,
+    schema: opt.Schema = None,
     order: opt.Order = "submission",
     skip_bad: opt.SkipBad = False,
     again: opt.Again = False,
@@ -109,7 +110,7 @@ def run(
     export = Export(output, form, selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
-    settings = settings_of(config, profile, assignments)
+    settings = settings_of(config, profile, assignments, schema)
     given = {
         "parallel": parallel,
         "mix": mix,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from mh_batch.jobs.conversation import Message, ToolCall
+from mh_batch.jobs.conversation import Message, ToolCall, answers
 from mh_batch.jobs.generation import FinishReason, Generation, GenerationRequest
 from mh_batch.jobs.record import (
     Attempt,
@@ -24,7 +24,6 @@ from mh_batch.jobs.record import (
     assistant_message,
 )
 from mh_batch.jobs.status import Status
-from mh_batch.jobs.tool_results import answers
 from mh_batch.worker.text.format import format_count
 
 from .step import StepRun

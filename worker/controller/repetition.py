@@ -5,7 +5,11 @@ many words here as the loop detector takes tokens.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
 
 from mh_batch.engine.decoding.loop_detector import (
     REPETITIONS,
@@ -14,6 +18,7 @@ from mh_batch.engine.decoding.loop_detector import (
     LoopMode,
     detected_at_end,
 )
+from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Channel
 
 LONGEST_CYCLE = 32
@@ -25,9 +30,13 @@ _WORD = re.compile(r"(?:[^\w\s]|_)?[^\W\d_]+(?:['\u2019]\w+)?|\d{1,3}|[^\w\s]+\n
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
-def repeats(channels: Iterable[Channel]) -> bool:
-    """Whether one of a completion's channels is repetitive."""
-    return any(repetitive(channel.text) for channel in channels)
+def repeats(channels: Iterable[Channel], form: Form | None = None) -> bool:
+    """Whether one of a completion's channels is repetitive.
+
+    A `form` may have to repeat itself: of a final text in JSON each text in it is looked at, and
+    one in any other form is not.
+    """
+    return any(repetitive(text) for channel in channels for text in _free_texts(channel, form))
 
 
 def repetitive(text: str) -> bool:
@@ -46,6 +55,28 @@ def ends_in_loop(tokens: Sequence[int]) -> bool:
     During generation that is not checked in every mode, since it may still have ended by itself.
     """
     return detected_at_end(tokens) is not None
+
+
+def _free_texts(channel: Channel, form: Form | None) -> Iterator[str]:
+    """Yield the texts of a channel that no form dictates."""
+    if form is None or channel.channel != "final":
+        yield channel.text
+    elif form.is_json:
+        with suppress(msgspec.DecodeError, RecursionError):
+            yield from _strings(msgspec.json.decode(channel.text))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Yield the texts in decoded JSON, those of keys excepted."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _words_cycle(text: str) -> bool:

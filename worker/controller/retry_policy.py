@@ -6,6 +6,7 @@ from math import prod
 
 import msgspec
 
+from mh_batch.jobs.forms import INCOMPLETE, VIOLATED, Form
 from mh_batch.jobs.generation import Channel, Generation, StopReason
 from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 
@@ -67,15 +68,21 @@ CHANGES: dict[RetryReason, SamplingChange] = {
     RetryReason.MALFORMED: _MALFORMED,
     RetryReason.EMPTY_FINAL: _MALFORMED,
     RetryReason.INCOMPLETE_FORM: SamplingChange(
-        "The last attempt ran out of room before its form was complete. Be brief.",
+        "The last attempt ran out of room before its answer was complete. Think briefly, and keep "
+        "the answer short.",
         budget=1.25,
     ),
+    # nothing that the model did: another seed and another way there
     RetryReason.CONSTRAINT_FAILED: SamplingChange(
-        "The last attempt did not keep to the form. Think briefly, then answer in the form."
+        "The last attempt was cut off. Think briefly, then give one final answer in the form that "
+        "is asked for."
     ),
     RetryReason.REJECTED: SamplingChange("The last answer was not accepted. Give another one."),
 }
 """The changes by reason. Every attempt also has a seed of its own."""
+
+CUT = frozenset({RetryReason.LENGTH, RetryReason.INCOMPLETE_FORM})
+"""Reasons that more tokens may help against: such an attempt can be continued."""
 
 BAD_CALLS = frozenset({"unknown_tool", "missing_argument", "bad_arguments"})
 """Parse problems of a completion that is well formed but for its tool calls."""
@@ -100,7 +107,9 @@ class Accept(msgspec.Struct, frozen=True):
 
 
 class Continue(msgspec.Struct, frozen=True):
-    """Continue the attempt where it was cut."""
+    """Continue the attempt where it was cut, which was for `reason`."""
+
+    reason: RetryReason = RetryReason.LENGTH
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -156,7 +165,7 @@ def failure_of(
     return Failure(
         reason=reason,
         stuck=STUCK in generation.parse.problems,
-        continuable=from_scratch and reason is RetryReason.LENGTH and enough,
+        continuable=from_scratch and reason in CUT and enough,
     )
 
 
@@ -167,41 +176,54 @@ def decide(
     max_attempts: int,
     *,
     repetition: bool = True,
+    form: Form | None = None,
 ) -> Decision:
     """Judge one attempt that ran as `planned`; `repetition` says whether to check its text for it.
 
+    `form` is that of the answer, `None` for free text.
     `attempt` counts attempts from 1; a continuation has the number of the one it continues.
     """
     rescued = planned.forced_final and bool(generation.response_prefill)
-    reason = fault(generation, rescued=rescued, repetition=repetition)
+    reason = fault(generation, rescued=rescued, repetition=repetition, form=form)
     if reason is None:
         return Accept()
     from_scratch = not (planned.continues or planned.forced_final)
     max_tokens = planned.sampling.max_tokens
     if failure_of(generation, reason, max_tokens, from_scratch=from_scratch).continuable:
-        return Continue()
+        return Continue(reason)
     return Retry(reason) if attempt < max_attempts else GiveUp(reason)
 
 
 def fault(
-    generation: Generation, *, rescued: bool = False, repetition: bool = True
+    generation: Generation,
+    *,
+    rescued: bool = False,
+    repetition: bool = True,
+    form: Form | None = None,
 ) -> RetryReason | None:
     """Return what is wrong with a generation, or `None` if it is good.
 
     The stop reason counts first: a cut answer may look complete, and one that was cut in a loop
-    needs no more tokens. The analysis of a `rescued` answer is not its own, and not checked.
+    needs no more tokens. The analysis of a `rescued` answer is not its own, and not checked. A
+    form may have to repeat itself: of its answer only the texts in it are checked.
     """
+    problems = generation.parse.problems
     if generation.stop_reason is StopReason.LOOP_DETECTED:
         return RetryReason.LOOP_DETECTED
+    if generation.stop_reason is StopReason.CONSTRAINT_FAILED:
+        return RetryReason.CONSTRAINT_FAILED
     if generation.stop_reason is StopReason.MAX_TOKENS:
+        if INCOMPLETE in problems:
+            return RetryReason.INCOMPLETE_FORM
         looping = repetition and ends_in_loop((*generation.response_prefill, *generation.tokens))
         return RetryReason.LOOP_DETECTED if looping else RetryReason.LENGTH
-    if "empty_final" in generation.parse.problems:
+    if "empty_final" in problems:
         return RetryReason.EMPTY_FINAL
+    if VIOLATED in problems:
+        return RetryReason.REJECTED
     if not generation.parse.well_formed:
-        bad_call = BAD_CALLS.issuperset(generation.parse.problems)
-        return RetryReason.BAD_CALL if bad_call else RetryReason.MALFORMED
-    if repetition and repeats(_own_channels(generation, rescued)):
+        return RetryReason.BAD_CALL if BAD_CALLS.issuperset(problems) else RetryReason.MALFORMED
+    if repetition and repeats(_own_channels(generation, rescued), form):
         return RetryReason.REPETITION
     return None
 

@@ -41,6 +41,7 @@ class StepRun:
         self.choice, self.turn, self.step = step
         self._job = job
         self._user = user
+        self._form = job.settings.output.form
         self._earlier = [a for a in attempts if a.round < job.round]
         self._attempts = [a for a in attempts if a.round == job.round]
 
@@ -68,7 +69,7 @@ class StepRun:
             tools=self._job.request.tools,
             prompting=settings.prompting,
             guidance=planned.guidance,
-            form=settings.output.form,
+            form=self._form,
             tool_choice=self._tool_choice(),
         )
         so_far = _answer(self._attempts[-1]) if self._attempts else ()
@@ -122,6 +123,7 @@ class StepRun:
             attempts=len(self.attempts),
             rescued=kept.rescued,
             complete=accepted,
+            parsed=parse.parsed(self._form),
         )
 
     def _tool_choice(self) -> ToolChoice:
@@ -140,7 +142,9 @@ class StepRun:
         checked = self._job.settings.sampling.loop_detection != "off"
         # a continuation is outside the cap
         number = sum(not a.continues for a in self._attempts) + (not continues)
-        return decide(generation, planned, number, self._max_attempts, repetition=checked)
+        return decide(
+            generation, planned, number, self._max_attempts, repetition=checked, form=self._form
+        )
 
     def _seed(self, planned: Plan) -> int:
         """Return the seed of the next attempt; a continuation keeps that of its first part."""
@@ -181,9 +185,7 @@ def _verdict(decision: Decision) -> tuple[Verdict, RetryReason | None]:
     match decision:
         case Accept():
             return Verdict.ACCEPT, None
-        case Continue():
-            return Verdict.RETRY, RetryReason.LENGTH
-        case Retry(reason):
+        case Continue(reason) | Retry(reason):
             return Verdict.RETRY, reason
         case GiveUp(reason):
             return Verdict.GIVE_UP, reason

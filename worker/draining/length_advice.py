@@ -4,7 +4,7 @@ import msgspec
 
 from mh_batch.jobs.record import Attempt
 from mh_batch.jobs.settings import Settings
-from mh_batch.worker.controller.retry_policy import RetryReason
+from mh_batch.worker.controller.retry_policy import CUT
 from mh_batch.worker.text.format import format_count
 
 MORE_ROOM = 4
@@ -33,7 +33,7 @@ class LengthRefusals(msgspec.Struct):
             self.refused = max(0, self.refused - 1)
         else:
             self.attempts += 1
-        if attempt.retry_reason != RetryReason.LENGTH:
+        if attempt.retry_reason not in CUT:
             return
         asked = settings.sampling.max_tokens
         self.refused += 1

@@ -14,6 +14,7 @@ from mh_batch.jobs.record import JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
 from mh_batch.worker.controller.conversation import Finish, Generate, Record
+from mh_batch.worker.controller.form_check import check_generation
 from mh_batch.worker.model_process.death import ProcessDied
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
@@ -246,4 +247,5 @@ class Drain:
         self._deaths.answered(attempt)
         self._process_size.take(generation)
         with at_stage("decision"):
-            run.feed(choice, generation, attempt.started_at, now())
+            checked = check_generation(generation, attempt.job.settings.output.form)
+            run.feed(choice, checked, attempt.started_at, now())

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.results.transcript import choices, transcript
-from mh_batch.jobs.settings import Settings
+from mh_batch.jobs.settings import GROUPS, Settings
 from mh_batch.jobs.status import UNSUCCESSFUL
 from mh_batch.store.clock import now
 from mh_batch.store.connection import location
@@ -30,6 +30,7 @@ from mh_batch.worker.text.format import (
 )
 
 from .files import check_output, open_output
+from .json_answer import readable_channels
 from .timings import REFUSAL_COLUMNS, moment, refusal_rows, summary
 
 TEMPLATE = "report.html.jinja"
@@ -138,7 +139,7 @@ def conversation(job: FinishedJob) -> Iterator[Passage]:
     for entry in transcript(job.request, turns):
         message = entry.message
         if entry.turn is not None:
-            for channel in entry.turn.parse.channels:
+            for channel in readable_channels(entry.turn):
                 to = f" to {channel.recipient}" if channel.recipient else ""
                 yield _passage(f"assistant, {channel.channel}{to}", channel.text)
             continue
@@ -193,7 +194,7 @@ def _passage(who: str, text: str) -> Passage:
 def _flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the settings of all groups by their own names, which are unique."""
     for name, value in values.items():
-        if isinstance(value, dict) and name != "logit_bias":
+        if isinstance(value, dict) and name in GROUPS.values():
             yield from _flat(value)
         else:
             yield name, value

@@ -16,6 +16,8 @@ from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.text.console import console, print_text
 from mh_batch.worker.text.format import format_count
 
+from .json_answer import readable_channels
+
 SHOWN_OTHERS = 5
 STYLES = {"user": "bold cyan", "system": "magenta", "developer": "magenta", "tool": "yellow"}
 
@@ -110,7 +112,7 @@ def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt,
             elif entry.turn.key.step_key in by_step:
                 _print_attempts(out, by_step[entry.turn.key.step_key], entry.turn)
             else:
-                _print_channels(out, "assistant", entry.turn.parse.channels)
+                _print_channels(out, "assistant", readable_channels(entry.turn))
         for text in _unanswered(job, turns):
             _print_said(out, "user · not answered", text, STYLES["user"])
 
@@ -132,7 +134,7 @@ def _print_attempts(out: Console, attempts: list[Attempt], kept: FinishedTurn | 
     for attempt in attempts:
         print_text(out, attempt_line(attempt, attempts[0]), "dim")
         if kept is not None and attempt.key == kept.key:
-            _print_channels(out, "assistant", kept.parse.channels)
+            _print_channels(out, "assistant", readable_channels(kept))
             continue
         if attempt.key.attempt in continued:
             continue

@@ -11,6 +11,7 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import BadLine, BadLines, InputError, Interrupted
+from mh_batch.jobs.jsonl.line_settings import Inherited
 from mh_batch.jobs.jsonl.lines import LineReader
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import MAX_LINE_MIB
@@ -18,6 +19,7 @@ from mh_batch.store.queue.resubmission import any_batch, check_resubmission
 from mh_batch.store.queue.submit import Submission
 from mh_batch.worker.runtime.signals import handling
 
+from .form_check import CHECKS
 from .rejects import Rejects, rejects_path
 from .source import chunks
 from .unknown_models import UnknownModels
@@ -68,10 +70,12 @@ def submit_stream(
 ) -> Submitted:
     """Submit the lines of a stream as one batch.
 
-    Raises `BadLines` naming the lines that cannot become jobs, `AlreadySubmitted` for a file that
-    is already a batch, and `Interrupted` after SIGINT or SIGTERM; then nothing was queued.
+    Raises `SettingsError` for a form of the batch that cannot be kept to, `BadLines` naming the
+    lines that cannot become jobs, `AlreadySubmitted` for a file that is already a batch, and
+    `Interrupted` after SIGINT or SIGTERM; then nothing was queued.
     """
     _check_override(batch)
+    CHECKS.form(batch.settings.output)
     unknown_models = UnknownModels(batch)
     submitted: Submitted | None = None
     try:
@@ -79,7 +83,7 @@ def submit_stream(
             if not rules.again:
                 _check_resubmission(db, stream, batch)
             most = rules.max_line_mib << 20
-            reader = LineReader(stream, batch.source, batch.settings.context, most)
+            reader = LineReader(stream, batch.source, Inherited(batch.settings, CHECKS), most)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mh_batch.jobs.conversation import Message, Request
 from mh_batch.jobs.errors import BadLine, InputError
+from mh_batch.jobs.jsonl.line_settings import Inherited
 from mh_batch.jobs.jsonl.lines import LineReader, read_line
 from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import Context, Settings, apply
@@ -249,7 +250,7 @@ def test_a_tool_message_gets_the_name_of_the_call_it_answers() -> None:
             "tool_results.get_wether: no such tool; did you mean get_weather?",
         ),
         ({"prompt": "x", "stop": [""]}, "stop: "),
-        ({"prompt": "x", "response_format": {"type": "json_object"}}, "response_format: not"),
+        ({"prompt": "x", "logprobs": True}, "logprobs: not supported"),
         ({"prompt": "x", "kv_bits": 4}, "kv_bits: not supported: mlx-lm cannot quantise"),
         ({"prompt": "x", "parallel": 8}, "parallel: the worker's, not a line's: `work --parallel`"),
         ({"body": {"messages": HI, "parallel": 8}}, "body.parallel: the worker's, not a line's"),
@@ -461,22 +462,22 @@ def test_a_line_that_was_cut_off_in_a_long_text_is_refused_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inherited", "line", "reason"),
+    ("batch", "line", "reason"),
     [
-        (Context(kv_keep=64), {"prompt": "x", "max_kv_size": 64}, "max_kv_size: must be above"),
-        (Context(max_kv_size=32), {"prompt": "x", "kv_keep": 32}, "kv_keep: must be below"),
+        ({"kv_keep": 64}, {"prompt": "x", "max_kv_size": 64}, "max_kv_size: must be above"),
+        ({"max_kv_size": 32}, {"prompt": "x", "kv_keep": 32}, "kv_keep: must be below"),
         (
-            Context(kv_keep=64),
+            {"kv_keep": 64},
             {"body": {"messages": HI, "max_kv_size": 64}},
             "body.max_kv_size: must be above kv_keep (64), got 64",
         ),
     ],
 )
 def test_settings_of_a_line_that_clash_with_those_of_its_batch_are_refused(
-    inherited: Context, line: dict[str, Any], reason: str
+    batch: dict[str, Any], line: dict[str, Any], reason: str
 ) -> None:
     raw = json.dumps(line).encode()
-    read = read_line(3, raw, inherited)
+    read = read_line(3, raw, Inherited(apply(Settings(), batch)))
     assert isinstance(read, BadLine)
     assert read.reason.startswith(reason)
     assert isinstance(read_line(3, raw), JobLine)
@@ -484,7 +485,8 @@ def test_settings_of_a_line_that_clash_with_those_of_its_batch_are_refused(
 
 def test_null_takes_a_limit_of_the_batch_away_and_is_unset_where_it_is_no_value() -> None:
     line = {"prompt": "x", "max_kv_size": None, "history_tokens": None, "temperature": None}
-    read = read_line(1, json.dumps(line).encode(), Context(max_kv_size=64, kv_keep=32))
+    inherited = Inherited(apply(Settings(), {"max_kv_size": 64, "kv_keep": 32}))
+    read = read_line(1, json.dumps(line).encode(), inherited)
     assert isinstance(read, JobLine)
     assert read.request.settings == {"max_kv_size": None, "history_tokens": None}
     stored = msgspec.json.decode(msgspec.json.encode(read.request), type=Request)

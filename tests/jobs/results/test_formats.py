@@ -344,3 +344,35 @@ def test_a_data_set_holds_only_what_went_well_and_the_others_every_finished_job(
         assert FORMATS[name].statuses == {Status.DONE}
     for name in ("openai", "csv"):
         assert FORMATS[name].statuses == FINISHED
+
+
+PARSED = '{"name": "Ada",\n "born": 1815}'
+
+
+def in_json(**changes: Any) -> FinishedJob:
+    """A job whose two answers are JSON, the last of them of two fields."""
+    first = turn(1, Channel("final", "{}"), parsed="{}")
+    return finished(Status.DONE, first, turn(2, Channel("final", PARSED), parsed=PARSED), **changes)
+
+
+def test_an_answer_in_json_is_a_value_in_batch_output_and_its_text_beside() -> None:
+    encoded = msgspec.json.encode(openai_line(in_json()))
+    assert b"\n" not in encoded
+    read = json.loads(encoded)
+    message = read["response"]["body"]["choices"][0]["message"]
+    assert message["content"] == PARSED
+    assert message["parsed"] == {"name": "Ada", "born": 1815}
+    assert [t["parsed"] for t in read["mh_batch"]["turns"]] == [{}, message["parsed"]]
+    assert in_json().parsed == PARSED
+
+
+def test_an_answer_without_a_form_has_no_parsed() -> None:
+    line = openai_line(finished(Status.DONE, turn(1, Channel("final", "{}"))))
+    assert "parsed" not in line["response"]["body"]["choices"][0]["message"]
+    assert "parsed" not in line["mh_batch"]["turns"][0]
+
+
+def test_in_csv_the_json_of_the_last_answer_is_a_column() -> None:
+    assert [row["parsed"] for row in csv_rows(in_json())] == [PARSED]
+    free = finished(Status.DONE, turn(1, Channel("final", "x")))
+    assert [row["parsed"] for row in csv_rows(free)] == [None]

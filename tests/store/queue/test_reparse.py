@@ -3,9 +3,12 @@
 import msgspec
 from sqlite_utils import Database
 
-from helpers.store_samples import attempt, claim, finish_next, lines, start, submit, turn
+from helpers.store_samples import attempt, claim, finish_next, line, lines, start, submit, turn
+from mh_batch.jobs.conversation import Request
+from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import AttemptKey, JobEnd
+from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.queue.reparse import add_parses, reparse_jobs
@@ -93,3 +96,25 @@ def test_the_finished_jobs_of_one_batch_come_with_their_attempts_and_their_adapt
     assert {job.adapter for job in found} == {"harmony"}
     assert found[0].attempts[0].generation.tokens == attempt().generation.tokens
     assert list(reparse_jobs(db, other)) == []
+
+
+def test_an_answer_read_anew_has_the_json_of_its_form(db: Database) -> None:
+    schema = {"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}
+    submit(db, lines(1), settings=apply(Settings(), {"response_format": schema}))
+    job = finish_next(db, start(db))
+    (found,) = reparse_jobs(db, job.batch_id)
+    assert found.form == Form("json_schema", {"type": "object"}, name="answer")
+    in_json = Parse(2, ParserTier.TOLERANT, True, (), (Channel("final", ' {"a": 1}'),))
+    assert add_parses(db, job.id, {FIRST: in_json}, found.form).answers == 1
+    (row,) = db.query("SELECT final, parsed FROM results")
+    assert row == {"final": ' {"a": 1}', "parsed": '{"a": 1}'}
+
+
+def test_the_form_of_a_line_counts_before_that_of_its_batch(db: Database) -> None:
+    regex, choice = {"regex": "a"}, {"choice": ["a", "b"]}
+    own = msgspec.structs.replace(
+        line(1), request=Request(turns=("x",), settings={"structured_outputs": choice})
+    )
+    batch_id = submit(db, [own], settings=apply(Settings(), {"structured_outputs": regex}))
+    finish_next(db, start(db))
+    assert [job.form for job in reparse_jobs(db, batch_id)] == [Form("choice", ("a", "b"))]

@@ -634,7 +634,7 @@ def test_scenarios_run_in_their_own_order_and_a_wrong_name_has_a_hint() -> None:
 
 
 def test_a_model_of_the_users_own_has_no_other_beside_it_unless_that_is_named() -> None:
-    expected = [name for name in SCENARIOS if name not in ("larger", "slots")]
+    expected = [name for name in SCENARIOS if name not in ("larger", "forms", "slots")]
     assert chosen([], "/models/gpt-oss-20b") == expected
     assert chosen(["larger"], "/models/gpt-oss-20b") == ["larger"]
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from helpers.courses import CIRCLES, answer, jobs, kinds
 from helpers.made import begun, claimed, cut, generation, lost, malformed, stuck
 from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Channel, Continuation, Generation, StopReason
 from mh_batch.jobs.record import Attempt, ClaimedJob, CompletedStep, History, JobEnd, Verdict
 from mh_batch.jobs.status import Status
@@ -476,7 +477,8 @@ def test_no_answer_has_more_attempts_from_scratch_than_its_cap_and_each_is_gone_
         for before, after in pairwise(tries):
             assert before.verdict is Verdict.RETRY
             if after.continues:
-                assert (before.continues, before.retry_reason) == (False, "length")
+                assert before.retry_reason in ("length", "incomplete_form")
+                assert not before.continues
                 assert after.seed == before.seed
                 assert after.generation.response_prefill == before.generation.tokens
 
@@ -501,4 +503,23 @@ def test_an_answer_of_an_earlier_round_to_another_conversation_is_not_kept() -> 
     assert (turn.final, turn.key.attempt, turn.attempts) == ("answer", 2, 2)
     assert new[-1].end == JobEnd(
         Status.INCOMPLETE, "malformed", "the attempts of turn 2 ran out; the best one is kept"
+    )
+
+
+def test_the_form_of_the_settings_is_in_every_request_and_its_json_in_the_turn() -> None:
+    run = ConversationRun(claimed(structured_outputs={"json_object": True}))
+    assert generate(run).request.prompt.form == Form("json_object")
+    first, second = play(run, generation("5", problems=("form_violated",)), generation(' {"a": 5}'))
+    assert (first.attempt.retry_reason, first.turn) == ("rejected", None)
+    assert second.turn is not None
+    assert (second.turn.final, second.turn.parsed) == (' {"a": 5}', '{"a": 5}')
+
+
+def test_an_answer_that_never_got_its_form_is_kept_without_json() -> None:
+    run = ConversationRun(claimed(structured_outputs={"json_object": True}, max_attempts=1))
+    (only,) = play(run, generation("5", problems=("form_violated",)))
+    assert only.turn is not None
+    assert (only.turn.final, only.turn.parsed, only.turn.complete) == ("5", None, False)
+    assert only.end == JobEnd(
+        Status.INCOMPLETE, "rejected", "the attempts of turn 1 ran out; the best one is kept"
     )

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from helpers.made import cut, generation, malformed, stuck
+from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 from mh_batch.worker.controller.retry_policy import (
@@ -41,6 +42,11 @@ def test_a_well_formed_answer_is_accepted() -> None:
         (generation(problems=("bad_arguments", "two_finals"), call="f"), RetryReason.MALFORMED),
         (generation("the same again, " * 200), RetryReason.REPETITION),
         (generation("Fine.", analysis="so on and " * 200), RetryReason.REPETITION),
+        (generation("5", problems=("form_violated",)), RetryReason.REJECTED),
+        (
+            generation(problems=("truncated",), stop=StopReason.CONSTRAINT_FAILED),
+            RetryReason.CONSTRAINT_FAILED,
+        ),
     ],
 )
 def test_every_fault_is_tried_again_until_the_attempts_run_out(
@@ -259,3 +265,46 @@ def test_no_number_of_loops_takes_the_penalty_out_of_its_range() -> None:
     changed = plan(SAMPLING, loops, 100).sampling
     assert changed.repetition_penalty == MAX_REPETITION_PENALTY
     assert msgspec.convert(msgspec.to_builtins(changed), Sampling) == changed
+
+
+HALF = generation('{"a": 1', problems=("truncated", "incomplete_form"), stop=StopReason.MAX_TOKENS)
+
+
+def test_what_was_cut_inside_its_form_is_gone_on_with_and_then_gets_more_room() -> None:
+    assert decide(HALF, SCRATCH, 3, 3) == Continue(RetryReason.INCOMPLETE_FORM)
+    assert decide(HALF, GOES_ON, 2, 3) == Retry(RetryReason.INCOMPLETE_FORM)
+    assert decide(HALF, GOES_ON, 3, 3) == GiveUp(RetryReason.INCOMPLETE_FORM)
+    first = plan(SAMPLING, [Failure(RetryReason.INCOMPLETE_FORM, continuable=True)], 3)
+    assert first == Plan(SAMPLING, continues=True)
+    again = plan(SAMPLING, [Failure(RetryReason.INCOMPLETE_FORM)], 3)
+    assert again.sampling.max_tokens == 125
+    assert again.guidance == CHANGES[RetryReason.INCOMPLETE_FORM].guidance
+
+
+def test_a_form_that_has_to_repeat_itself_is_no_loop_where_it_is_cut() -> None:
+    long = msgspec.structs.replace(HALF, tokens=COUNTED)
+    assert decide(long, SCRATCH, 1, 3) == Continue(RetryReason.INCOMPLETE_FORM)
+
+
+def test_a_constraint_that_failed_is_no_reason_to_go_on_or_for_more_room() -> None:
+    failed = generation("x", problems=("truncated",), stop=StopReason.CONSTRAINT_FAILED)
+    assert decide(failed, SCRATCH, 1, 3) == Retry(RetryReason.CONSTRAINT_FAILED)
+    assert plan(SAMPLING, [Failure(RetryReason.CONSTRAINT_FAILED)], 3).sampling == SAMPLING
+
+
+ZEROS = "[" + ", ".join(["0"] * 600) + "]"
+
+
+def test_of_an_answer_in_json_only_the_texts_in_it_must_not_repeat_themselves() -> None:
+    schema = Form("json_schema", {})
+    assert decide(generation(ZEROS), SCRATCH, 1, 3, form=schema) == Accept()
+    assert decide(generation(ZEROS), SCRATCH, 1, 3) == Retry(RetryReason.REPETITION)
+    text = '{"a": [{"b": "' + "the same again, " * 200 + '"}]}'
+    assert decide(generation(text), SCRATCH, 1, 3, form=schema) == Retry(RetryReason.REPETITION)
+    thought = generation("{}", analysis="so on and " * 200)
+    assert decide(thought, SCRATCH, 1, 3, form=schema) == Retry(RetryReason.REPETITION)
+
+
+def test_an_answer_in_any_other_form_may_repeat_itself() -> None:
+    lines = generation("0\n" * 600)
+    assert decide(lines, SCRATCH, 1, 3, form=Form("regex", "(0\n)+")) == Accept()

@@ -19,6 +19,7 @@ from mh_batch.jobs.errors import (
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
+from mh_batch.store.reports.query import recipe
 from mh_batch.worker.draining.loop import Drain
 from mh_batch.worker.runtime.stop import EndReason
 
@@ -384,3 +385,23 @@ async def test_a_job_that_clashes_with_its_batch_is_failed_and_the_queue_goes_on
         ("failed", "job_error", "max_kv_size: must be above kv_keep (64), got 64"),
         ("done", None, None),
     ]
+
+
+async def test_an_answer_without_its_form_is_tried_again_and_one_in_it_is_stored_parsed(
+    site: Site,
+) -> None:
+    schema = {"type": "object", "required": ["name"]}
+    site.submit(ONE, response_format={"type": "json_schema", "json_schema": {"schema": schema}})
+    outcome = await site.drain(["answer", "half_json", "json"])
+    assert outcome.tally.all_well
+    assert site.rows(
+        "select verdict, retry_reason, problems from attempts join parses on attempt_id = "
+        "attempts.id order by attempts.id"
+    ) == [
+        ("retry", "rejected", '["form_violated"]'),
+        ("retry", "incomplete_form", '["truncated","incomplete_form"]'),
+        ("accept", None, "[]"),
+    ]
+    assert site.rows("select json_extract(parsed, '$.name') from results") == [("Ada",)]
+    (fields,) = site.rows(recipe("fields").sql)
+    assert fields == (1, "b", "name", 1, "text", 1)

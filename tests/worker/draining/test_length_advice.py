@@ -54,6 +54,13 @@ def test_what_was_refused_for_another_reason_needs_no_room() -> None:
     assert found.advice() is None
 
 
+def test_a_form_without_room_counts_as_length() -> None:
+    found = LengthRefusals()
+    refused = replace(attempt(AttemptKey(), Verdict.RETRY), retry_reason="incomplete_form")
+    found.take(refused, SETTINGS)
+    assert (found.advice() or "").startswith("1 of 1 attempt was refused for length: ")
+
+
 def test_an_attempt_that_went_on_where_it_was_cut_is_refused_only_if_that_was_cut_too() -> None:
     first = attempt(AttemptKey(), Verdict.RETRY)
     cut = replace(first, key=AttemptKey(attempt=2), continues=True)

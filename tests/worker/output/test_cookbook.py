@@ -1,13 +1,18 @@
 """Each recipe of the cookbook answers its question about a real night."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from helpers.command_line import mh_batch
 from helpers.queries import query
+from helpers.store_samples import DONE, attempt, claim, lines, start, submit, turn
+from mh_batch.store import queue
+from mh_batch.store.connection import open_store
 from mh_batch.store.reports.query import recipe, recipes
 
 Row = dict[str, Any]
@@ -142,6 +147,21 @@ def test_slots(night: Path) -> None:
     assert all(r["tokens_per_second"] > 0 and r["stall_seconds"] == 0 for r in found)
     ((seconds,),) = query(night / "mh-batch.db", "SELECT sum(machine_seconds) FROM timings")[1]
     assert sum(r["machine_seconds"] for r in found) == pytest.approx(seconds, abs=0.02)
+
+
+def test_fields(tmp_path: Path) -> None:
+    path = tmp_path / "mh-batch.db"
+    with closing(open_store(path)) as db:
+        submit(db, lines(3))
+        run_id = start(db)
+        for parsed in ('{"name": "Ada", "born": 1815}', '{"name": "Ada", "born": null}', "[1]"):
+            job = claim(db, run_id)
+            queue.record(db, job.id, run_id, attempt(), replace(turn(), parsed=parsed), DONE)
+    _, found = query(path, recipe("fields").sql)
+    assert [tuple(row) for row in found] == [
+        (1, "night", "born", 2, "integer,null", 1),
+        (1, "night", "name", 2, "text", 1),
+    ]
 
 
 def test_every_recipe_is_tested_here() -> None:

@@ -7,6 +7,7 @@ from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from helpers.command_line import mh_batch
 from helpers.queries import query
 from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
 from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.generation import Channel
+from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import latest_batch
 from mh_batch.store.reports.batch_page import ModelSlots
@@ -263,3 +266,22 @@ def test_a_run_says_how_many_conversations_it_decoded_at_once(night: Path) -> No
     assert "beside others" not in text
     crashes = tuple(replace(crash, alone=0) for crash in found.crashes)
     assert "beside others" in Page(page_of(replace(found, crashes=crashes), "2026-05-01")).text
+
+
+def test_a_form_is_one_setting_of_the_page() -> None:
+    schema = {"type": "json_schema", "json_schema": {"schema": {"sampling": {"a": 1}}}}
+    settings = apply(Settings(), {"response_format": schema})
+    rows = settings_rows(msgspec.json.encode(settings).decode())
+    (changed,) = [row for row in rows if row.changed]
+    assert changed.name == "response_format"
+    assert '"schema":{"sampling":{"a":1}}' in changed.value
+
+
+def test_a_sample_in_json_is_indented(night: Path) -> None:
+    with closing(open_reader(night / "mh-batch.db")) as db:
+        job = finished_job(db, 1)
+    (first, *_) = job.turns
+    channels = (Channel("final", '{"a":1}'),)
+    in_json = replace(first, parse=replace(first.parse, channels=channels), parsed='{"a":1}')
+    (*_, answer) = conversation(replace(job, turns=(in_json,)))
+    assert (answer.who, answer.text) == ("assistant, final", '{\n  "a": 1\n}')

@@ -222,3 +222,21 @@ def test_a_long_conversation_is_written_to_a_pipe_without_rich(
     record(Request(messages=tuple(messages)), attempt())
     monkeypatch.setattr(Console, "print", rendered)
     assert "── user\nquestion\t8\\x1b[2J\n" in shown("1")
+
+
+def test_an_answer_in_json_is_shown_indented(folder: Path) -> None:
+    assert folder.is_dir()
+    form = {"structured_outputs": {"json_object": True}}
+    text = '{"name":"Ada","born":1815}'
+    parse = Parse(1, ParserTier.STRICT, True, (), (Channel("final", text),))
+    made = msgspec.structs.replace(generation(), parse=parse)
+    answered = msgspec.structs.replace(attempt(), generation=made)
+    db = open_store(Path("mh-batch.db"))
+    submit(db, [JobLine(1, "mine", None, Request((Message("user", "Who?"),), settings=form))])
+    run_id = start(db)
+    job = claim(db, run_id)
+    kept = msgspec.structs.replace(turn(), final=text, parsed=text)
+    queue.record(db, job.id, run_id, answered, kept, DONE)
+    db.close()
+    for arguments in (("mine",), ("mine", "--attempts")):
+        assert '{\n  "name": "Ada",\n  "born": 1815\n}\n' in shown(*arguments)

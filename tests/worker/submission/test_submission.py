@@ -30,9 +30,10 @@ from mh_batch.jobs.errors import (
     Interrupted,
 )
 from mh_batch.jobs.generation import ModelInfo
+from mh_batch.jobs.jsonl.line_settings import BUILT_IN
 from mh_batch.jobs.jsonl.lines import LineReader
 from mh_batch.jobs.record import JobEnd, JobLine, NewBatch
-from mh_batch.jobs.settings import Context, Settings, apply
+from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
@@ -321,7 +322,7 @@ LONG = b'{"prompt": "' + b"x" * (2 << 20) + b'"}\n'
 
 
 def test_a_line_beyond_the_limit_is_refused_and_the_others_are_read() -> None:
-    lines = LineReader(io.BytesIO(b'{"prompt": "x"}\n' + LONG + GOOD), "in", Context(), 1 << 20)
+    lines = LineReader(io.BytesIO(b'{"prompt": "x"}\n' + LONG + GOOD), "in", BUILT_IN, 1 << 20)
     first, second, *others = lines
     assert isinstance(first, JobLine)
     assert second == BadLine(2, "longer than 1 MiB; --max-line-mib takes longer ones")
@@ -333,9 +334,9 @@ def test_a_line_beyond_the_limit_is_refused_and_the_others_are_read() -> None:
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_a_line_as_long_as_the_limit_is_read(end: bytes) -> None:
     line = b'{"prompt": "' + b"x" * ((1 << 20) - 14 - len(end)) + b'"}' + end
-    (read,) = LineReader(io.BytesIO(line), "in", Context(), 1 << 20)
+    (read,) = LineReader(io.BytesIO(line), "in", BUILT_IN, 1 << 20)
     assert isinstance(read, JobLine)
-    (read,) = LineReader(io.BytesIO(b" " + line), "in", Context(), 1 << 20)
+    (read,) = LineReader(io.BytesIO(b" " + line), "in", BUILT_IN, 1 << 20)
     assert isinstance(read, BadLine)
 
 
@@ -345,7 +346,7 @@ def test_a_line_without_end_is_refused_before_it_fills_memory(
     monkeypatch.setattr("mh_batch.jobs.jsonl.lines.MAX_SKIPPED_BYTES", 1 << 20)
     content = b'{"prompt": "x"}\n' + LONG[:-1] * 2
     with pytest.raises(InputError, match="in:2: a line without end"):
-        list(LineReader(io.BytesIO(content), "in", Context(), 1 << 20))
+        list(LineReader(io.BytesIO(content), "in", BUILT_IN, 1 << 20))
 
 
 def test_a_line_beyond_the_limit_lands_nothing_or_is_left_out_without_its_text(

@@ -49,6 +49,7 @@ GOALS = (
     ),
     Goal("position", r"window \d+, at 16x.*", "of 1x", least=0.95),
     Goal("memory", r"window \d+, growth.*", most=1),
+    Goal("forms", r"(demo|larger), \d slots?", "of free", least=0.95),
     Goal("slots", "dense, 8 slots", "of sequential", least=4),
     Goal("slots", "(dense|experts), 8 slots", "of mlx-lm", least=0.92),
     Goal("slots", "demo, 8 slots", "of sequential", least=1),
