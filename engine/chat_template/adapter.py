@@ -8,7 +8,7 @@ from jinja2 import TemplateError
 
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
-from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.conversation import Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
@@ -59,9 +59,11 @@ class NativeAdapter:
             ) from error
         return self._escaper.encode(rendered)
 
-    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
+    def parse(
+        self, tokens: Sequence[int], stop_reason: StopReason, tools: Sequence[Tool] = ()
+    ) -> Parse:
         """Read a completion, its stop token included; never raises."""
-        return self._parser.parse(tokens, stop_reason, self._turn_tokens)
+        return self._parser.parse(tokens, stop_reason, self._turn_tokens, tools)
 
     def forced_final(
         self,
@@ -88,9 +90,9 @@ class NativeAdapter:
         behind = [end for end in ends if end > shared]
         return PromptParts(instructions, (*before, *behind), max(before, default=shared))
 
-    def answer(self, tokens: Sequence[int]) -> str | None:
+    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
         """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""
-        return self._parser.answer(tokens)
+        return self._parser.answer(tokens, tools)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
