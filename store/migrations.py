@@ -50,6 +50,12 @@ def m007_slots(db: Database) -> None:
     db.executescript(script("schema/slots.sql"))
 
 
+@migrations()
+def m008_forms(db: Database) -> None:
+    """Store why a check did not accept an answer, and which function checked."""
+    db.executescript(script("schema/forms.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)

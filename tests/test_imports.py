@@ -21,9 +21,10 @@ MAY_IMPORT = {
 WORKER = {
     "cli": {"commands"},
     "commands": {
-        "bench", "config", "doctor", "draining", "options", "output", "progress", "runtime",
-        "selftest", "slots_key", "submission", "text",
+        "acceptance", "bench", "config", "doctor", "draining", "options", "output", "progress",
+        "runtime", "selftest", "slots_key", "submission", "text",
     },
+    "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
     "bench": {
         "draining", "model_process", "options", "output", "progress", "runtime", "submission",
@@ -32,11 +33,12 @@ WORKER = {
     "doctor": {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
-    "api": {"config", "draining", "options", "progress", "runtime", "submission"},
+    "api": {"acceptance", "config", "draining", "options", "progress", "runtime", "submission"},
     "progress": {"draining", "text"},
-    "submission": {"controller", "model_process", "runtime", "text"},
+    "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
-        "controller", "files", "model_process", "options", "runtime", "slots_key", "text"
+        "acceptance", "controller", "files", "model_process", "options", "runtime", "slots_key",
+        "text",
     },
     "output": {"runtime", "text"},
     "model_process": {"options", "runtime"},
@@ -94,7 +96,8 @@ JOBS = {
     "generation": {"conversation", "forms", "settings"},
     "tool_results": {"conversation"},
     "settings": {"errors", "did_you_mean", "forms"},
-    "forms": {"errors"},
+    "forms": {"accept_rules", "errors"},
+    "accept_rules": set(),
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),

@@ -29,6 +29,7 @@ from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.sql import statements
 
 from . import freezing, transitions
+from .history import metadata_of
 
 _SQL = statements("queue/claims.sql")
 FIRST_OF_MODEL = """
@@ -126,6 +127,7 @@ def claim(
         round=row["round"],
         fault=fault,
         parallel=slots,
+        metadata=metadata_of(row["metadata"]),
     )
 
 

@@ -38,6 +38,7 @@ def work(
     allow_sleep: opt.AllowSleep = False,
     hang_seconds: opt.HangSeconds = None,
     max_crashes: opt.MaxCrashes = None,
+    accept: opt.Accept = None,
     max_jobs: opt.MaxJobs = None,
     until: opt.Until = None,
     watch: Annotated[
@@ -59,6 +60,7 @@ def work(
         "recycle_bytes": recycle_bytes,
         "hang_seconds": hang_seconds,
         "max_crashes": max_crashes,
+        "accept": accept,
         "max_jobs": max_jobs,
         "until": parse_clock(until) if until else None,
         "watch": watch,
@@ -83,6 +85,7 @@ def run(
     rescued: opt.RescuedAnswers = None,
     order: opt.Order = "submission",
     parallel: opt.Parallel = None,
+    accept: opt.Accept = None,
     artifacts: opt.Artifacts = None,
     allow_sleep: opt.AllowSleep = False,
     again: opt.Again = False,
@@ -106,7 +109,9 @@ def run(
     config = read_config()
     settings = settings_of(config, profile, assignments)
     options = drain_options(config, db, model, artifacts)
-    options = replace(options, parallel=parallel or options.parallel)
+    options = replace(
+        options, parallel=parallel or options.parallel, accept=accept or options.accept
+    )
     batch = NewBatch(
         batch_name(file),
         file,

@@ -88,11 +88,21 @@ class Failure(msgspec.Struct, frozen=True):
     """An attempt that was not accepted; its continuation is part of it.
 
     `stuck` says that it did not end its analysis, `continuable` that it can be continued.
+    `rejected` is what a check said of a good answer that it did not accept, else `None`.
     """
 
     reason: RetryReason
     stuck: bool = False
     continuable: bool = False
+    rejected: str | None = None
+
+    @property
+    def guidance(self) -> str:
+        """The remark in the prompt of the next attempt."""
+        if self.rejected is None:
+            return CHANGES[self.reason].guidance
+        why = self.rejected.rstrip(" .")
+        return f"The last answer was not accepted: {why}. Give another one."
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -144,12 +154,18 @@ def continuation_tokens(max_tokens: int) -> int:
 
 
 def failure_of(
-    generation: Generation, reason: RetryReason, max_tokens: int, *, from_scratch: bool
+    generation: Generation,
+    reason: RetryReason,
+    max_tokens: int,
+    *,
+    from_scratch: bool,
+    rejected: str | None = None,
 ) -> Failure:
     """Describe an attempt that had `max_tokens` and was not accepted because of `reason`.
 
-    It can be continued if it began `from_scratch`, was cut outside a loop, and the context holds
-    the tokens that a continuation gets.
+    `rejected` is what a check said of it, `None` if there was none. It can be continued if it
+    began `from_scratch`, was cut outside a loop, and the context holds the tokens that a
+    continuation gets.
     """
     room = generation.room
     enough = room is None or room >= continuation_tokens(max_tokens)
@@ -157,6 +173,7 @@ def failure_of(
         reason=reason,
         stuck=STUCK in generation.parse.problems,
         continuable=from_scratch and reason is RetryReason.LENGTH and enough,
+        rejected=rejected,
     )
 
 
@@ -167,13 +184,17 @@ def decide(
     max_attempts: int,
     *,
     repetition: bool = True,
+    rejected: bool = False,
 ) -> Decision:
     """Judge one attempt that ran as `planned`; `repetition` says whether to check its text for it.
 
     `attempt` counts attempts from 1; a continuation has the number of the one it continues.
+    `rejected` says that a check did not accept the answer, which counts only if it is good.
     """
     rescued = planned.forced_final and bool(generation.response_prefill)
     reason = fault(generation, rescued=rescued, repetition=repetition)
+    if reason is None and rejected:
+        reason = RetryReason.REJECTED
     if reason is None:
         return Accept()
     from_scratch = not (planned.continues or planned.forced_final)
@@ -233,7 +254,7 @@ def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> 
         return Plan(
             msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), forced_final=True
         )
-    return Plan(_changed(sampling, failures), CHANGES[last.reason].guidance)
+    return Plan(_changed(sampling, failures), last.guidance)
 
 
 def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:

@@ -18,6 +18,7 @@ from mh_batch.store.queue.resubmission import any_batch, check_resubmission
 from mh_batch.store.queue.submit import Submission
 from mh_batch.worker.runtime.signals import handling
 
+from .accept_check import check_accept
 from .rejects import Rejects, rejects_path
 from .source import chunks
 from .unknown_models import UnknownModels
@@ -72,6 +73,7 @@ def submit_stream(
     is already a batch, and `Interrupted` after SIGINT or SIGTERM; then nothing was queued.
     """
     _check_override(batch)
+    check_accept(batch.settings.output.accept)
     unknown_models = UnknownModels(batch)
     submitted: Submitted | None = None
     try:
