@@ -74,12 +74,18 @@ class PendingChecks:
         return True
 
     async def take(self) -> Judged | None:
-        """Return an answer whose check has ended, with the verdict; `None` if there is none."""
+        """Return an answer whose check has ended, with the verdict; `None` if there is none.
+
+        An error of the check is the outcome in place of the generation.
+        """
         done = next((pending for pending in self._pending if pending.check.done), None)
         if done is None:
             return None
         self._pending.remove(done)
-        return done.judged._replace(rejected=await done.check.result())
+        try:
+            return done.judged._replace(rejected=await done.check.result())
+        except MhBatchError as error:
+            return done.judged._replace(outcome=error)
 
     async def _check(self, attempt: OpenAttempt, good: GoodAnswer) -> str | None:
         with at_stage("decision"):

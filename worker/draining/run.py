@@ -76,6 +76,7 @@ async def work(
     command: tuple[str, ...] = COMMAND,
     *,
     raises: bool = True,
+    accept: AcceptFunction | str | None = None,
 ) -> Outcome:
     """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after the current turn.
 
@@ -83,11 +84,13 @@ async def work(
     even if the process was started to ignore it, as `&` in a script does.
 
     `command` starts the model process. Signals need the main thread; elsewhere call
-    `work_until_stopped`. `raises` is as for that.
+    `work_until_stopped`. `raises` and `accept` are as for that.
     """
     # held to the very end: a signal must not interrupt the cleanup
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        return await work_until_stopped(options, display, signals, command, raises=raises)
+        return await work_until_stopped(
+            options, display, signals, command, raises=raises, accept=accept
+        )
 
 
 async def work_until_stopped(
