@@ -75,7 +75,9 @@ class Checker:
 
     async def rejection(self, job: ClaimedJob, good: GoodAnswer) -> str | None:
         """Return why an answer is not accepted, `None` if it is."""
-        check = Check(_rules(job), _job(job, good), _answer(good), self._seconds)
+        # rules need no conversation, which may be long
+        about = _job(job, good) if self._has_function else {}
+        check = Check(_rules(job), about, _answer(good), self._seconds)
         verdict = await self._checked(check)
         if self._has_function:
             self._count(verdict)
