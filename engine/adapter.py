@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from mh_batch.engine.kv_cache.chunking import PromptParts
+from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
 if TYPE_CHECKING:
@@ -39,8 +40,13 @@ class Adapter(Protocol):
         `JobError` if the model's format cannot express the conversation.
         """
 
-    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
-        """Read a completion, its stop token included; never raises, whatever the tokens are."""
+    def parse(
+        self, tokens: Sequence[int], stop_reason: StopReason, tools: Sequence[Tool] = ()
+    ) -> Parse:
+        """Read a completion, its stop token included; never raises, whatever the tokens are.
+
+        `tools` are those of the request: in some notations only they say what a call means.
+        """
 
     def grammar(self, prompt: Prompt) -> str | None:
         """Return the grammar of the whole completion of `prompt`, as JSON for llguidance.
@@ -66,10 +72,10 @@ class Adapter(Protocol):
         same tokens.
         """
 
-    def answer(self, tokens: Sequence[int]) -> str | None:
+    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
         """Return the text of the answer if an unfinished completion is inside it, else `None`.
 
-        Reasoning, headers and tool calls are not part of the answer.
+        Reasoning, headers and calls of the request's `tools` are not part of the answer.
         """
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import psutil
@@ -72,7 +73,8 @@ class AttemptPlan:
         if not sampling.stops:
             return StopCriteria(sampling.max_tokens, adapter.stop_tokens)
         prefill = self._fitted.response_prefill
-        stops = StopSequenceFinder(sampling.stops, adapter.decode, adapter.answer, prefill)
+        answer = partial(adapter.answer, tools=self.request.prompt.tools)
+        stops = StopSequenceFinder(sampling.stops, adapter.decode, answer, prefill)
         return StopCriteria(sampling.max_tokens, adapter.stop_tokens, stops)
 
     def callbacks(

@@ -38,7 +38,7 @@ class Completion(msgspec.Struct, frozen=True):
 def read(adapter: Adapter, completion: Completion) -> Parse:
     """Return the parse of a completion, its response prefill included; never raises."""
     tokens = (*completion.response_prefill, *completion.tokens)
-    parse = adapter.parse(tokens, completion.stop_reason)
+    parse = adapter.parse(tokens, completion.stop_reason, completion.tools)
     if completion.stop_reason is StopReason.STOP_SEQUENCE:
         parse = cut_answer(parse, completion.stops)
     return check_calls(parse, completion.tools)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from .accept_rules import AcceptRules
 from .did_you_mean import nearest
 from .errors import SettingsError
 
@@ -102,12 +103,13 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `response_format` or `structured_outputs` gives the form of the final answer; `None` leaves it
     free. Reasoning is always free. `tool_choice` says whether the answer may or must be a call:
     `required` or a named function holds for the first call of a turn; behind the result of a tool
-    it is `auto`.
+    it is `auto`. `accept` are rules for the finished answer, `None` for none.
     """
 
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedToolChoice = "auto"
+    accept: AcceptRules | None = None
 
     @property
     def form(self) -> Form | None:

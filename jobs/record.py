@@ -48,6 +48,7 @@ class Attempt(msgspec.Struct, frozen=True):
     One that `continues` goes on where the attempt before was cut, with that one's seed: all that
     one drew is the opening of its generation.
     `round` is how often the job had been put back into the queue by then (`mh-batch retry`).
+    `rejected` is what a check said of a good answer that it did not accept, else `None`.
     """
 
     key: AttemptKey
@@ -61,6 +62,7 @@ class Attempt(msgspec.Struct, frozen=True):
     started_at: str = ""
     finished_at: str = ""
     round: int = 0
+    rejected: str | None = None
 
 
 class KeptAnswer(msgspec.Struct, frozen=True):
@@ -117,6 +119,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     count. `fault` says why it cannot be run, `None` if it can; with one, `settings` are those of
     the batch, and `request` may be empty. `parallel` is the number of slots that its batch has,
     `mixed_from` the one that it had until `mix` replaced it with this claim; `None` if nothing did.
+    `metadata` is the JSON object of the line's unknown keys, `None` if it had none.
     """
 
     id: int
@@ -132,6 +135,7 @@ class ClaimedJob(msgspec.Struct, frozen=True):
     fault: JobError | None = None
     parallel: int = 1
     mixed_from: int | None = None
+    metadata: msgspec.Raw | None = None
 
 
 class Crash(msgspec.Struct, frozen=True):

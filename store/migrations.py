@@ -52,7 +52,7 @@ def m007_slots(db: Database) -> None:
 
 @migrations()
 def m008_forms(db: Database) -> None:
-    """Store answers in JSON parsed, and the function that accepts answers."""
+    """Store answers in JSON parsed, why a check did not accept one, and which function checked."""
     db.executescript(script("schema/forms.sql"))
 
 

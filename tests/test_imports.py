@@ -21,9 +21,10 @@ MAY_IMPORT = {
 WORKER = {
     "cli": {"commands"},
     "commands": {
-        "bench", "config", "controller", "doctor", "draining", "options", "output", "progress",
-        "runtime", "selftest", "slots_key", "submission", "text",
+        "acceptance", "bench", "config", "controller", "doctor", "draining", "options", "output",
+        "progress", "runtime", "selftest", "slots_key", "submission", "text",
     },
+    "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
     "bench": {
         "draining", "model_process", "options", "output", "progress", "runtime", "submission",
@@ -32,11 +33,12 @@ WORKER = {
     "doctor": {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
-    "api": {"config", "draining", "options", "progress", "runtime", "submission"},
+    "api": {"acceptance", "config", "draining", "options", "progress", "runtime", "submission"},
     "progress": {"draining", "text"},
-    "submission": {"controller", "model_process", "runtime", "text"},
+    "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
-        "controller", "files", "model_process", "options", "runtime", "slots_key", "text"
+        "acceptance", "controller", "files", "model_process", "options", "runtime", "slots_key",
+        "text",
     },
     "output": {"runtime", "text"},
     "model_process": {"options", "runtime"},
@@ -97,7 +99,8 @@ JOBS = {
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"conversation", "forms", "settings"},
     "settings": {"errors", "did_you_mean", "forms"},
-    "forms": {"errors", "did_you_mean"},
+    "forms": {"accept_rules", "errors", "did_you_mean"},
+    "accept_rules": set(),
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.connection import open_reader, open_store, require_store
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs
+from mh_batch.worker.acceptance.function import AcceptFunction
 from mh_batch.worker.draining.run import Outcome, work_until_stopped
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
@@ -52,7 +54,8 @@ class Options(WorkerOptions, frozen=True, kw_only=True):
     between jobs once it holds more than `recycle_bytes` (`None`: never), and killed if it gives no
     sign of life for `hang_seconds`; after `max_crashes` deaths on one attempt its job is failed.
     `engine` is how the model uses memory. `parallel` conversations decode together; a batch keeps
-    the number it began with, unless `mix` lets it go on with another.
+    the number it began with, unless `mix` lets it go on with another. `accept` names a function
+    that checks answers as `FILE.py:function`, and a check may take `accept_seconds`.
     `allow_variance` uses slots also where the self-test has
     failed: there an answer may depend on what runs beside it.
 
@@ -129,13 +132,25 @@ def submit(
         return submit_stream(store, file, batch, Rules(again=again))
 
 
-def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTIONS) -> Summary:
+def drain(
+    db: StrPath,
+    model: str | None = None,
+    options: Options = DEFAULT_OPTIONS,
+    *,
+    accept: AcceptFunction | str | None = None,
+) -> Summary:
     """Answer the queued conversations until none is left; return the outcome.
 
     `Options(parallel=4)` answers four at once. The call blocks, also in a notebook. `model` is for
     jobs that name none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it
     after the current turn, a second one at once; finished work is kept, and the next drain
     continues.
+
+    `accept` is a function that gets each job and good answer as dictionaries and returns `None`, or
+    the reason why the answer is not accepted: it is tried again then. One that can be imported from
+    a file by itself runs in processes of its own, and is killed after `options.accept_seconds`; any
+    other (a lambda, one of a notebook or of the script that runs) is called in a thread. A string
+    is a `FILE.py:function`; `None` leaves it to `options.accept`.
 
     Raises `InputError` naming an option with an invalid value, `StoreUnusable` if there is no
     database, `WorkerRunning` if another worker drains it, and any other `EnvironmentFault` that
@@ -147,7 +162,7 @@ def drain(db: StrPath, model: str | None = None, options: Options = DEFAULT_OPTI
     logs = options.logs or path.resolve().parent / "logs"
     drain_options = DrainOptions(path, named_model(model), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
-        return _summary(_drain(drain_options, PlainDisplay(out)))
+        return _summary(_drain(drain_options, PlainDisplay(out), accept))
 
 
 def results(
@@ -205,7 +220,9 @@ def _checked(options: Options) -> WorkerOptions:
         raise InputError(f"options: {where.removesuffix('`')}: {reason}") from None
 
 
-def _drain(options: DrainOptions, display: PlainDisplay) -> Outcome:
+def _drain(
+    options: DrainOptions, display: PlainDisplay, accept: AcceptFunction | str | None
+) -> Outcome:
     """Drain on a thread of its own and pass every Ctrl-C on to it.
 
     In a notebook, an event loop is running on this thread already.
@@ -217,7 +234,8 @@ def _drain(options: DrainOptions, display: PlainDisplay) -> Outcome:
             portal.start_task_soon(send.send_nowait, None)
 
         with handling(pass_on, signal.SIGINT):
-            return portal.call(work_until_stopped, options, display, stop_signals)
+            play = partial(work_until_stopped, options, display, stop_signals, accept=accept)
+            return portal.call(play)
 
 
 def _summary(outcome: Outcome) -> Summary:

@@ -15,6 +15,9 @@ ArtifactPolicy = Literal["all", "retries", "off"]
 HANG_SECONDS = 300.0
 """How long the model process may give no sign of life while an answer is due."""
 
+ACCEPT_SECONDS = 30.0
+"""How long a check of one answer may take."""
+
 MAX_CRASHES = 2
 """Fail a job after this many consecutive deaths of the model on one attempt."""
 
@@ -26,7 +29,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     `engine` is how the model uses memory. `artifacts` says which attempts leave files. The model
     process is replaced between jobs once it holds more than `recycle_bytes` (`None`: never), and
     killed if it gives no sign of life for `hang_seconds` while an answer is due. A job is failed
-    after `max_crashes` deaths of the model on one attempt.
+    after `max_crashes` deaths of the model on one attempt. `accept` is a `FILE.py:function` that
+    checks good answers, `None` for none; a check may take `accept_seconds`.
     """
 
     parallel: Annotated[int, Meta(ge=1, le=MOST_PARALLEL)] = 1
@@ -35,6 +39,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     recycle_bytes: Annotated[int, Meta(ge=1, le=MOST_BYTES)] | None = None
     hang_seconds: Annotated[float, Meta(ge=1)] = HANG_SECONDS
     max_crashes: Annotated[int, Meta(ge=1, le=MOST)] = MAX_CRASHES
+    accept: Annotated[str, Meta(min_length=1)] | None = None
+    accept_seconds: Annotated[float, Meta(gt=0, le=86400)] = ACCEPT_SECONDS
 
 
 class WorkerOptions(WorkerSettings, frozen=True, kw_only=True):

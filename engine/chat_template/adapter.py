@@ -11,7 +11,7 @@ from mh_batch.engine.constraint.bounds import bounds_of
 from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
-from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.conversation import Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
@@ -68,9 +68,11 @@ class NativeAdapter:
             ) from error
         return self._escaper.encode(rendered)
 
-    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
+    def parse(
+        self, tokens: Sequence[int], stop_reason: StopReason, tools: Sequence[Tool] = ()
+    ) -> Parse:
         """Read a completion, its stop token included; never raises."""
-        return self._parser.parse(tokens, stop_reason, self._turn_tokens)
+        return self._parser.parse(tokens, stop_reason, self._turn_tokens, tools)
 
     def grammar(self, prompt: Prompt) -> str | None:
         """Return the grammar of the whole completion, `None` where nothing binds it.
@@ -105,9 +107,9 @@ class NativeAdapter:
         behind = [end for end in ends if end > shared]
         return PromptParts(instructions, (*before, *behind), max(before, default=shared))
 
-    def answer(self, tokens: Sequence[int]) -> str | None:
+    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
         """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""
-        return self._parser.answer(tokens)
+        return self._parser.answer(tokens, tools)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""

@@ -8,10 +8,11 @@ import msgspec
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 from mh_batch.engine.parsing.judge import make_parse
 from mh_batch.engine.parsing.message import END, RETURN, ParsedMessage
+from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 from .thinking import END_THINK, THINK, split_thinking
-from .tool_calls import call_messages, notation
+from .tool_calls import Notation, call_messages, notation
 
 
 class CompletionParser:
@@ -34,16 +35,21 @@ class CompletionParser:
         )
 
     def parse(
-        self, tokens: Sequence[int], stop_reason: StopReason, turn_tokens: Collection[int]
+        self,
+        tokens: Sequence[int],
+        stop_reason: StopReason,
+        turn_tokens: Collection[int],
+        tools: Sequence[Tool] = (),
     ) -> Parse:
         """Read a completion, its stop token included; never raises.
 
-        `turn_tokens` are the control tokens that a turn is made of.
+        `turn_tokens` are the control tokens that a turn is made of, `tools` what may be called.
         """
+        how = self._notation(tools)
         stopped = bool(tokens) and tokens[-1] in self._stop_tokens
         content = tokens[:-1] if stopped else tokens
         closed_by = RETURN if stopped else None
-        forged = self._is_forged(content, turn_tokens)
+        forged = self._is_forged(content, turn_tokens, self._call_marker if how else None)
         defects: tuple[str, ...] = ("control_in_content",) if forged else ()
         thinking, answer = split_thinking(self.decode(content), opened=self._opens_thinking)
         messages: list[ParsedMessage] = []
@@ -52,8 +58,8 @@ class CompletionParser:
             if answer is None and stopped:
                 defects += ("unclosed_thinking",)
             messages.append(_message("analysis", thinking, ended_by, defects))
-        if answer is not None and self._calls is not None and self._calls.start in answer:
-            calls = call_messages(answer, self._calls, closed_by)
+        if answer is not None and how is not None and how.start in answer:
+            calls = call_messages(answer, how, closed_by, tools)
             first = msgspec.structs.replace(calls[0], defects=defects + calls[0].defects)
             messages += [first, *calls[1:]]
         elif answer is not None:
@@ -62,12 +68,11 @@ class CompletionParser:
         further = ("control_in_content",) if swallowed and not defects else ()
         return make_parse(ParserTier.STRICT, messages, stop_reason, further)
 
-    def answer(self, tokens: Sequence[int]) -> str | None:
+    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
         """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""
         answer = split_thinking(self.decode(tokens), opened=self._opens_thinking)[1]
-        if answer is not None and self._calls is not None and self._calls.start in answer:
-            return None
-        return answer
+        how = self._notation(tools)
+        return None if answer is not None and how is not None and how.start in answer else answer
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
@@ -78,12 +83,21 @@ class CompletionParser:
             )
         )
 
-    def _is_forged(self, content: Sequence[int], turn_tokens: Collection[int]) -> bool:
+    def _notation(self, tools: Sequence[Tool]) -> Notation | None:
+        """Return how calls of these tools are written, `None` if none can be told from text."""
+        return self._calls if self._calls is not None and self._calls.can_read(tools) else None
+
+    def _is_forged(
+        self,
+        content: Sequence[int],
+        turn_tokens: Collection[int],
+        call_marker: Sequence[int] | None,
+    ) -> bool:
         """Whether a completion holds control tokens: within calls, those that a turn is made of.
 
         Some families write calls with control tokens of their own, such as `[TOOL_CALLS]`.
         """
-        begin = _find(content, self._call_marker) if self._call_marker else None
+        begin = _find(content, call_marker) if call_marker else None
         if begin is None:
             return not self.special.isdisjoint(content)
         return not (

@@ -10,6 +10,7 @@ from mh_batch.engine.constraint.bounds import bounds_of
 from mh_batch.engine.constraint.tables import tables_of_bytes
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.engine.parsing.message import RETURN
+from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
 
@@ -59,8 +60,13 @@ class HarmonyAdapter:
         except (HarmonyError, ValueError) as error:
             raise JobError(f"openai-harmony does not render this conversation: {error}") from error
 
-    def parse(self, tokens: Sequence[int], stop_reason: StopReason) -> Parse:
-        """Read a completion, its stop token included; never raises."""
+    def parse(
+        self,
+        tokens: Sequence[int],
+        stop_reason: StopReason,
+        tools: Sequence[Tool] = (),  # noqa: ARG002
+    ) -> Parse:
+        """Read a completion, its stop token included; never raises, and needs no tools."""
         return parse_harmony(tokens, stop_reason)
 
     def grammar(self, prompt: Prompt) -> str | None:
@@ -88,7 +94,11 @@ class HarmonyAdapter:
         shared = messages[:-1] if prompt.guidance else messages
         return PromptParts(instructions, messages, max(shared, default=instructions))
 
-    def answer(self, tokens: Sequence[int]) -> str | None:
+    def answer(
+        self,
+        tokens: Sequence[int],
+        tools: Sequence[Tool] = (),  # noqa: ARG002
+    ) -> str | None:
         """Return the text of an open final message so far, or `None` outside of one.
 
         Tokens without any structure are an answer, as they are to the parser.

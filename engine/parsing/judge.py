@@ -7,7 +7,7 @@ from mh_batch.jobs.generation import Channel, Parse, ParserTier, StopReason
 from .message import ParsedMessage
 from .well_formed import find_problems
 
-PARSER_VERSION = 3
+PARSER_VERSION = 4
 """Goes up with every change that reads some completion differently; stored with each parse."""
 
 

@@ -29,6 +29,7 @@ from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.sql import statements
 
 from . import freezing, transitions
+from .history import metadata_of
 
 _SQL = statements("queue/claims.sql")
 FIRST_OF_MODEL = """
@@ -127,6 +128,7 @@ def claim(
         fault=fault,
         parallel=slots,
         mixed_from=mixed_from,
+        metadata=metadata_of(row["metadata"]),
     )
 
 

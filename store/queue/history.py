@@ -119,6 +119,7 @@ def _attempt(db: Database, row: sqlite3.Row) -> Attempt:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         round=row["round"],
+        rejected=row["rejected"],
     )
 
 

@@ -26,7 +26,7 @@ _ATTEMPT_COLUMNS = (
     *("job_id", "choice", "turn", "step", "attempt", "run_id", "verdict", "retry_reason"),
     *("rescued", "seed", "prompt_tokens", "prompt_sha256", "dropped_turns", "completion_tokens"),
     *("finish_reason", "stop_reason", "started_at", "finished_at", "sampling", "tokens", "raw"),
-    *("opening", "round", "continues", "room"),
+    *("opening", "round", "continues", "room", "rejected"),
 )
 _TURN_COLUMNS = (
     *("job_id", "choice", "turn", "step", "accepted_attempt_id", "attempts", "rescued"),
@@ -219,6 +219,7 @@ def _record_attempt(db: Database, job_id: int, run_id: int, attempt: Attempt) ->
         *(attempt.started_at, attempt.finished_at),
         *(msgspec.json.encode(attempt.sampling).decode(), pack_tokens(made.tokens), made.raw),
         *(pack_tokens(made.response_prefill), attempt.round, attempt.continues, made.room),
+        attempt.rejected,
     )
     return int(db.conn.execute(_ATTEMPT, values).fetchone()[0])
 

@@ -13,7 +13,8 @@ from . import transitions
 from .submit import purge_abandoned
 
 _START = """
-INSERT INTO runs (started_at, settings, versions, parallel) VALUES (?, ?, ?, ?) RETURNING id
+INSERT INTO runs (started_at, settings, versions, parallel, accept) VALUES (?, ?, ?, ?, ?)
+RETURNING id
 """
 _MODEL = """
 UPDATE runs SET model = ?, model_fingerprint = ?, device = ?, versions = json_patch(versions, ?)
@@ -30,13 +31,15 @@ def start_run(
     versions: Mapping[str, str],
     *,
     parallel: int = 1,
+    accept: str | None = None,
 ) -> int:
     """Record that a worker starts; return the run's id.
 
     `parallel` is the worker's number of slots; batches that began with another keep theirs.
+    `accept` says which function checks the answers, as JSON; `None` if none does.
     """
     encoded = msgspec.json.encode(dict(versions)).decode()
-    values = (now(), settings_json, encoded, parallel)
+    values = (now(), settings_json, encoded, parallel, accept)
     with immediate(db):
         return int(db.conn.execute(_START, values).fetchone()[0])
 

@@ -21,7 +21,7 @@ _STARTED = (
     "started_at = ?, finished_at = NULL, error_code = NULL, error = NULL, model = ?, "
     "model_fingerprint = ?, run_id = ?"
 )
-_RETURNING = "RETURNING position, custom_id, request, round"
+_RETURNING = "RETURNING position, custom_id, request, metadata, round"
 _RELEASED = "run_id = NULL"
 _REQUEUED = (
     "round = round + ?, run_id = NULL, cancel_requested = 0, error_code = NULL, error = NULL, "

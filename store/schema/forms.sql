@@ -1,7 +1,10 @@
 -- The JSON of an answer whose form is JSON, as the model wrote it.
 ALTER TABLE turns ADD COLUMN parsed TEXT CHECK (parsed IS NULL OR json_valid(parsed));
 
--- The function that judged the answers of a run: its name and a hash of its source.
+-- What a check said of a good answer that it did not accept; it is in the prompt of the next attempt.
+ALTER TABLE attempts ADD COLUMN rejected TEXT;
+
+-- The function that checked the answers of a run: its name and the SHA-256 of its source, as JSON.
 ALTER TABLE runs ADD COLUMN accept TEXT;
 
 -- One row a finished job; the texts are those of the last turn of the first choice, tokens and

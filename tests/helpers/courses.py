@@ -15,8 +15,8 @@ kinds = st.lists(
     st.tuples(
         st.sampled_from(
             [
-                *("good", "cut", "circles", "lost", "malformed", "loop", "call", "stuck"),
-                *("json", "cut form", "violated", "constraint"),
+                *("good", "rejected", "cut", "circles", "lost", "malformed", "loop", "call"),
+                *("stuck", "json", "cut form", "violated", "constraint"),
             ]
         ),
         st.sampled_from([True, True, True, False]),
@@ -56,13 +56,18 @@ def answer(kind: str, fits: bool, index: int, request: GenerationRequest) -> Gen
     return begun(made_of_it, *given)
 
 
+def rejection(kind: str, index: int) -> str | None:
+    """Why a check does not accept what an engine made: a reason of its own for each attempt."""
+    return f"reason {index}" if kind == "rejected" else None
+
+
 def made(kind: str, index: int) -> Generation:
     """A generation with texts of its own, so that a mix-up of attempts shows."""
     text = f"answer {index}"
     match kind:
         case "lost":
             return lost()
-        case "good":
+        case "good" | "rejected":
             return generation(text)
         case "malformed":
             return generation(text, problems=("junk",))

@@ -16,6 +16,7 @@ from mh_batch.store.connection import open_store
 from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
+from mh_batch.worker.acceptance.function import AcceptFunction
 from mh_batch.worker.draining.run import Outcome, work
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
@@ -71,14 +72,19 @@ class Site:
         db.close()
 
     async def drain(
-        self, script: Sequence[str] = (), model: str | None = "demo", **values: Any
+        self,
+        script: Sequence[str] = (),
+        model: str | None = "demo",
+        accept: AcceptFunction | str | None = None,
+        **values: Any,
     ) -> Outcome:
         path = self.folder / "script.json"
         path.write_text(json.dumps(script))
         child = str(Path(__file__).parent / "scripted_child.py")
         options = DrainOptions(self.db_path, model, self.folder / "logs", **values)
         with anyio.fail_after(60):
-            return await work(options, self.notes, (sys.executable, child, str(path)))
+            command = (sys.executable, child, str(path))
+            return await work(options, self.notes, command, accept=accept)
 
     def cancel(self, ref: str) -> Cancelled:
         db = open_store(self.db_path)

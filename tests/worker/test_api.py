@@ -144,7 +144,7 @@ def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> 
     """The options of a drain that is called with these."""
     seen: list[DrainOptions] = []
 
-    async def see(options: DrainOptions, *_: object) -> Outcome:
+    async def see(options: DrainOptions, *_: object, **__: object) -> Outcome:
         seen.append(options)
         return Outcome(EndReason.EMPTY, Tally(), run_id=1, seconds=0.0)
 
@@ -170,6 +170,8 @@ def test_every_option_of_a_drain_reaches_the_worker(
         "until": time(7, 30),
         "watch": True,
         "allow_variance": True,
+        "accept": "check.py:good",
+        "accept_seconds": 5.0,
     }
     # none is left out here, and none of those that the worker has
     assert given.keys() == set(WorkerOptions.__struct_fields__)
@@ -207,6 +209,29 @@ def test_an_option_out_of_range_is_named(wrong: dict[str, Any], told: str, tmp_p
     open_store(tmp_path / "mh-batch.db").close()
     with pytest.raises(InputError, match=f"options: {told}: Expected|options: {told}: Invalid"):
         drain(tmp_path / "mh-batch.db", options=Options(**wrong))
+
+
+def test_a_function_for_answers_is_taken_by_its_file_or_itself_and_stands_with_the_run(
+    tmp_path: Path,
+) -> None:
+    db, file = tmp_path / "accept.db", tmp_path / "check.py"
+    open_store(db).close()
+    file.write_text("def good(job, answer): ...\n")
+    quiet = Options(quiet=True)
+    by_name = msgspec.structs.replace(quiet, accept=f"{file}:good")
+    assert drain(db, options=by_name).all_well
+    assert drain(db, options=quiet, accept=lambda _job, _answer: None).all_well
+    with pytest.raises(InputError, match=r"must take a job and an answer"):
+        drain(db, options=quiet, accept=lambda: None)  # type: ignore[arg-type,misc]
+    with pytest.raises(
+        InputError, match=r"check\.py:bad: AttributeError: there is no function bad"
+    ):
+        drain(db, options=quiet, accept=f"{file}:bad")
+    with closing(open_reader(db)) as reader:
+        names = [msgspec.json.decode(row["accept"])["name"] for row in reader["runs"].rows]
+    assert names[0] == "check.py:good"
+    assert "<lambda>" in names[1]
+    assert len(names) == 2
 
 
 def test_a_drain_of_nothing_is_well_and_needs_no_model(tmp_path: Path) -> None:
@@ -266,7 +291,7 @@ def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
     heard = []
 
     async def stopped_twice(
-        _: DrainOptions, __: PlainDisplay, stop_signals: AsyncIterator[object]
+        _: DrainOptions, __: PlainDisplay, stop_signals: AsyncIterator[object], **___: object
     ) -> Outcome:
         with anyio.fail_after(30):
             for _again in range(2):

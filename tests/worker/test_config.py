@@ -6,6 +6,7 @@ import pytest
 
 from helpers.command_line import mh_batch, write_lines
 from mh_batch.jobs.errors import InputError
+from mh_batch.store.connection import open_store
 from mh_batch.worker.config import Config, effective_settings, read_config
 
 
@@ -79,8 +80,20 @@ def test_a_name_that_is_not_known_is_told_with_what_was_meant(
     assert complaint(tmp_path, text) == told
 
 
+def test_a_function_for_answers_may_stand_in_the_file_or_the_command(tmp_path: Path) -> None:
+    open_store(tmp_path / "mh-batch.db").close()
+    (tmp_path / "mh-batch.toml").write_text('accept = "check.py:toml"\n')
+    (tmp_path / "check.py").write_text("")
+    by_file = mh_batch(tmp_path, "work", code=2).stderr
+    assert "check.py:toml: AttributeError: there is no function toml in it" in by_file
+    by_command = mh_batch(tmp_path, "work", "--accept", "check.py:own", code=2).stderr
+    assert "there is no function own in it" in by_command
+
+
 def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None:
-    known = "known: artifacts, engine, hang_seconds, max_crashes, max_line_mib, model, parallel"
+    known = (
+        "known: accept, accept_seconds, artifacts, engine, hang_seconds, max_crashes, max_line_mib"
+    )
     assert known in complaint(tmp_path, "x9 = 1")
 
 

@@ -142,6 +142,16 @@ HangSeconds = Annotated[
         help="Kill a model process that is silent for this long [default: 300].",
     ),
 ]
+Accept = Annotated[
+    str | None,
+    typer.Option(
+        "--accept",
+        metavar="FILE.py:function",
+        help="Call this function with each job and good answer; a reason that it returns is a "
+        "retry, None accepts.",
+        show_default=False,
+    ),
+]
 MaxCrashes = Annotated[
     int | None,
     typer.Option(

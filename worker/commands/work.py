@@ -38,6 +38,7 @@ def work(
     allow_sleep: opt.AllowSleep = False,
     hang_seconds: opt.HangSeconds = None,
     max_crashes: opt.MaxCrashes = None,
+    accept: opt.Accept = None,
     max_jobs: opt.MaxJobs = None,
     until: opt.Until = None,
     watch: Annotated[
@@ -58,6 +59,7 @@ def work(
         "artifacts": artifacts,
         "hang_seconds": hang_seconds,
         "max_crashes": max_crashes,
+        "accept": accept,
         "max_jobs": max_jobs,
         "until": until,
         "watch": watch,
@@ -82,6 +84,7 @@ def run(
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
     parallel: opt.Parallel = None,
+    accept: opt.Accept = None,
     mix: opt.Mix = False,
     allow_variance: opt.AllowVariance = False,
     recycle_bytes: opt.RecycleBytes = None,
@@ -120,6 +123,7 @@ def run(
         "artifacts": artifacts,
         "hang_seconds": hang_seconds,
         "max_crashes": max_crashes,
+        "accept": accept,
         "max_jobs": max_jobs,
         "until": until,
     }

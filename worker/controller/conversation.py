@@ -58,6 +58,18 @@ class Finish(msgspec.Struct, frozen=True):
     end: JobEnd
 
 
+class GoodAnswer(msgspec.Struct, frozen=True):
+    """An answer with nothing wrong in itself, before a check has seen it.
+
+    `messages` is the conversation that it answers, earlier answers included.
+    """
+
+    key: AttemptKey
+    messages: tuple[Message, ...]
+    final: str
+    analysis: str | None
+
+
 Action = Generate | Record | Finish
 
 NEW = History()
@@ -123,9 +135,30 @@ class ConversationRun:
         """Return the next generation of a run that is not over; the same until it is fed."""
         return Generate(self._step.key, self._step.request(self._history), self.begins_turn)
 
-    def feed(self, generation: Generation, started_at: str = "", finished_at: str = "") -> None:
-        """Judge what the last `Generate` produced and decide what comes next."""
-        attempt = self._step.judge(generation, started_at, finished_at)
+    def good_answer(self, generation: Generation) -> GoodAnswer | None:
+        """Return the answer that the last `Generate` produced if a check could still reject it.
+
+        `None` if it is refused anyway, or if it is a call and so no answer.
+        """
+        parse = generation.parse
+        if parse.calls or not self._step.is_good(generation):
+            return None
+        final, analysis = parse.text("final") or "", parse.text("analysis")
+        return GoodAnswer(self._step.key, tuple(self._history), final, analysis)
+
+    def feed(
+        self,
+        generation: Generation,
+        started_at: str = "",
+        finished_at: str = "",
+        *,
+        rejected: str | None = None,
+    ) -> None:
+        """Judge what the last `Generate` produced and decide what comes next.
+
+        `rejected` is why a check does not accept the answer; `None` if none rejects it.
+        """
+        attempt = self._step.judge(generation, started_at, finished_at, rejected)
         turn = None
         if attempt.verdict is not Verdict.RETRY:
             turn = self._step.complete(self._since)
@@ -215,4 +248,6 @@ class ConversationRun:
 def _given_up(kept: Attempt) -> JobEnd:
     """Return the end of a job in which all attempts at an answer failed."""
     text = f"the attempts of turn {kept.key.turn} ran out; the best one is kept"
+    if kept.rejected is not None:
+        text = f"{text}, although it was rejected: {kept.rejected}"
     return JobEnd(Status.INCOMPLETE, kept.retry_reason, text)

@@ -14,7 +14,7 @@ from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import ClaimedJob, History, JobEnd
 from mh_batch.jobs.status import Status
 
-from .conversation import Action, ConversationRun, Finish, Generate, Record
+from .conversation import Action, ConversationRun, Finish, Generate, GoodAnswer, Record
 
 
 class JobRun:
@@ -68,12 +68,25 @@ class JobRun:
                 return run.generate()
         return None
 
+    def good_answer(self, choice: int, generation: Generation) -> GoodAnswer | None:
+        """Return the answer of a choice if a check could still reject it, else `None`."""
+        return self._choices[choice].good_answer(generation)
+
     def feed(
-        self, choice: int, generation: Generation, started_at: str = "", finished_at: str = ""
+        self,
+        choice: int,
+        generation: Generation,
+        started_at: str = "",
+        finished_at: str = "",
+        *,
+        rejected: str | None = None,
     ) -> None:
-        """Judge what the open `Generate` of a choice produced; `KeyError` if it has none."""
+        """Judge what the open `Generate` of a choice produced; `KeyError` if it has none.
+
+        `rejected` is why a check does not accept the answer; `None` if none rejects it.
+        """
         self._open.remove(choice)
-        self._choices[choice].feed(generation, started_at, finished_at)
+        self._choices[choice].feed(generation, started_at, finished_at, rejected=rejected)
 
     def withdraw(self, choice: int) -> None:
         """Take back an open `Generate` that gave no attempt: `next()` gives it again.

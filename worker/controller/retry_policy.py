@@ -95,11 +95,21 @@ class Failure(msgspec.Struct, frozen=True):
     """An attempt that was not accepted; its continuation is part of it.
 
     `stuck` says that it did not end its analysis, `continuable` that it can be continued.
+    `rejected` is what a check said of a good answer that it did not accept, else `None`.
     """
 
     reason: RetryReason
     stuck: bool = False
     continuable: bool = False
+    rejected: str | None = None
+
+    @property
+    def guidance(self) -> str:
+        """The remark in the prompt of the next attempt."""
+        if self.rejected is None:
+            return CHANGES[self.reason].guidance
+        why = self.rejected.rstrip(" .")
+        return f"The last answer was not accepted: {why}. Give another one."
 
 
 class Accept(msgspec.Struct, frozen=True):
@@ -153,12 +163,18 @@ def continuation_tokens(max_tokens: int) -> int:
 
 
 def failure_of(
-    generation: Generation, reason: RetryReason, max_tokens: int, *, from_scratch: bool
+    generation: Generation,
+    reason: RetryReason,
+    max_tokens: int,
+    *,
+    from_scratch: bool,
+    rejected: str | None = None,
 ) -> Failure:
     """Describe an attempt that had `max_tokens` and was not accepted because of `reason`.
 
-    It can be continued if it began `from_scratch`, was cut outside a loop, and the context holds
-    the tokens that a continuation gets.
+    `rejected` is what a check said of it, `None` if there was none. It can be continued if it
+    began `from_scratch`, was cut outside a loop, and the context holds the tokens that a
+    continuation gets.
     """
     room = generation.room
     enough = room is None or room >= continuation_tokens(max_tokens)
@@ -166,6 +182,7 @@ def failure_of(
         reason=reason,
         stuck=STUCK in generation.parse.problems,
         continuable=from_scratch and reason in CUT and enough,
+        rejected=rejected,
     )
 
 
@@ -177,14 +194,18 @@ def decide(
     *,
     repetition: bool = True,
     form: Form | None = None,
+    rejected: bool = False,
 ) -> Decision:
     """Judge one attempt that ran as `planned`; `repetition` says whether to check its text for it.
 
     `form` is that of the answer, `None` for free text.
     `attempt` counts attempts from 1; a continuation has the number of the one it continues.
+    `rejected` says that a check did not accept the answer, which counts only if it is good.
     """
     rescued = planned.forced_final and bool(generation.response_prefill)
     reason = fault(generation, rescued=rescued, repetition=repetition, form=form)
+    if reason is None and rejected:
+        reason = RetryReason.REJECTED
     if reason is None:
         return Accept()
     from_scratch = not (planned.continues or planned.forced_final)
@@ -255,7 +276,7 @@ def plan(sampling: Sampling, failures: Sequence[Failure], max_attempts: int) -> 
         return Plan(
             msgspec.structs.replace(changed, max_tokens=sampling.max_tokens), forced_final=True
         )
-    return Plan(_changed(sampling, failures), CHANGES[last.reason].guidance)
+    return Plan(_changed(sampling, failures), last.guidance)
 
 
 def _changed(sampling: Sampling, failures: Sequence[Failure]) -> Sampling:

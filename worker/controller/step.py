@@ -83,12 +83,24 @@ class StepRun:
             parallel=self._job.parallel,
         )
 
-    def judge(self, generation: Generation, started_at: str, finished_at: str) -> Attempt:
-        """Return the next attempt with its verdict, and count it."""
+    def is_good(self, generation: Generation) -> bool:
+        """Whether the next attempt is accepted unless a check rejects it."""
+        return isinstance(self._decide(generation, self._plan(), rejected=False), Accept)
+
+    def judge(
+        self,
+        generation: Generation,
+        started_at: str,
+        finished_at: str,
+        rejected: str | None = None,
+    ) -> Attempt:
+        """Return the next attempt with its verdict, and count it.
+
+        `rejected` is why a check did not accept it, `None` if it did or there was none.
+        """
         planned = self._plan()
-        # without room for a continuation, the engine begins from scratch
-        continues = planned.continues and bool(generation.response_prefill)
-        verdict, reason = _verdict(self._decide(generation, planned, continues))
+        decision = self._decide(generation, planned, rejected=rejected is not None)
+        verdict, reason = _verdict(decision)
         attempt = Attempt(
             key=self.key,
             verdict=verdict,
@@ -97,10 +109,11 @@ class StepRun:
             sampling=_used(planned, generation),
             generation=generation,
             rescued=planned.forced_final and bool(generation.response_prefill),
-            continues=continues,
+            continues=_continues(planned, generation),
             started_at=started_at,
             finished_at=finished_at,
             round=self._job.round,
+            rejected=rejected if reason is RetryReason.REJECTED else None,
         )
         self._attempts.append(attempt)
         return attempt
@@ -138,12 +151,19 @@ class StepRun:
     def _plan(self) -> Plan:
         return plan(self._job.settings.sampling, self._failures(), self._max_attempts)
 
-    def _decide(self, generation: Generation, planned: Plan, continues: bool) -> Decision:
+    def _decide(self, generation: Generation, planned: Plan, *, rejected: bool) -> Decision:
         checked = self._job.settings.sampling.loop_detection != "off"
         # a continuation is outside the cap
-        number = sum(not a.continues for a in self._attempts) + (not continues)
+        before = sum(not a.continues for a in self._attempts)
+        number = before + (not _continues(planned, generation))
         return decide(
-            generation, planned, number, self._max_attempts, repetition=checked, form=self._form
+            generation,
+            planned,
+            number,
+            self._max_attempts,
+            repetition=checked,
+            form=self._form,
+            rejected=rejected,
         )
 
     def _seed(self, planned: Plan) -> int:
@@ -165,9 +185,15 @@ class StepRun:
                         RetryReason(attempt.retry_reason),
                         attempt.sampling.max_tokens,
                         from_scratch=not (attempt.continues or attempt.rescued),
+                        rejected=attempt.rejected,
                     )
                 )
         return failures
+
+
+def _continues(planned: Plan, generation: Generation) -> bool:
+    """Whether an attempt is a continuation: without room for it the engine begins from scratch."""
+    return planned.continues and bool(generation.response_prefill)
 
 
 def _answer(attempt: Attempt) -> tuple[int, ...]:

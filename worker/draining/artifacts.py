@@ -34,7 +34,8 @@ class RetryDecision(msgspec.Struct, frozen=True):
 
     `reason` is `None` for an accepted attempt. `guidance` is the remark in its prompt, or `None`.
     `attempt` counts over all rounds of `mh-batch retry`; `max_attempts` is the cap of one round,
-    and an attempt that `continues` the one before does not count towards it.
+    and an attempt that `continues` the one before does not count towards it. `rejected` is what a
+    check said of a good answer that it did not accept, else `None`.
     """
 
     verdict: Verdict
@@ -49,6 +50,7 @@ class RetryDecision(msgspec.Struct, frozen=True):
     guidance: str | None
     seed: int
     sampling: Sampling
+    rejected: str | None = None
 
 
 def should_keep(policy: ArtifactPolicy, attempt: Attempt) -> bool:
@@ -96,6 +98,7 @@ def files(attempt: Attempt, guidance: str | None, max_attempts: int) -> tuple[Fi
         guidance=guidance,
         seed=attempt.seed,
         sampling=attempt.sampling,
+        rejected=attempt.rejected,
     )
     return (
         *_prompt_files(made, key),

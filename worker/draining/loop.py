@@ -13,6 +13,7 @@ from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.record import JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
+from mh_batch.worker.acceptance.checker import Checker
 from mh_batch.worker.controller.conversation import Finish, Generate, Record
 from mh_batch.worker.controller.form_check import check_generation
 from mh_batch.worker.model_process.death import ProcessDied
@@ -26,6 +27,7 @@ from .model.loader import ModelLoader
 from .model.probe import Probe
 from .model.process_size import ProcessSize
 from .open_attempts import ActiveJob, OpenAttempt, OpenAttempts
+from .pending_checks import Judged, PendingChecks
 from .recorder import Recorder
 from .reporter import Tally
 from .scheduler import Scheduler, with_rendered
@@ -37,10 +39,11 @@ class Drain:
     As many attempts are with the model as there are slots, and a few more whose prompts are read
     ahead. The model never waits for the disk: while it generates, the next job is claimed, its
     prompt is rendered, and the last attempt is written. At most one write is under way, and a job
-    is reported as done only once it is on disk.
+    is reported as done only once it is on disk. A good answer that is to be checked is judged once
+    the check has ended; the model goes on with other jobs meanwhile.
     """
 
-    def __init__(self, context: DrainContext) -> None:
+    def __init__(self, context: DrainContext, checker: Checker) -> None:
         self.stop = Stop()
         self._options, self._supervisor = context.options, context.supervisor
         self._recorder = Recorder(context)
@@ -52,6 +55,7 @@ class Drain:
         self._open = OpenAttempts(context)
         others = (self._recorder, self._scheduler, self._deaths, self._open)
         self._active = ActiveJobs(context, *others)
+        self._checks = PendingChecks(checker, self.stop.wakeup)
         self._emptying = False
 
     @property
@@ -69,7 +73,7 @@ class Drain:
         try:
             while True:
                 await self._fill(tasks)
-                if self._open:
+                if self._open or self._checks:
                     await self._take_answer(tasks)
                 elif (reason := await self._go_on(tasks)) is not None:
                     return reason
@@ -90,26 +94,38 @@ class Drain:
         """Begin attempts until the model has enough of them, or none can begin now."""
         if self.stop.soon:
             await self._open.take_back_unbegun()
-        while self._has_room() and (await self._begin_one(tasks) or await self._claim_beside()):
+        while self._has_room() and (
+            await self._begin_one(tasks) or await self._claim_beside(tasks)
+        ):
             pass
 
     def _has_room(self) -> bool:
         """Whether one more attempt may go to the model."""
         if not self._open:
             self._emptying = False
-            return bool(self._active) and not self._recorder.failed_in_a_row
+            ready = self._active and not self._recorder.failed_in_a_row
+            return bool(ready) and not self._checks.full
+        if self._checks.full:
+            return False
         if self._emptying or self._recorder.failed_in_a_row or self._process_size.too_large:
             return False
         return not self._open.has_suspect and self._open.has_room(self._deaths.most)
 
-    async def _claim_beside(self) -> bool:
-        """Claim a job that runs beside those with the model; return whether there is one."""
-        if not self._open or self._emptying or self.stop.soon:
+    async def _claim_beside(self, tasks: TaskGroup) -> bool:
+        """Claim a job that runs beside those that are played; return whether there is one.
+
+        With one slot, that is while all answers are with their checks.
+        """
+        if not (self._open or self._checks) or self._emptying or self.stop.soon:
             return False
-        parallel = self._open.parallel
-        claimed = await self._scheduler.beside(parallel) if parallel > 1 else None
+        parallel = self._open.parallel if self._open else self._checks.parallel
+        if parallel == 1 and (self._open or self._process_size.too_large):
+            return False
+        claimed = await self._scheduler.beside(parallel)
         if claimed is not None:
             await self._active.take(claimed)
+            if parallel == 1:
+                self._scheduler.claim_ahead(tasks)
         return claimed is not None
 
     async def _go_on(self, tasks: TaskGroup) -> EndReason | None:
@@ -209,23 +225,37 @@ class Drain:
         return begun
 
     async def _take_answer(self, tasks: TaskGroup) -> None:
-        """Wait for the next answer of the model and feed its job's run with it.
+        """Wait for the next answer, of the model or of a check, and go on with its job.
 
         Returns without one if there is something else to look at.
         """
+        checked = await self._checks.take()
+        if checked is not None:
+            await self._conclude(tasks, checked)
+            return
+        if not self._open:
+            await self.stop.wakeup.wait()
+            return
         try:
             answered = await self._open.next(tasks, self.stop.wakeup)
         except ProcessDied as error:
             await self._active.died(error)
             return
-        if answered is None:
-            return
-        attempt, outcome = answered
+        if answered is not None:
+            await self._conclude(tasks, Judged(*answered, now()), checked=False)
+
+    async def _conclude(self, tasks: TaskGroup, judged: Judged, *, checked: bool = True) -> None:
+        """Feed the run of a job with an answer, unless it is to be checked first."""
+        attempt, outcome = judged.attempt, judged.outcome
         try:
+            if not checked:
+                judged = _with_form(judged)
+                if self._arrived(tasks, judged):
+                    return
+                outcome = judged.outcome
             if not isinstance(outcome, Generation):
-                self._deaths.answered(attempt)
                 raise outcome
-            self._feed(attempt, outcome)
+            self._feed(judged, outcome)
             # at once, also if nothing more may begin now
             record = attempt.active.run.take_record()
             unwanted = attempt.active.over or self._recorder.has_failed(attempt.job)
@@ -237,15 +267,35 @@ class Drain:
             if not attempt.active.over:
                 await self._active.fail(attempt.active, error)
 
-    def _feed(self, attempt: OpenAttempt, generation: Generation) -> None:
+    def _arrived(self, tasks: TaskGroup, judged: Judged) -> bool:
+        """Note that the model has answered; return whether the answer is being checked now."""
+        attempt, outcome = judged.attempt, judged.outcome
+        # a cancelled generation tells nothing
+        if isinstance(outcome, Generation):
+            if outcome.stop_reason is StopReason.CANCELLED:
+                return False
+            self._process_size.take(outcome)
+        self._deaths.answered(attempt)
+        return not attempt.active.over and self._checks.begin(tasks, judged)
+
+    def _feed(self, judged: Judged, generation: Generation) -> None:
         """Hand a generation to the run of its job; raises `JobError` if that fails."""
+        attempt = judged.attempt
         run, choice = attempt.active.run, attempt.key.choice
-        # a cancelled generation is not an attempt, and tells nothing
+        # a cancelled generation is not an attempt
         if generation.stop_reason is StopReason.CANCELLED:
             run.withdraw(choice)
             return
-        self._deaths.answered(attempt)
-        self._process_size.take(generation)
+        times = attempt.started_at, judged.finished_at
         with at_stage("decision"):
-            checked = check_generation(generation, attempt.job.settings.output.form)
-            run.feed(choice, checked, attempt.started_at, now())
+            run.feed(choice, generation, *times, rejected=judged.rejected)
+
+
+def _with_form(judged: Judged) -> Judged:
+    """Return an answer of the model with what is wrong with its form among its problems."""
+    outcome = judged.outcome
+    if not isinstance(outcome, Generation):
+        return judged
+    with at_stage("decision"):
+        checked = check_generation(outcome, judged.attempt.job.settings.output.form)
+    return judged._replace(outcome=checked)

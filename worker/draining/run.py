@@ -18,6 +18,8 @@ from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable, WorkerRunning
 from mh_batch.jobs.files import make_folder
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
+from mh_batch.worker.acceptance.checker import Checker
+from mh_batch.worker.acceptance.function import AcceptFunction
 from mh_batch.worker.model_process.client import COMMAND
 from mh_batch.worker.model_process.preload import preloading
 from mh_batch.worker.model_process.supervisor import ModelSupervisor
@@ -74,6 +76,7 @@ async def work(
     command: tuple[str, ...] = COMMAND,
     *,
     raises: bool = True,
+    accept: AcceptFunction | str | None = None,
 ) -> Outcome:
     """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after the current turn.
 
@@ -81,11 +84,13 @@ async def work(
     even if the process was started to ignore it, as `&` in a script does.
 
     `command` starts the model process. Signals need the main thread; elsewhere call
-    `work_until_stopped`. `raises` is as for that.
+    `work_until_stopped`. `raises` and `accept` are as for that.
     """
     # held to the very end: a signal must not interrupt the cleanup
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        return await work_until_stopped(options, display, signals, command, raises=raises)
+        return await work_until_stopped(
+            options, display, signals, command, raises=raises, accept=accept
+        )
 
 
 async def work_until_stopped(
@@ -95,12 +100,14 @@ async def work_until_stopped(
     command: tuple[str, ...] = COMMAND,
     *,
     raises: bool = True,
+    accept: AcceptFunction | str | None = None,
 ) -> Outcome:
     """Drain the queue of `options.db`; the first stop signal ends it after the turn, a second now.
 
-    Raises `WorkerRunning` if another worker drains it. Any other `EnvironmentFault` that keeps a
-    begun drain from going on is raised or, without `raises`, in the outcome; the current job is
-    back in the queue then.
+    `accept` checks good answers in place of the function that `options.accept` names. Raises
+    `InputError` if the function cannot be used, and `WorkerRunning` if another worker drains the
+    queue. Any other `EnvironmentFault` that keeps a begun drain from going on is raised or, without
+    `raises`, in the outcome; the current job is back in the queue then.
     """
     preloading(options.engine.preload_blas)
     try:
@@ -108,7 +115,13 @@ async def work_until_stopped(
     except OSError as error:
         raise EnvironmentFault(f"{options.logs}: no folder for the log: {error.strerror}") from None
     began = time.monotonic()
-    async with StoreThread(options.db) as store, _patient_lock(options.db):
+    seconds, slots = options.accept_seconds, options.parallel
+    checks = accept or options.accept, options.log_path, seconds, slots, display.note
+    async with (
+        Checker(*checks) as checker,
+        StoreThread(options.db) as store,
+        _patient_lock(options.db),
+    ):
         recovered = await store.call(queue.recover)
         if recovered:
             display.note(
@@ -120,20 +133,21 @@ async def work_until_stopped(
             settings,
             {"mh-batch": version("mh-batch")},
             parallel=options.parallel,
+            accept=checker.record,
         )
         supervisor = ModelSupervisor(options.log_path, options, command)
         context = DrainContext(options, run_id, store, supervisor, display)
-        reason, tally, fault = await _drain(context, stop_signals)
+        reason, tally, fault = await _drain(context, checker, stop_signals)
     if raises and fault is not None:
         raise fault
     return Outcome(reason, tally, run_id, time.monotonic() - began, fault)
 
 
 async def _drain(
-    context: DrainContext, stop_signals: StopSignals
+    context: DrainContext, checker: Checker, stop_signals: StopSignals
 ) -> tuple[EndReason, Tally, EnvironmentFault | None]:
     """Drain, and record the end of the run whatever happens."""
-    drain, reason, fault = Drain(context), EndReason.ERROR, None
+    drain, reason, fault = Drain(context, checker), EndReason.ERROR, None
     watchers: tuple[Watcher, ...] = (
         partial(_handle_signals, stop_signals, drain, context.display),
         partial(_watch_database, context.store, drain),

@@ -64,7 +64,15 @@ class Scheduler:
 
     async def beside(self, parallel: int) -> ClaimedRun | None:
         """Claim a job that can run beside others in so many slots, if that is the next one."""
-        return None if self._stop.soon else await self._claim(only=parallel)
+        if self._stop.soon:
+            return None
+        if self._ahead is None:
+            return await self._claim(only=parallel)
+        claimed = await self._ahead.result()
+        if claimed is not None and claimed.job.parallel != parallel:
+            return None
+        self._ahead = None
+        return claimed if claimed is not None and await self.reload(claimed) else None
 
     def claim_ahead(self, tasks: TaskGroup) -> None:
         """Begin to claim the next job and to render its prompt, while this one is played."""

@@ -65,7 +65,10 @@ def attempt_line(attempt: Attempt, first: Attempt) -> str:
     generation, t = attempt.generation, attempt.generation.timings
     tokens_per_second = decode_speed(decoded_tokens(t.completion_tokens), t.machine_seconds)
     speed = f"{tokens_per_second:.1f} tok/s" if tokens_per_second else "no decode"
-    reason = f" ({attempt.retry_reason})" if attempt.retry_reason else ""
+    why = (
+        f"{attempt.retry_reason}: {attempt.rejected}" if attempt.rejected else attempt.retry_reason
+    )
+    reason = f" ({why})" if why else ""
     parts = [
         f"{_step_name(attempt.key)}attempt {attempt.key.attempt}: {attempt.verdict}{reason}",
         *(["rescued"] if attempt.rescued else []),

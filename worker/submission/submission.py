@@ -19,6 +19,7 @@ from mh_batch.store.queue.resubmission import any_batch, check_resubmission
 from mh_batch.store.queue.submit import Submission
 from mh_batch.worker.runtime.signals import handling
 
+from .accept_check import check_accept
 from .form_check import CHECKS
 from .rejects import Rejects, rejects_path
 from .source import chunks
@@ -76,6 +77,7 @@ def submit_stream(
     """
     _check_override(batch)
     CHECKS.form(batch.settings.output)
+    check_accept(batch.settings.output.accept)
     unknown_models = UnknownModels(batch)
     submitted: Submitted | None = None
     try:

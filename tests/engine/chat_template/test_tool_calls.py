@@ -4,14 +4,18 @@ import importlib
 import json
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mh_batch.engine.chat_template.adapter import NativeAdapter
-from mh_batch.engine.chat_template.tool_calls import Notation, call_messages
+from mh_batch.engine.chat_template.tool_calls import Notation, call_messages, notation
+from mh_batch.engine.completion_reader import Completion
+from mh_batch.engine.completion_reader import read as read_completion
 from mh_batch.engine.parsing.message import CALL as CALL_TOKEN
 from mh_batch.engine.parsing.message import END, RETURN
+from mh_batch.jobs.conversation import FunctionSpec, Tool
 from mh_batch.jobs.generation import Channel, FinishReason, Parse, StopReason, finish_reason
 
 Make = Callable[[str, str], NativeAdapter]
@@ -132,10 +136,107 @@ def test_a_control_token_in_the_arguments_is_none_of_the_notation(native: Make) 
     assert (spelled.well_formed, spelled.calls[0].text) == (True, '{"a": "<|im_start|>"}')
 
 
-def test_calls_whose_types_only_the_schema_knows_stay_text(native: Make) -> None:
-    text = "<tool_call>\n<function=add>\n<parameter=a>\n7\n</parameter>\n</function>\n</tool_call>"
-    found = read(native("byte level", "Qwen Coder"), text)
-    assert found.channels == (Channel("final", text),)
+def tool(name: str, **types: str) -> Tool:
+    properties = {argument: {"type": kind} for argument, kind in types.items()}
+    return Tool(FunctionSpec(name, parameters={"type": "object", "properties": properties}))
+
+
+FIND = tool("find", zip="string", most="integer", near="boolean", tags="array")
+FOUND = {"zip": "01234", "most": 5, "near": True, "tags": ["a", "b"]}
+"""A call of it: what stands unquoted in the text is typed by the schema alone."""
+
+GLM = (
+    "<tool_call>find<arg_key>zip</arg_key><arg_value>01234</arg_value><arg_key>most</arg_key>"
+    "<arg_value>5</arg_value><arg_key>near</arg_key><arg_value>true</arg_value><arg_key>tags"
+    '</arg_key><arg_value>["a", "b"]</arg_value></tool_call>'
+)
+QWEN_CODER = (
+    "<tool_call>\n<function=find>\n<parameter=zip>\n01234\n</parameter>\n<parameter=most>\n5\n"
+    "</parameter>\n<parameter=near>\ntrue\n</parameter>\n<parameter=tags>\n"
+    '["a", "b"]\n</parameter>\n</function>\n</tool_call>'
+)
+OF_SCHEMAS = {
+    "qwen3_coder": QWEN_CODER,
+    "glm47": GLM,
+    "laguna": GLM,
+    "longcat": GLM.replace("tool_call", "longcat_tool_call").replace("arg_", "longcat_arg_"),
+    "minimax_m2": '<minimax:tool_call>\n<invoke name="find">\n'
+    '<parameter name="zip">01234</parameter>\n<parameter name="most">5</parameter>\n'
+    '<parameter name="near">true</parameter>\n<parameter name="tags">["a", "b"]'
+    "</parameter>\n</invoke>\n</minimax:tool_call>",
+    "minicpm5": '<function name="find"><param name="zip">01234</param><param name="most">5</param>'
+    '<param name="near">true</param><param name="tags">["a", "b"]</param></function>',
+}
+"""A call in each notation whose types only the function's schema knows."""
+
+
+class Tokenizer:
+    """What mlx-lm's tokeniser says of a model of that family."""
+
+    has_tool_calling = True
+
+    def __init__(self, parser: str) -> None:
+        self.module = importlib.import_module(f"mlx_lm.tool_parsers.{parser}")
+        self.tool_parser = self.module.parse_tool_call
+        self.tool_call_start = self.module.tool_call_start
+        self.tool_call_end = self.module.tool_call_end
+
+
+def inside(tokenizer: Tokenizer, text: str) -> str:
+    """What mlx-lm's server hands the parser: the text between the markers."""
+    return text.removeprefix(tokenizer.tool_call_start).removesuffix(tokenizer.tool_call_end)
+
+
+@pytest.mark.parametrize("parser", OF_SCHEMAS)
+def test_arguments_get_the_types_that_mlx_lm_reads_from_the_schema(parser: str) -> None:
+    tokenizer, text = Tokenizer(parser), OF_SCHEMAS[parser]
+    how = notation(tokenizer)
+    assert how is not None
+    said, call = call_messages(f"I look. {text}", how, RETURN, (tool("other"), FIND))
+    tools = [{"type": "function", "function": msgspec.to_builtins(FIND.function)}]
+    expected = tokenizer.module.parse_tool_call(inside(tokenizer, text), tools)
+    assert expected == {"name": "find", "arguments": FOUND}
+    assert (said.text, call.recipient) == ("I look.", "functions.find")
+    assert json.loads(call.text) == expected["arguments"]
+    assert (call.closed_by, call.defects) == (CALL_TOKEN, ())
+
+
+@pytest.mark.parametrize("parser", OF_SCHEMAS)
+def test_a_call_of_a_function_that_was_not_declared_stays_text(parser: str) -> None:
+    how, text = notation(Tokenizer(parser)), OF_SCHEMAS[parser]
+    assert how is not None
+    assert not how.can_read(())
+    (answer,) = call_messages(f"I look. {text}", how, RETURN, (tool("other"),))
+    assert (answer.channel, answer.recipient, answer.text) == ("final", None, f"I look. {text}")
+    assert answer.defects == ("unknown_tool",)
+    both = call_messages(f"{text}{text.replace('find', 'look')}", how, RETURN, (FIND,))
+    assert [message.recipient for message in both] == ["functions.find", None]
+    assert both[1].text == text.replace("find", "look")
+
+
+def test_a_declared_call_is_read_and_without_tools_its_notation_is_a_text(native: Make) -> None:
+    adapter = native("byte level", "Qwen Coder")
+    (stop,) = adapter.stop_tokens
+    tokens = adapter._tokenizer.encode(QWEN_CODER, add_special_tokens=False)
+    completion = Completion((*tokens, stop), StopReason.STOP_TOKEN, tools=(FIND,))
+    found = read_completion(adapter, completion)
+    assert (found.well_formed, found.calls[0].recipient) == (True, "functions.find")
+    assert json.loads(found.calls[0].text) == FOUND
+    assert adapter.answer(tokens, (FIND,)) is None
+    without = read_completion(adapter, msgspec.structs.replace(completion, tools=()))
+    assert without.channels == (Channel("final", QWEN_CODER),)
+    assert without.well_formed
+    assert adapter.answer(tokens) == QWEN_CODER
+
+
+def test_an_argument_that_its_type_cannot_be_is_a_problem_and_keeps_its_text(native: Make) -> None:
+    adapter = native("byte level", "Qwen Coder")
+    (stop,) = adapter.stop_tokens
+    text = QWEN_CODER.replace("\n5\n", "\nfive\n")
+    tokens = adapter._tokenizer.encode(text, add_special_tokens=False)
+    found = adapter.parse([*tokens, stop], StopReason.STOP_TOKEN, (FIND,))
+    assert "bad_arguments" in found.problems
+    assert found.channels[-1].text == inside(Tokenizer("qwen3_coder"), text)
 
 
 def test_a_family_that_knows_no_calls_writes_text(native: Make) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -96,6 +97,7 @@ ATTEMPT = st.builds(
     continues=st.booleans(),
     started_at=TEXT,
     finished_at=TEXT,
+    rejected=MAYBE,
 )
 TURN = st.builds(
     CompletedStep,
@@ -309,6 +311,26 @@ def test_a_run_tells_how_many_conversations_it_had_at_once(db: Database) -> None
     row = db.table("runs").get(run_id)
     assert (row["parallel"], row["allow_variance"], row["most_rows"]) == (8, 1, 4)
     assert db.table("runs").get(plain["id"]) == plain
+
+
+def test_the_reason_of_a_check_comes_back_with_its_attempt(db: Database) -> None:
+    submit(db, lines(1))
+    run_id = queue.start_run(db, "{}", {}, accept='{"name":"check.py:f"}')
+    assert db.table("runs").get(run_id)["accept"] == '{"name":"check.py:f"}'
+    assert db.table("runs").get(start(db))["accept"] is None
+    job = claim(db, run_id)
+    rejected = replace(
+        attempt(verdict=Verdict.RETRY), retry_reason="rejected", rejected="no digit <|end|>"
+    )
+    queue.record(db, job.id, run_id, rejected, None, None)
+    assert queue.read_history(db, job.id).attempts == (rejected,)
+
+
+def test_a_claimed_job_has_the_metadata_of_its_line(db: Database) -> None:
+    extra = msgspec.Raw(b'{"gold": 42}')
+    submit(db, [replace(line(1), metadata=extra), line(2)])
+    run_id = start(db)
+    assert [claim(db, run_id).metadata for _ in range(2)] == [extra, None]
 
 
 def test_a_run_tells_what_ran_and_how_it_ended(db: Database) -> None:

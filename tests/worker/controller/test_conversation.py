@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from helpers.courses import CIRCLES, answer, jobs, kinds
+from helpers.courses import CIRCLES, answer, jobs, kinds, rejection
 from helpers.made import begun, claimed, cut, generation, lost, malformed, stuck
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.forms import Form
@@ -84,6 +84,63 @@ def test_a_retry_has_another_seed_and_the_next_turn_the_users_settings_again() -
     assert second.sampling.max_tokens == 125
     play(run, generation())
     assert generate(run).request.sampling == first.sampling
+
+
+def test_an_answer_that_a_check_rejects_is_tried_again_with_the_reason_as_guidance() -> None:
+    run = ConversationRun(claimed((), ("a", "b")))
+    generate(run)
+    run.feed(generation("five"), rejected="it has no digit.")
+    written = record(run)
+    attempt = written.attempt
+    assert (attempt.verdict, attempt.retry_reason) == (Verdict.RETRY, "rejected")
+    assert (attempt.rejected, written.turn) == ("it has no digit.", None)
+    again = generate(run)
+    assert again.key.attempt == 2
+    assert again.request.prompt.guidance == (
+        "The last answer was not accepted: it has no digit. Give another one."
+    )
+    assert again.request.seed != attempt.seed
+    play(run, generation("5"))
+    after = generate(run).request.prompt
+    assert after.guidance is None
+    assert [m.content for m in after.messages] == ["a", "5", "b"]
+
+
+def test_when_all_answers_are_rejected_the_first_is_kept_and_the_job_tells_why() -> None:
+    run = ConversationRun(claimed(max_attempts=2))
+    for text in ("one", "two"):
+        generate(run)
+        run.feed(generation(text), rejected=f"{text} is no digit")
+        written = record(run)
+    assert written.turn is not None
+    assert (written.turn.final, written.turn.complete, written.turn.attempts) == ("one", False, 2)
+    assert written.end is not None
+    assert (written.end.status, written.end.error_code) == (Status.INCOMPLETE, "rejected")
+    assert (written.end.error or "").endswith("although it was rejected: one is no digit")
+
+
+def test_only_a_good_answer_is_checked_and_a_call_is_none() -> None:
+    run = ConversationRun(claimed((Message("system", "Be brief."), Message("user", "Hi"))))
+    generate(run)
+    good = run.good_answer(generation("five"))
+    assert good is not None
+    assert (good.key.attempt, good.final, good.analysis) == (1, "five", "thought")
+    assert [m.content for m in good.messages] == ["Be brief.", "Hi"]
+    for other in (malformed(), cut(), stuck(), generation(None, call="f")):
+        assert run.good_answer(other) is None
+    # what is wrong with it in itself counts first
+    run.feed(malformed(), rejected="too short")
+    attempt = record(run).attempt
+    assert (attempt.retry_reason, attempt.rejected) == ("malformed", None)
+
+
+def test_the_earlier_answers_are_part_of_what_a_later_one_answers() -> None:
+    run = ConversationRun(claimed((), ("a", "b")))
+    play(run, generation("1"))
+    generate(run)
+    good = run.good_answer(generation("2"))
+    assert good is not None
+    assert [m.content for m in good.messages] == ["a", "1", "b"]
 
 
 def test_guidance_is_in_one_prompt_and_in_no_history() -> None:
@@ -441,7 +498,8 @@ def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
         if isinstance(action, Finish):
             return
         assert isinstance(action, Generate)
-        run.feed(answer(kind, fits, index, action.request))
+        made = answer(kind, fits, index, action.request)
+        run.feed(made, rejected=rejection(kind, index))
         written = record(run)
         attempts.append(written.attempt)
         if written.turn is not None:
@@ -468,7 +526,8 @@ def test_no_answer_has_more_attempts_from_scratch_than_its_cap_and_each_is_gone_
         assert isinstance(action, Generate)
         # an engine goes on where it has told that there is room
         fits = fits or action.request.continues is not None
-        run.feed(answer(kind, fits, index, action.request))
+        made = answer(kind, fits, index, action.request)
+        run.feed(made, rejected=rejection(kind, index))
         written = record(run).attempt
         attempts.setdefault(written.key.step_key, []).append(written)
     for tries in attempts.values():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.courses import answer, jobs, kinds
+from helpers.courses import answer, jobs, kinds, rejection
 from helpers.made import claimed, generation, lost, malformed
 from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, History, JobEnd
@@ -205,7 +205,9 @@ def one_after_the_other(
                 number = sum(other.choice == key.choice for other in asked)
                 kind, fits = dict(enumerate(answers[key.choice])).get(number, ("good", True))
                 asked[key] = action
-                run.feed(key.choice, answer(kind, fits, 100 * key.choice + number, request))
+                index = 100 * key.choice + number
+                made = answer(kind, fits, index, request)
+                run.feed(key.choice, made, rejected=rejection(kind, index))
             case Record(attempt, _, end):
                 written[attempt.key] = action
                 if end is not None:
@@ -237,7 +239,8 @@ def in_any_order(
             if move == "withdraw":
                 run.withdraw(choice)
             else:
-                run.feed(choice, expected.written[key].attempt.generation)
+                attempt = expected.written[key].attempt
+                run.feed(choice, attempt.generation, rejected=attempt.rejected)
         elif move == "ask":
             action = run.next()
             match action:

@@ -69,6 +69,7 @@ def test_an_attempt_has_its_prompt_its_completion_its_parse_and_what_was_decided
         "continues": False,
         "guidance": "be brief",
         "seed": 99,
+        "rejected": None,
     }
 
 

@@ -58,10 +58,10 @@ def fail_in_run(monkeypatch: Patch, name: str) -> None:
     """Have a method of the bad job's run raise."""
     original = getattr(ConversationRun, name)
 
-    def method(self: Any, *args: Any) -> Any:
+    def method(self: Any, *args: Any, **named: Any) -> Any:
         if is_bad(self._job):
             raise RuntimeError("injected")
-        return original(self, *args)
+        return original(self, *args, **named)
 
     monkeypatch.setattr(ConversationRun, name, method)
 

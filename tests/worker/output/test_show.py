@@ -148,6 +148,14 @@ def test_an_attempt_in_a_slot_is_told_with_its_share_of_the_machine() -> None:
     assert "slots" not in attempt_line(attempt(), attempt())
 
 
+def test_an_attempt_that_a_check_rejected_tells_why() -> None:
+    checked = msgspec.structs.replace(
+        attempt(verdict=Verdict.RETRY), retry_reason="rejected", rejected="it has no digit"
+    )
+    told = attempt_line(checked, checked)
+    assert told.startswith("  attempt 1: retry (rejected: it has no digit), ")
+
+
 def test_one_attempt_is_no_plural() -> None:
     record(Request((Message("user", "x"),)), attempt())
     assert shown("mine", "--attempts").splitlines()[0].endswith(" · done · 1 attempt")

@@ -28,6 +28,7 @@ from mh_batch.jobs.errors import (
     EnvironmentFault,
     InputError,
     Interrupted,
+    SettingsError,
 )
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.jsonl.line_settings import BUILT_IN
@@ -96,6 +97,33 @@ def test_a_line_whose_settings_clash_with_those_of_the_batch_lands_nothing(
     assert reasons == [(2, "max_kv_size: must be above kv_keep (64), got 64")]
     assert counts(db) == (0, 0)
     assert submit(db, tmp_path / "in.jsonl", lines).jobs == 2
+
+
+def test_rules_that_cannot_be_kept_are_refused_with_line_and_field(
+    db: Database, tmp_path: Path
+) -> None:
+    rules: list[dict[str, Any]] = [
+        {"regex": "("},
+        {"json_schema": {"type": "strin"}},
+        {"json_schema": {"$ref": "http://example.org/a.json"}},
+        {"min_chars": 2, "max_chars": 1},
+        {"regex": "x", "json_schema": {"type": "string"}},
+    ]
+    lines = [json.dumps({"prompt": "x", "accept": accept}).encode() for accept in rules]
+    body = {"body": {"messages": [{"role": "user", "content": "x"}], "accept": {"regex": "["}}}
+    content = b"\n".join([*lines, json.dumps({"custom_id": "b", **body}).encode()])
+    with pytest.raises(BadLines) as caught:
+        submit(db, tmp_path / "in.jsonl", content)
+    reasons = {line.number: line.reason for line in caught.value.lines}
+    assert reasons.keys() == {1, 2, 3, 4, 6}
+    assert reasons[1].startswith("accept: regex: not a regular expression: missing )")
+    assert reasons[2].startswith("accept: json_schema: $.type: 'strin' is not valid")
+    assert "nothing is downloaded" in reasons[3]
+    assert reasons[4].startswith("accept: min_chars 2 is above max_chars 1")
+    assert reasons[6].startswith("body.accept: regex: not a regular expression")
+    with pytest.raises(SettingsError, match=r"accept: json_schema: \$\.type"):
+        submit(db, tmp_path / "in.jsonl", GOOD, settings={"accept": rules[1]})
+    assert counts(db) == (0, 0)
 
 
 def test_skipped_lines_are_beside_the_file_with_reason_and_text(

@@ -199,10 +199,10 @@ async def test_an_attempt_of_a_job_that_is_over_is_not_run_again(
     site.submit({**ONE, "n": 2}, *[ONE] * 3)
     feed = JobRun.feed
 
-    def fail(self: JobRun, choice: int, *rest: object) -> None:
+    def fail(self: JobRun, choice: int, *rest: object, **named: object) -> None:
         if len(self._choices) > 1:
             raise RuntimeError("injected")
-        feed(self, choice, *rest)  # type: ignore[arg-type]
+        feed(self, choice, *rest, **named)  # type: ignore[arg-type]
 
     async def too_late(*_: object) -> None:
         """The process dies before it takes a cancellation."""

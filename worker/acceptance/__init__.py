@@ -1,0 +1,1 @@
+"""Whether a good answer is what the user wants: rules and functions, apart from the worker."""
