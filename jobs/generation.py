@@ -9,8 +9,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from .answers.forms import AUTO, Form, ToolChoice, json_of
 from .conversation import Message, Tool
-from .forms import AUTO, Form, ToolChoice, json_of
 from .settings import Context, Prompting, Sampling
 
 

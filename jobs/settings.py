@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta
 
+from .answers.forms import Output
 from .did_you_mean import nearest
 from .errors import SettingsError
-from .forms import Output
 
 LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]

@@ -94,13 +94,12 @@ STORE = {
 }
 JOBS = {
     "results": {"conversation", "errors", "generation", "record", "status"},
-    "jsonl": {"conversation", "errors", "did_you_mean", "forms", "record", "settings"},
+    "jsonl": {"answers", "conversation", "errors", "did_you_mean", "record", "settings"},
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
-    "generation": {"conversation", "forms", "settings"},
-    "settings": {"errors", "did_you_mean", "forms"},
-    "forms": {"accept_rules", "errors", "did_you_mean"},
-    "accept_rules": set(),
+    "generation": {"answers", "conversation", "settings"},
+    "settings": {"answers", "errors", "did_you_mean"},
+    "answers": {"errors", "did_you_mean"},
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mh_batch.jobs.answers.forms import Form, ToolChoice
 from mh_batch.jobs.conversation import FunctionSpec, Tool
-from mh_batch.jobs.forms import Form, ToolChoice
 from mh_batch.jobs.generation import Prompt
 
 from .forms import SubGrammar, schema_grammar

@@ -11,9 +11,9 @@ from jsonschema.exceptions import SchemaError
 from jsonschema.validators import Draft202012Validator, validator_for
 from llguidance import LLMatcher, LLTokenizer
 
+from mh_batch.jobs.answers.forms import Form, ToolChoice
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Tool
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.forms import Form, ToolChoice
 
 from . import lark_text, schemas
 from .bounds import parameters

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 
 SubGrammar = dict[str, Any]
 """One of the grammars that llguidance takes together: its name, and a JSON schema or Lark text."""

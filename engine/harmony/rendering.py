@@ -20,9 +20,9 @@ from openai_harmony import (
 from openai_harmony import Message as HarmonyMessage
 
 from mh_batch.engine.parsing.text import clean, map_texts
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Prompt
 
 from .long_runs import LongRunSplitter, refuse_long_runs

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mh_batch.jobs.answers.forms import Output, check_tool_choice, tool_choice_of
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.forms import Output, check_tool_choice, tool_choice_of
 from mh_batch.jobs.settings import FORMS, NULLABLE, Settings, apply
 
 from .fields import ALIASES, SETTING_KEYS, BadField, Fields, decode_field

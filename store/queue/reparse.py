@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 import msgspec
 from sqlite_utils import Database
 
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Request, Tool
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Parse, StopReason, finish_reason
 from mh_batch.jobs.record import Attempt, AttemptKey
 from mh_batch.jobs.settings import Settings, apply

@@ -24,8 +24,8 @@ from mh_batch.engine.harmony.special_tokens import (
 )
 from mh_batch.engine.model.load import LoadedModel, load
 from mh_batch.engine.parsing.message import CALL, END, RETURN
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import (
     Continuation,
     FinishReason,

@@ -6,8 +6,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Prompt
 
 

@@ -11,7 +11,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from mh_batch.engine.constraint.byte_table import BYTES, byte_table
 from mh_batch.engine.constraint.forms import form_grammar, joined
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 
 CONTROL_TOKENS = ("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>")
 END = "<|return|>"

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from mh_batch.jobs.accept_rules import AcceptRules
+from mh_batch.jobs.answers.accept_rules import AcceptRules
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import ClaimedJob
 from mh_batch.worker.controller.conversation import GoodAnswer

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mh_batch.jobs.accept_rules import AcceptRules
+from mh_batch.jobs.answers.accept_rules import AcceptRules
 from mh_batch.jobs.errors import SettingsError
 
 from .protocol import one_line

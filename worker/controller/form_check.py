@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from mh_batch.jobs.forms import INCOMPLETE, VIOLATED, Form
+from mh_batch.jobs.answers.forms import INCOMPLETE, VIOLATED, Form
 from mh_batch.jobs.generation import Generation, Parse, StopReason
 
 PATTERN_SECONDS = 1.0

@@ -18,7 +18,7 @@ from mh_batch.engine.decoding.loop_detector import (
     LoopMode,
     detected_at_end,
 )
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.generation import Channel
 
 LONGEST_CYCLE = 32

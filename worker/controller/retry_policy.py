@@ -6,7 +6,7 @@ from math import prod
 
 import msgspec
 
-from mh_batch.jobs.forms import INCOMPLETE, VIOLATED, Form
+from mh_batch.jobs.answers.forms import INCOMPLETE, VIOLATED, Form
 from mh_batch.jobs.generation import Channel, Generation, StopReason
 from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from mh_batch.jobs.answers.forms import AUTO, ToolChoice, tool_choice_of
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.forms import AUTO, ToolChoice, tool_choice_of
 from mh_batch.jobs.generation import Continuation, Generation, GenerationRequest, Prompt
 from mh_batch.jobs.record import Attempt, AttemptKey, ClaimedJob, CompletedStep, StepKey, Verdict
 from mh_batch.jobs.seeds import attempt_seed

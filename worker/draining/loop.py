@@ -20,14 +20,14 @@ from mh_batch.worker.model_process.death import ProcessDied
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
 
-from .active_jobs import ActiveJobs
 from .context import DrainContext
+from .in_flight.active_jobs import ActiveJobs
+from .in_flight.open_attempts import ActiveJob, OpenAttempt, OpenAttempts
+from .in_flight.pending_checks import Judged, PendingChecks
 from .model.deaths import Deaths
 from .model.loader import ModelLoader
 from .model.probe import Probe
 from .model.process_size import ProcessSize
-from .open_attempts import ActiveJob, OpenAttempt, OpenAttempts
-from .pending_checks import Judged, PendingChecks
 from .recorder import Recorder
 from .reporter import Tally
 from .scheduler import Scheduler, with_rendered

@@ -16,8 +16,8 @@ from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
 from mh_batch.worker.text.format import format_count
 
-from .claimed_run import ClaimedRun
 from .context import DrainContext
+from .in_flight.claimed_run import ClaimedRun
 from .model.loader import ModelLoader
 from .recorder import Recorder
 

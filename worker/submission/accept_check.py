@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mh_batch.jobs.accept_rules import AcceptRules
+from mh_batch.jobs.answers.accept_rules import AcceptRules
 from mh_batch.jobs.errors import BadLine, SettingsError
 from mh_batch.jobs.record import JobLine
 

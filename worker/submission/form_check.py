@@ -1,8 +1,8 @@
 """Whether forms and calls can be kept to, asked before anything is queued; no model is needed."""
 
+from mh_batch.jobs.answers.forms import AUTO, Output
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.forms import AUTO, Output
 from mh_batch.jobs.jsonl.line_settings import Checks
 
 

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from mh_batch.jobs.answers.forms import MAX_NAME_CHARS
 from mh_batch.jobs.errors import InputError
-from mh_batch.jobs.forms import MAX_NAME_CHARS
 from mh_batch.jobs.jsonl.json_checks import find_error
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from mh_batch.engine.chat_template.thinking import END_THINK, THINK
 from mh_batch.engine.constraint.bounds import Bounds, Call
 from mh_batch.engine.constraint.forms import (
     NOT_BLANK,
@@ -12,7 +13,6 @@ from mh_batch.engine.constraint.forms import (
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 from mh_batch.jobs.errors import JobError
 
-from ..thinking import END_THINK, THINK
 from .calls import CallRules, call_rules, notation_name
 from .spelling import speller, without
 

@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from mh_batch.engine.harmony.special_tokens import CHANNEL, is_text, is_utf8, spell, texts
 from mh_batch.engine.parsing.message import CHANNELS, STOPS, ParsedMessage
 
-from ..special_tokens import CHANNEL, is_text, is_utf8, spell, texts
 from .header import MAX_JUNK, Header, interpret
 from .segments import NAME_TOKENS, Piece, name_length, pieces
 

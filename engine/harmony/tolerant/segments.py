@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mh_batch.engine.harmony.special_tokens import CHANNEL, MESSAGE, START, is_text, spell
 from mh_batch.engine.parsing.message import CHANNELS, CLOSERS
-
-from ..special_tokens import CHANNEL, MESSAGE, START, is_text, spell
 
 # the longest channel name is two tokens, the longest role three; one more for a space before
 NAME_TOKENS = 4

@@ -20,8 +20,8 @@ from mlx_lm.tool_parsers import (
 from mh_batch.engine.chat_template.grammar.completion import CompletionGrammar
 from mh_batch.engine.constraint.bounds import Bounds, Call
 from mh_batch.engine.constraint.byte_table import BYTES, byte_table
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.forms import Form
 
 ADD = {
     "type": "object",

@@ -8,9 +8,9 @@ from llguidance import LLMatcher, LLTokenizer
 
 from mh_batch.engine.chat_template.adapter import NativeAdapter
 from mh_batch.engine.parsing.calls import check_calls
+from mh_batch.jobs.answers.forms import AUTO, Form, ToolChoice
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.forms import AUTO, Form, ToolChoice
 from mh_batch.jobs.generation import Prompt, StopReason
 
 Make = Callable[[str, str], NativeAdapter]

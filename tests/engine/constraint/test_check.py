@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mh_batch.engine.constraint.check import MOST_BYTES, check_calls, check_form
+from mh_batch.jobs.answers.forms import AUTO, Form, ToolChoice
 from mh_batch.jobs.conversation import FunctionSpec, Tool
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.forms import AUTO, Form, ToolChoice
 
 NODE = {"type": "object", "properties": {"next": {"$ref": "#"}}}
 

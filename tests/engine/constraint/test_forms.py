@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from helpers.grammars import accepts, matcher, of_form, of_schema, reads_all
 from mh_batch.engine.constraint.check import check_form
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 
 POINT = {
     "type": "object",

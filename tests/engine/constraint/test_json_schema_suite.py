@@ -11,8 +11,8 @@ from helpers.grammars import dumps, matcher, of_schema, reads_all
 from helpers.paths import ROOT
 from mh_batch.engine.constraint.check import check_form
 from mh_batch.engine.constraint.validation import find_error
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.errors import SettingsError
-from mh_batch.jobs.forms import Form
 
 SUITE = ROOT / "tests" / "corpora" / "json_schema_suite"
 

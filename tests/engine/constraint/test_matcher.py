@@ -15,8 +15,8 @@ from mh_batch.engine.constraint.tables import tables_of_hugging_face
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.harmony.special_tokens import CONTROLS, VOCABULARY_SIZE, spell
 from mh_batch.engine.parsing.message import CALL, END, RETURN
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.forms import Form
 
 Native = Callable[[str, str], NativeAdapter]
 PERSON = {

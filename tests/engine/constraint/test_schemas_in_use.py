@@ -6,7 +6,7 @@ from corpora.schemas import SCHEMAS
 from helpers.grammars import of_schema, spell, walk
 from mh_batch.engine.constraint.check import check_form
 from mh_batch.engine.constraint.validation import find_error
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 
 
 def test_there_are_two_hundred_different_schemas() -> None:

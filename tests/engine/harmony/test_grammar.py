@@ -12,8 +12,8 @@ from mh_batch.engine.constraint.validation import find_error
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.harmony.special_tokens import spell as spell_harmony
 from mh_batch.engine.parsing.calls import check_calls
+from mh_batch.jobs.answers.forms import AUTO, Form, ToolChoice
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
-from mh_batch.jobs.forms import AUTO, Form, ToolChoice
 from mh_batch.jobs.generation import Parse, ParserTier, Prompt, StopReason
 
 ARGUMENTS = {

@@ -6,8 +6,8 @@ import pytest
 from helpers.spelled import encode
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.harmony.special_tokens import spell
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Prompt
 
 # the example of the format's documentation

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from mh_batch.jobs.answers.forms import Form, Output
 from mh_batch.jobs.errors import BadLine, SettingsError
-from mh_batch.jobs.forms import Form, Output
 from mh_batch.jobs.jsonl.line_settings import BUILT_IN, Checks, Inherited
 from mh_batch.jobs.jsonl.lines import read_line
 from mh_batch.jobs.record import JobLine

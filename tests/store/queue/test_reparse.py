@@ -4,8 +4,8 @@ import msgspec
 from sqlite_utils import Database
 
 from helpers.store_samples import attempt, claim, finish_next, line, lines, start, submit, turn
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Request
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import AttemptKey, JobEnd
 from mh_batch.jobs.settings import Settings, apply

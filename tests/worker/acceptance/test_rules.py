@@ -2,7 +2,7 @@
 
 import pytest
 
-from mh_batch.jobs.accept_rules import AcceptRules
+from mh_batch.jobs.answers.accept_rules import AcceptRules
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.worker.acceptance.rules import broken_rule, check_schema
 

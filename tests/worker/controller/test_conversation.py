@@ -8,8 +8,8 @@ from hypothesis import given
 
 from helpers.courses import CIRCLES, answer, jobs, kinds, rejection
 from helpers.made import begun, claimed, cut, generation, lost, malformed, stuck
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Message
-from mh_batch.jobs.forms import Form
 from mh_batch.jobs.generation import Channel, Continuation, Generation, StopReason
 from mh_batch.jobs.record import Attempt, ClaimedJob, CompletedStep, History, JobEnd, Verdict
 from mh_batch.jobs.status import Status

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from helpers.made import generation, stuck
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.generation import StopReason
 from mh_batch.worker.controller.form_check import check_generation, has_form
 

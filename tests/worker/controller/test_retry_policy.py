@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from helpers.made import cut, generation, malformed, stuck
-from mh_batch.jobs.forms import Form
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.settings import MAX_REPETITION_PENALTY, MOST, Sampling
 from mh_batch.worker.controller.retry_policy import (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import mh_batch, write_lines
+from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.errors import InputError, SettingsError
-from mh_batch.jobs.forms import Form
 from mh_batch.worker.config import Config, effective_settings
 from mh_batch.worker.submission.schema_file import read_schema
 

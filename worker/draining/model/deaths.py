@@ -11,7 +11,7 @@ from mh_batch.jobs.errors import ModelCrashed
 from mh_batch.jobs.record import AttemptKey, ClaimedJob
 from mh_batch.store import queue
 from mh_batch.worker.draining.context import DrainContext
-from mh_batch.worker.draining.open_attempts import OpenAttempt
+from mh_batch.worker.draining.in_flight.open_attempts import OpenAttempt
 from mh_batch.worker.model_process.death import Death, ProcessDied, WatchdogDeaths
 from mh_batch.worker.text.format import format_count
 

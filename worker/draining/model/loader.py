@@ -13,8 +13,8 @@ from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.record import ClaimedJob, SkippedModels
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
-from mh_batch.worker.draining.claimed_run import ClaimedRun
 from mh_batch.worker.draining.context import DrainContext
+from mh_batch.worker.draining.in_flight.claimed_run import ClaimedRun
 from mh_batch.worker.model_process.metal import WATCHDOG_SECONDS
 from mh_batch.worker.model_process.supervisor import LoadDied
 from mh_batch.worker.runtime.stop import Stop

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mh_batch.jobs.did_you_mean import nearest
+from mh_batch.jobs.errors import SettingsError
+
 from .accept_rules import AcceptRules
-from .did_you_mean import nearest
-from .errors import SettingsError
 
 MAX_NAME_CHARS = 64
 FormName = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,{MAX_NAME_CHARS}}}\Z")]

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from mh_batch.jobs.accept_rules import AcceptRules
+from mh_batch.jobs.answers.accept_rules import AcceptRules
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.settings import Settings, apply
 

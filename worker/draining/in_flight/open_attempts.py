@@ -12,13 +12,12 @@ from mh_batch.jobs.errors import JobError, MhBatchError
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.record import AttemptKey, ClaimedJob
 from mh_batch.worker.controller.job import JobRun
+from mh_batch.worker.draining.context import DrainContext
 from mh_batch.worker.model_process.client import Answer
 from mh_batch.worker.model_process.death import ProcessDied
 from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import AutoResetEvent
-
-from .context import DrainContext
 
 LEAST_AHEAD = 2
 """How many prompts are read ahead at least while all slots are busy."""

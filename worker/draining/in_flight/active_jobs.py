@@ -2,14 +2,14 @@
 
 from mh_batch.jobs.errors import JobError
 from mh_batch.store import queue
+from mh_batch.worker.draining.context import DrainContext
+from mh_batch.worker.draining.model.deaths import Deaths
+from mh_batch.worker.draining.recorder import Recorder
+from mh_batch.worker.draining.scheduler import Scheduler
 from mh_batch.worker.model_process.death import ProcessDied
 
 from .claimed_run import ClaimedRun
-from .context import DrainContext
-from .model.deaths import Deaths
 from .open_attempts import ActiveJob, OpenAttempts
-from .recorder import Recorder
-from .scheduler import Scheduler
 
 
 class ActiveJobs:

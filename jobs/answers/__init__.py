@@ -1,0 +1,1 @@
+"""What an answer must be: its form, and the rules that accept it."""

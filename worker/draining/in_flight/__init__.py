@@ -1,0 +1,1 @@
+"""What is being played: jobs, their attempts with the model, and answers being checked."""
