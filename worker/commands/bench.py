@@ -18,7 +18,7 @@ def bench(
             "--only",
             metavar="NAME,...",
             help="Only these of drain, artifacts, submit, queue, decode, larger, prefill, "
-            "position, memory, loops, penalties, prefix, slots.",
+            "position, memory, loops, penalties, prefix, forms, slots.",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of the comparisons.")] = 5,
