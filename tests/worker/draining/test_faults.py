@@ -272,7 +272,7 @@ async def test_a_cancelled_job_can_be_tried_again_while_the_same_worker_runs(
     outcome = await site.drain(["wait"], watch=True)
     assert done == ["cancelled", "again"]
     assert site.rows(STATUS) == [("done",)]
-    assert (outcome.reason, outcome.exit_code) == (EndReason.EMPTY, 0)
+    assert (outcome.reason, outcome.exit_code) == (EndReason.IDLE, 0)
 
 
 async def test_a_request_that_no_worker_noticed_is_honoured_by_the_next(site: Site) -> None:
