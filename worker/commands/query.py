@@ -58,6 +58,6 @@ def explore(
     ] = 8001,
 ) -> None:
     """Browse the database with datasette, read-only, with the cookbook; Ctrl-C ends it."""
-    from mh_batch.worker.output.explore import explore
+    from mh_batch.worker.output.explore.start import explore
 
     explore(db, port)
