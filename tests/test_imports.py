@@ -32,7 +32,9 @@ WORKER = {
     "doctor": {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
-    "api": {"config", "draining", "options", "progress", "runtime", "submission"},
+    "api": {
+        "config", "draining", "options", "progress", "python_words", "runtime", "submission"
+    },
     "progress": {"draining", "text"},
     "submission": {"controller", "model_process", "runtime", "text"},
     "draining": {
@@ -45,6 +47,7 @@ WORKER = {
     "runtime": set(),
     "options": set(),
     "files": set(),
+    "python_words": set(),
     "slots_key": set(),
     "text": set(),
 }  # fmt: skip

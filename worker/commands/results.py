@@ -47,10 +47,10 @@ def results(
     seed: Annotated[int | None, typer.Option("--seed", help="The random seed of --split.")] = None,
     raw_csv: RawCsv = False,
 ) -> None:
-    """Write a batch's finished jobs in input order; the latest batch if none is named.
+    """Write a batch's finished jobs in input order.
 
-    The formats openai and csv write every finished job, the others only jobs that are done and
-    whose answers are not rescued.
+    Of the latest batch if none is named. The formats openai and csv write every finished job, the
+    others only jobs that are done and whose answers are not rescued.
     """
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.jobs.results.split import Split
