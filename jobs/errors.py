@@ -85,9 +85,13 @@ class UnknownTarget(InputError):
 
 
 class EnvironmentFault(MhBatchError):
-    """The machine is not ready for the command; nothing was lost."""
+    """The machine is not ready for the command; nothing was lost.
+
+    `noted` says that the display has shown the whole message already.
+    """
 
     exit_code = 3
+    noted = False
 
 
 class NoModel(EnvironmentFault):

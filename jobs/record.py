@@ -7,7 +7,7 @@ import msgspec
 
 from .conversation import FunctionCall, Message, Request, ToolCall
 from .errors import JobError
-from .generation import Generation, Parse
+from .generation import FinishReason, Generation, Parse
 from .settings import Sampling, Settings
 from .status import Status
 
@@ -167,6 +167,11 @@ class FinishedTurn(KeptAnswer, frozen=True):
     opened_tokens: int = 0
     machine_seconds: float = 0.0
     parsed: str | None = None
+
+    @property
+    def cut(self) -> bool:
+        """Whether the answer was cut: by its limit of tokens or by the loop detector."""
+        return self.finish_reason == FinishReason.LENGTH
 
 
 class FinishedJob(msgspec.Struct, frozen=True):

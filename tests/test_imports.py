@@ -33,7 +33,10 @@ WORKER = {
     "doctor": {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
-    "api": {"acceptance", "config", "draining", "options", "progress", "runtime", "submission"},
+    "api": {
+        "acceptance", "config", "draining", "options", "progress", "python_words", "runtime",
+        "submission",
+    },
     "progress": {"draining", "text"},
     "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
@@ -47,6 +50,7 @@ WORKER = {
     "runtime": set(),
     "options": set(),
     "files": set(),
+    "python_words": set(),
     "slots_key": set(),
     "text": set(),
 }  # fmt: skip

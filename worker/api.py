@@ -37,6 +37,7 @@ from mh_batch.worker.submission.submission import Rules, Submitted, submit_strea
 
 from .config import named_model
 from .options import DrainOptions, WorkerOptions, shared_fields
+from .python_words import python_words
 
 StrPath = str | os.PathLike[str]
 Conversation = Mapping[str, Any] | str
@@ -91,6 +92,7 @@ class Summary(msgspec.Struct, frozen=True):
     rescued: int = 0
 
 
+@python_words()
 def submit(
     db: StrPath,
     conversations: StrPath | Iterable[Conversation],
@@ -132,6 +134,7 @@ def submit(
         return submit_stream(store, file, batch, Rules(again=again))
 
 
+@python_words()
 def drain(
     db: StrPath,
     model: str | None = None,

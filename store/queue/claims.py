@@ -73,9 +73,8 @@ def next_model(
     if nameless is None:
         return None
     raise NoModel(
-        f"batch {nameless.batch_id} ({nameless.batch}) names no model; name one with --model "
-        "(in Python: model=): demo to try it, a local folder, or a hub name such as "
-        "mlx-community/gpt-oss-20b-MXFP4-Q8"
+        f"batch {nameless.batch_id} ({nameless.batch}) names no model; name one with --model: "
+        "demo to try it, a local folder, or a hub name such as mlx-community/gpt-oss-20b-MXFP4-Q8"
     )
 
 

@@ -63,8 +63,7 @@ def check_resubmission(db: Database, source_sha256: str, batch: NewBatch) -> Non
     settings = f" with other settings ({'; '.join(changed)})" if changed else ""
     raise AlreadySubmitted(
         f"{batch.source}: already submitted as batch {latest.id} ({latest.name}) at "
-        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more "
-        "(in Python: again=True)",
+        f"{latest.submitted_at[:16].replace('T', ' ')}{settings}; --again submits it once more",
         next((found.id for found in earlier if not found.diff(batch)), None),
     )
 
@@ -86,7 +85,7 @@ def _batches_of(db: Database, source_sha256: str) -> list[EarlierBatch]:
     except msgspec.DecodeError as error:
         raise StoreUnusable(
             f"a batch of the same file has settings of another version of the program: {error}; "
-            "upgrade, or submit with --again (in Python: again=True)"
+            "upgrade, or submit with --again"
         ) from None
 
 

@@ -1,10 +1,11 @@
 """The content of the page about one batch: its numbers, and some rows of each kind."""
 
+from typing import Literal
+
 import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.record import FinishedJob
-from mh_batch.jobs.status import Status
 from mh_batch.store.connection import snapshot
 from mh_batch.store.lookup import BatchRow
 from mh_batch.store.sql import BatchQueries, statements
@@ -99,11 +100,29 @@ class CrashRow(msgspec.Struct, frozen=True):
     stderr_tail: str
 
 
+class SampleJob(msgspec.Struct, frozen=True):
+    """A job to read, one of `jobs_like_it` of its `kind`.
+
+    `good` is done at the first attempts of its turns, `retried` after others were thrown away,
+    `rescued` with an answer forced from unfinished thoughts; `incomplete` is not done.
+    """
+
+    kind: Literal["good", "rescued", "retried", "incomplete"]
+    jobs_like_it: int
+    job: FinishedJob
+
+
+class _SampleRow(msgspec.Struct, frozen=True):
+    job_id: int
+    kind: Literal["good", "rescued", "retried", "incomplete"]
+    jobs_like_it: int
+
+
 class BatchPage(msgspec.Struct, frozen=True):
     """One batch: its progress, its numbers, and the jobs worth a look.
 
-    `settings` is the JSON it was submitted with. `samples` are the first, the middle and the last
-    job that is done, the same ones every time. `slots` has more than one row for a model if `mix`
+    `settings` is the JSON it was submitted with. `samples` are the first and the last job of each
+    kind, the same ones every time. `slots` has more than one row for a model if `mix`
     replaced the number that the batch began with; the first is that one.
     """
 
@@ -117,7 +136,7 @@ class BatchPage(msgspec.Struct, frozen=True):
     slowest: tuple[SlowJob, ...]
     unsuccessful: tuple[UnsuccessfulJob, ...]
     crashes: tuple[CrashRow, ...]
-    samples: tuple[FinishedJob, ...]
+    samples: tuple[SampleJob, ...]
 
 
 def batch_page(db: Database, batch: BatchRow) -> BatchPage:
@@ -137,15 +156,16 @@ def batch_page(db: Database, batch: BatchRow) -> BatchPage:
             unsuccessful=queries.rows("unsuccessful", UnsuccessfulJob, most=MOST_ROWS),
             crashes=queries.rows("crashes", CrashRow, most=MOST_ROWS),
             samples=tuple(
-                finished_job(db, queries.value("nth_done", place=place))
-                for place in sample_places(report.counts[Status.DONE])
+                SampleJob(row.kind, row.jobs_like_it, finished_job(db, row.job_id))
+                for row in queries.rows("samples", _SampleRow)
             ),
         )
 
 
-def sample_places(count: int) -> tuple[int, ...]:
-    """Return the first, the middle and the last of `count` places."""
-    return tuple(sorted({0, count // 2, count - 1})) if count else ()
+def batch_models(db: Database, batch_id: int) -> tuple[str, tuple[Model, ...]]:
+    """Return the settings that a batch was submitted with, as JSON, and its models."""
+    queries = _queries(db, batch_id)
+    return queries.value("settings"), queries.rows("models", Model, most=MOST_ROWS)
 
 
 def _queries(db: Database, batch_id: int) -> BatchQueries:

@@ -49,8 +49,36 @@ GROUP BY j.id
 ORDER BY model_seconds DESC, j.id
 LIMIT :most
 
--- name: nth_done
-SELECT id FROM jobs
-WHERE batch_id = :batch AND status = 'done'
-ORDER BY position
-LIMIT 1 OFFSET :place
+-- name: samples
+-- The first and the last job of each kind, and of the good ones the one in the middle.
+WITH kinds AS (
+    SELECT
+        j.id,
+        j.position,
+        CASE
+            WHEN j.status = 'incomplete' THEN 'incomplete'
+            WHEN EXISTS (SELECT 1 FROM turns AS t WHERE t.job_id = j.id AND t.rescued)
+                THEN 'rescued'
+            WHEN EXISTS (
+                SELECT 1
+                FROM turns AS t
+                JOIN attempts AS a ON a.job_id = t.job_id AND a.choice = t.choice
+                    AND a.turn = t.turn AND a.step = t.step
+                WHERE t.job_id = j.id AND t.attempts > 1 AND a.attempt > 1 AND NOT a.continues
+            ) THEN 'retried'
+            ELSE 'good'
+        END AS kind
+    FROM jobs AS j
+    WHERE j.batch_id = :batch AND j.status IN ('done', 'incomplete')
+), placed AS (
+    SELECT
+        id,
+        kind,
+        row_number() OVER (PARTITION BY kind ORDER BY position) - 1 AS place,
+        count(*) OVER (PARTITION BY kind) AS size
+    FROM kinds
+)
+SELECT id AS job_id, kind, size AS jobs_like_it
+FROM placed
+WHERE place IN (0, size - 1) OR (kind = 'good' AND place = size / 2)
+ORDER BY kind = 'incomplete', kind = 'retried', kind = 'rescued', place

@@ -63,6 +63,11 @@ def recipes() -> Mapping[str, Entry]:
     return statements("reports/cookbook.sql")
 
 
+def job_queries() -> Mapping[str, Entry]:
+    """Return the questions about one job by name; each takes its number as `:job_id`."""
+    return statements("reports/job_queries.sql")
+
+
 def recipe(name: str) -> Entry:
     """Return one recipe; raises `UnknownTarget` with the nearest name, or with all of them."""
     book = recipes()

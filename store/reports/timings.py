@@ -14,6 +14,7 @@ from .batches import batch_reports
 HOUR = 3600
 MOST_CONTEXT_BINS = 12
 MOST_TIME_BINS = 60
+MOST_OFF = 50
 _SMALLEST_CONTEXT_BIN = 16
 # round numbers of seconds, from one second to a month
 _ROUND_SECONDS = (
@@ -63,6 +64,13 @@ class Totals(msgspec.Struct, frozen=True):
     def ended(self) -> float:
         """When the last attempt ended, in seconds since 1970; 0 without one."""
         return _epoch(self.finished_at)
+
+
+class Off(msgspec.Struct, frozen=True):
+    """A time between two runs of the worker, in seconds since 1970."""
+
+    began: float
+    ended: float
 
 
 class ContextBin(msgspec.Struct, frozen=True):
@@ -122,7 +130,8 @@ class TimingReport(msgspec.Struct, frozen=True):
 
     `typical_gap_seconds` is the median time between attempts, a twentieth exceed `bad_gap_seconds`;
     `None` without attempts. A bin of `by_time` takes `time_width` seconds. `done` jobs are done,
-    `rescued` of them with a forced answer.
+    `rescued` of them with a forced answer. `off` are the longest times between its first and its
+    last attempt when no worker ran, in order.
     """
 
     totals: Totals
@@ -135,6 +144,12 @@ class TimingReport(msgspec.Struct, frozen=True):
     refusals: tuple[Refusals, ...]
     done: int = 0
     rescued: int = 0
+    off: tuple[Off, ...] = ()
+
+    @property
+    def off_seconds(self) -> float:
+        """How long no worker ran between the first attempt and the last."""
+        return sum(off.ended - off.began for off in self.off)
 
 
 def timing_report(db: Database, batch_id: int | None) -> TimingReport:
@@ -143,7 +158,9 @@ def timing_report(db: Database, batch_id: int | None) -> TimingReport:
         queries = _queries(db, batch_id)
         (totals,) = queries.rows("totals", Totals)
         count = totals.attempts
-        width = time_width(totals.ended - totals.began, count)
+        off = sorted(queries.rows("off", Off, most=MOST_OFF), key=lambda off: off.began)
+        on = totals.ended - totals.began - sum(one.ended - one.began for one in off)
+        width = time_width(on, count)
         batches = batch_reports(db, batch_id)
         return TimingReport(
             totals=totals,
@@ -158,6 +175,7 @@ def timing_report(db: Database, batch_id: int | None) -> TimingReport:
             refusals=queries.rows("refusals", Refusals),
             done=sum(batch.counts[Status.DONE] for batch in batches),
             rescued=sum(batch.rescued for batch in batches),
+            off=tuple(off),
         )
 
 

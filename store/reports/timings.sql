@@ -5,7 +5,7 @@
 WITH measured AS (
     SELECT
         m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.continues, a.verdict, a.retry_reason,
-        a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
+        a.run_id, a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
     FROM timings AS m
     JOIN attempts AS a ON a.id = m.attempt_id
 )
@@ -14,7 +14,7 @@ WITH measured AS (
 WITH measured AS (
     SELECT
         m.*, a.job_id, a.choice, a.turn, a.step, a.attempt, a.continues, a.verdict, a.retry_reason,
-        a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
+        a.run_id, a.started_at, a.finished_at, CAST(strftime('%s', a.finished_at) AS INTEGER) AS at
     FROM jobs AS j
     JOIN attempts AS a ON a.job_id = j.id
     JOIN timings AS m ON m.attempt_id = a.id
@@ -46,6 +46,30 @@ SELECT
     max(process_memory_bytes) AS process_memory_bytes,
     max(peak_memory_bytes) AS peak_memory_bytes
 FROM measured AS m
+
+-- name: off
+-- The time between two runs of the worker, the longest first. A run that was killed has no end:
+-- its last attempt is.
+, ends AS (
+    SELECT run_id, max(finished_at) AS finished_at FROM measured GROUP BY run_id
+), bounds AS (
+    SELECT min(started_at) AS began, max(finished_at) AS ended FROM measured
+), runs_on AS (
+    SELECT
+        r.started_at AS began,
+        max(max(r.started_at, coalesce(r.finished_at, e.finished_at, r.started_at)))
+            OVER (ORDER BY r.id ROWS UNBOUNDED PRECEDING) AS ended,
+        lead(r.started_at) OVER (ORDER BY r.id) AS next_began
+    FROM runs AS r
+    LEFT JOIN ends AS e ON e.run_id = r.id
+)
+SELECT
+    (julianday(o.ended) - 2440587.5) * 86400.0 AS began,
+    (julianday(o.next_began) - 2440587.5) * 86400.0 AS ended
+FROM runs_on AS o, bounds AS b
+WHERE o.next_began > o.ended AND o.ended >= b.began AND o.next_began <= b.ended
+ORDER BY julianday(o.next_began) - julianday(o.ended) DESC, 1
+LIMIT :most
 
 -- name: gap
 SELECT queue_seconds FROM measured ORDER BY queue_seconds LIMIT 1 OFFSET :place

@@ -268,7 +268,7 @@ def test_one_mapping_is_one_conversation(tmp_path: Path) -> None:
 def test_the_same_lines_are_a_second_batch_only_when_told_so(tmp_path: Path) -> None:
     db = tmp_path / "mh-batch.db"
     submit(db, ["Hello"])
-    with pytest.raises(AlreadySubmitted, match="again=True"):
+    with pytest.raises(AlreadySubmitted, match=r"; again=True submits it once more$"):
         submit(db, ["Hello"])
     assert submit(db, ["Hello"], again=True).batch_id == 2
 

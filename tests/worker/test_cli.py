@@ -6,8 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from helpers.command_line import mh_batch, mh_batch_process
+from mh_batch.worker.cli import app
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,10 @@ def test_a_damaged_page_is_told_in_one_line(tmp_path: Path) -> None:
         told = mh_batch(tmp_path, *arguments, code=3).stderr
         assert "damaged" in told
         assert "Traceback" not in told
+
+
+def test_the_summary_of_every_command_is_whole_on_80_columns() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
+    commands = shown.partition("Commands:\n")[2].splitlines()
+    assert len(commands) == len(app.registered_commands)
+    assert all(line.endswith(".") and not line.endswith("...") for line in commands)

@@ -40,7 +40,7 @@ def bench(
         typer.Option("--compare", help="The --json file of an earlier run: print what changed."),
     ] = None,
 ) -> None:
-    """Measure the engine and the worker, compared with plain references."""
+    """Measure the engine and the worker beside plain references."""
     from rich.console import Console
 
     from mh_batch.worker.bench.report.outputs import Outputs

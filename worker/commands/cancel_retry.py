@@ -9,7 +9,10 @@ from .shared import say
 
 
 def cancel(targets: Targets, db: Db = DEFAULT_DB) -> None:
-    """Cancel queued jobs of batches or jobs and stop running ones; finished turns are kept."""
+    """Cancel queued jobs and stop running ones; turns are kept.
+
+    All of a batch, or single jobs.
+    """
     from mh_batch.store.connection import writing
     from mh_batch.store.lookup import find_target
     from mh_batch.store.queue import cancel_retry
@@ -34,7 +37,10 @@ def retry(
         ),
     ] = None,
 ) -> None:
-    """Queue failed, incomplete or cancelled jobs again; their complete turns are kept."""
+    """Queue failed, incomplete or cancelled jobs again.
+
+    All of a batch, or single jobs; their complete turns are kept.
+    """
     from mh_batch.jobs.results.selection import names_in
     from mh_batch.jobs.status import RETRYABLE, Status
     from mh_batch.store.connection import writing

@@ -24,7 +24,10 @@ def doctor(
     model: Model = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Check that everything a drain needs is here and works; say what to do."""
+    """Check that everything a drain needs is here and works.
+
+    What is not comes with what to do about it.
+    """
     from mh_batch.worker.doctor.examine import examine, exit_code, print_findings
     from mh_batch.worker.doctor.finding import Site
     from mh_batch.worker.output.files import print_json
@@ -53,7 +56,10 @@ def selftest(
         ),
     ] = None,
 ) -> None:
-    """Check that answers do not depend on neighbours, and find the fastest --parallel."""
+    """Check that answers do not depend on what runs beside them.
+
+    And find the fastest --parallel.
+    """
     import anyio
     from msgspec.structs import replace
 

@@ -34,7 +34,7 @@ def query(
         ),
     ] = None,
 ) -> None:
-    """Run one read-only SQL query on the database: your own, or one of the cookbook."""
+    """Run a read-only SQL query: your own, or one of the cookbook."""
     from mh_batch.worker.output import tables
 
     if csv and json:
@@ -57,7 +57,10 @@ def explore(
         int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")
     ] = 8001,
 ) -> None:
-    """Browse the database with datasette, read-only, with the cookbook; Ctrl-C ends it."""
-    from mh_batch.worker.output.explore import explore
+    """Browse the database with datasette, read-only.
+
+    With the cookbook; Ctrl-C ends it.
+    """
+    from mh_batch.worker.output.explore.start import explore
 
     explore(db, port)

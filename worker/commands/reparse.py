@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def reparse(batch: BatchRef = None, db: Db = DEFAULT_DB) -> None:
-    """Parse the stored tokens of a batch again with today's parser; no model is needed."""
+    """Parse the stored tokens of a batch again; no model is needed.
+
+    With the parser of this version.
+    """
     from mh_batch.store.connection import writing
     from mh_batch.store.lookup import find_batch, latest_batch
 

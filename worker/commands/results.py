@@ -47,10 +47,10 @@ def results(
     seed: Annotated[int | None, typer.Option("--seed", help="The random seed of --split.")] = None,
     raw_csv: RawCsv = False,
 ) -> None:
-    """Write a batch's finished jobs in input order; the latest batch if none is named.
+    """Write a batch's finished jobs in input order.
 
-    The formats openai and csv write every finished job, the others only jobs that are done and
-    whose answers are not rescued.
+    Of the latest batch if none is named. The formats openai and csv write every finished job, the
+    others only jobs that are done and whose answers are not rescued.
     """
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.jobs.results.split import Split
@@ -85,16 +85,20 @@ def show(
 
 def report(
     output: Output,
-    batch: BatchRef = None,
+    batches: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BATCH [BATCH]]", help="A number or a name; two to compare."),
+    ] = None,
     db: Db = DEFAULT_DB,
 ) -> None:
-    """Write a report of a batch as one HTML page: outcome, charts, samples, failures.
+    """Write a page about a batch, or compare two side by side.
 
-    Of the latest batch if none is named.
+    One HTML file with outcome, charts, samples and failures; of the latest batch if none is named.
+    With two batches: the same prompts, both answers beside each other, outcome and speed.
     """
-    from mh_batch.worker.output.report import write_report
+    from mh_batch.worker.output.pages.report import write_report
 
     with reading_from(db) as reader:
-        write_report(reader, batch, output)
+        write_report(reader, batches or [], output)
     if output != "-":
         say(f"the page is in {output}")

@@ -41,9 +41,9 @@ def timings(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Show how fast it went: by context length and by hour, gaps, retries, memory.
+    """Show how fast it went: speeds, gaps, retries, memory.
 
-    Of all batches if none is named.
+    By context length and by hour; of all batches if none is named.
     """
     from mh_batch.worker.output.timings import timings
 

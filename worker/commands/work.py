@@ -45,7 +45,10 @@ def work(
         bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
     ] = False,
 ) -> None:
-    """Answer the queued conversations, one by one or several at once, until none is left."""
+    """Answer the queued conversations until none is left.
+
+    One by one, or several at once with --parallel.
+    """
     from mh_batch.store.connection import require_store
 
     # a mistyped --db must not make a new, empty database

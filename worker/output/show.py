@@ -1,6 +1,6 @@
 """`mh-batch show`: one conversation in readable form."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from rich.console import Console
@@ -115,7 +115,8 @@ def _print_conversation(out: Console, job: FinishedJob, attempts: tuple[Attempt,
             elif entry.turn.key.step_key in by_step:
                 _print_attempts(out, by_step[entry.turn.key.step_key], entry.turn)
             else:
-                _print_channels(out, "assistant", readable_channels(entry.turn))
+                channels = readable_channels(entry.turn)
+                _print_channels(out, "assistant", channels, entry.turn.cut)
         for text in _unanswered(job, turns):
             _print_said(out, "user · not answered", text, STYLES["user"])
 
@@ -137,7 +138,7 @@ def _print_attempts(out: Console, attempts: list[Attempt], kept: FinishedTurn | 
     for attempt in attempts:
         print_text(out, attempt_line(attempt, attempts[0]), "dim")
         if kept is not None and attempt.key == kept.key:
-            _print_channels(out, "assistant", readable_channels(kept))
+            _print_channels(out, "assistant", readable_channels(kept), kept.cut)
             continue
         if attempt.key.attempt in continued:
             continue
@@ -156,11 +157,13 @@ def _print_given(out: Console, message: Message) -> None:
         _print_said(out, f"{who} · {_called(call)}", call.function.arguments, "green")
 
 
-def _print_channels(out: Console, who: str, channels: Iterable[Channel]) -> None:
-    for channel in channels:
+def _print_channels(out: Console, who: str, channels: Sequence[Channel], cut: bool = False) -> None:
+    """Print the channels of an answer; if it was `cut`, its last one says so."""
+    for number, channel in enumerate(channels, start=1):
         to = f" to {channel.recipient}" if channel.recipient else ""
         style = "dim" if channel.channel == "analysis" or who != "assistant" else "green"
-        _print_said(out, f"{who} · {channel.channel}{to}", channel.text, style)
+        end = " · cut" if cut and number == len(channels) else ""
+        _print_said(out, f"{who} · {channel.channel}{to}{end}", channel.text, style)
 
 
 def _print_said(out: Console, who: str, text: str, style: str) -> None:

@@ -12,13 +12,15 @@ from mh_batch.jobs.status import Status
 from mh_batch.store.lookup import find_batch
 from mh_batch.store.reports.batches import batch_reports
 from mh_batch.store.reports.query import ask, recipe, recipes
-from mh_batch.worker.text.console import print_table
+from mh_batch.worker.text.console import print_table, shortened
 
 from .files import STDOUT, open_output, print_json
 from .interruption import reading_from
 from .rows import csv_writer, json_writer
 
 TABLE_ROWS = 1000
+LONGEST_NAME = 32
+"""The widest that a batch's name is shown in a table; `--json` has all of it."""
 
 
 def print_status(db: Database, ref: str | None, as_json: bool) -> None:
@@ -44,7 +46,8 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
         if with_rescued:
             counts.insert(shown.index(Status.DONE) + 1, r.rescued)
         when = r.submitted_at[:16].replace("T", " ")
-        rows.append([r.id, r.name, r.total, *counts, r.completion_tokens, speed, when])
+        name = shortened(r.name, LONGEST_NAME)
+        rows.append([r.id, name, r.total, *counts, r.completion_tokens, speed, when])
     print_table(columns, rows)
 
 

@@ -15,6 +15,7 @@ from mh_batch.worker.text.escape import escape_controls
 from mh_batch.worker.text.format import (
     format_count,
     format_done,
+    format_duration,
     format_number,
     format_percent,
     format_seconds,
@@ -62,6 +63,7 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
             f"{format_done(report.done, report.rescued)}",
         ),
         ("from, to (UTC)", f"{moment(t.started_at)} to {moment(t.finished_at)}"),
+        ("duration", duration(report)),
         ("tokens", f"{t.completion_tokens:,} generated, {prompt} ({reused})"),
         ("decode speed", f"{format_number(t.tokens_per_second)} tokens/s"),
         *slots(t),
@@ -81,6 +83,15 @@ def summary(report: TimingReport) -> list[tuple[str, str]]:
         ),
         ("longest context", f"{t.longest_context or 0:,} positions"),
     ]
+
+
+def duration(report: TimingReport) -> str:
+    """Return how long it took from the first attempt to the last, and how long no worker ran."""
+    whole = max(0.0, report.totals.ended - report.totals.began)
+    off = report.off_seconds
+    return format_duration(whole) + (
+        f", of which no worker ran for {format_duration(off)}" if round(off) else ""
+    )
 
 
 def slots(totals: Totals) -> list[tuple[str, str]]:

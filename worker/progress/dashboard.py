@@ -8,6 +8,7 @@ from rich.text import Text
 
 from mh_batch.jobs.status import NOT_WELL, OPEN
 from mh_batch.store.reports.batches import BatchReport
+from mh_batch.worker.text.console import shortened
 from mh_batch.worker.text.format import (
     format_clock,
     format_count,
@@ -129,7 +130,7 @@ def _attempt(attempting: Attempting, width: int | None = None) -> str:
     custom_id = printable(attempting.custom_id)
     if width is not None:
         # as short with the first token as before it: the text stays where it is
-        custom_id = _shortened(custom_id, width - max(len(place), _PLACE))
+        custom_id = shortened(custom_id, max(_LABEL, width - max(len(place), _PLACE)))
     return custom_id + place
 
 
@@ -137,18 +138,6 @@ def _tokens(count: int | None) -> str:
     if count is None:
         return ""
     return f", {format_count(count, 'token')}" if count else ", no token yet"
-
-
-def _shortened(name: str, width: int) -> str:
-    """Return a name in `width` cells, but at least a few, with its beginning and its end."""
-    width = max(width, _LABEL)
-    if cell_len(name) <= width:
-        return name
-    begin, end = Text(name), name
-    begin.truncate((width - 1) // 2)
-    while cell_len(end) > width - 1 - begin.cell_len:
-        end = end[1:]
-    return f"{begin.plain}…{end}"
 
 
 def _speeds(snapshot: Snapshot) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sqlite_utils import Database
 
+from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.jobs.status import Status
 from mh_batch.store.counts import queue_counts
 from mh_batch.store.reports.progress import Reason, deaths, reasons
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN_REASONS = 5
 SHOWN_BATCHES = 5
+LONGEST_REPEATED = 160
+"""The most characters of a message that are shown twice."""
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -118,5 +121,13 @@ def summarize_run(outcome: "Outcome", db: Database, options: str) -> RunSummary:
         left=queue_counts(db)[Status.QUEUED],
         rescued=tally.rescued,
         advice=tally.length_refusals.advice(options),
-        fault=str(outcome.fault) if outcome.fault else None,
+        fault=brief(outcome.fault) if outcome.fault else None,
     )
+
+
+def brief(fault: EnvironmentFault) -> str:
+    """Return why jobs stay queued; of a long message that was shown already, how it begins."""
+    text = str(fault)
+    if not fault.noted or len(text) <= LONGEST_REPEATED:
+        return text
+    return ": ".join(text.split(": ")[:2])[:LONGEST_REPEATED] + " (all of it is above)"

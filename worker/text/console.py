@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,18 @@ UNFOLDED = 1_000_000
 def plain(text: str, style: str = "") -> Text:
     """Return rich text with control characters escaped: `\\x1b` instead of the escape itself."""
     return Text(escape_controls(text), style=style)
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name in `width` cells, with its beginning and its end."""
+    if cell_len(name) <= width:
+        return name
+    begin, end = Text(name), name
+    begin.truncate((width - 1) // 2)
+    while cell_len(end) > width - 1 - begin.cell_len:
+        end = end[1:]
+    # half of a wide character was left out and filled with a space
+    return f"{begin.plain.rstrip()}…{end}"
 
 
 def console() -> Console:

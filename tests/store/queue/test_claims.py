@@ -127,7 +127,7 @@ def test_a_job_model_wins_over_the_batch_and_the_batch_over_the_default(db: Data
     assert drain(db, "default") == ["batch's:a1", "own:a2"]
 
 
-CHOICES = r"--model \(in Python: model=\): demo to try it, a local folder, or a hub name"
+CHOICES = r"--model: demo to try it, a local folder, or a hub name"
 
 
 def test_without_any_model_the_choices_are_named_and_nothing_is_claimed(db: Database) -> None:

@@ -146,6 +146,31 @@ def test_a_report_inside_a_transaction_is_of_that_state(two_batches: Database) -
         assert timing_report(two_batches, None).totals.attempts == 3
 
 
+def test_the_time_between_two_runs_is_the_time_that_the_worker_was_off(db: Database) -> None:
+    submit(db, lines(4))
+    # the first was killed: its last attempt is its end; the second had nothing to do
+    bounds = [
+        ("01:00:00", None, "01:00:10"),
+        ("02:00:00", "02:30:00", None),
+        ("02:30:05", "02:45:00", "02:30:10"),
+        ("09:00:00", None, None),
+    ]
+    for began, ended, tried in bounds:
+        run_id = start(db)
+        if tried:
+            finish(db, run_id, 10, 1.0, tried, 0.1)
+        db.conn.execute(
+            "UPDATE runs SET started_at = ?, finished_at = ? WHERE id = ?",
+            (f"2026-05-01T{began}.000Z", ended and f"2026-05-01T{ended}.000Z", run_id),
+        )
+    report = timing_report(db, 1)
+    lengths = [round(off.ended - off.began, 1) for off in report.off]
+    assert lengths == [3589.5, 5.0]
+    assert report.off_seconds == pytest.approx(3594.5)
+    # bins are for the time that the worker was on
+    assert report.time_width == time_width(report.totals.ended - report.totals.began - 3594.5, 2)
+
+
 @given(st.integers(0, 10**7))
 def test_contexts_of_any_length_make_few_bins(longest: int) -> None:
     width = context_width(longest)

@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mh_batch.store.reports.timings import ContextBin, Refusals, TimeBin, TimingReport, Totals
-from mh_batch.worker.output.charts.axes import ticks, time_ticks, x_range
-from mh_batch.worker.output.charts.spec import Bars, Lines
-from mh_batch.worker.output.charts.svg import svg
-from mh_batch.worker.output.charts.timing_charts import charts
+from mh_batch.store.reports.timings import (
+    ContextBin,
+    Off,
+    Refusals,
+    TimeBin,
+    TimingReport,
+    Totals,
+)
+from mh_batch.worker.output.charts.axes import XAxis, ticks, time_ticks, x_range
+from mh_batch.worker.output.charts.spec import Bars, Colour, Lines, Pause
+from mh_batch.worker.output.charts.svg import WIDTH, svg
+from mh_batch.worker.output.charts.timing_charts import charts, worth_drawing
 
 NIGHT = 1_767_225_600  # the first second of 2026, UTC
 BIN = TimeBin(
@@ -129,6 +136,11 @@ NIGHTS = {
     "a pause": report([time_bin(0, 0), time_bin(6000, 6001)], "2026-01-01T02:00:00.000Z"),
     "no decode step": report(by_context=CONTEXTS),
     "many reasons": report(refusals=REFUSED),
+    "the worker off": report(
+        [time_bin(0, 0), time_bin(7200, 7200)],
+        "2026-01-01T02:00:30.000Z",
+        off=(Off(NIGHT + 30, NIGHT + 7190),),
+    ),
 }
 
 
@@ -148,3 +160,78 @@ def test_png_of_any_night_is_drawn(night: TimingReport) -> None:
     from mh_batch.worker.output.charts.png import draw_charts
 
     assert draw_charts(charts(night), "title").startswith(b"\x89PNG")
+
+
+PAUSED = report(
+    [time_bin(0, 0), time_bin(7200, 7200)],
+    "2026-01-01T02:00:30.000Z",
+    off=(Off(NIGHT + 30, NIGHT + 7190),),
+)
+
+
+def test_the_time_that_the_worker_was_off_is_a_gap_and_counts_for_no_speed() -> None:
+    chart = speed(PAUSED)
+    decoding, overall = chart.curves
+    assert decoding.y == (50.0, None, 50.0)
+    assert overall.y == (600 / 30, None, 600 / 30)
+    assert chart.pauses == (Pause(NIGHT + 30, NIGHT + 7190),)
+    assert svg(chart).count('class="off"') == 2
+    assert svg(chart).count("<polyline") == 4
+
+
+def test_a_pause_within_the_span_of_a_bin_is_taken_out_of_its_time() -> None:
+    off = (Off(NIGHT + 20, NIGHT + 40),)
+    bins = [time_bin(0, 0), time_bin(60, 60)]
+    chart = speed(report(bins, "2026-01-01T00:02:00.000Z", off=off))
+    assert chart.curves[1].y[0] == 600 / 40
+
+
+def test_a_long_pause_is_drawn_short_and_has_no_ticks() -> None:
+    axis = XAxis(speed(PAUSED))
+    off = axis(NIGHT + 7190) - axis(NIGHT + 30)
+    assert 0 < off < 0.1 * (axis.high - axis.low)
+    assert axis(NIGHT + 7200) - axis(NIGHT + 7190) == 10
+    assert {tick.label[:5] for tick in axis.ticks} == {"00:00", "02:00"}
+    assert not [t for t in axis.ticks if axis(NIGHT + 30) < t.at < axis(NIGHT + 7190)]
+
+
+def test_only_bins_of_several_attempts_have_a_band() -> None:
+    few, many = (ContextBin(n * 16, n * 16 + 15, n, 5.0, 4.0, 6.0, 1.0) for n in (1, 5))
+    (curve,) = _lines_of(report(by_context=(few, many))).curves
+    assert (curve.low, curve.high) == ((None, 4.0), (None, 6.0))
+    # over one point it has a width of its own
+    assert 'class="band c0" x="' in svg(_lines_of(report(by_context=(few, many))))
+    (alone,) = _lines_of(report(by_context=(few,))).curves
+    assert (alone.label, alone.low) == ("mean", ())
+
+
+def test_a_curve_of_one_point_and_bars_of_nothing_are_not_worth_a_chart() -> None:
+    one = report([time_bin(0, 0)], "2026-01-01T00:01:00.000Z")
+    assert not any(map(worth_drawing, charts(one)))
+    two = report([time_bin(0, 0), time_bin(60, 60)], "2026-01-01T00:02:00.000Z", refusals=REFUSED)
+    assert [worth_drawing(chart) for chart in charts(two)] == [False, True, True, True]
+
+
+def test_no_entry_of_a_legend_and_no_label_of_a_bar_goes_beyond_the_edge() -> None:
+    reasons = (Refusals("unfinished_tool_call_text", 7, 2, 4, 100, 1.0, next_rescued=3),)
+    root = ET.fromstring(svg(charts(report(refusals=reasons))[3]))
+    texts = [(e.attrib, e.text or "") for e in root if e.tag == "text"]
+    assert {"gave up", "next one rescued"} <= {text for _, text in texts}
+    for where, text in texts:
+        x, width = float(where["x"]), 6 * len(text)
+        left = {"start": x, "middle": x - width / 2, "end": x - width}[where["text-anchor"]]
+        assert left >= 0, text
+        assert left + width <= WIDTH, text
+
+
+def test_what_was_refused_is_never_green() -> None:
+    chart = charts(report(refusals=REFUSED))[3]
+    assert isinstance(chart, Bars)
+    assert Colour.GREEN not in chart.colours
+    assert dict(zip(chart.parts, chart.colours, strict=True))["gave up"] is Colour.RED
+
+
+def _lines_of(night: TimingReport) -> Lines:
+    chart = charts(night)[0]
+    assert isinstance(chart, Lines)
+    return chart

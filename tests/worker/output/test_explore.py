@@ -3,6 +3,7 @@
 import http.client
 import importlib.util
 import json
+import logging
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from html import escape
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,15 +19,16 @@ import pytest
 
 from helpers.command_line import MAIN, mh_batch
 from mh_batch.jobs.errors import InputError
-from mh_batch.store.reports.query import recipes
-from mh_batch.worker.output.explore import command, explore, metadata
+from mh_batch.store.reports.query import job_queries, recipes
+from mh_batch.worker.output.explore.metadata import HIDDEN, TABLES, metadata
+from mh_batch.worker.output.explore.start import command, explore
 
 INSTALLED = importlib.util.find_spec("datasette") is not None
 
 
 def test_the_cookbook_is_at_hand_under_the_name_of_the_database() -> None:
     queries = metadata("my-night")["databases"]["my-night"]["queries"]
-    assert list(queries) == list(recipes())
+    assert list(queries) == [*recipes(), *job_queries()]
     assert queries["slowest"]["title"] == recipes()["slowest"].about
     assert queries["slowest"]["sql"] == recipes()["slowest"].sql
 
@@ -36,7 +39,7 @@ def test_datasette_serves_the_file_as_it_changes_and_only_to_this_machine() -> N
         sys.executable,
         "-P",
         "-m",
-        "mh_batch.worker.output.explore_server",
+        "mh_batch.worker.output.explore.server",
         "serve",
     ]
     assert words[5] == "/nights/mh-batch.db"
@@ -77,8 +80,11 @@ def address(night: Path) -> Iterator[str]:
     )
     try:
         assert process.stderr is not None
-        line = next(line for line in process.stderr if "running on" in line)
-        found = re.search(r"http://(127\.0\.0\.1:\d+)", line)
+        # the first thing that is said, and all
+        found = re.fullmatch(
+            r"mh-batch: the database is at http://(127\.0\.0\.1:\d+)/ \(Ctrl-C ends it\)\n",
+            process.stderr.readline(),
+        )
         assert found is not None
         yield found[1]
     finally:
@@ -148,7 +154,76 @@ def test_what_does_not_read_is_not_allowed(address: str, method: str, path: str)
 
 @pytest.mark.skipif(not INSTALLED, reason="an extra")
 def test_at_the_port_of_the_web_a_host_needs_no_port() -> None:
-    from mh_batch.worker.output.explore_server import names
+    from mh_batch.worker.output.explore.server import names
 
     assert ("127.0.0.1",) in names("127.0.0.1", 80)
     assert ("127.0.0.1",) not in names("127.0.0.1", 8001)
+
+
+def page(address: str, path: str) -> str:
+    status, text = asked(address, path, address)
+    assert status == 200
+    return text
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_the_first_page_has_the_questions_of_the_cookbook(address: str) -> None:
+    text = page(address, "/")
+    for name, entry in recipes().items():
+        assert f'href="/mh-batch/{name}">{escape(entry.about, quote=False)}</a>' in text
+    assert 'href="/mh-batch/jobs"' in text
+    assert "job_channels" not in text
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_a_job_leads_to_its_turns_its_attempts_and_their_channels(address: str) -> None:
+    text = page(address, "/mh-batch/jobs/1")
+    for table in ("turns", "attempts"):
+        assert f'href="/mh-batch/{table}?job_id=1">{table}: 1</a>' in text
+    assert 'href="/mh-batch/job_channels?job_id=1"' in text
+    # no empty list is a link
+    assert "crashes" not in text
+    assert "<th>custom_id</th>" in text
+    answer = json.loads(page(address, "/mh-batch/job_channels.json?job_id=1&_shape=array"))
+    assert [row["channel"] for row in answer] == ["analysis", "final"]
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_numbers_are_rounded_and_ids_are_links_in_queries_too(address: str) -> None:
+    assert 'col-job_id"><a href="/mh-batch/jobs/' in page(address, "/mh-batch/slowest")
+    text = page(address, "/mh-batch/timings?_size=1")
+    assert re.search(r'col-process_memory_bytes type-int">[\d.]+ [MG]iB<', text)
+    (seconds,) = re.findall(r'col-decode_seconds type-float">([^<]+)<', text)
+    assert len(seconds.replace(".", "").lstrip("0")) <= 3
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_internal_tables_are_hidden_and_every_other_is_described(address: str) -> None:
+    answer = json.loads(page(address, "/mh-batch.json"))
+    tables = {table["name"]: table["hidden"] for table in answer["tables"]}
+    assert {name for name, hidden in tables.items() if hidden} == set(HIDDEN) & set(tables)
+    assert {name for name, hidden in tables.items() if not hidden} <= set(TABLES)
+    facets = json.loads(page(address, "/mh-batch/jobs.json"))["facet_results"]
+    assert set(facets) == {"status", "batch_id"}
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0012345, "0.00123"), (13.5249, "13.5"), (12345.6, "12,346"), (0.0, "0")]
+)
+def test_a_number_has_three_digits(value: float, shown: str) -> None:
+    from mh_batch.worker.output.explore.server import readable
+
+    assert readable(value) == shown
+
+
+@pytest.mark.skipif(not INSTALLED, reason="an extra")
+def test_the_log_has_warnings_and_where_the_server_is() -> None:
+    from mh_batch.worker.output.explore.server import StartOnly
+
+    def written(level: int, text: str) -> bool:
+        return StartOnly().filter(logging.LogRecord("x", level, "x", 1, text, (), None))
+
+    assert written(logging.ERROR, "address already in use")
+    assert written(logging.INFO, "Uvicorn running on %s://%s:%d")
+    assert not written(logging.INFO, '127.0.0.1 - "GET / HTTP/1.1" 200')

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 from contextlib import closing
-from html.parser import HTMLParser
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from helpers.command_line import mh_batch
+from helpers.html import Page
 from helpers.queries import query
 from mh_batch.jobs.conversation import FunctionCall, Message, Request, ToolCall
 from mh_batch.jobs.errors import InputError
@@ -24,51 +24,14 @@ from mh_batch.store.lookup import latest_batch
 from mh_batch.store.reports.batch_page import ModelSlots
 from mh_batch.store.reports.batch_page import batch_page as collect
 from mh_batch.store.reports.results import finished_job
-from mh_batch.worker.output.report import (
-    MOST_CHARACTERS,
-    SHOWN_ENDS,
-    conversation,
-    mixed,
-    settings_rows,
-    together,
-    write_report,
-)
-from mh_batch.worker.output.report import page as page_of
+from mh_batch.worker.output.pages.passages import MOST_CHARACTERS, SHOWN_ENDS, conversation
+from mh_batch.worker.output.pages.report import mixed, together, write_report
+from mh_batch.worker.output.pages.report import page as page_of
+from mh_batch.worker.output.pages.settings import settings_rows
 from mh_batch.worker.text.escape import escape_controls
 
-VOID = {"meta", "link", "br", "img", "hr"}
 BROWSERS = ("chromium", "chromium-headless-shell", "google-chrome", "chromium-browser")
 BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-class Page(HTMLParser):
-    """What a page holds: its tags in balance, its attributes, its visible text."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str]] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self.open:
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +108,7 @@ def test_a_report_never_overwrites_the_database(night: Path) -> None:
     with closing(open_reader(night / "mh-batch.db")) as reader:
         for name in ("mh-batch.db", "mh-batch.db-wal", "mh-batch.db.lock"):
             with pytest.raises(InputError, match="the page would overwrite it"):
-                write_report(reader, None, str(night / name))
+                write_report(reader, [], str(night / name))
     assert (night / "mh-batch.db").read_bytes() == before
 
 
@@ -153,23 +116,27 @@ def test_long_texts_are_cut_and_the_page_says_where_the_rest_is(night: Path) -> 
     long = Message("user", "x" * (MOST_CHARACTERS + 7))
     with closing(open_reader(night / "mh-batch.db")) as reader:
         found = collect(reader, latest_batch(reader))
-    (job, *_) = found.samples
+    (one, *_) = found.samples
+    job = one.job
     cut = replace(job, request=Request((long,)), turns=())
     (said,) = conversation(cut)
     assert (len(said.text), said.more, said.is_thought) == (MOST_CHARACTERS, 7, False)
-    text = Page(page_of(replace(found, samples=(cut,)), "2026-01-02T03:04:05.000Z")).text
+    sample = replace(one, job=cut)
+    text = Page(page_of(replace(found, samples=(sample,)), "2026-01-02T03:04:05.000Z")).text
     assert f"and 7 more characters: mh-batch show {job.id}" in text
 
 
 def test_the_middle_of_a_long_conversation_is_left_out_and_counted(night: Path) -> None:
     with closing(open_reader(night / "mh-batch.db")) as reader:
         found = collect(reader, latest_batch(reader))
-    job = found.samples[0]
+    one = found.samples[0]
+    job = one.job
     messages = [Message("user", f"said {number:02}") for number in range(2 * SHOWN_ENDS + 3)]
 
     def shown(count: int) -> str:
         cut = replace(job, request=Request(tuple(messages[:count])), turns=())
-        return page_of(replace(found, samples=(cut,)), "2026-01-02T03:04:05.000Z")
+        samples = (replace(one, job=cut),)
+        return page_of(replace(found, samples=samples), "2026-01-02T03:04:05.000Z")
 
     whole, long = shown(2 * SHOWN_ENDS), shown(len(messages))
     assert "left out" not in whole

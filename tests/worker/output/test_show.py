@@ -20,7 +20,8 @@ from helpers.store_samples import (
 )
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Request, Tool, ToolCall
 from mh_batch.jobs.generation import Channel, Parse, ParserTier
-from mh_batch.jobs.record import Attempt, AttemptKey, JobLine, Verdict
+from mh_batch.jobs.record import Attempt, AttemptKey, JobEnd, JobLine, Verdict
+from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
 from mh_batch.worker.cli import app
@@ -121,6 +122,21 @@ def test_without_attempts_only_the_conversation_is_shown() -> None:
         *("── user", "two and two?"),
         *("── assistant · analysis", "hm", "── assistant · final", "four"),
     ]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("options", [[], ["--attempts"]])
+def test_an_answer_that_was_cut_is_marked_at_its_last_channel(options: list[str]) -> None:
+    db = open_store(Path("mh-batch.db"))
+    submit(db, [JobLine(1, "mine", None, Request((Message("user", "count"),)))])
+    run_id = start(db)
+    kept = msgspec.structs.replace(turn(complete=False), finish_reason="length")
+    end = JobEnd(Status.INCOMPLETE)
+    last = attempt(verdict=Verdict.GIVE_UP)
+    queue.record(db, claim(db, run_id).id, run_id, last, kept, end)
+    db.close()
+    headers = [line for line in shown("mine", *options).splitlines() if line.startswith("──")]
+    assert headers == ["── user", "── assistant · analysis", "── assistant · final · cut"]
 
 
 @pytest.mark.usefixtures("folder")

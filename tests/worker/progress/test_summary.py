@@ -2,9 +2,17 @@
 
 from msgspec.structs import replace
 
+from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.status import Status
 from mh_batch.store.reports.progress import Reason
-from mh_batch.worker.progress.summary import SHOWN_BATCHES, SHOWN_REASONS, RunSummary, wrap_up
+from mh_batch.worker.progress.summary import (
+    LONGEST_REPEATED,
+    SHOWN_BATCHES,
+    SHOWN_REASONS,
+    RunSummary,
+    brief,
+    wrap_up,
+)
 
 GOOD = RunSummary(
     why="queue empty",
@@ -108,6 +116,16 @@ def test_a_drain_that_cannot_go_on_says_what_it_did_and_what_stays_queued_and_wh
         "ended early: no job was finished",
         "mh-batch: 1,200 jobs stay queued: m: no such folder",
     ]
+
+
+def test_a_long_reason_that_was_shown_already_is_not_shown_whole_again() -> None:
+    fault = ModelNotLoaded("a/b: no such folder, and could not be downloaded: " + "x: " * 100)
+    assert brief(fault) == str(fault)
+    fault.noted = True
+    assert brief(fault) == ("a/b: no such folder, and could not be downloaded (all of it is above)")
+    short = ModelNotLoaded("y" * LONGEST_REPEATED)
+    short.noted = True
+    assert brief(short) == str(short)
 
 
 def test_deaths_of_the_model_and_what_is_left_are_told() -> None:

@@ -107,6 +107,7 @@ class ModelLoader:
         self.fault = self.fault or fault
         self._skipped_at = time.monotonic()
         self._context.display.note(f"{fault}; its jobs stay queued")
+        fault.noted = True
 
     def retry_skipped(self) -> None:
         """Skip nothing any more: a model that did not load may be there by now."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from mh_batch.jobs.errors import InputError
 
-from .axes import Tick, ticks, time_ticks, x_range
+from .axes import Tick, XAxis, ticks
 from .spec import Bars, Chart, Lines
 
 DPI = 120
@@ -15,7 +15,8 @@ PANEL_INCHES = (6.6, 4.0)
 INK = "#30343b"
 GRID = "#e3e6ea"
 # a palette for the colour-blind (Okabe and Ito)
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a929c", "#b3261e")
+SHADE = "#e6e9ed"
 MARKERS_UP_TO = 60
 
 
@@ -70,10 +71,17 @@ def _dress(axis: Any, title: str) -> None:
 def _lines(axis: Any, chart: Lines) -> None:
     nan = float("nan")
     marker = "o" if len(chart.x) <= MARKERS_UP_TO else None
+    across = XAxis(chart)
+    x = [across(value) for value in chart.x]
+    for number, pause in enumerate(chart.pauses):
+        label = None if number else chart.pause_label
+        axis.axvspan(
+            across(pause.began), across(pause.ended), color=SHADE, linewidth=0, label=label
+        )
     for curve, colour in zip(chart.curves, COLOURS, strict=False):
         y = [nan if v is None else v for v in curve.y]
         axis.plot(
-            chart.x,
+            x,
             y,
             color=colour,
             label=curve.label,
@@ -84,16 +92,15 @@ def _lines(axis: Any, chart: Lines) -> None:
         )
         if curve.low:
             low, high = ([nan if v is None else v for v in b] for b in (curve.low, curve.high))
-            axis.fill_between(chart.x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     axis.set_xlabel(chart.x_label, color=INK)
     axis.set_ylabel(chart.y_label, color=INK)
-    left, right = x_range(chart)
-    room = 0.03 * (right - left)
-    axis.set_xlim(left - room, right + room)
+    room = 0.03 * (across.high - across.low)
+    axis.set_xlim(across.low - room, across.high + room)
     # room above the curves for the legend
     top = 1.3 * chart.highest or 1.0
     axis.set_ylim(0, top)
-    _set_ticks(axis.set_xticks, time_ticks(left, right) if chart.is_time else ticks(left, right))
+    _set_ticks(axis.set_xticks, across.ticks)
     _set_ticks(axis.set_yticks, ticks(0, top))
     axis.grid(axis="y", color=GRID)
     axis.legend(loc="upper left", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
@@ -106,10 +113,10 @@ def _bars(axis: Any, chart: Bars) -> None:
         return
     labels = [bar.label.replace("_", " ") for bar in chart.bars]
     starts = [0.0] * len(labels)
-    for part, (name, colour) in enumerate(zip(chart.parts, COLOURS, strict=False)):
+    for part in chart.occurring:
         lengths = [bar.parts[part] for bar in chart.bars]
-        if any(lengths):
-            axis.barh(labels, lengths, left=starts, color=colour, label=name, height=0.55)
+        colour, name = COLOURS[chart.colours[part]], chart.parts[part]
+        axis.barh(labels, lengths, left=starts, color=colour, label=name, height=0.55)
         starts = [a + b for a, b in zip(starts, lengths, strict=True)]
     for place, total in enumerate(starts):
         axis.annotate(f" {total:,.0f}", (total, place), va="center", fontsize=9, color=INK)

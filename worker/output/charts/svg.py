@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from html import escape
 
-from .axes import Tick, ticks, time_ticks, x_range
+from .axes import Tick, XAxis, ticks
 from .spec import Bars, Chart, Lines
 
 WIDTH, HEIGHT = 440, 270
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 34, 46
-BAR_LEFT = 100
+LEAST_BAR_LEFT, MOST_BAR_LEFT = 60, 200
+LEGEND_LINE = 16
+BAND_WIDTH = 8
+"""The width of a band over a single point."""
 MOST_BAR_STEP = 46
 MARKERS_UP_TO = 60
-_LETTER = 6.1  # the average width of a letter, to place the entries of a legend
+_LETTER = 6.3  # the average width of a letter, to place the entries of a legend
+
+_Point = tuple[float, float]
 
 
 def svg(chart: Chart) -> str:
@@ -19,14 +24,17 @@ def svg(chart: Chart) -> str:
 
     The page colours its parts by class (`c0` to `c3`, `band`, `grid`, `axis`).
     """
+    entries = _entries(chart)
+    legend, lines = _legend(entries)
+    top = TOP + (lines - 1) * LEGEND_LINE
     if isinstance(chart, Lines):
-        height, inside = HEIGHT, _lines(chart)
+        height, inside = HEIGHT, _lines(chart, top)
     else:
-        height = min(HEIGHT, TOP + max(1, len(chart.bars)) * MOST_BAR_STEP + BOTTOM)
-        inside = _bars(chart, height)
+        height = min(HEIGHT, top + max(1, len(chart.bars)) * MOST_BAR_STEP + BOTTOM)
+        inside = _bars(chart, top, height)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(chart.title)}">'
-        f"{''.join(inside)}</svg>"
+        f"{''.join([*legend, *inside])}</svg>"
     )
 
 
@@ -41,28 +49,39 @@ class _Scale:
         return round(self._start + (value - self._low) * self._factor, 1)
 
 
-def _lines(chart: Lines) -> list[str]:
-    left, right = x_range(chart)
-    room = 0.02 * (right - left)
-    top = 1.08 * chart.highest or 1.0
-    x = _Scale(left - room, right + room, LEFT, WIDTH - RIGHT)
-    y = _Scale(0, top, HEIGHT - BOTTOM, TOP)
-    x_ticks = time_ticks(left, right) if chart.is_time else ticks(left, right)
-    parts = _legend([curve.label for curve in chart.curves])
-    for tick in ticks(0, top):
+def _entries(chart: Chart) -> list[tuple[str, str]]:
+    """Return the class and the name of each entry of the legend."""
+    if isinstance(chart, Bars):
+        return [(f"dot c{chart.colours[n]}", chart.parts[n]) for n in chart.occurring]
+    curves = [(f"dot c{number}", curve.label) for number, curve in enumerate(chart.curves)]
+    return [*curves, *([("off", chart.pause_label)] if chart.pauses else [])]
+
+
+def _lines(chart: Lines, top: int) -> list[str]:
+    axis = XAxis(chart)
+    room = 0.02 * (axis.high - axis.low)
+    highest = 1.08 * chart.highest or 1.0
+    x = _Scale(axis.low - room, axis.high + room, LEFT, WIDTH - RIGHT)
+    xs = [axis(value) for value in chart.x]
+    y = _Scale(0, highest, HEIGHT - BOTTOM, top)
+    parts = [
+        _box("off", x(axis(pause.began)), top, x(axis(pause.ended)), HEIGHT - BOTTOM)
+        for pause in chart.pauses
+    ]
+    for tick in ticks(0, highest):
         parts.append(_line("grid", LEFT, y(tick.at), WIDTH - RIGHT, y(tick.at)))
         parts.append(_text(LEFT - 7, y(tick.at) + 4, tick.label, "end"))
     parts.append(_line("axis", LEFT, y(0), WIDTH - RIGHT, y(0)))
-    parts += _x_labels(x_ticks, x, HEIGHT - BOTTOM)
+    parts += _x_labels(axis.ticks, x, HEIGHT - BOTTOM)
     for number, curve in enumerate(chart.curves):
         if curve.low:
             parts += [
-                _shape("polygon", f"band c{number}", [*high, *reversed(low)])
+                _band(f"band c{number}", low, high)
                 for low, high in zip(
-                    _runs(chart.x, curve.low, x, y), _runs(chart.x, curve.high, x, y), strict=True
+                    _runs(xs, curve.low, x, y), _runs(xs, curve.high, x, y), strict=True
                 )
             ]
-        runs = _runs(chart.x, curve.y, x, y)
+        runs = _runs(xs, curve.y, x, y)
         dashes = ' stroke-dasharray="6 4"' if curve.dashed else ""
         parts += [_shape("polyline", f"line c{number}", run, dashes) for run in runs]
         if len(chart.x) <= MARKERS_UP_TO:
@@ -74,27 +93,28 @@ def _lines(chart: Lines) -> list[str]:
     return [*parts, *_labels(chart.x_label, chart.y_label, HEIGHT)]
 
 
-def _bars(chart: Bars, height: int) -> list[str]:
+def _bars(chart: Bars, upper: int, height: int) -> list[str]:
     if not chart.bars:
         return [_text(WIDTH / 2, height / 2, chart.nothing, "middle")]
-    x = _Scale(0, chart.longest, BAR_LEFT, WIDTH - 46)
+    names = [bar.label.replace("_", " ") for bar in chart.bars]
+    widest = 16 + max(map(len, names)) * _LETTER
+    bar_left = round(min(max(widest, LEAST_BAR_LEFT), MOST_BAR_LEFT))
+    x = _Scale(0, chart.longest, bar_left, WIDTH - 46)
     bottom = height - BOTTOM
-    step = (bottom - TOP) / len(chart.bars)
-    parts = _legend(chart.parts)
+    step = (bottom - upper) / len(chart.bars)
     x_ticks = ticks(0, chart.longest, whole=True)
-    parts += [_line("grid", x(tick.at), TOP, x(tick.at), bottom) for tick in x_ticks]
+    parts = [_line("grid", x(tick.at), upper, x(tick.at), bottom) for tick in x_ticks]
     parts += _x_labels(x_ticks, x, bottom)
     for number, bar in enumerate(chart.bars):
-        top = TOP + number * step
+        top = upper + number * step
         middle = round(top + step / 2 + 4, 1)
-        parts.append(_text(BAR_LEFT - 8, middle, bar.label.replace("_", " "), "end"))
+        parts.append(_text(bar_left - 8, middle, names[number], "end"))
         begun = 0.0
         for part, length in enumerate(bar.parts):
-            width = round(x(begun + length) - x(begun), 1)
-            parts.append(
-                f'<rect class="dot c{part}" x="{x(begun)}" y="{round(top + 0.2 * step, 1)}" '
-                f'width="{width}" height="{round(0.6 * step, 1)}"/>'
-            )
+            if length:
+                kind = f"dot c{chart.colours[part]}"
+                y1, y2 = round(top + 0.2 * step, 1), round(top + 0.8 * step, 1)
+                parts.append(_box(kind, x(begun), y1, x(begun + length), y2))
             begun += length
         parts.append(_text(x(begun) + 6, middle, f"{begun:,.0f}", "start"))
     return [*parts, *_labels(chart.x_label, "", height)]
@@ -102,9 +122,9 @@ def _bars(chart: Bars, height: int) -> list[str]:
 
 def _runs(
     xs: Sequence[float], ys: Sequence[float | None], x: _Scale, y: _Scale
-) -> list[list[tuple[float, float]]]:
+) -> list[list[_Point]]:
     """Return the points in pixels, one list for each run without a gap."""
-    runs: list[list[tuple[float, float]]] = [[]]
+    runs: list[list[_Point]] = [[]]
     for a, b in zip(xs, ys, strict=True):
         if b is not None:
             runs[-1].append((x(a), y(b)))
@@ -113,22 +133,41 @@ def _runs(
     return [run for run in runs if run]
 
 
-def _legend(names: Sequence[str]) -> list[str]:
+def _band(kind: str, low: list[_Point], high: list[_Point]) -> str:
+    if len(low) > 1:
+        return _shape("polygon", kind, [*high, *reversed(low)])
+    ((at, bottom),), ((_, top),) = low, high
+    half = BAND_WIDTH / 2
+    return _box(kind, round(at - half, 1), top, round(at + half, 1), bottom)
+
+
+def _legend(entries: Sequence[tuple[str, str]]) -> tuple[list[str], int]:
+    """Return the legend and the number of its lines; no entry goes beyond the edge."""
     parts = []
-    at = 12.0
-    for number, name in enumerate(names):
-        parts.append(f'<rect class="dot c{number}" x="{at:.0f}" y="7" width="12" height="8"/>')
-        parts.append(_text(at + 17, 15, name, "start"))
-        at += 17 + 14 + len(name) * _LETTER
-    return parts
+    at, line = 12.0, 0
+    for kind, name in entries:
+        width = 17 + len(name) * _LETTER
+        if at > 12 and at + width > WIDTH - RIGHT:
+            at, line = 12.0, line + 1
+        y = 7 + line * LEGEND_LINE
+        parts.append(_box(kind, round(at), y, round(at) + 12, y + 8))
+        parts.append(_text(at + 17, y + 8, name, "start"))
+        at += width + 14
+    return parts, line + 1
 
 
 def _x_labels(x_ticks: Sequence[Tick], x: _Scale, bottom: int) -> list[str]:
     return [
-        _text(x(tick.at), bottom + 16 + 13 * line, text, "middle")
+        _text(_inside(x(tick.at), text), bottom + 16 + 13 * line, text, "middle")
         for tick in x_ticks
         for line, text in enumerate(tick.label.splitlines())
     ]
+
+
+def _inside(at: float, text: str) -> float:
+    """Return where the middle of a text is, so that it ends within the chart."""
+    half = len(text) * _LETTER / 2
+    return max(half + 2, min(at, WIDTH - half - 2))
 
 
 def _labels(x_label: str, y_label: str, height: int) -> list[str]:
@@ -146,7 +185,12 @@ def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="{kind}" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>'
 
 
-def _shape(element: str, kind: str, points: Sequence[tuple[float, float]], more: str = "") -> str:
+def _box(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    width, height = round(max(x2 - x1, 0), 1), round(max(y2 - y1, 0), 1)
+    return f'<rect class="{kind}" x="{x1}" y="{y1}" width="{width}" height="{height}"/>'
+
+
+def _shape(element: str, kind: str, points: Sequence[_Point], more: str = "") -> str:
     places = " ".join(f"{a},{b}" for a, b in points)
     return f'<{element} class="{kind}" points="{places}"{more}/>'
 

@@ -1,11 +1,14 @@
 """The charts of a timing report: speed, memory, refusals."""
 
+import math
+
 import msgspec
 
 from mh_batch.store.reports.timings import TimeBin, TimingReport
 from mh_batch.worker.text.format import GIB, MIB
 
-from .spec import Bar, Bars, Chart, Curve, Lines
+from .axes import between
+from .spec import Bar, Bars, Chart, Colour, Curve, Lines, Pause
 
 _MEMORY = {
     "process": "process_memory_bytes",
@@ -15,6 +18,10 @@ _MEMORY = {
 }
 # it often covers another curve: dashed and drawn last, both are visible
 _DASHED = "model, peak"
+LEAST_IN_BAND = 5
+"""The middle 80% of fewer attempts says nothing."""
+LEAST_POINTS = 2
+_OFF = "worker off"
 
 
 def charts(report: TimingReport) -> tuple[Chart, ...]:
@@ -22,13 +29,20 @@ def charts(report: TimingReport) -> tuple[Chart, ...]:
     return (_speed_by_context(report), _speed_by_time(report), _memory(report), _refused(report))
 
 
+def worth_drawing(chart: Chart) -> bool:
+    """Return whether a chart says more than a figure does: a curve has two points at least."""
+    return bool(chart.bars) if isinstance(chart, Bars) else chart.points >= LEAST_POINTS
+
+
 def _speed_by_context(report: TimingReport) -> Lines:
     bins = report.by_context
+    banded = [b.attempts >= LEAST_IN_BAND for b in bins]
+    some = any(banded)
     speed = Curve(
-        "mean, and the middle 80%",
+        "mean, and the middle 80%" if some else "mean",
         tuple(b.tokens_per_second for b in bins),
-        tuple(b.slow_tenth for b in bins),
-        tuple(b.fast_tenth for b in bins),
+        tuple(b.slow_tenth if y else None for b, y in zip(bins, banded, strict=True)) * some,
+        tuple(b.fast_tenth if y else None for b, y in zip(bins, banded, strict=True)) * some,
     )
     return Lines(
         "Decoding speed by context length",
@@ -52,6 +66,8 @@ def _speed_by_time(report: TimingReport) -> Lines:
             Curve("all time counted", tuple(s.speed for s in spans)),
         ),
         is_time=True,
+        pauses=_pauses(report),
+        pause_label=_OFF,
     )
 
 
@@ -74,6 +90,8 @@ def _memory(report: TimingReport) -> Lines:
         tuple(s.middle for s in spans),
         curves,
         is_time=True,
+        pauses=_pauses(report),
+        pause_label=_OFF,
     )
 
 
@@ -91,39 +109,79 @@ def _refused(report: TimingReport) -> Bars:
         for r in report.refusals
     )
     return Bars(
-        "Why attempts were refused",
-        "attempts",
+        "What came after a refused attempt",
+        "refused attempts",
         ("next one taken", "next one rescued", "next one not taken", "gave up"),
+        (Colour.BLUE, Colour.VIOLET, Colour.GREY, Colour.RED),
         bars,
         "no attempt was refused",
     )
 
 
 class _Span(msgspec.Struct, frozen=True):
-    """A span of time and the attempts in it; `bin` is `None` while the model was idle."""
+    """A span of time and the attempts in it; `bin` is `None` while the model was idle.
+
+    `off` seconds of it the worker was off.
+    """
 
     began: float
     ended: float
     bin: TimeBin | None
+    off: float = 0.0
 
     @property
     def middle(self) -> float:
         return (self.began + self.ended) / 2
 
     @property
-    def speed(self) -> float:
-        tokens = self.bin.completion_tokens if self.bin else 0
+    def speed(self) -> float | None:
+        """Tokens in all the time that the worker was on; `None` if it was off."""
+        on = self.ended - self.began - self.off
+        if self.bin is None:
+            return 0.0 if on > self.off else None
         # the clock may have been set back
-        return tokens / max(self.ended - self.began, 0.001)
+        return self.bin.completion_tokens / max(on, 0.001)
+
+
+def _pauses(report: TimingReport) -> tuple[Pause, ...]:
+    return tuple(Pause(off.began, off.ended) for off in report.off)
 
 
 def _spans(report: TimingReport) -> list[_Span]:
+    """Return the time bins as spans in order, each with the seconds that the worker was off.
+
+    An empty span in the middle of each pause breaks the curves there.
+    """
+    pauses = _pauses(report)
+    spans = [_without(span, pauses) for span in _whole_spans(report)]
+    breaks = [_Span(p.began, p.ended, None, p.ended - p.began) for p in pauses]
+    return sorted([*spans, *breaks], key=lambda span: span.middle)
+
+
+def _without(span: _Span, pauses: tuple[Pause, ...]) -> _Span:
+    """Return a span without the pause at its end or its beginning, and with those inside counted.
+
+    An empty one stays as it is, and counts them all.
+    """
+    began, ended = span.began, span.ended
+    if span.bin is not None:
+        ended = min((p.began for p in pauses if began < p.began < ended <= p.ended), default=ended)
+        began = max((p.ended for p in pauses if p.began <= began < p.ended < ended), default=began)
+    cut = _Span(began, ended, span.bin)
+    return _Span(began, ended, span.bin, sum(_overlap(cut, pause) for pause in pauses))
+
+
+def _overlap(span: _Span, pause: Pause) -> float:
+    return max(0.0, min(span.ended, pause.ended) - max(span.began, pause.began))
+
+
+def _whole_spans(report: TimingReport) -> list[_Span]:
     """Return the time bins as spans without gaps or overlap.
 
     A bin counts the tokens of the attempts that ended in it. So its span begins where the first of
     these attempts did: otherwise long attempts would look like pauses and bursts.
     """
-    width, bins = report.time_width, report.by_time
+    width, bins, pauses = report.time_width, report.by_time, _pauses(report)
     spans: list[_Span] = []
     for number, this in enumerate(bins):
         began = min(this.at, this.began) if number else this.began
@@ -133,6 +191,9 @@ def _spans(report: TimingReport) -> list[_Span]:
         ended = min(this.at + width, later.began)
         spans.append(_Span(began, ended, this))
         # whole bins without work; a bin that a long attempt covers is none
-        idle = range(this.at + width, min(later.at, int(later.began)), width)
-        spans += [_Span(at, at + width, None) for at in idle if at + width <= later.began]
+        spans += [
+            _Span(at, at + width, None)
+            for began, ended in between(this.at + width, min(later.at, later.began), pauses)
+            for at in range(math.ceil(began), math.floor(ended) - width + 1, width)
+        ]
     return spans

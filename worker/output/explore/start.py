@@ -1,18 +1,18 @@
-"""`mh-batch explore`: the database in a browser, by datasette, which is an extra."""
+"""Starts datasette on the database, in place of this process."""
 
 import importlib.util
 import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader
-from mh_batch.store.reports.query import recipes
 from mh_batch.worker.runtime.child import PYTHON
+
+from .metadata import metadata
 
 # datasette puts the path into a URI without quoting it
 _UNQUOTED = frozenset("?#%")
@@ -22,11 +22,10 @@ _SETTINGS = {
     "sql_time_limit_ms": "60000",
     "max_returned_rows": "5000",
     "truncate_cells_html": "600",
+    # those of the metadata are enough, and others cost a scan each
+    "suggest_facets": "off",
 }
-_ABOUT = (
-    "Read only, also while a worker writes. The queries below are the cookbook; "
-    "each is a start for one of your own."
-)
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def explore(path: Path, port: int) -> None:
@@ -54,12 +53,6 @@ def explore(path: Path, port: int) -> None:
         os.execv(argv[0], argv)
 
 
-def metadata(name: str) -> dict[str, Any]:
-    """Return datasette's metadata: a description of the database `name`, and the cookbook."""
-    queries = {r.name: {"title": r.about, "sql": r.sql} for r in recipes().values()}
-    return {"title": "mh-batch", "databases": {name: {"description": _ABOUT, "queries": queries}}}
-
-
 def command(path: Path, port: int) -> list[str]:
     """Return the command that serves `path` and reads its metadata from standard input.
 
@@ -67,6 +60,7 @@ def command(path: Path, port: int) -> list[str]:
     worker commits.
     """
     settings = [part for name, value in _SETTINGS.items() for part in ("--setting", name, value)]
-    serve = [*PYTHON, "-m", "mh_batch.worker.output.explore_server", "serve"]
+    serve = [*PYTHON, "-m", "mh_batch.worker.output.explore.server", "serve"]
     where = ["--host", "127.0.0.1", "--port", str(port)]
-    return [*serve, str(path), "--metadata", "-", *where, *settings]
+    pages = ["--metadata", "-", "--template-dir", str(_TEMPLATES)]
+    return [*serve, str(path), *pages, *where, *settings]

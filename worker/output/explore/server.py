@@ -1,10 +1,11 @@
-"""Datasette, restricted to requests that read and that name this host.
+"""Datasette, restricted to requests that read and that name this host, with readable cells.
 
 By DNS rebinding, a web page could have a browser on this machine send requests here under the
 page's own host name and read all conversations; the header `Host` shows that name. Started by
 `mh-batch explore`, never by hand.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,10 @@ from typing import Any
 from datasette import hookimpl
 from datasette.cli import cli
 from datasette.plugins import pm
+from markupsafe import Markup, escape
+from uvicorn.config import LOGGING_CONFIG
+
+from mh_batch.worker.text.format import format_size
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,6 +25,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 HTTP_PORT = 80
 READS = ("GET", "HEAD")
+LINKED = {"job_id": "jobs", "batch_id": "batches", "run_id": "runs", "attempt_id": "attempts"}
+"""What a number in such a column is the row of, also in views and queries."""
 
 
 def guarded(app: App) -> App:
@@ -66,7 +73,47 @@ def asgi_wrapper(datasette: object) -> Callable[[App], App]:  # noqa: ARG001
     return guarded
 
 
+@hookimpl  # type: ignore[untyped-decorator]
+def render_cell(value: object, column: str, database: str, datasette: Any) -> Markup | str | None:
+    """Return a cell as people read it, `None` where datasette's own form is fine: its hook."""
+    if isinstance(value, float):
+        return readable(value)
+    if isinstance(value, int) and column.endswith("_bytes"):
+        return format_size(value)
+    if isinstance(value, int) and column in LINKED:
+        url = datasette.urls.row(database, LINKED[column], str(value))
+        return Markup('<a href="{}">{}</a>').format(url, escape(value))
+    return None
+
+
+def readable(value: float) -> str:
+    """Return a number with three digits, or without decimals from 1,000 on."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+class StartOnly(logging.Filter):
+    """Lets through warnings, and in our words where the server is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write a record."""
+        if record.levelno >= logging.WARNING:
+            return True
+        if "running on" not in record.msg:
+            return False
+        record.msg = "mh-batch: the database is at %s://%s:%d/ (Ctrl-C ends it)"
+        return True
+
+
+def quieten(config: dict[str, Any]) -> None:
+    """Change uvicorn's logging, so that it writes what `StartOnly` lets through."""
+    config["filters"] = {"start only": {"()": StartOnly}}
+    config["formatters"]["default"] = {"format": "%(message)s"}
+    for handler in config["handlers"].values():
+        handler["filters"] = ["start only"]
+
+
 if __name__ == "__main__":
     # under its own name: a plugin must not be `__main__`
-    pm.register(import_module("mh_batch.worker.output.explore_server"))
+    pm.register(import_module("mh_batch.worker.output.explore.server"))
+    quieten(LOGGING_CONFIG)
     cli()
