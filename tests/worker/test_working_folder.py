@@ -108,7 +108,7 @@ def test_nor_is_one_by_the_server_of_explore(planted: Path) -> None:
     )
     try:
         assert process.stderr is not None
-        assert any("running on" in line for line in process.stderr)
+        assert any("the database is at" in line for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=LIMIT)
     finally:
