@@ -1,4 +1,6 @@
-"""Whether forms and calls can be kept to, asked before anything is queued; no model is needed."""
+"""Whether answers can be what is asked for, found out before anything is queued: forms, schemas
+that they are checked by, and calls. No model is needed.
+"""
 
 from mh_batch.jobs.answers.forms import AUTO, Output
 from mh_batch.jobs.conversation import Tool
@@ -6,18 +8,24 @@ from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.jsonl.line_settings import Checks
 
 
-def check_form(output: Output) -> None:
-    """Raise `SettingsError`, with the field, for a form that cannot be kept to."""
-    form = output.form
-    if form is None:
+def check_output(output: Output) -> None:
+    """Raise `SettingsError`, with the field, for a form or a schema that no answer can have."""
+    form, accept = output.form, output.accept
+    schema = None if accept is None else accept.json_schema
+    if form is None and schema is None:
         return
     # imported late, as below: llguidance and jsonschema take longer than most files
-    from mh_batch.engine.constraint.check import check_form
+    from mh_batch.engine.constraint.check import check_form, check_schema
 
+    field = "accept: json_schema"
     try:
-        check_form(form)
+        if schema is not None:
+            check_schema(schema)
+        if form is not None:
+            field = output.form_field
+            check_form(form)
     except SettingsError as error:
-        raise SettingsError(f"{output.form_field}: {error}") from None
+        raise SettingsError(f"{field}: {error}") from None
 
 
 def check_tool(tool: Tool) -> None:
@@ -29,5 +37,5 @@ def check_tool(tool: Tool) -> None:
     check_calls([tool], AUTO)
 
 
-CHECKS = Checks(check_form, check_tool)
+CHECKS = Checks(check_output, check_tool)
 """What is asked of every line."""
