@@ -4,7 +4,7 @@ Later wins: built-in, `mh-batch.toml`, `--profile`, flags and `--set`, the line 
 """
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,7 @@ from msgspec import Meta
 from .answers.forms import Output
 from .did_you_mean import nearest
 from .errors import SettingsError
+from .setting_values import replaced
 
 LoopDetection = Literal["off", "cheap", "full"]
 ReasoningEffort = Literal["low", "medium", "high"]
@@ -28,7 +29,6 @@ MOST_LINE_MIB = 256
 MOST_PARALLEL = 64
 """How many conversations may decode together."""
 
-_SHOWN = 200
 Positive = Annotated[int, Meta(ge=1, le=MOST)]
 MOST_BYTES = 2**63 - 1
 Bytes = Annotated[int, Meta(ge=0, le=MOST_BYTES)]
@@ -164,19 +164,6 @@ NULLABLE = frozenset(
 )
 """Settings for which `None` is a value: no limit."""
 
-USEFUL: dict[str, tuple[int, str]] = {
-    # longer than the context of gpt-oss
-    "repetition_window": (1 << 17, ""),
-    # on the CPU attention takes memory by its square, and longer chunks are no faster
-    "prefill_step": (8192, ""),
-    # as many as the largest vocabularies have
-    "logit_bias": (1 << 18, " tokens"),
-}
-"""The highest useful value of settings that take memory, and its unit.
-
-It limits new values, not stored ones: an earlier version accepted more.
-"""
-
 NOT_OFFERED = {
     "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
     **{
@@ -225,8 +212,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
     for group, fields in changed.items():
         current = getattr(settings, group)
         for name, value in fields.items():
-            built[group] = current = _replace(current, name, value, text)
-    built["seed"] = _replace(Settings(), "seed", seed, text).seed
+            built[group] = current = replaced(current, name, value, text)
+    built["seed"] = replaced(Settings(), "seed", seed, text).seed
     applied = msgspec.structs.replace(settings, **built)
     _check_window(applied.context, values)
     _check_form(applied, values)
@@ -266,53 +253,6 @@ def _check_form(settings: Settings, given: Collection[str]) -> None:
     form = "response_format" if output.structured_outputs is None else "structured_outputs"
     name, other = ("stop", form) if "stop" in given else (form, "stop")
     raise SettingsError(f"{name}: does not go with {other}: an answer ends with its form")
-
-
-def _replace(struct: Any, name: str, value: Any, text: bool) -> Any:
-    """Return `struct` with one field changed, checked against the field's type and range."""
-    if text:
-        value = _from_text(value)
-    try:
-        checked = msgspec.convert({name: value}, type(struct), strict=not text)
-    except msgspec.ValidationError as error:
-        choices = () if isinstance(value, Mapping) else _choices(type(struct), name)
-        reason = str(error).removesuffix(f" - at `$.{name}`")
-        reason = f"one of {', '.join(choices)}" if choices else reason
-        raise SettingsError(f"{name}: {reason}, got {_cut(repr(value))}") from None
-    _check_size(name, getattr(checked, name))
-    return msgspec.structs.replace(struct, **{name: getattr(checked, name)})
-
-
-def _check_size(name: str, value: Any) -> None:
-    """Refuse values of a setting above its highest useful one."""
-    if name in USEFUL:
-        most, unit = USEFUL[name]
-        size = len(value) if isinstance(value, Mapping) else value
-        if size > most:
-            raise SettingsError(f"{name}: at most {most:,}{unit}, got {size:,}")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
-def _choices(group: type[msgspec.Struct], name: str) -> tuple[str, ...]:
-    """Return the words that a setting may have, none if it takes other values."""
-    kinds = {field.name: field.type for field in msgspec.structs.fields(group)}
-    members = (kinds[name], *get_args(kinds[name]))
-    return next((get_args(kind) for kind in members if get_origin(kind) is Literal), ())
-
-
-def _from_text(value: Any) -> Any:
-    """Return what a string of a command line stands for: null, JSON, or the string itself."""
-    if value in ("none", "null"):
-        return None
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            return msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return value
-    return value
 
 
 def profile_values(name: str) -> dict[str, Any]:

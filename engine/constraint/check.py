@@ -1,14 +1,12 @@
-"""Whether a form can be kept to, found out at submit: without a model, by a table of bytes."""
+"""Whether forms can be kept to and schemas be checked by: found out at submit, without a model."""
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from jsonschema.exceptions import SchemaError
-from jsonschema.validators import Draft202012Validator, validator_for
 from llguidance import LLMatcher, LLTokenizer
 
 from mh_batch.jobs.answers.forms import Form, ToolChoice
@@ -19,6 +17,7 @@ from . import lark_text, schemas
 from .bounds import parameters
 from .byte_table import BYTES, byte_table
 from .forms import SubGrammar, form_grammar, joined, lark_grammar, regex
+from .validation.schemas import checking_fault, metaschema_fault
 
 MOST_BYTES = 256 * 1024
 """How long a form may be, as JSON."""
@@ -31,22 +30,23 @@ _NOT_WHITE = r"/(.|\n)*[^ \t\r\n](.|\n)*/"
 
 
 def check_form(form: Form) -> None:
-    """Raise `SettingsError` with the reason if answers cannot be kept to the form.
-
-    What is known of a form is kept: most lines of a file have the same.
-    """
+    """Raise `SettingsError` with the reason if answers cannot be kept to the form."""
     if form.name is not None and not re.fullmatch(TOOL_NAME_PATTERN.strip("^$"), form.name):
         raise SettingsError(
             f"a form cannot be called {form.name!r}: letters, digits, _ and -, at most 64"
         )
     encoded = msgspec.json.encode((form.kind, form.value, form.whitespace_pattern))
-    key = blake2b(encoded).digest()
-    if key not in _known:
-        if len(_known) >= _MOST_KEPT:
-            _known.clear()
-        _known[key] = _too_long(encoded) or _fault(form)
-    if (reason := _known[key]) is not None:
-        raise SettingsError(reason)
+    _raise_fault(encoded, lambda: _too_long(encoded) or _fault(form))
+
+
+def check_schema(schema: dict[str, Any] | bool) -> None:
+    """Raise `SettingsError` with the reason if finished texts cannot be checked by a schema."""
+
+    def fault() -> str | None:
+        reason = checking_fault(schema)
+        return None if reason is None else _shortened(reason)
+
+    _raise_fault(msgspec.json.encode(("checked", schema)), fault)
 
 
 def check_calls(tools: Sequence[Tool], choice: ToolChoice) -> None:
@@ -70,6 +70,20 @@ def check_calls(tools: Sequence[Tool], choice: ToolChoice) -> None:
 
 
 _known: dict[bytes, str | None] = {}
+
+
+def _raise_fault(encoded: bytes, find: Callable[[], str | None]) -> None:
+    """Raise `SettingsError` for a fault of what is encoded.
+
+    What was found is kept: most lines of a file have the same.
+    """
+    key = blake2b(encoded).digest()
+    if key not in _known:
+        if len(_known) >= _MOST_KEPT:
+            _known.clear()
+        _known[key] = find()
+    if (reason := _known[key]) is not None:
+        raise SettingsError(reason)
 
 
 def _too_long(encoded: bytes) -> str | None:
@@ -103,13 +117,8 @@ def _schema_fault(form: Form) -> str | None:
     schema: Any = {"type": "object"} if form.kind == "json_object" else form.value
     if schema is False:
         return "the schema allows nothing"
-    if isinstance(schema, dict):
-        try:
-            validator_for(schema, default=Draft202012Validator).check_schema(schema)
-        except SchemaError as error:
-            return f"not a JSON schema: {_shortened(error.message)} (at {error.json_path})"
-        except RecursionError:
-            return "the schema is nested too deeply"
+    if isinstance(schema, dict) and (found := metaschema_fault(schema)) is not None:
+        return _shortened(found)
     return (
         (form.whitespace_pattern is not None and _space_fault(form.whitespace_pattern))
         or schemas.find_fault(schema)

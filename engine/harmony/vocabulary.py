@@ -46,7 +46,9 @@ def harmony_encoding() -> HarmonyEncoding:
 def text_tokens() -> list[bytes]:
     """Return the bytes of each token of text, by id; raises `EnvironmentFault` as above."""
     harmony_encoding()
-    lines = (Path(os.environ[BASE_VARIABLE]) / FILE_NAME).read_bytes().split()
+    # who loaded the encoding may have had another environment: a process that this one is a fork of
+    folder = Path(os.environ.get(BASE_VARIABLE) or vocabulary_folder())
+    lines = (folder / FILE_NAME).read_bytes().split()
     tokens = [b""] * (len(lines) // 2)
     for spelled, number in zip(lines[::2], lines[1::2], strict=True):
         tokens[int(number)] = base64.b64decode(spelled)

@@ -1,5 +1,6 @@
 """The form that an answer must have, and whether it must be a call."""
 
+import json
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
@@ -136,8 +137,9 @@ def json_of(final: str | None, form: Form | None) -> str | None:
         return None
     text = final.strip()
     try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        # numbers have no range: what reads them later may have one
+        json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return None
     return text
 
@@ -176,6 +178,11 @@ def tool_choice_of(value: str | NamedToolChoice) -> ToolChoice:
     if isinstance(value, NamedToolChoice):
         return ToolChoice("required", value.function.name)
     return msgspec.convert({"mode": value}, ToolChoice)
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and the infinities, which Python reads but JSON does not have."""
+    raise ValueError(f"{constant} is no number")
 
 
 def _of_response_format(given: ResponseFormat) -> Form | None:

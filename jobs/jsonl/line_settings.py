@@ -16,17 +16,19 @@ from .fields import ALIASES, SETTING_KEYS, BadField, Fields, decode_field
 Items = tuple[tuple[str, bytes], ...]
 
 MAX_REMEMBERED_BYTES = 4096
-MAX_FORM_BYTES = 256 << 10
-"""Longer settings, with a form and without, are checked in every line: they would fill memory."""
+MAX_SCHEMA_BYTES = 256 << 10
+"""Longer settings, with a schema and without, are checked in every line: they would fill memory."""
+
+_CHECKED = frozenset({*FORMS, "accept"})
 
 
 class Checks(NamedTuple):
-    """What the model can be kept to: each raises `SettingsError` for what it cannot.
+    """What an answer can be: each raises `SettingsError` for what it cannot.
 
-    `form` takes the settings with the form of an answer, `tool` a tool that a line declares.
+    `output` takes the settings of an answer, `tool` a tool that a line declares.
     """
 
-    form: Callable[[Output], None] = lambda _: None
+    output: Callable[[Output], None] = lambda _: None
     tool: Callable[[Tool], None] = lambda _: None
 
 
@@ -77,8 +79,8 @@ def line_settings(fields: Fields, place: SettingsPlace) -> dict[str, Any]:
     size = sum(len(raw) for _, raw in items)
     if size <= MAX_REMEMBERED_BYTES:
         return dict(_remembered(items, place))
-    if size <= MAX_FORM_BYTES and not fields.keys().isdisjoint(FORMS):
-        return dict(_remembered_forms(items, place))
+    if size <= MAX_SCHEMA_BYTES and not _CHECKED.isdisjoint(fields):
+        return dict(_remembered_schemas(items, place))
     return _checked_settings(items, place)
 
 
@@ -97,8 +99,8 @@ def _checked_settings(items: Items, place: SettingsPlace) -> dict[str, Any]:
     if values:
         try:
             applied = apply(place.inherited.settings, values)
-            if any(name in values for name in FORMS):
-                place.inherited.checks.form(applied.output)
+            if not _CHECKED.isdisjoint(values):
+                place.inherited.checks.output(applied.output)
         except SettingsError as error:
             raise BadField(f"{place.prefix}{error}") from None
     return values
@@ -107,4 +109,4 @@ def _checked_settings(items: Items, place: SettingsPlace) -> dict[str, Any]:
 # most lines of a file have the same settings, and checking them costs more than the rest; a schema
 # may be longer than all others
 _remembered = lru_cache(maxsize=256)(_checked_settings)
-_remembered_forms = lru_cache(maxsize=8)(_checked_settings)
+_remembered_schemas = lru_cache(maxsize=8)(_checked_settings)

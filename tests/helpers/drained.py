@@ -29,7 +29,8 @@ TWO = {"turns": ["a", "b"]}
 class Notes(PlainDisplay):
     """Keeps what was said and calls back while an attempt runs.
 
-    `began` has every attempt that went to the model: its job, and how many were there with it.
+    `began` has every attempt that went to the model: its job, and how many were there with it;
+    `open` is how many are there.
     """
 
     def __init__(self, out: io.StringIO | None = None) -> None:
@@ -38,16 +39,16 @@ class Notes(PlainDisplay):
         self.on_tokens: Callable[[int], object] = lambda _: None
         self.on_note: Callable[[str], object] = lambda _: None
         self.began: list[tuple[str, int]] = []
-        self._open = 0
+        self.open = 0
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         super().attempt_started(job, key)
-        self._open += 1
-        self.began.append((job.custom_id, self._open))
+        self.open += 1
+        self.began.append((job.custom_id, self.open))
 
     def attempt_ended(self, job: ClaimedJob, key: AttemptKey) -> None:
         super().attempt_ended(job, key)
-        self._open -= 1
+        self.open -= 1
 
     def tokens(self, _job: ClaimedJob, _key: AttemptKey, count: int) -> None:
         self.on_tokens(count)

@@ -75,25 +75,26 @@ class Checker:
 
     async def rejection(self, job: ClaimedJob, good: GoodAnswer) -> str | None:
         """Return why an answer is not accepted, `None` if it is."""
-        # rules need no conversation, which may be long
-        about = _job(job, good) if self._has_function else {}
-        check = Check(_rules(job), about, _answer(good), self._seconds)
-        verdict = await self._checked(check)
-        if self._has_function:
-            self._count(verdict)
-        what = "function" if self._has_function else "rules"
-        return verdict.rejected or (verdict.fault and f"accept {what}: {verdict.fault}")
+        rules, answer = _rules(job), _answer(good)
+        if rules is not None:
+            # they need no conversation, which may be long
+            verdict = await self._pool.check(Check(rules, {}, answer, self._seconds))
+            if verdict != Verdict():
+                return _reason("rules", verdict)
+        if not self._has_function:
+            return None
+        verdict = await self._asked(Check(None, _job(job, good), answer, self._seconds))
+        self._count(verdict)
+        return _reason("function", verdict)
 
     @property
     def _has_function(self) -> bool:
         return self._file is not None or self._called is not None
 
-    async def _checked(self, check: Check) -> Verdict:
-        verdict = Verdict()
-        if check.rules is not None or self._file is not None:
-            verdict = await self._pool.check(check)
-        if self._called is None or verdict != Verdict():
-            return verdict
+    async def _asked(self, check: Check) -> Verdict:
+        """Return the verdict of the function."""
+        if self._called is None:
+            return await self._pool.check(check)
         async with self._one_call:
             return await _in_thread(
                 partial(call, self._called, check.job, check.answer), self._seconds
@@ -139,6 +140,11 @@ async def _in_thread(ask: Callable[[], Verdict], seconds: float) -> Verdict:
         )
     except TimeoutError:
         return Verdict(fault=f"no verdict within {seconds:g} s")
+
+
+def _reason(what: str, verdict: Verdict) -> str | None:
+    """Return why an answer is not accepted, by the rules or by the function."""
+    return verdict.rejected or (verdict.fault and f"accept {what}: {verdict.fault}")
 
 
 def _rules(job: ClaimedJob) -> AcceptRules | None:

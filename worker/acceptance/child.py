@@ -60,11 +60,10 @@ def serve(pipe_in: BinaryIO, pipe_out: BinaryIO) -> None:
 
 
 def judge(check: Check, function: AcceptFunction | None) -> Verdict:
-    """Return the verdict of the rules, else that of the function."""
+    """Return the verdict of the rules if there are any, else that of the function."""
     if check.rules is not None:
         broken = broken_rule(check.rules, check.answer["final"])
-        if broken is not None:
-            return Verdict(rejected=one_line(broken))
+        return Verdict() if broken is None else Verdict(rejected=one_line(broken))
     return Verdict() if function is None else call(function, check.job, check.answer)
 
 

@@ -24,7 +24,7 @@ class LoadFunction(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """An answer to check, within `seconds`: by these rules, then by the loaded function.
+    """An answer to check, within `seconds`: by these rules, by the loaded function if `None`.
 
     `job` and `answer` are what the function gets.
     """

@@ -9,19 +9,18 @@ import anyio
 from anyio.abc import TaskGroup
 
 from mh_batch.jobs.errors import JobError
-from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.jobs.record import JobEnd
 from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
 from mh_batch.worker.acceptance.checker import Checker
 from mh_batch.worker.controller.conversation import Finish, Generate, Record
-from mh_batch.worker.controller.form_check import check_generation
 from mh_batch.worker.model_process.death import ProcessDied
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import EndReason, Stop
 
 from .context import DrainContext
 from .in_flight.active_jobs import ActiveJobs
+from .in_flight.answers import Answers
 from .in_flight.open_attempts import ActiveJob, OpenAttempt, OpenAttempts
 from .in_flight.pending_checks import Judged, PendingChecks
 from .model.deaths import Deaths
@@ -56,6 +55,9 @@ class Drain:
         others = (self._recorder, self._scheduler, self._deaths, self._open)
         self._active = ActiveJobs(context, *others)
         self._checks = PendingChecks(checker, self.stop.wakeup)
+        self._answers = Answers(
+            self._recorder, self._deaths, self._process_size, self._active, self._checks
+        )
         self._emptying = False
 
     @property
@@ -231,7 +233,7 @@ class Drain:
         """
         checked = await self._checks.take()
         if checked is not None:
-            await self._conclude(tasks, checked)
+            await self._answers.conclude(tasks, checked)
             return
         if not self._open:
             await self.stop.wakeup.wait()
@@ -242,60 +244,4 @@ class Drain:
             await self._active.died(error)
             return
         if answered is not None:
-            await self._conclude(tasks, Judged(*answered, now()), checked=False)
-
-    async def _conclude(self, tasks: TaskGroup, judged: Judged, *, checked: bool = True) -> None:
-        """Feed the run of a job with an answer, unless it is to be checked first."""
-        attempt, outcome = judged.attempt, judged.outcome
-        try:
-            if not checked:
-                judged = _with_form(judged)
-                if self._arrived(tasks, judged):
-                    return
-                outcome = judged.outcome
-            if not isinstance(outcome, Generation):
-                raise outcome
-            self._feed(judged, outcome)
-            # at once, also if nothing more may begin now
-            record = attempt.active.run.take_record()
-            unwanted = attempt.active.over or self._recorder.has_failed(attempt.job)
-            if record is not None and not unwanted:
-                await self._recorder.record(tasks, attempt.job, record, attempt.guidance)
-                if record.end is not None:
-                    await self._active.drop(attempt.active)
-        except JobError as error:
-            if not attempt.active.over:
-                await self._active.fail(attempt.active, error)
-
-    def _arrived(self, tasks: TaskGroup, judged: Judged) -> bool:
-        """Note that the model has answered; return whether the answer is being checked now."""
-        attempt, outcome = judged.attempt, judged.outcome
-        # a cancelled generation tells nothing
-        if isinstance(outcome, Generation):
-            if outcome.stop_reason is StopReason.CANCELLED:
-                return False
-            self._process_size.take(outcome)
-        self._deaths.answered(attempt)
-        return not attempt.active.over and self._checks.begin(tasks, judged)
-
-    def _feed(self, judged: Judged, generation: Generation) -> None:
-        """Hand a generation to the run of its job; raises `JobError` if that fails."""
-        attempt = judged.attempt
-        run, choice = attempt.active.run, attempt.key.choice
-        # a cancelled generation is not an attempt
-        if generation.stop_reason is StopReason.CANCELLED:
-            run.withdraw(choice)
-            return
-        times = attempt.started_at, judged.finished_at
-        with at_stage("decision"):
-            run.feed(choice, generation, *times, rejected=judged.rejected)
-
-
-def _with_form(judged: Judged) -> Judged:
-    """Return an answer of the model with what is wrong with its form among its problems."""
-    outcome = judged.outcome
-    if not isinstance(outcome, Generation):
-        return judged
-    with at_stage("decision"):
-        checked = check_generation(outcome, judged.attempt.job.settings.output.form)
-    return judged._replace(outcome=checked)
+            await self._answers.take(tasks, Judged(*answered, now()))

@@ -12,8 +12,6 @@ from mh_batch.jobs.jsonl.lines import LineReader
 from mh_batch.jobs.record import JobLine
 from mh_batch.store.queue.submit import CHUNK_BYTES, CHUNK_ROWS, EncodedLine
 
-from .accept_check import check_line
-
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 _LARGE = 1 << 20
 
@@ -63,8 +61,6 @@ def chunks(
         raw, number = reader.take_raw(), line.number
         chunk.raw[number] = raw if keep_raw else None
         del raw
-        if isinstance(line, JobLine):
-            line = check_line(line)
         if isinstance(line, JobLine):
             chunk.jobs.append(encode(line))
         else:

@@ -19,8 +19,7 @@ from mh_batch.store.queue.resubmission import any_batch, check_resubmission
 from mh_batch.store.queue.submit import Submission
 from mh_batch.worker.runtime.signals import handling
 
-from .accept_check import check_accept
-from .form_check import CHECKS
+from .output_check import CHECKS
 from .rejects import Rejects, rejects_path
 from .source import chunks
 from .unknown_models import UnknownModels
@@ -76,8 +75,7 @@ def submit_stream(
     `Interrupted` after SIGINT or SIGTERM; then nothing was queued.
     """
     _check_override(batch)
-    CHECKS.form(batch.settings.output)
-    check_accept(batch.settings.output.accept)
+    CHECKS.output(batch.settings.output)
     unknown_models = UnknownModels(batch)
     submitted: Submitted | None = None
     try:

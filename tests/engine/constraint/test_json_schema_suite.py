@@ -10,7 +10,7 @@ from helpers.documents import section
 from helpers.grammars import dumps, matcher, of_schema, reads_all
 from helpers.paths import ROOT
 from mh_batch.engine.constraint.check import check_form
-from mh_batch.engine.constraint.validation import find_error
+from mh_batch.engine.constraint.validation.answers import find_error
 from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.errors import SettingsError
 

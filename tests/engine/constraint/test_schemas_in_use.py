@@ -5,7 +5,7 @@ import pytest
 from corpora.schemas import SCHEMAS
 from helpers.grammars import of_schema, spell, walk
 from mh_batch.engine.constraint.check import check_form
-from mh_batch.engine.constraint.validation import find_error
+from mh_batch.engine.constraint.validation.answers import find_error
 from mh_batch.jobs.answers.forms import Form
 
 

@@ -8,7 +8,7 @@ import pytest
 from corpora.schemas import SCHEMAS
 from helpers.grammars import accepts, begins, matcher, reads_all, spell, walk
 from helpers.spelled import encode
-from mh_batch.engine.constraint.validation import find_error
+from mh_batch.engine.constraint.validation.answers import find_error
 from mh_batch.engine.harmony.adapter import HarmonyAdapter
 from mh_batch.engine.harmony.special_tokens import spell as spell_harmony
 from mh_batch.engine.parsing.calls import check_calls

@@ -107,3 +107,14 @@ def test_importing_the_package_loads_no_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert not {"mlx", "mlx_lm", "transformers", "openai_harmony"} & set(done.stdout.split())
+
+
+def test_the_tokens_are_found_also_where_the_encoding_was_loaded_in_another_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # as in a fork of a process that had loaded it
+    vocabulary.harmony_encoding()
+    monkeypatch.delenv(vocabulary.BASE_VARIABLE, raising=False)
+    tokens = vocabulary.text_tokens()
+    assert tokens[24912] == b"hello"
+    assert tokens[1354] == b" there"

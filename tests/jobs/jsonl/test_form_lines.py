@@ -192,6 +192,10 @@ def test_the_check_of_forms_is_asked_once_for_all_lines_that_say_the_same() -> N
     assert len(asked) == 2
     read({"prompt": "x", "temperature": 0.5}, inherited)
     assert len(asked) == 2
+    for number in range(20):
+        rules = {"accept": {"json_schema": large}}
+        read({"custom_id": f"{number}", "prompt": "x", **rules}, inherited)
+    assert len(asked) == 3
 
 
 def test_a_form_that_the_check_refuses_is_refused_under_its_name_in_the_line() -> None:

@@ -154,7 +154,26 @@ async def test_rules_come_before_the_function(file: str, tmp_path: Path) -> None
     job = claimed(accept={"min_chars": 9})
     async with checker(file, tmp_path) as checks:
         reason = await checks.rejection(job, good("fine"))
-    assert reason == "it has 4 characters and must have at least 9"
+        assert reason == "it has 4 characters and must have at least 9"
+        job = claimed(accept={"max_chars": 9})
+        assert await checks.rejection(job, good("fine")) is None
+        assert await checks.rejection(job, good("wrong")) == "bad: wrong"
+
+
+async def test_what_takes_too_long_is_named_where_there_are_rules_and_a_function(
+    file: str, tmp_path: Path
+) -> None:
+    notes = Notes()
+    slow = claimed(accept={"regex": "(a+)+b", "full_match": True})
+    quick = claimed(accept={"min_chars": 1})
+    async with checker(file, tmp_path, seconds=0.2, notes=notes) as checks:
+        for _ in range(LOUD):
+            reason = await checks.rejection(slow, good("a" * 64))
+            assert reason == "accept rules: no verdict within 0.2 s"
+        # the function is not to blame for it
+        assert notes.said == []
+        reason = await checks.rejection(quick, good("hang"))
+        assert reason == "accept function: no verdict within 0.2 s"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,9 @@ def test_an_answer_has_its_other_form_or_not(form: Form, text: str, good: bool) 
         ({"type": "string", "pattern": "^(a|aa)+$"}, '"' + "a" * 40 + 'b"', True),
         ({"$ref": "#/$defs/none"}, "1", True),
         ({"type": "array"}, "[" * 2000 + "]" * 2000, True),
+        ({"type": "number", "minimum": 5}, "1e999", True),
+        ({"type": "integer"}, "9" * 5000, True),
+        ({"type": "integer"}, "1e" + "9" * 30, True),
         (True, "1", True),
         (
             {
@@ -81,7 +84,7 @@ def test_an_answer_has_its_other_form_or_not(form: Form, text: str, good: bool) 
 def test_what_only_the_constraint_can_tell_is_not_held_against_an_answer(
     schema: Any, text: str, good: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.controller.form_check.PATTERN_SECONDS", 0.01)
+    monkeypatch.setattr("mh_batch.engine.constraint.validation.answers.PATTERN_SECONDS", 0.01)
     assert has_form(text, Form("json_schema", schema)) is good
 
 
@@ -95,6 +98,14 @@ def test_an_answer_in_its_form_is_as_it_was_and_has_its_json() -> None:
     made = generation(f" {GOOD}\n")
     assert check_generation(made, FORM) is made
     assert made.parse.parsed(FORM) == GOOD
+
+
+def test_numbers_out_of_the_range_of_the_machine_are_stored_as_they_are_written() -> None:
+    form = Form("json_schema", {"type": "array", "items": {"type": "number"}})
+    text = f"[1e999,{'9' * 5000}]"
+    made = generation(text)
+    assert check_generation(made, form) is made
+    assert made.parse.parsed(form) == text
 
 
 @pytest.mark.parametrize("problems", [(), ("truncated",)])

@@ -1,0 +1,1 @@
+"""Finished texts against JSON schemas, by jsonschema: the one place that does so."""
