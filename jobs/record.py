@@ -211,6 +211,9 @@ class JobLine(msgspec.Struct, frozen=True):
 
     `number` is the 1-based line number and becomes the job's position. `custom_id` is the
     line's own, or `line-<number>`. `metadata` is the JSON object of unknown keys, or `None`.
+    `own_id` is the id that its file gives it (`question_id` and the like), or `None`: it becomes
+    the `custom_id` if all lines have one and no two are the same. `copy` counts the copies of one
+    row (`--repeat`), 0 for a row that is there once.
     """
 
     number: int
@@ -218,6 +221,8 @@ class JobLine(msgspec.Struct, frozen=True):
     model: str | None
     request: Request
     metadata: msgspec.Raw | None = None
+    own_id: str | None = None
+    copy: int = 0
 
 
 class SkippedModels(msgspec.Struct, frozen=True):

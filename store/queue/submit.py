@@ -14,6 +14,7 @@ from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location
 from mh_batch.store.lock import SubmitLock
 
+from .own_ids import number_rows
 from .resubmission import check_resubmission
 
 CHUNK_ROWS = 2_000
@@ -65,7 +66,10 @@ def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
 
 
 class EncodedLine(msgspec.Struct, frozen=True):
-    """A line of a batch as it is stored; `claim_key` orders the jobs of the batch."""
+    """A line of a batch as it is stored; `claim_key` orders the jobs of the batch.
+
+    `own_id` and `copy` are those of `JobLine`.
+    """
 
     number: int
     custom_id: str
@@ -73,6 +77,8 @@ class EncodedLine(msgspec.Struct, frozen=True):
     claim_key: int
     metadata: bytes | None
     request: bytes
+    own_id: str | None = None
+    copy: int = 0
 
 
 class Submission:
@@ -80,12 +86,16 @@ class Submission:
 
     Use it as a context manager: a block that ends without `publish`, for whatever reason, leaves
     nothing in the database. Until then no claim, count or result sees the batch. `batch_id` is its
-    id, `count` how many jobs it holds.
+    id, `count` how many jobs it holds. `repeated_ids` are two lines with the same `own_id`, `None`
+    if there are none: then no line has its own id as `custom_id`.
     """
 
     def __init__(self, db: Database, batch_id: int, batch: NewBatch, lock: SubmitLock) -> None:
         self.batch_id = batch_id
         self.count = 0
+        self.repeated_ids: tuple[int, int] | None = None
+        self._own_ids = True
+        self._last = 0
         self._db = db
         self._batch = batch
         self._lock = lock
@@ -118,6 +128,8 @@ class Submission:
             claim_key=prefix_key(line.request) if self._batch.order == "prefix" else 0,
             metadata=None if line.metadata is None else bytes(line.metadata),
             request=_encode(line.request),
+            own_id=line.own_id,
+            copy=line.copy,
         )
 
     def add(self, lines: Sequence[JobLine | EncodedLine]) -> list[BadLine]:
@@ -178,8 +190,14 @@ class Submission:
         size = 0
         for given in lines:
             line = self.encoded(given) if isinstance(given, JobLine) else given
-            key = (self.batch_id, line.number, line.custom_id, self._batch.priority)
-            rows.append((*key, line.model, line.claim_key, line.metadata, line.request))
+            if self._own_ids and line.own_id is None:
+                if rows:
+                    yield chunk, rows
+                    chunk, rows, size = [], [], 0
+                # a repeated id in the rows just written has done so already
+                if self._own_ids:
+                    self._number_rows(line)
+            rows.append(self._row(line))
             chunk.append(line)
             size += len(line.request) + len(line.metadata or b"")
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
@@ -195,17 +213,47 @@ class Submission:
                 # sqlite3 keeps the last values, however large: replace them by a row that exists
                 self._db.conn.execute(_ADD, (*rows[0][:-2], None, b"{}"))
         self.count += landed
-        return [] if landed == len(rows) else self._duplicates(lines)
+        self._last = lines[-1].number
+        if landed == len(rows):
+            return []
+        refused = self._duplicates(lines)
+        if not self._own_ids:
+            return refused
+        again = refused[0].number
+        self.repeated_ids = self._holder(next(x for x in lines if x.number == again)), again
+        self._number_rows(lines[0])
+        # those that are there already are left alone
+        return self._write(lines, [self._row(line) for line in lines])
+
+    def _row(self, line: EncodedLine) -> Row:
+        key = (self.batch_id, line.number, self._custom_id(line), self._batch.priority)
+        return *key, line.model, line.claim_key, line.metadata, line.request
+
+    def _custom_id(self, line: EncodedLine) -> str:
+        return line.own_id if self._own_ids and line.own_id is not None else line.custom_id
+
+    def _number_rows(self, line: EncodedLine) -> None:
+        """Name the rows so far after their numbers, as all that follow: their ids are not unique.
+
+        `line` is any of the batch: all of its lines are copies, or none is.
+        """
+        self._own_ids = False
+        if self.count:
+            number_rows(self._db, self.batch_id, self._last, copies=line.copy > 0)
 
     def _duplicates(self, lines: list[EncodedLine]) -> list[BadLine]:
         refused = []
         for line in lines:
-            key = (self.batch_id, line.custom_id)
-            first = self._db.conn.execute(_HOLDER, key).fetchone()[0]
+            first = self._holder(line)
             if first != line.number:
                 reason = f"custom_id: {line.custom_id!r} is already that of line {first}"
                 refused.append(BadLine(line.number, reason))
         return refused
+
+    def _holder(self, line: EncodedLine) -> int:
+        """Return the number of the line that has the `custom_id` of this one."""
+        key = (self.batch_id, self._custom_id(line))
+        return int(self._db.conn.execute(_HOLDER, key).fetchone()[0])
 
 
 def purge_abandoned(db: Database) -> int:
