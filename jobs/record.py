@@ -149,7 +149,8 @@ class FinishedTurn(KeptAnswer, frozen=True):
     """A step as the results give it, with the parse of the attempt that was kept.
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
-    `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`.
+    `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`. Its
+    prompt was read in `prefill_seconds`.
     """
 
     prompt_tokens: int
@@ -157,6 +158,7 @@ class FinishedTurn(KeptAnswer, frozen=True):
     parse: Parse
     opened_tokens: int = 0
     machine_seconds: float = 0.0
+    prefill_seconds: float = 0.0
 
 
 class FinishedJob(msgspec.Struct, frozen=True):

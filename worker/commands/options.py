@@ -103,7 +103,12 @@ Again = Annotated[
 ]
 AllowSleep = Annotated[bool, typer.Option("--allow-sleep", help="Let a Mac go to sleep meanwhile.")]
 Format = Annotated[
-    str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
+    str | None,
+    typer.Option(
+        "--format",
+        help="openai, messages, completion, sharegpt, csv, parquet or json [default: by the "
+        "ending of OUT, else openai].",
+    ),
 ]
 RescuedAnswers = Annotated[
     str | None,

@@ -107,7 +107,7 @@ def run(
     max_crashes: opt.MaxCrashes = None,
     max_jobs: opt.MaxJobs = None,
     until: opt.Until = None,
-    form: opt.Format = "openai",
+    form: opt.Format = None,
     rescued: opt.RescuedAnswers = None,
     raw_csv: opt.RawCsv = False,
 ) -> None:
@@ -116,6 +116,7 @@ def run(
     If FILE is a batch already, continue that batch.
     """
     from mh_batch.jobs.record import NewBatch
+    from mh_batch.jobs.results.formats import format_of
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.worker.output.export import Export, check_export
     from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
@@ -125,7 +126,7 @@ def run(
     chosen = {"limit": limit, "sample": sample, "seed": seed, "repeat": repeat}
     rows = RowOptions.parse(prompt, template, pairs or (), system=system, n=n, **chosen)
     selection = Selection.parse(None, None, [], rescued)
-    export = Export(output, form, selection, raw_csv=raw_csv)
+    export = Export(output, form or format_of(output), selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
     settings = settings_of(

@@ -7,7 +7,8 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.errors import InputError
+from mh_batch.worker.runtime.extras import require_pyarrow
 
 from .csv_rows import check_columns
 from .rows import Row
@@ -44,7 +45,7 @@ class ArrowRows:
 
 def parquet_rows(stream: BinaryIO, source: str, size: int) -> ArrowRows:
     """Return the rows of a Parquet file of `size` bytes, of which a few are in memory at a time."""
-    _require_pyarrow(source)
+    require_pyarrow(f"{source}: reading it")
     import pyarrow.parquet as pq
 
     with _faults(source):
@@ -64,7 +65,7 @@ def parquet_rows(stream: BinaryIO, source: str, size: int) -> ArrowRows:
 
 def saved_rows(files: list[Path], source: str) -> ArrowRows:
     """Return the rows of a saved data set: those of its files, one after the other."""
-    _require_pyarrow(source)
+    require_pyarrow(f"{source}: reading it")
     import pyarrow as pa
 
     with _faults(source), files[0].open("rb") as first:
@@ -130,15 +131,6 @@ def _in_microseconds(batch: Any) -> Any:
             cut = batch.column(i).cast(kind, safe=False)
             batch = batch.set_column(i, field.name, cut)
     return batch
-
-
-def _require_pyarrow(source: str) -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError:
-        raise EnvironmentFault(
-            f"{source}: reading it needs pyarrow: pip install 'mh-batch[data]'"
-        ) from None
 
 
 @contextmanager
