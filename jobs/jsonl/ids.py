@@ -28,7 +28,7 @@ class IdKey:
 
         `None` if it has a `custom_id`, no id, or one that is no text or integer.
         """
-        named = "custom_id" in fields and bytes(fields["custom_id"]) != b"null"
+        named = "custom_id" in fields
         if not self._chosen:
             self._chosen = True
             self._key = None if named else next((key for key in ID_KEYS if key in fields), None)
