@@ -38,7 +38,9 @@ def landed(folder: Path, jobs: Sequence[JobLine]) -> tuple[list[str], tuple[int,
 
 
 def _names(db: Database) -> list[str]:
-    return [row[0] for row in db.execute("SELECT custom_id FROM jobs ORDER BY position, id").fetchall()]
+    return [
+        row[0] for row in db.execute("SELECT custom_id FROM jobs ORDER BY position, id").fetchall()
+    ]
 
 
 def test_ids_without_a_repetition_name_the_jobs(tmp_path: Path) -> None:
