@@ -14,7 +14,7 @@ from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location
 from mh_batch.store.lock import SubmitLock
 
-from .own_ids import number_rows
+from .loading_rows import ADD, EncodedLine, Row, delete_batch, holder, number_rows
 from .resubmission import check_resubmission
 
 CHUNK_ROWS = 2_000
@@ -34,28 +34,16 @@ PRAGMA ignore_check_constraints = OFF;
 PRAGMA cache_size = -32768;
 """
 
-# JSON goes to SQLite as bytes: a text of Python takes up to four times the memory
-Row = tuple[int, int, str, int, str | None, int, bytes | None, bytes]
-
 _BEGIN = """
 INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
 VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
 RETURNING id
 """
-_ADD = """
-INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
-VALUES (?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
-ON CONFLICT (batch_id, custom_id) DO NOTHING
-"""
-_HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
 _STATE = "SELECT state FROM batches WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
 _LINES = "SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position"
 _encode = msgspec.json.Encoder().encode
-_DELETE_SOME = """
-DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
-"""
 
 
 def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
@@ -63,22 +51,6 @@ def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
     for number, custom_id, model, request in db.conn.execute(_LINES, (batch_id,)):
         decoded = msgspec.json.decode(request, type=Request)
         yield JobLine(number, custom_id, model, decoded)
-
-
-class EncodedLine(msgspec.Struct, frozen=True):
-    """A line of a batch as it is stored; `claim_key` orders the jobs of the batch.
-
-    `own_id` and `copy` are those of `JobLine`.
-    """
-
-    number: int
-    custom_id: str
-    model: str | None
-    claim_key: int
-    metadata: bytes | None
-    request: bytes
-    own_id: str | None = None
-    copy: int = 0
 
 
 class Submission:
@@ -172,7 +144,7 @@ class Submission:
     ) -> None:
         try:
             if not self.published:
-                _delete(self._db, self.batch_id)
+                delete_batch(self._db, self.batch_id)
         except StoreUnusable:
             # what stopped the submission matters more; the rows are invisible and are deleted later
             if error is None:
@@ -208,10 +180,10 @@ class Submission:
 
     def _write(self, lines: list[EncodedLine], rows: list[Row]) -> list[BadLine]:
         with immediate(self._db):
-            landed = self._db.conn.executemany(_ADD, rows).rowcount
+            landed = self._db.conn.executemany(ADD, rows).rowcount
             if sum(len(row[-1]) for row in rows) >= CHUNK_BYTES:
                 # sqlite3 keeps the last values, however large: replace them by a row that exists
-                self._db.conn.execute(_ADD, (*rows[0][:-2], None, b"{}"))
+                self._db.conn.execute(ADD, (*rows[0][:-2], None, b"{}"))
         self.count += landed
         self._last = lines[-1].number
         if landed == len(rows):
@@ -251,9 +223,7 @@ class Submission:
         return refused
 
     def _holder(self, line: EncodedLine) -> int:
-        """Return the number of the line that has the `custom_id` of this one."""
-        key = (self.batch_id, self._custom_id(line))
-        return int(self._db.conn.execute(_HOLDER, key).fetchone()[0])
+        return holder(self._db, self.batch_id, self._custom_id(line))
 
 
 def purge_abandoned(db: Database) -> int:
@@ -282,15 +252,5 @@ def _begin(db: Database, batch: NewBatch) -> int:
 def _purge(db: Database) -> int:
     abandoned = [row[0] for row in db.conn.execute(_LOADING)]
     for batch_id in abandoned:
-        _delete(db, batch_id)
+        delete_batch(db, batch_id)
     return len(abandoned)
-
-
-def _delete(db: Database, batch_id: int) -> None:
-    """Delete a batch that was never published, a chunk in each transaction."""
-    deleted = CHUNK_ROWS
-    while deleted == CHUNK_ROWS:
-        with immediate(db):
-            deleted = db.conn.execute(_DELETE_SOME, (batch_id, CHUNK_ROWS)).rowcount
-    with immediate(db):
-        db.conn.execute("DELETE FROM batches WHERE id = ?", (batch_id,))

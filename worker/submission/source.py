@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from mh_batch.jobs.errors import BadLine
 from mh_batch.jobs.record import JobLine
-from mh_batch.store.queue.submit import CHUNK_BYTES, CHUNK_ROWS, EncodedLine
+from mh_batch.store.queue.loading_rows import EncodedLine
+from mh_batch.store.queue.submit import CHUNK_BYTES, CHUNK_ROWS
 
 from .tables.source import Lines
 

@@ -36,7 +36,8 @@ from mh_batch.jobs.settings import Context, Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
-from mh_batch.store.queue.submit import CHUNK_ROWS, EncodedLine, Submission
+from mh_batch.store.queue.loading_rows import EncodedLine
+from mh_batch.store.queue.submit import CHUNK_ROWS, Submission
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.submission import source
 from mh_batch.worker.submission.source import batch_name, chunks

@@ -15,6 +15,8 @@ TEXT_KEYS = frozenset({"prompt", "system", "custom_id", "model", "instruction", 
 CONVERSATIONS = frozenset(SHAPES) | {"instruction"}
 # a template may use them in the prompt, and they still name the line
 _KEPT = frozenset({"custom_id", *ID_KEYS})
+# what a line says of a key that is none, behind its name
+_NO_KEY = (": unknown; did you mean", ": not supported", ": the worker's")
 _decode = msgspec.json.Decoder().decode
 
 Fields = dict[str, Any]
@@ -126,10 +128,16 @@ class LineMaker:
         return dict(made)
 
     def named(self, reason: str) -> str:
-        """Return why a line is refused, with the column's name where it is about a renamed key."""
+        """Return why a line is refused, in words of the columns.
+
+        It names the column of a renamed key, and what keeps one that may not be a key.
+        """
         for key, column in self._renamed:
             if key != column and re.match(rf"{key}(?=[:.\[])", reason):
                 return column + reason.removeprefix(key)
+        name = reason.partition(":")[0]
+        if reason.startswith(_NO_KEY, len(name)) and name not in LINE_KEYS:
+            return f"{reason}; --map {METADATA}={name} keeps it as metadata"
         return reason
 
 

@@ -11,13 +11,13 @@ from helpers.store_samples import line
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.jobs.settings import Settings
 from mh_batch.store.connection import open_store
-from mh_batch.store.queue import own_ids, submit
+from mh_batch.store.queue import loading_rows, submit
 from mh_batch.store.queue.submit import Submission
 
 
 @pytest.fixture(autouse=True)
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own_ids, "STEP", 3)
+    monkeypatch.setattr(loading_rows, "STEP", 3)
     monkeypatch.setattr(submit, "CHUNK_ROWS", 4)
 
 
