@@ -47,26 +47,30 @@ class SettingsError(InputError):
 
 
 class BadLine(msgspec.Struct, frozen=True):
-    """One refused line: its 1-based number and why, with the field in the reason."""
+    """One refused line: its 1-based number and why, with the field in the reason.
+
+    `keys` are those of a line of no known shape.
+    """
 
     number: int
     reason: str
+    keys: tuple[str, ...] = ()
 
 
 class BadLines(InputError):
     """Lines of one file that cannot become jobs; none of the file landed.
 
-    `lines` holds the first of them, `total` how many there were.
+    `lines` holds the first of them, `total` how many there were. `messages` say what is wrong,
+    once for all lines with the same fault.
     """
 
-    def __init__(self, source: str, lines: Sequence[BadLine], total: int) -> None:
+    def __init__(
+        self, source: str, lines: Sequence[BadLine], total: int, messages: Sequence[str]
+    ) -> None:
         self.source = source
         self.lines = tuple(lines)
         self.total = total
-        shown = [f"{source}:{line.number}: {line.reason}" for line in lines]
-        if total > len(shown):
-            shown.append(f"{source}: and {total - len(shown)} more bad lines")
-        super().__init__("\n".join(shown))
+        super().__init__("\n".join(messages))
 
 
 class AlreadySubmitted(InputError):

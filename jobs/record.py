@@ -157,8 +157,9 @@ class FinishedTurn(KeptAnswer, frozen=True):
     """A step as the results give it, with the parse of the attempt that was kept.
 
     `prompt_tokens` are those of the turn's prompt, `completion_tokens` all of the answer: with
-    `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`.
-    `parsed` is the JSON of an answer whose form is JSON, as the model wrote it, else `None`.
+    `opened_tokens` of them that attempt was begun, the others it drew in `machine_seconds`. Its
+    prompt was read in `prefill_seconds`. `parsed` is the JSON of an answer whose form is JSON, as
+    the model wrote it, else `None`.
     """
 
     prompt_tokens: int
@@ -166,6 +167,7 @@ class FinishedTurn(KeptAnswer, frozen=True):
     parse: Parse
     opened_tokens: int = 0
     machine_seconds: float = 0.0
+    prefill_seconds: float = 0.0
     parsed: str | None = None
 
     @property
@@ -231,6 +233,9 @@ class JobLine(msgspec.Struct, frozen=True):
 
     `number` is the 1-based line number and becomes the job's position. `custom_id` is the
     line's own, or `line-<number>`. `metadata` is the JSON object of unknown keys, or `None`.
+    `own_id` is the id that its file gives it (`question_id` and the like), or `None`: it becomes
+    the `custom_id` if all lines have one and no two are the same. `copy` counts the copies of one
+    row (`--repeat`), 0 for a row that is there once.
     """
 
     number: int
@@ -238,6 +243,8 @@ class JobLine(msgspec.Struct, frozen=True):
     model: str | None
     request: Request
     metadata: msgspec.Raw | None = None
+    own_id: str | None = None
+    copy: int = 0
 
 
 class SkippedModels(msgspec.Struct, frozen=True):

@@ -241,7 +241,9 @@ def test_a_command_that_needs_no_model_imports_none_of_its_libraries(
     )
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "mh_batch.worker.cli" in imported
-    assert not {m for m in imported if m.split(".")[0] in HEAVY}
+    # sqlite-utils would import both, wherever they are installed
+    unwanted = (*HEAVY, "numpy", "pandas")
+    assert not {m for m in imported if m.split(".")[0] in unwanted}
 
 
 def test_a_form_is_checked_without_a_model() -> None:

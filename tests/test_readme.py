@@ -75,7 +75,7 @@ def test_every_command_works_in_the_order_it_is_shown_and_prints_that(
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_works_as_it_is_printed(recipe: str, tmp_path: Path, forks: Forks) -> None:
-    for path in EXAMPLES.glob("*.json*"):
+    for path in EXAMPLES.iterdir():
         shutil.copy(path, tmp_path)
     assert len(RECIPES[recipe]) >= 3
     for step in RECIPES[recipe]:
@@ -84,8 +84,8 @@ def test_a_recipe_works_as_it_is_printed(recipe: str, tmp_path: Path, forks: For
 
 def test_every_example_file_is_in_a_recipe_and_every_recipe_has_one() -> None:
     used = {word for all_of in RECIPES.values() for s in all_of for word in s.command.split()}
-    assert {path.name for path in EXAMPLES.glob("*.json*")} <= used
-    assert len(RECIPES) == len(list(EXAMPLES.glob("*.jsonl")))
+    assert {path.name for path in EXAMPLES.iterdir()} <= used
+    assert len(RECIPES) == len(list(EXAMPLES.iterdir()))
 
 
 def test_every_command_that_is_not_run_is_known() -> None:

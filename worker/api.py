@@ -10,7 +10,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,8 +32,9 @@ from mh_batch.worker.draining.run import Outcome, work_until_stopped
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.signals import handling
 from mh_batch.worker.runtime.stop import EndReason
-from mh_batch.worker.submission.source import batch_name, open_source
+from mh_batch.worker.submission.source import batch_name
 from mh_batch.worker.submission.submission import Rules, Submitted, submit_stream
+from mh_batch.worker.submission.tables.source import Source, open_source
 
 from .config import named_model
 from .options import DrainOptions, WorkerOptions, shared_fields
@@ -106,15 +107,17 @@ def submit(
 ) -> Submitted:
     """Queue conversations as one batch, all or none; the database is created if needed.
 
-    `conversations` is the path of a JSON-lines file, or an iterable of mappings or strings. `name`
-    defaults to the file's name, or `python`. `model` is for lines that name none; `None` leaves it
-    to `drain`. `settings` by flat name, such as `max_tokens`, win over the `profile`. The `warning`
-    of the return value names models that were not found locally.
+    `conversations` is the path of a file (JSON lines, or a table with the columns of a line), or an
+    iterable of mappings or strings. `name` defaults to the file's name, or `python`. `model` is for
+    lines that name none; `None` leaves it to `drain`. `settings` by flat name, such as
+    `max_tokens`, win over the `profile`. The `warning` of the return value names models that were
+    not found locally.
 
     Raises `BadLines` naming each invalid line, `SettingsError`, and `AlreadySubmitted` if the same
     lines are a batch already, unless `again` is true.
     """
     values = {**(profile_values(profile) if profile else {}), **(settings or {})}
+    stream: AbstractContextManager[BinaryIO | Source]
     if isinstance(conversations, str | os.PathLike):
         source = os.fspath(conversations)
         name, stream = name or batch_name(source), open_source(source)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -41,8 +42,20 @@ NEUTRAL: dict[str, tuple[bytes, ...]] = {
 }
 
 
+MAX_SHOWN_KEYS = 12
+MAX_SHOWN_KEY = 40
+
+
 class BadField(ValueError):
     """A field of a line is wrong; the message begins with its name."""
+
+
+class NoShape(BadField):
+    """A line has none of the keys that make a conversation; `keys` are those that it has."""
+
+    def __init__(self, message: str, fields: Fields) -> None:
+        super().__init__(message)
+        self.keys = tuple(key[:MAX_SHOWN_KEY] for key in islice(fields, MAX_SHOWN_KEYS))
 
 
 def unknown_fields(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, msgspec.Raw]:

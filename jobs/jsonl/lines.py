@@ -12,12 +12,12 @@ from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import MAX_LINE_MIB
 
 from . import long_lines
-from .fields import KNOWN_KEYS, BadField
+from .fields import KNOWN_KEYS, BadField, NoShape
+from .ids import CONTROL, MAX_ID_CHARS, IdKey
 from .json_checks import find_error
 from .line_settings import BUILT_IN, Inherited
-from .shapes import shape
+from .shapes import NO_DEFAULTS, LineDefaults, shape
 
-MAX_ID_CHARS = 512
 MAX_SKIPPED_BYTES = 1 << 30
 """After how many more bytes a line counts as endless."""
 
@@ -27,7 +27,6 @@ _MAX_REASON_CHARS = 1000
 _top_level = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _ARRAY = re.compile(rb"\s*\[\s*(?:\{|$)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class LineReader:
@@ -43,13 +42,19 @@ class LineReader:
         source: str,
         inherited: Inherited = BUILT_IN,
         max_line_bytes: int = MAX_LINE_MIB << 20,
+        defaults: LineDefaults = NO_DEFAULTS,
     ) -> None:
-        """Take a file, its name, the settings that its lines inherit, and the longest line."""
+        """Take a file, its name, the settings that its lines inherit, and the longest line.
+
+        `defaults` are for lines that do not name them.
+        """
         self.source = source
         self.bytes_read = 0
         self.lines = 0
         self._stream = stream
         self._inherited = inherited
+        self._defaults = defaults
+        self._ids = IdKey()
         self._max_line_bytes = max_line_bytes
         self._raw: bytes | None = None
         self._hash = hashlib.sha256()
@@ -77,7 +82,7 @@ class LineReader:
         while self._read():
             number += 1
             if number == 1:
-                self._check_text(self._line(number))
+                check_text(self.source, self._line(number))
             if not self._is_blank(number):
                 self.lines += 1
                 # no variable holds the line: it would stay in memory while the next is read
@@ -109,7 +114,7 @@ class LineReader:
         """Return the line as a job, or a refusal; skip the rest of a line that is too long."""
         line = self._line(number)
         if len(line) <= self._max_line_bytes:
-            return read_line(number, line, self._inherited)
+            return read_line(number, line, self._inherited, self._defaults, self._ids)
         self._raw = None
         end, skipped = line, 0
         while end and not end.endswith(b"\n"):
@@ -121,17 +126,25 @@ class LineReader:
         most = self._max_line_bytes >> 20
         return BadLine(number, f"longer than {most} MiB; --max-line-mib takes longer ones")
 
-    def _check_text(self, first: bytes) -> None:
-        """Refuse a file that is not text at once, instead of naming each of its lines."""
-        if b"\0" in first or first.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-            raise InputError(f"{self.source}: a binary file, not JSON lines")
-        if not first.lstrip().startswith(b"{") and not _is_utf8(first):
-            raise InputError(f"{self.source}: not text, so not JSON lines")
-        if _ARRAY.match(first):
-            raise InputError(
-                f"{self.source}: a JSON array; one object a line is needed "
-                "(`jq -c '.[]' FILE` prints it so)"
-            )
+
+def check_text(source: str, first: bytes) -> None:
+    """Refuse a file that is not text by its first line, instead of naming each of its lines."""
+    if b"\0" in first or first.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise InputError(f"{source}: a binary file, not JSON lines")
+    if not first.lstrip().startswith(b"{") and not _is_utf8(first):
+        raise InputError(f"{source}: not text, so not JSON lines")
+    if _ARRAY.match(first):
+        raise InputError(
+            f"{source}: a JSON array; one object a line is needed (`jq -c '.[]' FILE` prints it so)"
+        )
+
+
+def line_fields(line: bytes) -> dict[str, msgspec.Raw] | None:
+    """Return the fields of a line; `None` for one that `read_line` refuses before it sees them."""
+    try:
+        return _top_level.decode(line) if _find_error(line) is None else None
+    except (UnicodeDecodeError, msgspec.DecodeError):
+        return None
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -142,16 +155,23 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def read_line(number: int, line: bytes, inherited: Inherited = BUILT_IN) -> JobLine | BadLine:
+def read_line(
+    number: int,
+    line: bytes,
+    inherited: Inherited = BUILT_IN,
+    defaults: LineDefaults = NO_DEFAULTS,
+    ids: IdKey | None = None,
+) -> JobLine | BadLine:
     """Decode one line; an error in it is returned as `BadLine`, never raised.
 
-    Its settings must be compatible with what is `inherited` from its batch.
+    Its settings must be compatible with what is `inherited` from its batch. `ids` finds the id
+    that its file gives it, `None` for none.
     """
     try:
         if (reason := _find_error(line)) is not None:
             return _bad(number, reason)
         fields = _top_level.decode(line)
-        shaped = shape(fields, inherited)
+        shaped = shape(fields, inherited, defaults)
         custom_id = _custom_id(fields, number)
     except UnicodeDecodeError as error:
         byte = line[error.start]
@@ -160,10 +180,13 @@ def read_line(number: int, line: bytes, inherited: Inherited = BUILT_IN) -> JobL
         return BadLine(number, f"not a JSON object: {error}")
     except msgspec.DecodeError as error:
         return BadLine(number, f"not JSON: {str(error).removeprefix('JSON is malformed: ')}")
+    except NoShape as error:
+        return BadLine(number, str(error), error.keys)
     except BadField as error:
         return _bad(number, str(error))
     metadata = _joined(shaped.extra) if shaped.extra else None
-    return JobLine(number, custom_id, shaped.model, shaped.request, metadata)
+    own_id = ids.of(fields) if ids is not None else None
+    return JobLine(number, custom_id, shaped.model, shaped.request, metadata, own_id)
 
 
 def _find_error(line: bytes) -> str | None:
@@ -197,6 +220,6 @@ def _custom_id(fields: dict[str, msgspec.Raw], number: int) -> str:
         raise BadField(f"custom_id: {error}") from None
     if not 0 < len(custom_id) <= MAX_ID_CHARS:
         raise BadField(f"custom_id: must have 1 to {MAX_ID_CHARS} characters")
-    if _CONTROL.search(custom_id):
+    if CONTROL.search(custom_id):
         raise BadField("custom_id: holds a control character")
     return custom_id

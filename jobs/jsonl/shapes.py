@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from mh_batch.jobs.conversation import Message, Request, Tool, ToolResults
 from mh_batch.jobs.did_you_mean import nearest
@@ -20,6 +21,7 @@ from .fields import (
     SHAPES,
     BadField,
     Fields,
+    NoShape,
     check_tool_name,
     decode_field,
     decoder,
@@ -42,7 +44,20 @@ class Shaped(msgspec.Struct, frozen=True):
     extra: dict[str, msgspec.Raw]
 
 
-def shape(fields: Fields, inherited: Inherited) -> Shaped:
+class LineDefaults(msgspec.Struct, frozen=True):
+    """What a line has that does not name it: a system message, and a number of completions.
+
+    `None` for neither.
+    """
+
+    system: str | None = None
+    n: int | None = None
+
+
+NO_DEFAULTS = LineDefaults()
+
+
+def shape(fields: Fields, inherited: Inherited, defaults: LineDefaults = NO_DEFAULTS) -> Shaped:
     """Turn the top-level fields of a line into a request.
 
     Its settings must be compatible with those `inherited` from its batch. Raises `BadField` with
@@ -54,12 +69,13 @@ def shape(fields: Fields, inherited: Inherited) -> Shaped:
     if not found and "instruction" in fields:
         found = ["instruction"]
     if not found:
-        raise BadField(
+        raise NoShape(
             "no known shape: a line needs one of messages, turns, prompt, conversations, "
-            "instruction or body" + hint(fields)
+            "instruction or body" + hint(fields),
+            fields,
         )
     if found == ["body"]:
-        return _openai_batch(fields, inherited)
+        return _with_defaults(_openai_batch(fields, inherited), fields, defaults)
     extra = unknown_fields(fields, ALPACA_KEYS if found == ["instruction"] else LINE_KEYS, "")
     messages = _context(fields, found[0])
     if "system" in fields:
@@ -68,7 +84,28 @@ def shape(fields: Fields, inherited: Inherited) -> Shaped:
             raise BadField("system: the messages already begin with one")
         messages = (Message("system", system), *messages)
     turns = decode_field(fields, "turns", tuple[str, ...]) if "turns" in fields else ()
-    return _build(fields, messages, turns, extra, SettingsPlace("", inherited))
+    shaped = _build(fields, messages, turns, extra, SettingsPlace("", inherited))
+    return _with_defaults(shaped, fields, defaults)
+
+
+def _with_defaults(shaped: Shaped, fields: Fields, defaults: LineDefaults) -> Shaped:
+    """Return the line with what it does not name; `fields` are those of the whole line."""
+    if defaults is NO_DEFAULTS:
+        return shaped
+    request = shaped.request
+    begins = request.messages[0].role if request.messages else "user"
+    if defaults.system is not None and begins not in ("system", "developer"):
+        message = Message("system", defaults.system)
+        request = replace(request, messages=(message, *request.messages))
+    if defaults.n is not None and not _names_n(fields):
+        request = replace(request, n=defaults.n)
+    return replace(shaped, request=request)
+
+
+def _names_n(fields: Fields) -> bool:
+    if "body" in fields:
+        fields = decoder(dict[str, msgspec.Raw]).decode(fields["body"])
+    return "n" in fields and bytes(fields["n"]) != b"null"
 
 
 def _openai_batch(fields: Fields, inherited: Inherited) -> Shaped:

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from typing import Literal
 
 import msgspec
 
 from mh_batch.jobs.conversation import Message, ToolCall
-from mh_batch.jobs.generation import decode_speed, decoded_tokens
 from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.status import FINISHED, Status
 
 from .batch_output import Line, flags, one_line, openai_line
 from .selection import Rescued
-from .transcript import TranscriptEntry, Turns, choices, transcript
+from .table_rows import table_rows
+from .transcript import TranscriptEntry, Turns, choices, decode_speed_of, transcript
 
 SHAREGPT_SPEAKERS = {
     "system": "system",
@@ -30,12 +31,15 @@ CSV_COLUMNS = (
 """The columns of the view `results`."""
 
 
+Ending = Literal["jsonl", "csv", "parquet", "json"]
+
+
 class Format(msgspec.Struct, frozen=True):
     """How one format turns a job into rows, and which jobs it has by default.
 
     `columns` are those of a CSV file, `None` for JSON lines. `omits` says which answers have no
     row in the format, `None` if all have one. `rescued` is the default for conversations with
-    forced answers.
+    forced answers. `ending` is that of its files: `jsonl` has a row a line, `json` an array.
     """
 
     rows: Callable[[FinishedJob], Iterator[Line]]
@@ -43,6 +47,7 @@ class Format(msgspec.Struct, frozen=True):
     columns: tuple[str, ...] | None = None
     omits: str | None = None
     rescued: Rescued = "keep"
+    ending: Ending = "jsonl"
 
 
 def openai_rows(job: FinishedJob) -> Iterator[Line]:
@@ -110,7 +115,7 @@ def csv_rows(job: FinishedJob) -> Iterator[Line]:
             "finish_reason": last and last.finish_reason,
             "turns": len(turns),
             "tokens": sum(turn.completion_tokens for turn in turns) if turns else None,
-            "tokens_per_second": _decode_speed(turns),
+            "tokens_per_second": decode_speed_of(turns),
             "error_code": job.error_code,
             "error": job.error,
             "finished_at": job.finished_at,
@@ -132,8 +137,16 @@ FORMATS: dict[str, Format] = {
         rescued="drop",
     ),
     "sharegpt": Format(sharegpt_rows, frozenset({Status.DONE}), rescued="drop"),
-    "csv": Format(csv_rows, FINISHED, CSV_COLUMNS),
+    "csv": Format(csv_rows, FINISHED, CSV_COLUMNS, ending="csv"),
+    "parquet": Format(table_rows, FINISHED, ending="parquet"),
+    "json": Format(table_rows, FINISHED, ending="json"),
 }
+
+
+def format_of(output: str) -> str:
+    """Return the format of a file by its ending; `openai` for one that says nothing."""
+    ending = output.rpartition(".")[2].lower()
+    return ending if ending in ("csv", "parquet", "json") else "openai"
 
 
 def _tools(job: FinishedJob) -> Line:
@@ -193,8 +206,3 @@ def _entries(message: Message) -> Iterator[Line]:
     for call in message.tool_calls:
         value = msgspec.json.encode(_function(call)).decode()
         yield {"from": "function_call", "value": value}
-
-
-def _decode_speed(turns: Turns) -> float | None:
-    drawn = (turn.completion_tokens - turn.opened_tokens for turn in turns)
-    return decode_speed(sum(map(decoded_tokens, drawn)), sum(t.machine_seconds for t in turns))

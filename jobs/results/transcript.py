@@ -5,6 +5,7 @@ from itertools import groupby, zip_longest
 import msgspec
 
 from mh_batch.jobs.conversation import Message, Request, answers
+from mh_batch.jobs.generation import decode_speed, decoded_tokens
 from mh_batch.jobs.record import FinishedJob, FinishedTurn, assistant_message
 
 Turns = tuple[FinishedTurn, ...]
@@ -20,6 +21,12 @@ class TranscriptEntry(msgspec.Struct, frozen=True):
 def choices(job: FinishedJob) -> tuple[Turns, ...]:
     """Return the steps of each completion of the job's prompt; none for a job without answers."""
     return tuple(tuple(steps) for _, steps in groupby(job.turns, key=lambda turn: turn.key.choice))
+
+
+def decode_speed_of(turns: Turns) -> float | None:
+    """Return the tokens per second of some answers; `None` if nothing was drawn for them."""
+    drawn = (turn.completion_tokens - turn.opened_tokens for turn in turns)
+    return decode_speed(sum(map(decoded_tokens, drawn)), sum(t.machine_seconds for t in turns))
 
 
 def reply(turn: FinishedTurn) -> Message:

@@ -14,6 +14,7 @@ from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location
 from mh_batch.store.lock import SubmitLock
 
+from .loading_rows import ADD, EncodedLine, Row, delete_batch, holder, number_rows
 from .resubmission import check_resubmission
 
 CHUNK_ROWS = 2_000
@@ -33,28 +34,16 @@ PRAGMA ignore_check_constraints = OFF;
 PRAGMA cache_size = -32768;
 """
 
-# JSON goes to SQLite as bytes: a text of Python takes up to four times the memory
-Row = tuple[int, int, str, int, str | None, int, bytes | None, bytes]
-
 _BEGIN = """
 INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
 VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
 RETURNING id
 """
-_ADD = """
-INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
-VALUES (?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
-ON CONFLICT (batch_id, custom_id) DO NOTHING
-"""
-_HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
 _STATE = "SELECT state FROM batches WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
 _LINES = "SELECT position, custom_id, model, request FROM jobs WHERE batch_id = ? ORDER BY position"
 _encode = msgspec.json.Encoder().encode
-_DELETE_SOME = """
-DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
-"""
 
 
 def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
@@ -64,28 +53,21 @@ def landed_lines(db: Database, batch_id: int) -> Iterator[JobLine]:
         yield JobLine(number, custom_id, model, decoded)
 
 
-class EncodedLine(msgspec.Struct, frozen=True):
-    """A line of a batch as it is stored; `claim_key` orders the jobs of the batch."""
-
-    number: int
-    custom_id: str
-    model: str | None
-    claim_key: int
-    metadata: bytes | None
-    request: bytes
-
-
 class Submission:
     """A batch that is being submitted: `add` its lines, then `publish`.
 
     Use it as a context manager: a block that ends without `publish`, for whatever reason, leaves
     nothing in the database. Until then no claim, count or result sees the batch. `batch_id` is its
-    id, `count` how many jobs it holds.
+    id, `count` how many jobs it holds. `repeated_ids` are two lines with the same `own_id`, `None`
+    if there are none: then no line has its own id as `custom_id`.
     """
 
     def __init__(self, db: Database, batch_id: int, batch: NewBatch, lock: SubmitLock) -> None:
         self.batch_id = batch_id
         self.count = 0
+        self.repeated_ids: tuple[int, int] | None = None
+        self._own_ids = True
+        self._last = 0
         self._db = db
         self._batch = batch
         self._lock = lock
@@ -118,6 +100,8 @@ class Submission:
             claim_key=prefix_key(line.request) if self._batch.order == "prefix" else 0,
             metadata=None if line.metadata is None else bytes(line.metadata),
             request=_encode(line.request),
+            own_id=line.own_id,
+            copy=line.copy,
         )
 
     def add(self, lines: Sequence[JobLine | EncodedLine]) -> list[BadLine]:
@@ -160,7 +144,7 @@ class Submission:
     ) -> None:
         try:
             if not self.published:
-                _delete(self._db, self.batch_id)
+                delete_batch(self._db, self.batch_id)
         except StoreUnusable:
             # what stopped the submission matters more; the rows are invisible and are deleted later
             if error is None:
@@ -178,8 +162,14 @@ class Submission:
         size = 0
         for given in lines:
             line = self.encoded(given) if isinstance(given, JobLine) else given
-            key = (self.batch_id, line.number, line.custom_id, self._batch.priority)
-            rows.append((*key, line.model, line.claim_key, line.metadata, line.request))
+            if self._own_ids and line.own_id is None:
+                if rows:
+                    yield chunk, rows
+                    chunk, rows, size = [], [], 0
+                # a repeated id in the rows just written has done so already
+                if self._own_ids:
+                    self._number_rows(line)
+            rows.append(self._row(line))
             chunk.append(line)
             size += len(line.request) + len(line.metadata or b"")
             if len(rows) >= CHUNK_ROWS or size >= CHUNK_BYTES:
@@ -190,22 +180,50 @@ class Submission:
 
     def _write(self, lines: list[EncodedLine], rows: list[Row]) -> list[BadLine]:
         with immediate(self._db):
-            landed = self._db.conn.executemany(_ADD, rows).rowcount
+            landed = self._db.conn.executemany(ADD, rows).rowcount
             if sum(len(row[-1]) for row in rows) >= CHUNK_BYTES:
                 # sqlite3 keeps the last values, however large: replace them by a row that exists
-                self._db.conn.execute(_ADD, (*rows[0][:-2], None, b"{}"))
+                self._db.conn.execute(ADD, (*rows[0][:-2], None, b"{}"))
         self.count += landed
-        return [] if landed == len(rows) else self._duplicates(lines)
+        self._last = lines[-1].number
+        if landed == len(rows):
+            return []
+        refused = self._duplicates(lines)
+        if not self._own_ids:
+            return refused
+        again = refused[0].number
+        self.repeated_ids = self._holder(next(x for x in lines if x.number == again)), again
+        self._number_rows(lines[0])
+        # those that are there already are left alone
+        return self._write(lines, [self._row(line) for line in lines])
+
+    def _row(self, line: EncodedLine) -> Row:
+        key = (self.batch_id, line.number, self._custom_id(line), self._batch.priority)
+        return *key, line.model, line.claim_key, line.metadata, line.request
+
+    def _custom_id(self, line: EncodedLine) -> str:
+        return line.own_id if self._own_ids and line.own_id is not None else line.custom_id
+
+    def _number_rows(self, line: EncodedLine) -> None:
+        """Name the rows so far after their numbers, as all that follow: their ids are not unique.
+
+        `line` is any of the batch: all of its lines are copies, or none is.
+        """
+        self._own_ids = False
+        if self.count:
+            number_rows(self._db, self.batch_id, self._last, copies=line.copy > 0)
 
     def _duplicates(self, lines: list[EncodedLine]) -> list[BadLine]:
         refused = []
         for line in lines:
-            key = (self.batch_id, line.custom_id)
-            first = self._db.conn.execute(_HOLDER, key).fetchone()[0]
+            first = self._holder(line)
             if first != line.number:
                 reason = f"custom_id: {line.custom_id!r} is already that of line {first}"
                 refused.append(BadLine(line.number, reason))
         return refused
+
+    def _holder(self, line: EncodedLine) -> int:
+        return holder(self._db, self.batch_id, self._custom_id(line))
 
 
 def purge_abandoned(db: Database) -> int:
@@ -234,15 +252,5 @@ def _begin(db: Database, batch: NewBatch) -> int:
 def _purge(db: Database) -> int:
     abandoned = [row[0] for row in db.conn.execute(_LOADING)]
     for batch_id in abandoned:
-        _delete(db, batch_id)
+        delete_batch(db, batch_id)
     return len(abandoned)
-
-
-def _delete(db: Database, batch_id: int) -> None:
-    """Delete a batch that was never published, a chunk in each transaction."""
-    deleted = CHUNK_ROWS
-    while deleted == CHUNK_ROWS:
-        with immediate(db):
-            deleted = db.conn.execute(_DELETE_SOME, (batch_id, CHUNK_ROWS)).rowcount
-    with immediate(db):
-        db.conn.execute("DELETE FROM batches WHERE id = ?", (batch_id,))

@@ -22,7 +22,8 @@ WHERE j.id = ? AND b.state = 'ready'
 # its current one.
 _TURNS = """
 SELECT t.*, a.attempt, a.prompt_tokens, a.completion_tokens, length(a.opening) / 4 AS opened,
-    m.machine_seconds, p.id AS parse_id, p.parser_version, p.rung, p.well_formed, p.problems
+    m.machine_seconds, m.prefill_seconds, p.id AS parse_id, p.parser_version, p.rung,
+    p.well_formed, p.problems
 FROM turns AS t
 JOIN attempts AS a ON a.id = t.accepted_attempt_id
 JOIN timings AS m ON m.attempt_id = a.id
@@ -119,4 +120,5 @@ def _turn(db: Database, row: sqlite3.Row) -> FinishedTurn:
         parse=parse_of(db, row),
         machine_seconds=row["machine_seconds"],
         parsed=row["parsed"],
+        prefill_seconds=row["prefill_seconds"],
     )

@@ -261,6 +261,15 @@ def test_a_file_is_submitted_under_its_name_and_lines_under_the_name_given(tmp_p
     reader.close()
 
 
+def test_a_table_is_submitted_by_its_path(tmp_path: Path) -> None:
+    (tmp_path / "sums.csv").write_text("prompt,answer\nWhat is 1 + 1?,2\n")
+    submitted = submit(tmp_path / "a.db", tmp_path / "sums.csv")
+    reader = open_reader(tmp_path / "a.db")
+    found = list(reader.query("select custom_id, metadata from jobs"))
+    reader.close()
+    assert (submitted.jobs, found) == (1, [{"custom_id": "line-2", "metadata": '{"answer":"2"}'}])
+
+
 def test_one_mapping_is_one_conversation(tmp_path: Path) -> None:
     assert submit(tmp_path / "one.db", {"prompt": "Hello", "topic": "greeting"}).jobs == 1
 

@@ -42,6 +42,53 @@ Schema = Annotated[
     Path | None,
     typer.Option("--schema", metavar="FILE", help="A JSON schema that every answer must have."),
 ]
+Prompt = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt", metavar="TEXT", help='The prompt of each row, such as "Translate: {{text}}".'
+    ),
+]
+Template = Annotated[
+    Path | None,
+    typer.Option(
+        "--template",
+        metavar="FILE.jinja",
+        help="The same from a file; one named .json.jinja makes the whole line as JSON.",
+    ),
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map", metavar="KEY=COLUMN,...", help="Keys of a line and the columns to take them from."
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option("--system", metavar="TEXT", help="A system message for lines without one."),
+]
+Choices = Annotated[
+    int | None,
+    typer.Option("--n", min=1, max=128, help="How many answers each line gets [default: 1]."),
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="The same as --set max_tokens=N.")
+]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", help="The same as --set temperature=X.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, max=MOST, help="Take only the first N rows.")
+]
+Sample = Annotated[
+    int | None, typer.Option("--sample", min=1, max=MOST, help="Take N rows at random.")
+]
+SampleSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="The random seed of --sample [default: 0].")
+]
+Repeat = Annotated[
+    int | None,
+    typer.Option("--repeat", min=1, max=10_000, help="Take each row N times, as ID-1 to ID-N."),
+]
 Priority = Annotated[
     int, typer.Option("--priority", min=-1_000_000, max=1_000_000, help="Higher numbers run first.")
 ]
@@ -60,7 +107,12 @@ Again = Annotated[
 ]
 AllowSleep = Annotated[bool, typer.Option("--allow-sleep", help="Let a Mac go to sleep meanwhile.")]
 Format = Annotated[
-    str, typer.Option("--format", help="openai, messages, completion, sharegpt or csv.")
+    str | None,
+    typer.Option(
+        "--format",
+        help="openai, messages, completion, sharegpt, csv, parquet or json [default: by the "
+        "ending of OUT, else openai].",
+    ),
 ]
 RescuedAnswers = Annotated[
     str | None,

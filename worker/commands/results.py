@@ -14,7 +14,7 @@ def results(
     batch: BatchRef = None,
     output: Output = "-",
     db: Db = DEFAULT_DB,
-    form: Format = "openai",
+    form: Format = None,
     statuses: Annotated[
         str | None,
         typer.Option(
@@ -49,9 +49,10 @@ def results(
 ) -> None:
     """Write a batch's finished jobs in input order.
 
-    Of the latest batch if none is named. The formats openai and csv write every finished job, the
-    others only jobs that are done and whose answers are not rescued.
+    Of the latest batch if none is named. The training formats (messages, completion, sharegpt)
+    write only jobs that are done and whose answers are not rescued, the others every finished job.
     """
+    from mh_batch.jobs.results.formats import format_of
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.jobs.results.split import Split
     from mh_batch.worker.output.export import Export, check_export
@@ -60,7 +61,7 @@ def results(
         raise InputError("--seed: is for --split only")
     selection = Selection.parse(statuses, finish_reasons, where or [], rescued)
     parts = Split.parse(split, seed or 0) if split is not None else None
-    export = Export(output, form, selection, errors, parts, raw_csv)
+    export = Export(output, form or format_of(output), selection, errors, parts, raw_csv)
     check_export(export, db)
     write_out(db, batch, export)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mh_batch.worker.options import ArtifactPolicy, DrainOptions
     from mh_batch.worker.output.export import Export
     from mh_batch.worker.submission.submission import Rules
+    from mh_batch.worker.submission.tables.options import RowOptions
 
 Choice = TypeVar("Choice", bound=str)
 
@@ -35,14 +36,22 @@ def read_config() -> "Config":
 
 
 def settings_of(
-    config: "Config", profile: str | None, assignments: list[str] | None, schema: Path | None
+    config: "Config",
+    profile: str | None,
+    assignments: list[str] | None,
+    schema: Path | None,
+    **shortcuts: float | None,
 ) -> "Settings":
-    """Return the effective settings of a submission; `schema` is the file of `--schema`."""
+    """Return the effective settings of a submission.
+
+    `schema` is the file of `--schema`, `shortcuts` are options of their own.
+    """
     from mh_batch.worker.config import effective_settings
     from mh_batch.worker.submission.schema_file import read_schema
 
     form = None if schema is None else read_schema(schema)
-    return effective_settings(config, profile, assignments or [], form)
+    given = [f"{name}={value}" for name, value in shortcuts.items() if value is not None]
+    return effective_settings(config, profile, [*(assignments or []), *given], form)
 
 
 def model_name(name: str | None) -> str | None:
@@ -65,7 +74,12 @@ def _one_of(option: str, value: str, choices: Sequence[Choice]) -> Choice:
 
 
 def submit_file(
-    db: Path, batch: "NewBatch", rules: "Rules", *, continue_known: bool = False
+    db: Path,
+    batch: "NewBatch",
+    rules: "Rules",
+    rows: "RowOptions",
+    *,
+    continue_known: bool = False,
 ) -> int:
     """Submit a file, print what was queued, and return the batch's id.
 
@@ -74,11 +88,11 @@ def submit_file(
     from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
     from mh_batch.worker.submission.progress_bar import submit_progress
-    from mh_batch.worker.submission.source import open_source
     from mh_batch.worker.submission.submission import submit_stream
+    from mh_batch.worker.submission.tables.source import open_source
     from mh_batch.worker.text.format import format_count, printable
 
-    with open_source(batch.source) as stream:
+    with open_source(batch.source, rows) as stream:
         store = open_store(db)
         try:
             with submit_progress(stream, batch.source) as progress:
@@ -94,6 +108,9 @@ def submit_file(
     say(f"batch {submitted.batch_id} ({printable(batch.name)}): {jobs} queued")
     if submitted.rejects is not None:
         say(f"{format_count(submitted.rejected, 'bad line')} left out: {submitted.rejects}")
+    if submitted.repeated_ids is not None:
+        first, second = submitted.repeated_ids
+        say(f"lines {first} and {second} have the same id: each custom_id is line-<number>")
     if submitted.warning is not None:
         say(submitted.warning)
     return submitted.batch_id

@@ -14,10 +14,16 @@ from .shared import checked_order, leave, model_name, read_config, settings_of, 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
     from mh_batch.worker.submission.submission import Rules
+    from mh_batch.worker.submission.tables.options import RowOptions
 
 
 def submit(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="JSON lines; - is stdin.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="JSON lines (- is stdin), CSV, Parquet, or a data set."
+        ),
+    ],
     db: opt.Db = opt.DEFAULT_DB,
     name: opt.Name = None,
     model: opt.BatchModel = None,
@@ -26,6 +32,17 @@ def submit(
     profile: opt.Profile = None,
     assignments: opt.Set = None,
     schema: opt.Schema = None,
+    prompt: opt.Prompt = None,
+    template: opt.Template = None,
+    pairs: opt.Map = None,
+    system: opt.System = None,
+    n: opt.Choices = None,
+    max_tokens: opt.MaxTokens = None,
+    temperature: opt.Temperature = None,
+    limit: opt.Limit = None,
+    sample: opt.Sample = None,
+    seed: opt.SampleSeed = None,
+    repeat: opt.Repeat = None,
     order: opt.Order = "submission",
     check: Annotated[
         bool,
@@ -37,15 +54,20 @@ def submit(
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
 ) -> None:
-    """Queue the conversations of each FILE: all its lines, or none."""
+    """Queue the conversations of each FILE: all its lines or rows, or none."""
     from mh_batch.jobs.record import NewBatch
     from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
     from mh_batch.worker.submission.submission import Rules
+    from mh_batch.worker.submission.tables.options import RowOptions
 
+    chosen = {"limit": limit, "sample": sample, "seed": seed, "repeat": repeat}
+    rows = RowOptions.parse(prompt, template, pairs or (), system=system, n=n, **chosen)
     config = read_config()
     rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
-    settings = settings_of(config, profile, assignments, schema)
+    settings = settings_of(
+        config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
+    )
     all_fit = True
     for source in files:
         batch = NewBatch(
@@ -58,13 +80,15 @@ def submit(
             override_model=override_model,
         )
         if check:
-            all_fit = _check(db, batch, rules, config.model) and all_fit
+            all_fit = _check(db, batch, rules, rows, config.model) and all_fit
         else:
-            submit_file(db, batch, rules)
+            submit_file(db, batch, rules, rows)
     leave(0 if all_fit else 1)
 
 
-def _check(db: Path, batch: "NewBatch", rules: "Rules", model: str | None) -> bool:
+def _check(
+    db: Path, batch: "NewBatch", rules: "Rules", rows: "RowOptions", model: str | None
+) -> bool:
     """Print the report of a dry run; return whether every line can be done.
 
     `model` is the configured one, `None` for none.
@@ -74,7 +98,7 @@ def _check(db: Path, batch: "NewBatch", rules: "Rules", model: str | None) -> bo
     from mh_batch.worker.submission.dry_run import dry_run
 
     default = os.environ.get("MH_BATCH_MODEL") or model
-    report = dry_run(replace(batch, model=batch.model or model_name(default)), db, rules)
+    report = dry_run(replace(batch, model=batch.model or model_name(default)), db, rules, rows)
     for line in report.lines():
         typer.echo(escape_controls(line))
     return report.all_fit

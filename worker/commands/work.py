@@ -72,7 +72,12 @@ def work(
 
 
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="JSON lines; - is stdin.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="JSON lines (- is stdin), CSV, Parquet, or a data set."
+        ),
+    ],
     output: opt.Output,
     db: opt.Db = opt.DEFAULT_DB,
     name: opt.Name = None,
@@ -82,6 +87,17 @@ def run(
     profile: opt.Profile = None,
     assignments: opt.Set = None,
     schema: opt.Schema = None,
+    prompt: opt.Prompt = None,
+    template: opt.Template = None,
+    pairs: opt.Map = None,
+    system: opt.System = None,
+    n: opt.Choices = None,
+    max_tokens: opt.MaxTokens = None,
+    temperature: opt.Temperature = None,
+    limit: opt.Limit = None,
+    sample: opt.Sample = None,
+    seed: opt.SampleSeed = None,
+    repeat: opt.Repeat = None,
     order: opt.Order = "submission",
     skip_bad: opt.SkipBad = False,
     again: opt.Again = False,
@@ -98,7 +114,7 @@ def run(
     max_crashes: opt.MaxCrashes = None,
     max_jobs: opt.MaxJobs = None,
     until: opt.Until = None,
-    form: opt.Format = "openai",
+    form: opt.Format = None,
     rescued: opt.RescuedAnswers = None,
     raw_csv: opt.RawCsv = False,
 ) -> None:
@@ -107,16 +123,22 @@ def run(
     If FILE is a batch already, continue that batch.
     """
     from mh_batch.jobs.record import NewBatch
+    from mh_batch.jobs.results.formats import format_of
     from mh_batch.jobs.results.selection import Selection
     from mh_batch.worker.output.export import Export, check_export
     from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
     from mh_batch.worker.submission.submission import Rules
+    from mh_batch.worker.submission.tables.options import RowOptions
 
+    chosen = {"limit": limit, "sample": sample, "seed": seed, "repeat": repeat}
+    rows = RowOptions.parse(prompt, template, pairs or (), system=system, n=n, **chosen)
     selection = Selection.parse(None, None, [], rescued)
-    export = Export(output, form, selection, raw_csv=raw_csv)
+    export = Export(output, form or format_of(output), selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
-    settings = settings_of(config, profile, assignments, schema)
+    settings = settings_of(
+        config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
+    )
     given = {
         "parallel": parallel,
         "mix": mix,
@@ -143,7 +165,7 @@ def run(
     )
     rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
-    batch_id = submit_file(db, batch, rules, continue_known=True)
+    batch_id = submit_file(db, batch, rules, rows, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)
     if outcome.fault is not None:
         leave(outcome.exit_code)

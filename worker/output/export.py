@@ -18,6 +18,7 @@ from mh_batch.jobs.results.transcript import choices
 from mh_batch.jobs.status import FINISHED
 from mh_batch.store.lookup import find_batch, latest_batch
 from mh_batch.store.reports.results import finished_jobs, has_choices
+from mh_batch.worker.runtime.extras import require_pyarrow
 from mh_batch.worker.text.format import format_count
 
 from .files import STDOUT, Columns, OutputFiles, check_output
@@ -40,7 +41,7 @@ class Export(msgspec.Struct, frozen=True):
     @property
     def parts(self) -> dict[str, str]:
         """The file of each part of the split, by the part's name; empty without a split."""
-        ending = "jsonl" if FORMATS[self.form].columns is None else "csv"
+        ending = FORMATS[self.form].ending
         names = self.split.names if self.split else ()
         return {name: str(Path(self.output) / f"{name}.{ending}") for name in names}
 
@@ -60,6 +61,10 @@ def check_export(export: Export, db: Path, *inputs: str) -> None:
         raise InputError(f"--format {export.form}: must be one of {', '.join(FORMATS)}")
     if export.raw_csv and FORMATS[export.form].columns is None:
         raise InputError("--raw-csv: is for --format csv only")
+    if export.form == "parquet":
+        require_pyarrow("--format parquet")
+        if export.output == STDOUT:
+            raise InputError("--format parquet: is not for a terminal or a pipe; name a file by -o")
     paths = [export.output] if export.split is None else list(export.parts.values())
     if export.split is not None:
         _check_folder(export.output)
@@ -119,7 +124,7 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
                 continue
             rows = list(form.rows(job))
             for row in rows:
-                files.write(export.path(job.custom_id), row, columns)
+                files.write(export.path(job.custom_id), row, columns, form.ending)
             by_format.add(len(job.turns) - len(rows) if form.omits else 0, whole=not rows)
     messages = _report(export, files.rows)
     if by_format.parts:
@@ -146,7 +151,7 @@ def _columns(columns: Columns, choices: bool) -> Columns:
 def _open_all(files: OutputFiles, export: Export, columns: Columns) -> None:
     """Open the files that are written in any case; a part of a split opens with its first row."""
     if export.split is None:
-        files.open(export.output, columns)
+        files.open(export.output, columns, FORMATS[export.form].ending)
     else:
         Path(export.output).mkdir(exist_ok=True)
     if export.errors is not None:
@@ -184,7 +189,7 @@ def _chosen_by_rescue(job: FinishedJob, export: Export) -> Chosen:
 
 def _report(export: Export, rows: dict[str, int]) -> list[str]:
     """Return how much is in each file; delete an earlier file of a part that is now empty."""
-    noun = "line" if FORMATS[export.form].columns is None else "row"
+    noun = "line" if FORMATS[export.form].ending == "jsonl" else "row"
     messages = []
     for path in export.parts.values() or [export.output]:
         if path in rows and path != STDOUT:

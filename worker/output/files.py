@@ -12,11 +12,13 @@ from typing import TextIO
 from mh_batch.jobs.errors import EnvironmentFault, InputError
 from mh_batch.jobs.files import replacing
 from mh_batch.jobs.results.batch_output import Line
+from mh_batch.jobs.results.formats import Ending
 
-from .rows import csv_writer, json_writer
+from .parquet import parquet_writer
+from .rows import array_writer, csv_writer, json_writer
 
 Columns = tuple[str, ...] | None
-"""The columns of CSV; `None` for JSON lines."""
+"""The columns of CSV; `None` for other kinds of files."""
 
 STDOUT = "-"
 DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
@@ -101,21 +103,27 @@ class OutputFiles:
         self._raw_csv = raw_csv
         self._writers: dict[str, Callable[[Line], object]] = {}
 
-    def open(self, path: str, columns: Columns) -> None:
-        """Open a file for JSON lines, or with `columns` for CSV with a header."""
+    def open(self, path: str, columns: Columns, ending: Ending = "jsonl") -> None:
+        """Open a file of that kind; with `columns` it is CSV with a header."""
         out = self._stack.enter_context(open_output(path))
         self.rows[path] = 0
-        if columns is None:
-            self._writers[path] = json_writer(out)
-        else:
+        if columns is not None:
             write = csv_writer(out, raw=self._raw_csv)
             write(columns)
             self._writers[path] = lambda row: write([row.get(name) for name in columns])
+        elif ending == "parquet":
+            self._writers[path] = self._stack.enter_context(parquet_writer(out.buffer))
+        elif ending == "json":
+            self._writers[path] = self._stack.enter_context(array_writer(out))
+        else:
+            self._writers[path] = json_writer(out)
 
-    def write(self, path: str, row: Line, columns: Columns = None) -> None:
+    def write(
+        self, path: str, row: Line, columns: Columns = None, ending: Ending = "jsonl"
+    ) -> None:
         """Write one row; open the file first if it is not open."""
         if path not in self.rows:
-            self.open(path, columns)
+            self.open(path, columns, ending)
         self._writers[path](row)
         self.rows[path] += 1
 

@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 import msgspec
@@ -39,6 +40,22 @@ def json_writer(out: TextIO) -> Callable[[object], object]:
         return out.write(f"{escape_json_controls(line) if shown else line}\n")
 
     return write
+
+
+@contextmanager
+def array_writer(out: TextIO) -> Iterator[Callable[[object], object]]:
+    """Give what writes the values of a JSON array, one a line; the block ends the array."""
+    write_value = json_writer(out)
+    begun = False
+
+    def write(value: object) -> None:
+        nonlocal begun
+        out.write("," if begun else "[")
+        begun = True
+        write_value(value)
+
+    yield write
+    out.write("]\n" if begun else "[]\n")
 
 
 def harmless(cell: Any) -> Any:

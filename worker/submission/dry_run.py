@@ -31,8 +31,9 @@ from mh_batch.worker.model_process.protocol import Measured
 from mh_batch.worker.text.format import format_count
 
 from .dry_run_report import DryRunReport, LineEstimate
-from .source import open_source
 from .submission import DEFAULT_RULES, Rules, submit_stream
+from .tables.options import AS_IT_IS, RowOptions
+from .tables.source import Source, open_source
 
 PROGRESS_SECONDS = 10.0
 
@@ -41,7 +42,7 @@ STAND_IN = Message("assistant", "x")
 
 
 async def check(
-    stream: BinaryIO,
+    stream: BinaryIO | Source,
     batch: NewBatch,
     estimate_of: Callable[[str], ThroughputEstimate | None],
     on_line: Callable[[int], None] = lambda _: None,
@@ -155,12 +156,14 @@ def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) ->
     return replace(request, prompt=replace(request.prompt, messages=messages))
 
 
-def dry_run(batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES) -> DryRunReport:
+def dry_run(
+    batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES, rows: RowOptions = AS_IT_IS
+) -> DryRunReport:
     """Measure the file of a batch; the database at `db`, if any, gives the throughput so far.
 
     Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
     """
-    with open_source(batch.source) as stream, estimates_in(db) as estimate_of:
+    with open_source(batch.source, rows) as stream, estimates_in(db) as estimate_of:
         return anyio.run(check, stream, batch, estimate_of, _progress(), COMMAND, rules)
 
 

@@ -1,20 +1,18 @@
 """A progress bar for reading a file, on a terminal only."""
 
-import os
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 from mh_batch.worker.text.format import printable
 
 from .submission import Progress
+from .tables.source import Source
 
 
 @contextmanager
-def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
-    """Show a bar on standard error while the block reads `stream`; `None` if it is no terminal.
+def submit_progress(file: Source, source: str) -> Iterator[Progress | None]:
+    """Show a bar on standard error while the block reads `file`; `None` if it is no terminal.
 
     Without a size (a pipe), the bar moves but shows no share.
     """
@@ -35,14 +33,9 @@ def submit_progress(stream: BinaryIO, source: str) -> Iterator[Progress | None]:
     with Progress(
         *columns, console=Console(stderr=True), transient=True, auto_refresh=False
     ) as bar:
-        task = bar.add_task(printable(source), total=_size(stream), lines=0)
+        task = bar.add_task(printable(source), total=file.size, lines=0)
 
         def show(read: int, lines: int) -> None:
             bar.update(task, completed=read, lines=lines, refresh=True)
 
         yield show
-
-
-def _size(stream: BinaryIO) -> int | None:
-    status = os.fstat(stream.fileno())
-    return status.st_size if stat.S_ISREG(status.st_mode) else None

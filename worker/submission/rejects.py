@@ -37,7 +37,7 @@ class Reject(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def rejects_path(source: str) -> Path:
     """Return the file for the bad lines of `source`: beside it, or here for standard input."""
-    return Path("stdin.rejected.jsonl" if source == "-" else f"{source}.rejected.jsonl")
+    return Path(f"{'stdin' if source == '-' else source.rstrip('/')}.rejected.jsonl")
 
 
 class Rejects:

@@ -1,16 +1,16 @@
 """The file that is submitted: its name, and its lines in chunks of bounded size."""
 
 import ctypes
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
-from mh_batch.jobs.errors import BadLine, InputError
-from mh_batch.jobs.jsonl.lines import LineReader
+from mh_batch.jobs.errors import BadLine
 from mh_batch.jobs.record import JobLine
-from mh_batch.store.queue.submit import CHUNK_BYTES, CHUNK_ROWS, EncodedLine
+from mh_batch.store.queue.loading_rows import EncodedLine
+from mh_batch.store.queue.submit import CHUNK_BYTES, CHUNK_ROWS
+
+from .tables.source import Lines
 
 _M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 _LARGE = 1 << 20
@@ -32,25 +32,8 @@ def batch_name(source: str) -> str:
     return "stdin" if source == "-" else Path(source).stem
 
 
-@contextmanager
-def open_source(source: str) -> Iterator[BinaryIO]:
-    """Open a file for reading, `-` for standard input; raises `InputError` if it cannot be read."""
-    if source == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(source).open("rb") as stream:
-            yield stream
-    except FileNotFoundError:
-        raise InputError(f"{source}: no such file") from None
-    except IsADirectoryError:
-        raise InputError(f"{source}: a folder, not a file of JSON lines") from None
-    except PermissionError:
-        raise InputError(f"{source}: no permission to read it") from None
-
-
 def chunks(
-    reader: LineReader, encode: Callable[[JobLine], EncodedLine], *, keep_raw: bool
+    reader: Lines, encode: Callable[[JobLine], EncodedLine], *, keep_raw: bool
 ) -> Iterator[Chunk]:
     """Yield the lines of a file in chunks of bounded size, however long a line is.
 
@@ -66,7 +49,10 @@ def chunks(
         else:
             chunk.bad.append(line)
         del line
-        if len(chunk.raw) >= CHUNK_ROWS or reader.bytes_read - begin >= CHUNK_BYTES:
+        if (
+            len(chunk.jobs) + len(chunk.bad) >= CHUNK_ROWS
+            or reader.bytes_read - begin >= CHUNK_BYTES
+        ):
             yield chunk
             del chunk
             chunk, begin = Chunk([], [], {}), reader.bytes_read

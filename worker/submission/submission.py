@@ -1,6 +1,5 @@
-"""From a JSONL file to a batch: all its lines are queued, or none is and the bad ones are named."""
+"""From a file to a batch: all its lines are queued, or none is and the bad ones are named."""
 
-import hashlib
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,22 +9,20 @@ from typing import BinaryIO
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import BadLine, BadLines, InputError, Interrupted
+from mh_batch.jobs.errors import InputError, Interrupted
 from mh_batch.jobs.jsonl.line_settings import Inherited
-from mh_batch.jobs.jsonl.lines import LineReader
 from mh_batch.jobs.record import NewBatch
 from mh_batch.jobs.settings import MAX_LINE_MIB
 from mh_batch.store.queue.resubmission import any_batch, check_resubmission
 from mh_batch.store.queue.submit import Submission
 from mh_batch.worker.runtime.signals import handling
 
+from .faults import Faults
 from .output_check import CHECKS
 from .rejects import Rejects, rejects_path
 from .source import chunks
+from .tables.source import Lines, Source
 from .unknown_models import UnknownModels
-
-SHOWN_BAD_LINES = 1000
-HASH_BYTES = 1 << 20
 
 Progress = Callable[[int, int], None]
 """Takes how many bytes of a file were read, and how many lines."""
@@ -51,7 +48,8 @@ class Submitted(msgspec.Struct, frozen=True):
     """A batch that was queued.
 
     `rejects` is the file of the lines that were not, `None` if all were. `warning` is about lines
-    that name unknown models, `None` if there are none.
+    that name unknown models, `None` if there are none. `repeated_ids` are two lines with the
+    same id of their own: then each `custom_id` is made of the line's number.
     """
 
     batch_id: int
@@ -59,16 +57,17 @@ class Submitted(msgspec.Struct, frozen=True):
     rejected: int = 0
     rejects: Path | None = None
     warning: str | None = None
+    repeated_ids: tuple[int, int] | None = None
 
 
 def submit_stream(
     db: Database,
-    stream: BinaryIO,
+    stream: BinaryIO | Source,
     batch: NewBatch,
     rules: Rules = DEFAULT_RULES,
     progress: Progress | None = None,
 ) -> Submitted:
-    """Submit the lines of a stream as one batch.
+    """Submit the lines of a stream, or the rows of a file, as one batch.
 
     Raises `SettingsError` for a form of the batch that cannot be kept to, `BadLines` naming the
     lines that cannot become jobs, `AlreadySubmitted` for a file that is already a batch, and
@@ -76,28 +75,34 @@ def submit_stream(
     """
     _check_override(batch)
     CHECKS.output(batch.settings.output)
+    source = stream if isinstance(stream, Source) else Source(stream)
     unknown_models = UnknownModels(batch)
     submitted: Submitted | None = None
     try:
         with _terminable():
             if not rules.again:
-                _check_resubmission(db, stream, batch)
+                _check_resubmission(db, source, batch)
             most = rules.max_line_mib << 20
-            reader = LineReader(stream, batch.source, Inherited(batch.settings, CHECKS), most)
+            reader = source.lines(batch.source, Inherited(batch.settings, CHECKS), most)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,
             ):
-                bad = _load(reader, submission, rejects, unknown_models, progress)
+                faults = _load(reader, submission, rejects, unknown_models, progress)
                 if rejects.count and not (rules.skip_bad and submission.count):
-                    raise BadLines(batch.source, bad, rejects.count)
+                    raise faults.error()
                 with _uninterrupted():
                     # before the batch: where it exists, the lines that it lacks must be known
                     rejects.keep()
-                    jobs = submission.publish(reader.sha256, only_new=not rules.again)
-                    path = rejects.path if rejects.count else None
+                    sha256 = source.options.identify(reader.sha256)
+                    jobs = submission.publish(sha256, only_new=not rules.again)
                     submitted = Submitted(
-                        submission.batch_id, jobs, rejects.count, path, unknown_models.warning
+                        submission.batch_id,
+                        jobs,
+                        rejects.count,
+                        rejects.path if rejects.count else None,
+                        unknown_models.warning,
+                        submission.repeated_ids,
                     )
     except KeyboardInterrupt:
         what = f"batch {submitted.batch_id} was queued" if submitted else "nothing of it was queued"
@@ -116,37 +121,32 @@ def _rejects_path(batch: NewBatch, rules: Rules) -> Path | None:
 
 
 def _load(
-    reader: LineReader,
+    reader: Lines,
     submission: Submission,
     rejects: Rejects,
     unknown_models: UnknownModels,
     progress: Progress | None,
-) -> list[BadLine]:
-    """Write the jobs of a file and its bad lines; return the first `SHOWN_BAD_LINES` of those."""
-    shown: list[BadLine] = []
+) -> Faults:
+    """Write the jobs of a file and its bad lines; return what is wrong with those."""
+    faults = Faults(reader.source)
     for chunk in chunks(reader, submission.encoded, keep_raw=rejects.path is not None):
         bad = chunk.bad + submission.add(chunk.jobs)
         unknown_models.take(chunk.jobs)
         bad.sort(key=lambda line: line.number)
         for line in bad:
             rejects.add(line, chunk.raw[line.number])
-        shown += bad[: SHOWN_BAD_LINES - len(shown)]
+            faults.add(line)
         if progress is not None:
             progress(reader.bytes_read, reader.lines)
         # freed before the next is read: there is memory for one long line only
         del chunk
-    return shown
+    return faults
 
 
-def _check_resubmission(db: Database, stream: BinaryIO, batch: NewBatch) -> None:
-    """Raise `AlreadySubmitted` before any work, if the stream can be read twice."""
-    if stream.seekable() and any_batch(db):
-        begin = stream.tell()
-        digest = hashlib.sha256()
-        while block := stream.read(HASH_BYTES):
-            digest.update(block)
-        stream.seek(begin)
-        check_resubmission(db, digest.hexdigest(), batch)
+def _check_resubmission(db: Database, source: Source, batch: NewBatch) -> None:
+    """Raise `AlreadySubmitted` before any work, if the file can be read twice."""
+    if any_batch(db) and (sha256 := source.digest()) is not None:
+        check_resubmission(db, source.options.identify(sha256), batch)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from functools import lru_cache
 from mh_batch.engine.model.folder import find_local
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.record import NewBatch
-from mh_batch.store.queue.submit import EncodedLine
+from mh_batch.store.queue.loading_rows import EncodedLine
 from mh_batch.worker.text.format import format_count
 
 SHOWN_NAMES = 5

@@ -342,7 +342,7 @@ def test_a_job_without_an_answer_is_a_csv_row_and_no_row_of_a_data_set() -> None
 def test_a_data_set_holds_only_what_went_well_and_the_others_every_finished_job() -> None:
     for name in ("messages", "completion", "sharegpt"):
         assert FORMATS[name].statuses == {Status.DONE}
-    for name in ("openai", "csv"):
+    for name in ("openai", "csv", "parquet", "json"):
         assert FORMATS[name].statuses == FINISHED
 
 

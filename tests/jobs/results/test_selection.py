@@ -121,7 +121,7 @@ def test_what_becomes_of_rescued_answers_is_the_formats_to_say_unless_it_is_said
     assert Selection.parse(None, None, []).rescued is None
     assert Selection.parse(None, None, [], "only").rescued == "only"
     assert {name: form.rescued for name, form in FORMATS.items()} == {
-        **{"openai": "keep", "csv": "keep"},
+        **dict.fromkeys(("openai", "csv", "parquet", "json"), "keep"),
         **{"messages": "drop", "completion": "drop", "sharegpt": "drop"},
     }
 

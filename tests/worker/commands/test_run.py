@@ -12,6 +12,7 @@ from mh_batch.worker.cli import app
 from mh_batch.worker.commands import work as commands
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.submission.submission import Rules
+from mh_batch.worker.submission.tables.options import RowOptions
 
 NOT_FOR_RUN = {"--check", "--watch"}
 """With the one nothing is queued, with the other there never is an end to write results at."""
@@ -40,8 +41,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run with options that are not the defaults, without a queue and without a model."""
     found: dict[str, Any] = {}
 
-    def submitting(_db: Path, batch: NewBatch, rules: Rules, **_: bool) -> int:
-        found.update(batch=batch, rules=rules)
+    def submitting(_db: Path, batch: NewBatch, rules: Rules, rows: RowOptions, **_: bool) -> int:
+        found.update(batch=batch, rules=rules, rows=rows)
         return 1
 
     def draining(options: DrainOptions, **_: bool) -> None:
@@ -55,7 +56,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     arguments = (
         "in.jsonl -o out.jsonl --name night --priority 3 --order prefix --skip-bad --again "
         "--max-line-mib 7 -p 4 --mix --allow-variance --recycle-bytes 11 --prefix-cache-bytes 12 "
-        "--artifacts off --hang-seconds 13 --max-jobs 14 --until 07:30"
+        "--artifacts off --hang-seconds 13 --max-jobs 14 --until 07:30 "
+        "--prompt {{x}} --map custom_id=y --system S --n 2 --max-tokens 15 --temperature 0.5 "
+        "--limit 16 --sample 17 --seed 18 --repeat 19"
     )
     with pytest.raises(Reached):
         app(["run", *arguments.split()], standalone_mode=False)
@@ -66,6 +69,18 @@ def test_what_is_for_the_batch_reaches_the_submission(asked: dict[str, Any]) -> 
     batch, rules = asked["batch"], asked["rules"]
     assert (batch.name, batch.priority, batch.order) == ("night", 3, "prefix")
     assert rules == Rules(skip_bad=True, again=True, max_line_mib=7)
+    sampling = batch.settings.sampling
+    assert (sampling.max_tokens, sampling.temperature) == (15, 0.5)
+    assert asked["rows"] == RowOptions(
+        prompt="{{x}}",
+        renamed=(("custom_id", "y"),),
+        system="S",
+        n=2,
+        limit=16,
+        sample=17,
+        seed=18,
+        repeat=19,
+    )
 
 
 def test_what_is_for_the_worker_reaches_the_drain(asked: dict[str, Any]) -> None:

@@ -6,7 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from mlx_lm.tuner.datasets import ChatDataset, CompletionsDataset, load_local_dataset
+from mlx_lm.tuner.datasets import (
+    ChatDataset,
+    CompletionsDataset,
+    load_custom_hf_dataset,
+    load_local_dataset,
+)
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -111,6 +116,31 @@ def test_completions_in_three_files_are_read_by_mlx_lm(night: Path, tokenizer: A
     parts = load(night / "pairs", tokenizer)
     assert all(isinstance(part, CompletionsDataset) for part in parts if len(part))
     assert ("sum-3", "3 + 4 = 7") in targets(parts, tokenizer)
+
+
+def test_a_parquet_file_is_read_by_mlx_lm_through_datasets(night: Path, tokenizer: Any) -> None:
+    mh_batch(night, "results", "--status", "done", "-o", "all.parquet")
+    source = {
+        "path": "parquet",
+        "train_split": "train",
+        "valid_split": "train[:1]",
+        "config": {"data_files": str(night / "all.parquet"), "cache_dir": str(night / "cache")},
+    }
+    arguments = SimpleNamespace(hf_dataset=source, mask_prompt=True, train=True, test=False)
+    train, _, _ = load_custom_hf_dataset(arguments, tokenizer)
+    assert isinstance(train, ChatDataset)
+    learned = targets([train], tokenizer)
+    # the last answer of each of six sums, and two about the weather
+    lines = [json.loads(line) for line in (night / "out.jsonl").read_text().splitlines()]
+    answers = [
+        (line["custom_id"], choice["message"])
+        for line in lines
+        for choice in line["response"]["body"]["choices"]
+    ]
+    assert len(answers) == 6 + 2
+    assert sorted(learned) == sorted(
+        (name, f"({said['reasoning_content']}){said['content']}") for name, said in answers
+    )
 
 
 def test_the_part_of_a_job_does_not_depend_on_what_else_is_exported(night: Path) -> None:

@@ -38,15 +38,17 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
 from mh_batch.store.connection import open_store
-from mh_batch.store.queue.submit import CHUNK_ROWS, EncodedLine, Submission
+from mh_batch.store.queue.loading_rows import EncodedLine
+from mh_batch.store.queue.submit import CHUNK_ROWS, Submission
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.submission import source
-from mh_batch.worker.submission.source import batch_name, chunks, open_source
+from mh_batch.worker.submission.source import batch_name, chunks
 from mh_batch.worker.submission.submission import (
     Rules,
     Submitted,
     submit_stream,
 )
+from mh_batch.worker.submission.tables.source import open_source
 
 GOOD = b'{"custom_id": "a", "prompt": "x"}\n{"custom_id": "b", "prompt": "y"}\n'
 MIXED = (

@@ -1,0 +1,1 @@
+"""Tables in: rows of CSV, Parquet, saved data sets and JSON lines, made into lines of ours."""
