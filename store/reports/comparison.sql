@@ -3,7 +3,7 @@
 -- of the others those with the same prompt, the first with the first.
 
 -- name: pairs
-WITH asked AS (
+WITH asked AS NOT MATERIALIZED (
     SELECT
         id, batch_id, position, custom_id,
         -- SQLite refuses nesting that is deep but valid
@@ -24,10 +24,15 @@ WITH asked AS (
 ), pairs AS (
     SELECT a, b, position, same_prompt FROM by_id
     UNION ALL
-    SELECT a.id, b.id, a.position, 1
-    FROM rest AS a
-    JOIN rest AS b ON b.prompt = a.prompt AND b.nth = a.nth AND b.batch_id = :b
-    WHERE a.batch_id = :a
+    -- a join would compare each with each
+    SELECT
+        max(id) FILTER (WHERE batch_id = :a),
+        max(id) FILTER (WHERE batch_id = :b),
+        max(position) FILTER (WHERE batch_id = :a),
+        1
+    FROM rest
+    GROUP BY prompt, nth
+    HAVING count(*) = 2
 ), said AS (
     SELECT
         p.a, p.b, p.position, p.same_prompt,

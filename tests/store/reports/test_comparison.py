@@ -22,6 +22,7 @@ from mh_batch.store import queue
 from mh_batch.store.lookup import find_batch
 from mh_batch.store.reports.batch_page import batch_page
 from mh_batch.store.reports.comparison import MOST_PAIRS, Comparison, comparison
+from mh_batch.store.sql import statements
 
 INCOMPLETE = JobEnd(Status.INCOMPLETE)
 
@@ -127,6 +128,18 @@ def test_of_many_pairs_some_are_shown_from_the_whole_batch(db: Database) -> None
 def test_batches_without_a_common_job_have_no_pairs(db: Database) -> None:
     found = compared(db, [job(1, "x", "one")], [job(1, "y", "two")])
     assert (found.paired, found.pairs, found.a.paired.attempts) == (0, (), 0)
+
+
+def test_no_statement_compares_each_job_with_each_of_the_other_batch(db: Database) -> None:
+    found = statements("reports/comparison.sql")
+    for name in ("outcomes", "speeds", "shown"):
+        values = {"a": 1, "b": 2, "most": MOST_PAIRS}
+        rows = db.conn.execute(
+            f"EXPLAIN QUERY PLAN {found['pairs'].sql}{found[name].sql}", values
+        ).fetchall()
+        # the loops of a join are neighbours with the same parent
+        loops = [row[1] for row in rows if row[3].startswith("SCAN ") and " (" not in row[3]]
+        assert len(loops) == len(set(loops)), [tuple(row) for row in rows]
 
 
 def test_a_sample_of_each_kind_of_job_is_on_the_page_of_a_batch(db: Database) -> None:
