@@ -31,8 +31,8 @@ from .attempt import AttemptPlan
 from .model import memory
 from .selftest.samples import Vocabulary
 from .selftest.selftest import Subject, Tested, selftest
-from .slots.generator import SlotGenerator
 from .slots.row_caches import UnusualAttention
+from .slots.slot_generator import SlotGenerator
 from .slots.support import SlotSupport, examine
 from .timings import attempt_timings
 

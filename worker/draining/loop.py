@@ -23,7 +23,7 @@ from .in_flight.active_jobs import ActiveJobs
 from .in_flight.answers import Answers
 from .in_flight.open_attempts import ActiveJob, OpenAttempt, OpenAttempts
 from .in_flight.pending_checks import Judged, PendingChecks
-from .model.deaths import Deaths
+from .model.after_death import Deaths
 from .model.loader import ModelLoader
 from .model.probe import Probe
 from .model.process_size import ProcessSize

@@ -1,4 +1,4 @@
-"""Which job is played next, and on which model."""
+"""When a job is claimed, and on which model."""
 
 import anyio
 import msgspec

@@ -6,7 +6,7 @@ from anyio.abc import TaskGroup
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Generation, StopReason
 from mh_batch.worker.controller.form_check import check_generation
-from mh_batch.worker.draining.model.deaths import Deaths
+from mh_batch.worker.draining.model.after_death import Deaths
 from mh_batch.worker.draining.model.process_size import ProcessSize
 from mh_batch.worker.draining.recorder import Recorder
 from mh_batch.worker.runtime.job_faults import at_stage

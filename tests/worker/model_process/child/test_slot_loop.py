@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from helpers.made import claimed, generation
-from mh_batch.engine.slots.generator import NOT_BEGUN, Answer
+from mh_batch.engine.slots.slot_generator import NOT_BEGUN, Answer
 from mh_batch.jobs.errors import EnvironmentFault, InternalError, PromptTooLong
 from mh_batch.jobs.generation import Generation, GenerationRequest
 from mh_batch.jobs.settings import EngineOptions

@@ -12,7 +12,7 @@ from mh_batch.jobs.record import AttemptKey, ClaimedJob
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.job import JobRun
 from mh_batch.worker.draining.loop import Drain
-from mh_batch.worker.draining.model.deaths import Deaths
+from mh_batch.worker.draining.model.after_death import Deaths
 from mh_batch.worker.model_process.supervisor import ModelSupervisor
 from mh_batch.worker.runtime.stop import EndReason
 
@@ -133,7 +133,7 @@ async def test_it_goes_down_to_one_at_a_time(site: Site) -> None:
 async def test_a_second_shared_death_long_after_the_first_halves_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mh_batch.worker.draining.model.deaths.UNRELATED", 6)
+    monkeypatch.setattr("mh_batch.worker.draining.model.after_death.UNRELATED", 6)
     site.submit(*[ONE] * 24)
     script = [*SIX_DIE, *["answer"] * 6, *SIX_DIE]
     await site.drain(script, parallel=4)

@@ -21,8 +21,8 @@ from mh_batch.jobs.generation import (
 )
 
 from .admission import Admission, cache_bytes
+from .joint_step import QueuedStep, Slots
 from .slot_run import SlotRun
-from .slots import QueuedStep, Slots
 from .support import SlotSupport
 
 NOT_BEGUN = Generation(
