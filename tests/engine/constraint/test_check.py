@@ -41,7 +41,7 @@ def nested(depth: int) -> dict[str, Any]:
          "a reference to another document is not supported: https://example.com/x"),
         ({"$ref": "#/$defs/a"}, "Pointer '/$defs/a' does not exist"),
         ({"type": "string", "pattern": "(?=a)b"}, "look-ahead"),
-        ({"type": "string", "pattern": "(a"}, "'(a' is not a 'regex'"),
+        ({"type": "string", "pattern": "(a"}, "unclosed group"),
         ({"type": "integer", "minimum": 5, "maximum": 3},
          "minimum (5) is greater than maximum (3)"),
         ({"type": "string", "minLength": 5, "maxLength": 3}, "minLength (5) is greater"),
