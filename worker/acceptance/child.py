@@ -7,7 +7,8 @@ function prints goes to the worker's log.
 import os
 import signal
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 import msgspec
@@ -19,7 +20,7 @@ from .protocol import Check, LoadFunction, Verdict, log, one_line
 from .rules import broken_rule
 
 ORPHAN_SECONDS = 10.0
-"""How much longer than its limit a check may take; the worker has killed the process by then."""
+"""How much longer than its limit anything may take; the worker has killed the process by then."""
 
 _load = msgspec.json.Decoder(LoadFunction)
 _check = msgspec.json.Decoder(Check)
@@ -44,19 +45,29 @@ def serve(pipe_in: BinaryIO, pipe_out: BinaryIO) -> None:
     frame = _load.decode(pipe_in.readline())
     if frame.name:
         try:
-            function = load(frame)
+            with _ended_after(frame.seconds):
+                function = load(frame)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's file raises anything
             log(f"accept function: {traceback.format_exc()}")
             verdict = Verdict(fault=one_line(describe_error(error)))
     _write(pipe_out, verdict)
     while line := pipe_in.readline():
         check = _check.decode(line)
-        # the function may have set it
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, check.seconds + ORPHAN_SECONDS)
-        verdict = judge(check, function)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        with _ended_after(check.seconds):
+            verdict = judge(check, function)
         _write(pipe_out, verdict)
+
+
+@contextmanager
+def _ended_after(seconds: float) -> Iterator[None]:
+    """End this process if the block takes much longer than `seconds`: its worker is gone then."""
+    # the user's file may have set it
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds + ORPHAN_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def judge(check: Check, function: AcceptFunction | None) -> Verdict:

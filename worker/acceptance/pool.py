@@ -19,9 +19,6 @@ from .protocol import MAX_LINE_BYTES, Check, LoadFunction, Verdict
 
 COMMAND = (*PYTHON, "-m", "mh_batch.worker.acceptance")
 MOST_PROCESSES = 4
-LOAD_SECONDS = 120.0
-"""How long the user's file may take to load: it may import large libraries."""
-
 CLOSE_SECONDS = 2.0
 
 _verdict = msgspec.json.Decoder(Verdict)
@@ -128,7 +125,7 @@ class CheckPool:
             raise CheckFailed(f"no process for it: {error.strerror}") from None
         process, loaded = CheckProcess(child), False
         try:
-            verdict = await process.ask(self._load, LOAD_SECONDS)
+            verdict = await process.ask(self._load, self._load.seconds)
             loaded = verdict.fault is None
         finally:
             if not loaded:

@@ -15,12 +15,20 @@ MAX_LINE_BYTES = 1 << 20
 """The longest line of a checking process; a reply holds a reason and no more."""
 
 
+LOAD_SECONDS = 120.0
+"""How long the user's file may take to load: it may import large libraries."""
+
+
 class LoadFunction(msgspec.Struct, frozen=True):
-    """A function to check with, as the `source` of its file; without `name`, there is none."""
+    """A function to check with, as the `source` of its file; without `name`, there is none.
+
+    It is to be loaded within `seconds`.
+    """
 
     name: str = ""
     path: str = ""
     source: bytes = b""
+    seconds: float = LOAD_SECONDS
 
 
 class Check(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from helpers.documents import TEXTS
@@ -23,8 +25,9 @@ from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.worker.acceptance.checker import LOUD, Checker
 from mh_batch.worker.acceptance.function import FunctionFile, call, load
-from mh_batch.worker.acceptance.protocol import LoadFunction
+from mh_batch.worker.acceptance.protocol import Check, LoadFunction
 from mh_batch.worker.controller.conversation import GoodAnswer
+from mh_batch.worker.runtime.child import PYTHON
 
 pytestmark = pytest.mark.anyio
 
@@ -304,3 +307,20 @@ async def test_a_coroutine_is_no_verdict(file: str, tmp_path: Path) -> None:
     async with checker(file.replace(":verdict", ":later"), tmp_path) as checks:
         reason = await checks.rejection(claimed(), good("fine"))
     assert "which is neither None nor a reason" in (reason or "")
+
+
+@pytest.mark.parametrize("stage", ["load", "check"])
+def test_a_checking_process_whose_worker_is_gone_ends_in_an_endless_file(stage: str) -> None:
+    start = "from mh_batch.worker.acceptance import child; child.ORPHAN_SECONDS = 0; child.main()"
+    source = (
+        "while True:\n    pass\n"
+        if stage == "load"
+        else "def f(job, answer):\n    while True:\n        pass\n"
+    )
+    frames = [
+        LoadFunction("f", "f.py", source.encode(), 0.3 if stage == "load" else 60.0),
+        Check(None, {}, {"final": "x"}, 0.3),
+    ]
+    sent = b"".join(msgspec.json.encode(frame) + b"\n" for frame in frames)
+    done = subprocess.run([*PYTHON, "-c", start], input=sent, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGALRM
