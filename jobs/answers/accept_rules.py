@@ -7,7 +7,8 @@ import msgspec
 from msgspec import Meta
 
 Pattern = Annotated[str, Meta(min_length=1)]
-Chars = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+MOST_CHARS = 2**31 - 1
+Chars = Annotated[int, Meta(ge=0, le=MOST_CHARS)]
 
 
 class AcceptRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -22,7 +23,7 @@ class AcceptRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     full_match: bool = False
     not_regex: Pattern | tuple[Pattern, ...] = ()
     min_chars: Chars | None = None
-    max_chars: Chars | None = None
+    max_chars: Annotated[int, Meta(ge=1, le=MOST_CHARS)] | None = None
     json_schema: dict[str, Any] | bool | None = None
 
     def __post_init__(self) -> None:

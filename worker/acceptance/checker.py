@@ -41,7 +41,7 @@ class Checker:
         parallel: int,
         note: Callable[[str], object],
     ) -> None:
-        """`function` may be a `FILE.py:function`; raises `InputError` if it cannot be used.
+        """`function` may be a `FILE.py:function`; raises `InputError` if there is none such.
 
         `note` tells a person that the function fails.
         """
@@ -55,12 +55,15 @@ class Checker:
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._pool)
-        if self._file is not None:
-            await self._pool.try_function()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    async def load(self) -> None:
+        """Load the function where it is in a file; raises `InputError` if that cannot be."""
+        if self._file is not None:
+            await self._pool.try_function()
 
     @property
     def record(self) -> str | None:

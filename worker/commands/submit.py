@@ -54,7 +54,7 @@ def submit(
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
 ) -> None:
-    """Queue the conversations of each FILE: all its lines or rows, or none."""
+    """Queue the conversations of each FILE, all of them or none."""
     from mh_batch.jobs.record import NewBatch
     from mh_batch.worker.submission.source import batch_name, give_large_blocks_back
     from mh_batch.worker.submission.submission import Rules

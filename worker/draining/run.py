@@ -3,8 +3,8 @@
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +14,13 @@ import anyio
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import EnvironmentFault, StoreUnusable, WorkerRunning
+from mh_batch.jobs.errors import (
+    EnvironmentFault,
+    Interrupted,
+    MhBatchError,
+    StoreUnusable,
+    WorkerRunning,
+)
 from mh_batch.jobs.files import make_folder
 from mh_batch.store import queue
 from mh_batch.store.lock import worker_lock
@@ -117,11 +123,10 @@ async def work_until_stopped(
     began = time.monotonic()
     seconds, slots = options.accept_seconds, options.parallel
     checks = accept or options.accept, options.log_path, seconds, slots, display.note
-    async with (
-        Checker(*checks) as checker,
-        StoreThread(options.db) as store,
-        _patient_lock(options.db),
-    ):
+    async with Checker(*checks) as checker, AsyncExitStack() as held:
+        await _unless_stopped(stop_signals, checker.load)
+        store = await held.enter_async_context(StoreThread(options.db))
+        await held.enter_async_context(_patient_lock(options.db))
         recovered = await store.call(queue.recover)
         if recovered:
             display.note(
@@ -162,6 +167,30 @@ async def _drain(
     finally:
         await context.store.call(_close_run, context.run_id, drain.tally.jobs, reason)
     return reason, drain.tally, fault
+
+
+async def _unless_stopped(stop_signals: StopSignals, step: Callable[[], Awaitable[None]]) -> None:
+    """Await `step`; raises `Interrupted` if a stop signal comes first, which ends it."""
+    stopped, fault = False, None
+
+    async def end() -> None:
+        nonlocal stopped
+        async for _ in stop_signals:
+            stopped = True
+            tasks.cancel_scope.cancel()
+            return
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(end)
+        try:
+            await step()
+        except MhBatchError as error:
+            fault = error  # outside the group, which would wrap it
+        tasks.cancel_scope.cancel()
+    if fault is not None:
+        raise fault
+    if stopped:
+        raise Interrupted("stopped while the accept function was loaded; nothing was begun")
 
 
 @asynccontextmanager

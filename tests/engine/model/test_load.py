@@ -161,7 +161,7 @@ def test_a_loaded_model_says_what_it_is(gpt_oss_folder: Path) -> None:
     assert info.name == str(gpt_oss_folder)
     assert (info.architecture, info.adapter, info.context_tokens) == ("gpt_oss", "harmony", 512)
     assert info.device.startswith(("cpu: ", "gpu: "))
-    versions = {"python", "mlx", "mlx-lm", "openai-harmony", "mh-batch", "blas"}
+    versions = {"python", "mlx", "mlx-lm", "openai-harmony", "mh-batch", "blas", "llguidance"}
     assert set(info.versions) == versions
     assert info.fingerprint == fingerprint(gpt_oss_folder)
 

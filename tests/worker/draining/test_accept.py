@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from helpers.drained import ONE, Notes, Site
 from helpers.made import generation
 from helpers.store_samples import claim, start
-from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.errors import InputError, Interrupted
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, History
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
@@ -19,6 +20,8 @@ from mh_batch.store.connection import open_store
 from mh_batch.worker.acceptance.checker import Checker
 from mh_batch.worker.controller.conversation import Generate, GoodAnswer
 from mh_batch.worker.controller.job import JobRun
+from mh_batch.worker.draining.run import work_until_stopped
+from mh_batch.worker.options import DrainOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -31,6 +34,19 @@ def check(job, answer):
     expected = job["metadata"]["expected"]
     return None if answer["final"] == expected and answer["attempt"] == 2 else "not the second"
 """
+
+
+async def test_a_stop_ends_the_loading_of_a_file_that_never_loads(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("while True:\n    pass\n")
+
+    async def stop() -> AsyncIterator[object]:
+        yield "SIGINT"
+
+    options = DrainOptions(db=tmp_path / "x.db", model="demo", logs=tmp_path)
+    with pytest.raises(Interrupted, match="nothing was begun"):
+        await work_until_stopped(
+            options, Notes(), stop(), accept=f"{tmp_path / 'endless.py'}:check"
+        )
 
 
 class Waiting(Notes):

@@ -85,6 +85,6 @@ async def test_every_command_that_counts_jobs_counts_them(site: Site) -> None:
     assert (numbers["done"], numbers["rescued"]) == (2, 1)
     page = mh_batch(folder, "report", "-o", "-").stdout
     assert "of them 1 with rescued answers" in page
-    assert page.count('<span class="bad">rescued</span>') == 1
+    assert page.count('<span class="kind bad">done with a rescued answer, one of 1</span>') == 1
     assert "· done · rescued" in mh_batch(folder, "show", "1").stdout
     assert "rescued" not in mh_batch(folder, "show", "2").stdout

@@ -70,8 +70,9 @@ class SlotsCheck:
         what = f"{info.name} failed the self-test with {many} at once: {verdict.what_failed}"
         if not self._context.options.allow_variance:
             raise SlotsRefused(
-                f"{what}; work with --parallel 1, or with --allow-variance if answers may depend "
-                "on what runs beside them"
+                f"{what}; `mh-batch selftest --parallel {parallel}` tests again; work with "
+                "--parallel 1, or with --allow-variance if answers may depend on what runs beside "
+                "them"
             )
         if (info.fingerprint, parallel) not in self._told:
             self._told.add((info.fingerprint, parallel))
