@@ -326,5 +326,5 @@ def test_a_checking_process_whose_worker_is_gone_ends_in_an_endless_file(stage: 
         Check(None, {}, {"final": "x"}, 0.3),
     ]
     sent = b"".join(msgspec.json.encode(frame) + b"\n" for frame in frames)
-    done = subprocess.run([*PYTHON, "-c", start], input=sent, capture_output=True, check=False)
+    done = subprocess.run([*PYTHON, "-c", start], input=sent, capture_output=True, timeout=60)
     assert done.returncode == -signal.SIGALRM
