@@ -16,6 +16,7 @@ from mh_batch.jobs.errors import SettingsError
 from . import lark_text, schemas
 from .bounds import parameters
 from .byte_table import BYTES, byte_table
+from .finite import ENDLESS, can_end
 from .forms import SubGrammar, form_grammar, joined, lark_grammar, regex
 from .validation.schemas import checking_fault, metaschema_fault
 
@@ -44,7 +45,9 @@ def check_schema(schema: dict[str, Any] | bool) -> None:
 
     def fault() -> str | None:
         reason = checking_fault(schema)
-        return None if reason is None else _shortened(reason)
+        if reason is None:
+            return None if can_end(schema) else ENDLESS
+        return _shortened(reason)
 
     _raise_fault(msgspec.json.encode(("checked", schema)), fault)
 

@@ -8,6 +8,8 @@ from .schema_places import escape_pointer, places
 
 _Schemas = Mapping[str, Any]
 
+ENDLESS = "it refers to itself without an end: no value fulfils it"
+
 
 def can_end(schema: Any) -> bool:
     """Whether some finite value may fulfil a schema, as far as its references decide it.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from .finite import can_end
+from .finite import ENDLESS, can_end
 from .schema_places import places
 
 _OWN_OPTIONS = ("x-guidance", "lenient")
@@ -21,7 +21,7 @@ def find_fault(schema: Any) -> str | None:
     for place in places(schema):
         if isinstance(place.schema, dict) and (found := _local_fault(place.schema)):
             return f"{found} (at {place.pointer or 'the top'})"
-    return None if can_end(schema) else "it refers to itself without an end: no value fulfils it"
+    return None if can_end(schema) else ENDLESS
 
 
 def _local_fault(schema: dict[str, Any]) -> str | None:

@@ -20,6 +20,7 @@ from mh_batch.jobs.errors import SettingsError
         ({"minimum": "low"}, "'low' is not of type 'number' (at $.minimum)"),
         ({"$ref": "#/$defs/none"}, "$ref #/$defs/none: refers to nothing in this schema"),
         ({"items": {"$ref": "https://example.org/a.json"}}, "nothing is downloaded"),
+        ({"$ref": "#"}, "it refers to itself without an end"),
     ],
 )
 def test_a_schema_that_is_none_is_refused(schema: dict[str, Any], reason: str) -> None:
