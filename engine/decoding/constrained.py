@@ -15,7 +15,8 @@ from mh_batch.jobs.generation import StopReason
 
 from .decode import Callbacks, Decoded, StopCriteria, cut_at_stop_sequence, stop_reason
 
-_WORD_BITS = 32
+WORD_BITS = 32
+"""How many tokens a word of a mask stands for."""
 
 
 class Constraint(Protocol):
@@ -107,7 +108,7 @@ def masked(logits: Any, words: Any) -> Any:
     `words` are the masks, `[rows, words]`; tokens beyond them may not be drawn either.
     """
     rows, vocabulary = logits.shape
-    bits = (words[..., None] >> mx.arange(_WORD_BITS, dtype=mx.uint32)) & 1
+    bits = (words[..., None] >> mx.arange(WORD_BITS, dtype=mx.uint32)) & 1
     allowed = bits.reshape(rows, -1)[:, :vocabulary].astype(mx.bool_)
     if (missing := vocabulary - allowed.shape[-1]) > 0:
         allowed = mx.concatenate([allowed, mx.zeros((rows, missing), dtype=mx.bool_)], axis=-1)

@@ -6,11 +6,10 @@ from typing import Any
 
 import mlx.core as mx
 
-from mh_batch.engine.decoding.constrained import masked
+from mh_batch.engine.decoding.constrained import WORD_BITS, masked
 
 from .slot_run import SlotRun
 
-_WORD_BITS = 32
 _ALL = 0xFFFFFFFF
 
 
@@ -19,7 +18,7 @@ def masked_rows(logits: Any, runs: Sequence[SlotRun | None]) -> Any:
 
     A row without a form keeps each of its numbers.
     """
-    count = -(-logits.shape[-1] // _WORD_BITS)
+    count = -(-logits.shape[-1] // WORD_BITS)
     words = array("I", [_ALL]) * (count * len(runs))
     view = memoryview(words)
     for row, run in enumerate(runs):
