@@ -1,7 +1,7 @@
 """Submits a file to a new database and reads what landed of it."""
 
 import json
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,8 @@ def land(
 ) -> list[Landed]:
     """Submit a file with the options of the command; return the jobs of its batch."""
     options = RowOptions.parse(prompt, template, pairs, **others)
-    with closing(open_store(path.parent / "landed.db")) as db:
+    # bad lines are written to the working folder
+    with chdir(path.parent), closing(open_store(path.parent / "landed.db")) as db:
         with open_source(str(path), options) as source:
             batch = NewBatch("b", path.name, Settings())
             done = submit_stream(db, source, batch, rules)
