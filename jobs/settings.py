@@ -110,6 +110,16 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_steps: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a batch takes the values from that nobody set.
+
+    `defaults` `model` lets the model's `generation_config.json` say the `MODEL_DEFAULTS`; with
+    `mh-batch` the built-in values hold for every model.
+    """
+
+    defaults: Literal["model", "mh-batch"] = "model"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that determines a result; frozen in the database at submit.
 
@@ -121,6 +131,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: Context = Context()
     control: Control = Control()
     output: Output = Output()
+    origin: Origin = Origin()
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
@@ -154,6 +165,12 @@ GROUPS: dict[str, str] = {
 """Which group of `Settings` holds each flat name."""
 
 NAMES = frozenset(GROUPS) | {"seed"}
+
+MODEL_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Settings that a model may come with values for, which hold where nobody set them."""
+
+BATCH_ONLY = frozenset({"defaults"})
+"""Settings that a batch has and no line: there the name is a key of the user's own."""
 
 NULLABLE = frozenset(
     name

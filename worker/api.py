@@ -132,6 +132,7 @@ def submit(
         settings=apply(Settings(), values),
         model=named_model(model),
         priority=priority,
+        given=tuple(sorted(values)),
     )
     with stream as file, closing(open_store(Path(db))) as store:
         return submit_stream(store, file, batch, Rules(again=again))

@@ -10,13 +10,13 @@ import msgspec
 
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN
 from mh_batch.jobs.did_you_mean import near_miss
-from mh_batch.jobs.settings import NAMES, NOT_OFFERED, WORKERS
+from mh_batch.jobs.settings import BATCH_ONLY, NAMES, NOT_OFFERED, WORKERS
 
 Fields = Mapping[str, msgspec.Raw]
 
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
 ALIASES = {"max_completion_tokens": "max_tokens"}
-SETTING_KEYS = NAMES | frozenset(ALIASES)
+SETTING_KEYS = (NAMES - BATCH_ONLY) | frozenset(ALIASES)
 REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
 LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
 # only where no other shape is: beside one of them these are keys of the user's own

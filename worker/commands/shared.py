@@ -41,17 +41,18 @@ def settings_of(
     assignments: list[str] | None,
     schema: Path | None,
     **shortcuts: float | None,
-) -> "Settings":
-    """Return the effective settings of a submission.
+) -> "tuple[Settings, tuple[str, ...]]":
+    """Return the effective settings of a submission, and the names of those that somebody set.
 
     `schema` is the file of `--schema`, `shortcuts` are options of their own.
     """
-    from mh_batch.worker.config import effective_settings
+    from mh_batch.worker.config import effective_settings, given_names
     from mh_batch.worker.submission.schema_file import read_schema
 
     form = None if schema is None else read_schema(schema)
-    given = [f"{name}={value}" for name, value in shortcuts.items() if value is not None]
-    return effective_settings(config, profile, [*(assignments or []), *given], form)
+    short = [f"{name}={value}" for name, value in shortcuts.items() if value is not None]
+    layers = (config, profile, [*(assignments or []), *short], form)
+    return effective_settings(*layers), given_names(*layers)
 
 
 def model_name(name: str | None) -> str | None:

@@ -65,7 +65,7 @@ def submit(
     config = read_config()
     rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
-    settings = settings_of(
+    settings, names = settings_of(
         config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
     )
     all_fit = True
@@ -78,6 +78,7 @@ def submit(
             priority=priority,
             order=checked_order(order),
             override_model=override_model,
+            given=names,
         )
         if check:
             all_fit = _check(db, batch, rules, rows, config.model) and all_fit

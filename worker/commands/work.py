@@ -136,7 +136,7 @@ def run(
     export = Export(output, form or format_of(output), selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
-    settings = settings_of(
+    settings, names = settings_of(
         config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
     )
     given = {
@@ -162,6 +162,7 @@ def run(
         priority=priority,
         order=checked_order(order),
         override_model=override_model,
+        given=names,
     )
     rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
     give_large_blocks_back()
