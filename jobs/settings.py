@@ -12,6 +12,7 @@ from msgspec import Meta
 from .answers.forms import Output
 from .did_you_mean import nearest
 from .errors import SettingsError
+from .foreign.names import ALIASES, FOREIGN
 from .setting_values import replaced
 
 LoopDetection = Literal["off", "cheap", "full"]
@@ -181,17 +182,6 @@ NULLABLE = frozenset(
 )
 """Settings for which `None` is a value: no limit."""
 
-NOT_OFFERED = {
-    "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
-    **{
-        f"guided_{kind}": f'write structured_outputs={{"{kind}": ...}}'
-        for kind in ("json", "regex", "choice", "grammar", "json_object", "whitespace_pattern")
-    },
-    "guided_decoding_backend": "structured_outputs has one backend, llguidance",
-    "structural_tag": "tools with strict and tool_choice say which calls are possible",
-}
-"""Settings of mlx-lm and vLLM that people look for, and why they are not supported."""
-
 FORMS = ("response_format", "structured_outputs")
 """The settings that give a form: two spellings of one thing."""
 
@@ -221,8 +211,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
             seed = value
         elif name in GROUPS:
             changed.setdefault(GROUPS[name], {})[name] = value
-        elif name in NOT_OFFERED:
-            raise SettingsError(f"{name}: not supported: {NOT_OFFERED[name]}")
+        elif name in FOREIGN and FOREIGN[name].refused:
+            raise SettingsError(f"{name}: not supported: {FOREIGN[name].use}")
         else:
             raise SettingsError(f"unknown setting {name}; {_cure(name)}")
     built: dict[str, Any] = {}
@@ -239,6 +229,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
 
 def _cure(name: str) -> str:
     """Return what to do about a name that is no setting."""
+    if name in ALIASES:
+        return f"write {ALIASES[name]}"
     if name in WORKERS:
         return f"it is the worker's: {WORKERS[name]}"
     if name in EngineOptions.__struct_fields__:

@@ -88,6 +88,7 @@ def submit_file(
     """
     from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
+    from mh_batch.worker.submission.dry_run_report import ignored_note
     from mh_batch.worker.submission.progress_bar import submit_progress
     from mh_batch.worker.submission.submission import submit_stream
     from mh_batch.worker.submission.tables.source import open_source
@@ -109,6 +110,8 @@ def submit_file(
     say(f"batch {submitted.batch_id} ({printable(batch.name)}): {jobs} queued")
     if submitted.rejects is not None:
         say(f"{format_count(submitted.rejected, 'bad line')} left out: {submitted.rejects}")
+    if submitted.ignored:
+        say(ignored_note(submitted.ignored))
     if submitted.repeated_ids is not None:
         first, second = submitted.repeated_ids
         say(f"lines {first} and {second} have the same id: each custom_id is line-<number>")

@@ -100,6 +100,7 @@ def run(
     repeat: opt.Repeat = None,
     order: opt.Order = "submission",
     skip_bad: opt.SkipBad = False,
+    ignore_unknown: opt.IgnoreUnknown = False,
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
     parallel: opt.Parallel = None,
@@ -164,7 +165,8 @@ def run(
         override_model=override_model,
         given=names,
     )
-    rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
+    most = max_line_mib or config.max_line_mib
+    rules = Rules(skip_bad, again, max_line_mib=most, ignore_unknown=ignore_unknown)
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, rows, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)

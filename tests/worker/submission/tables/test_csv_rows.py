@@ -121,16 +121,16 @@ def test_a_table_without_a_conversation_says_which_columns_there_are_and_the_cur
     assert "there are id, question, answer: --map prompt=question" in str(caught.value)
 
 
-@pytest.mark.parametrize("column", ["models", "audio", "parallel", "max-tokens"])
+@pytest.mark.parametrize("column", ["models", "best_of", "parallel", "max-tokens"])
 def test_a_column_that_may_not_be_a_key_is_named_with_what_keeps_it(
     column: str, tmp_path: Path
 ) -> None:
-    text = f"question,{column}\nx,1\n"
+    text = f"question,{column}\nx,2\n"
     with pytest.raises(BadLines, match=rf"in\.csv:2: {column}: ") as caught:
         land_csv(tmp_path, text)
     cure = str(caught.value).partition("--map ")[2].split()[0]
     (job,) = land_csv(tmp_path, text, pairs=(*ASK, cure))
-    assert job.metadata == {column: "1"}
+    assert job.metadata == {column: "2"}
 
 
 def test_a_column_without_a_name_is_metadata_by_its_place(tmp_path: Path) -> None:
