@@ -34,6 +34,8 @@ Positive = Annotated[int, Meta(ge=1, le=MOST)]
 MOST_BYTES = 2**63 - 1
 Bytes = Annotated[int, Meta(ge=0, le=MOST_BYTES)]
 TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+VariableValue = Annotated[str, Meta(max_length=4096)] | int | float | bool | None
 Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 StopTexts = Annotated[tuple[StopText, ...], Meta(max_length=4)]
@@ -77,9 +79,13 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What shapes the prompt apart from the messages."""
+    """What shapes the prompt apart from the messages.
+
+    `chat_template_kwargs` are variables of the model's chat template, such as `enable_thinking`.
+    """
 
     reasoning_effort: ReasoningEffort = "medium"
+    chat_template_kwargs: dict[VariableName, VariableValue] = {}
 
 
 class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
