@@ -136,3 +136,38 @@ def test_a_column_that_may_not_be_a_key_is_named_with_what_keeps_it(
 def test_a_column_without_a_name_is_metadata_by_its_place(tmp_path: Path) -> None:
     (job,) = land_csv(tmp_path, ",question\n0,x\n")
     assert job.metadata == {"column 1": "0"}
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *[(name, "some text") for name in ("functions", "regex", "think", "reasoning", "format")],
+        *[(name, "7") for name in ("user", "audio", "priority", "prediction")],
+        *(("metadata", '{"a": 1}'), ("options", '{"A": "x", "B": "y"}'), ("stream", "false")),
+        *(("suffix", "er"), ("best_of", "1"), ("logprobs", ""), ("echo", "3")),
+    ],
+)
+def test_a_column_that_only_has_the_name_of_another_tools_parameter_is_data(
+    column: str, cell: str, tmp_path: Path
+) -> None:
+    quoted = cell.replace('"', '""')
+    (job,) = land_csv(tmp_path, f'question,{column}\nx,"{quoted}"\n')
+    assert job.metadata == {column: cell}
+    assert job.settings == {}
+
+
+def test_columns_with_other_tools_names_of_our_settings_set_them(tmp_path: Path) -> None:
+    header = "question,system_prompt,max_new_tokens,sampling_params"
+    text = f'{header}\nx,Be kind.,5,"{{""top_k"": 2}}"\n'
+    (job,) = land_csv(tmp_path, text)
+    assert job.settings == {"max_tokens": 5, "top_k": 2}
+    assert job.asked[0] == ("system", "Be kind.")
+
+
+@pytest.mark.parametrize(("column", "cell"), [("stream", "true"), ("options", '{"num_ctx": 0}')])
+def test_a_column_that_is_another_tools_parameter_counts(
+    column: str, cell: str, tmp_path: Path
+) -> None:
+    quoted = cell.replace('"', '""')
+    with pytest.raises(BadLines, match=rf"in\.csv:2: {column}"):
+        land_csv(tmp_path, f'question,{column}\nx,"{quoted}"\n')
