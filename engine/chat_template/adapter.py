@@ -65,6 +65,11 @@ class NativeAdapter:
         Raises `JobError` if the template refuses the conversation.
         """
         takes_system = self._template.takes_system
+        if wrong := self._template.misspelt(prompt.prompting.chat_template_kwargs):
+            raise JobError(
+                f"chat_template_kwargs: the model's template has no variable {wrong[0]}; "
+                f"did you mean {wrong[1]}?"
+            )
         values = variables(prompt, self._escaper.escape, takes_system=takes_system)
         try:
             rendered = self._template.render(values, prompt.date)

@@ -1,13 +1,16 @@
 """A model's chat template: renders it to text, and finds out what it does by trying it."""
 
-from functools import lru_cache
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
-from jinja2 import TemplateError
+from jinja2 import Environment, TemplateError
+from jinja2.meta import find_undeclared_variables
 
 from mh_batch.engine.mlx_lm_internals import has_own_renderer, inner_tokenizer
 from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.did_you_mean import near_miss
 from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import Prompting
 
@@ -51,6 +54,22 @@ class ChatTemplate:
     def writes_thinking(self) -> bool:
         """Whether the model may begin reasoning itself: its template or its vocabulary has tags."""
         return THINK in self.source or THINK in self._tokenizer.get_vocab()
+
+    def misspelt(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """Return a name that is almost one of the template's variables, and that; else `None`."""
+        for name in names:
+            if name not in self._variables and (meant := near_miss(name, self._variables)):
+                return name, meant
+        return None
+
+    @cached_property
+    def _variables(self) -> frozenset[str]:
+        """The names that the template reads; none of one that only transformers can parse."""
+        environment = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)
+        try:
+            return frozenset(find_undeclared_variables(environment.parse(self.source)))
+        except TemplateError:
+            return frozenset()
 
     def render(self, values: Variables, day: str) -> str:
         """Return the prompt's text; raises whatever the template or jinja raises."""

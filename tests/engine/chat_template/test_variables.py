@@ -7,6 +7,7 @@ import pytest
 from mh_batch.engine.chat_template.adapter import NativeAdapter
 from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Prompt, StopReason
 from mh_batch.jobs.settings import Prompting
 
@@ -74,3 +75,11 @@ def test_the_grammar_of_a_form_opens_no_reasoning_where_none_is_open(
         for how in (Prompting(), SILENT)
     ]
     assert [str(g).count("(SPACE begin thought)?") for g in grammars] == [0, 1]
+
+
+def test_a_misspelt_variable_is_named_and_one_that_only_other_templates_know_is_passed_over(
+    adapter: NativeAdapter,
+) -> None:
+    with pytest.raises(JobError, match="no variable enable_thinkin; did you mean enable_thinking"):
+        rendered(adapter, prompting(enable_thinkin=False))
+    assert rendered(adapter, prompting(add_vision_id=True)) == rendered(adapter, Prompting())
