@@ -156,9 +156,9 @@ def defaults_notes(info: ModelInfo) -> list[str]:
     notes = []
     if info.defaults:
         values = ", ".join(f"{name} {value:g}" for name, value in info.defaults.items())
-        notes.append(f"its own sampling defaults, where nobody set another value: {values}")
+        notes.append(f"settings that are left to it, by its generation_config.json: {values}")
     if info.not_used:
-        notes.append(f"of its own sampling defaults not used: {'; '.join(info.not_used)}")
+        notes.append(f"of its generation_config.json not used: {'; '.join(info.not_used)}")
     return notes
 
 
