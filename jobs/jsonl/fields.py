@@ -34,6 +34,7 @@ BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
 KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS | frozenset(NESTED)
 
+_OWN_KEY = "; give a key of your own another name"
 MAX_SHOWN_KEYS = 12
 MAX_SHOWN_KEY = 40
 
@@ -83,12 +84,13 @@ def unknown_fields(
             raw = bytes(fields[name])
             if body is not None or foreign.is_meant(raw):
                 if not foreign.is_neutral(raw):
-                    raise BadField(f"{prefix}{name}: not supported: {foreign.use}")
+                    own = "" if body is not None else _OWN_KEY
+                    raise BadField(f"{prefix}{name}: not supported: {foreign.use}{own}")
                 continue
         if name in WORKERS:
             if bytes(fields[name]) != b"null":
                 where = f"the worker's, not a line's: {WORKERS[name]}"
-                raise BadField(f"{prefix}{name}: {where}; give a key of your own another name")
+                raise BadField(f"{prefix}{name}: {where}{_OWN_KEY}")
             continue
         if foreign is None:
             meant = near_miss(name, known)

@@ -92,12 +92,13 @@ def test_a_taken_name_is_ours_in_a_line_a_body_and_an_object_of_settings(name: F
 @pytest.mark.parametrize("name", REFUSED, ids=ids)
 def test_a_refused_name_is_named_with_what_to_use(name: ForeignName) -> None:
     told = f"{name.name}: not supported: {name.use}"
-    assert reason({"prompt": "x", name.name: meant(name)}) == told
+    own = "; give a key of your own another name"
+    assert reason({"prompt": "x", name.name: meant(name)}) == told + own
     assert reason({"body": {"messages": HI, name.name: meant(name)}}) == f"body.{told}"
     inner = {"prompt": "x", "sampling_params": {name.name: meant(name)}}
     assert reason(inner) == f"sampling_params.{told}"
     beside = {"body": {"messages": HI}, name.name: meant(name)}
-    assert reason(beside) == told
+    assert reason(beside) == told + own
 
 
 @pytest.mark.parametrize("name", REFUSED, ids=ids)
