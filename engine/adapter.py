@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 from mh_batch.engine.kv_cache.chunking import PromptParts
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
+from mh_batch.jobs.settings import Prompting
 
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
+
+PLAIN = Prompting()
 
 
 class Adapter(Protocol):
@@ -41,11 +44,16 @@ class Adapter(Protocol):
         """
 
     def parse(
-        self, tokens: Sequence[int], stop_reason: StopReason, tools: Sequence[Tool] = ()
+        self,
+        tokens: Sequence[int],
+        stop_reason: StopReason,
+        tools: Sequence[Tool] = (),
+        prompting: Prompting = PLAIN,
     ) -> Parse:
         """Read a completion, its stop token included; never raises, whatever the tokens are.
 
-        `tools` are those of the request: in some notations only they say what a call means.
+        `tools` are those of the request: in some notations only they say what a call means. So
+        `prompting` says in some templates whether the completion begins inside reasoning.
         """
 
     def grammar(self, prompt: Prompt) -> str | None:
@@ -72,7 +80,9 @@ class Adapter(Protocol):
         same tokens.
         """
 
-    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
+    def answer(
+        self, tokens: Sequence[int], tools: Sequence[Tool] = (), prompting: Prompting = PLAIN
+    ) -> str | None:
         """Return the text of the answer if an unfinished completion is inside it, else `None`.
 
         Reasoning, headers and calls of the request's `tools` are not part of the answer.

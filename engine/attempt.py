@@ -73,7 +73,8 @@ class AttemptPlan:
         if not sampling.stops:
             return StopCriteria(sampling.max_tokens, adapter.stop_tokens)
         prefill = self._fitted.response_prefill
-        answer = partial(adapter.answer, tools=self.request.prompt.tools)
+        prompt = self.request.prompt
+        answer = partial(adapter.answer, tools=prompt.tools, prompting=prompt.prompting)
         stops = StopSequenceFinder(sampling.stops, adapter.decode, answer, prefill)
         return StopCriteria(sampling.max_tokens, adapter.stop_tokens, stops)
 
@@ -93,6 +94,7 @@ class AttemptPlan:
             response_prefill=fitted.response_prefill,
             stops=self.sampling.stops,
             tools=self.request.prompt.tools,
+            prompting=self.request.prompt.prompting,
         )
         parse = read(self._adapter, completion)
         raw = self._adapter.decode(decoded.tokens)

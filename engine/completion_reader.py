@@ -15,6 +15,7 @@ from mh_batch.engine.parsing.calls import check_calls
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import Parse, StopReason
+from mh_batch.jobs.settings import Prompting
 
 from .adapter import Adapter
 from .adapter_choice import ADAPTERS, make_adapter
@@ -25,7 +26,8 @@ class Completion(msgspec.Struct, frozen=True):
 
     `tokens` are the completion's ids, its stop token included. `response_prefill` is the beginning
     of the answer that was part of the prompt: a forced final, or what an earlier attempt wrote.
-    `stops` are the stop sequences of the attempt, `tools` the functions that the request declared.
+    `stops` are the stop sequences of the attempt, `tools` the functions that the request declared,
+    `prompting` is what else shaped the prompt.
     """
 
     tokens: tuple[int, ...]
@@ -33,12 +35,14 @@ class Completion(msgspec.Struct, frozen=True):
     response_prefill: tuple[int, ...] = ()
     stops: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
+    prompting: Prompting = Prompting()
 
 
 def read(adapter: Adapter, completion: Completion) -> Parse:
     """Return the parse of a completion, its response prefill included; never raises."""
     tokens = (*completion.response_prefill, *completion.tokens)
-    parse = adapter.parse(tokens, completion.stop_reason, completion.tools)
+    how = (completion.stop_reason, completion.tools, completion.prompting)
+    parse = adapter.parse(tokens, *how)
     if completion.stop_reason is StopReason.STOP_SEQUENCE:
         parse = cut_answer(parse, completion.stops)
     return check_calls(parse, completion.tools)

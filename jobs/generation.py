@@ -260,6 +260,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     `fingerprint` is a hash over the configuration and the weight files. `context_tokens` is
     `None` if the model's configuration does not say. `slots` is only found out where more than one
     is asked for. `hardware` names all of the hardware that results depend on; `device` is short.
+    `defaults` are the settings that the model's `generation_config.json` gives to whoever sets
+    none, `not_used` says which of its values cannot be, and why.
     """
 
     name: str
@@ -271,6 +273,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     slots: SlotLimit = SlotLimit()
     hardware: str = ""
+    defaults: dict[str, int | float] = {}
+    not_used: tuple[str, ...] = ()
 
 
 def pack_tokens(tokens: Sequence[int]) -> bytes:

@@ -16,11 +16,22 @@ USEFUL: dict[str, tuple[int, str]] = {
     "prefill_step": (8192, ""),
     # as many as the largest vocabularies have
     "logit_bias": (1 << 18, " tokens"),
+    "chat_template_kwargs": (64, " variables"),
 }
 """The highest useful value of settings that take memory, and its unit.
 
 It limits new values, not stored ones: an earlier version accepted more.
 """
+
+RESERVED = frozenset(
+    {
+        *("messages", "conversation", "tools", "documents", "chat_template", "tokenize"),
+        *("add_generation_prompt", "continue_final_message", "return_dict", "return_tensors"),
+        *("return_assistant_tokens_mask", "tokenizer_kwargs", "padding", "truncation"),
+        *("max_length", "add_special_tokens", "bos_token", "eos_token", "raise_exception"),
+    }
+)
+"""What a chat template gets from its tokeniser and from what renders it, and nobody may change."""
 
 
 def replaced(struct: Any, name: str, value: Any, text: bool) -> Any:
@@ -39,6 +50,10 @@ def replaced(struct: Any, name: str, value: Any, text: bool) -> Any:
         reason = f"one of {', '.join(choices)}" if choices else reason
         raise SettingsError(f"{name}: {reason}, got {_cut(repr(value))}") from None
     _check_size(name, getattr(checked, name))
+    if name == "chat_template_kwargs" and (
+        taken := sorted(RESERVED & getattr(checked, name).keys())
+    ):
+        raise SettingsError(f"{name}: {taken[0]} is set by what renders a prompt")
     return msgspec.structs.replace(struct, **{name: getattr(checked, name)})
 
 

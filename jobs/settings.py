@@ -12,6 +12,7 @@ from msgspec import Meta
 from .answers.forms import Output
 from .did_you_mean import nearest
 from .errors import SettingsError
+from .foreign.names import ALIASES, FOREIGN
 from .setting_values import replaced
 
 LoopDetection = Literal["off", "cheap", "full"]
@@ -33,6 +34,8 @@ Positive = Annotated[int, Meta(ge=1, le=MOST)]
 MOST_BYTES = 2**63 - 1
 Bytes = Annotated[int, Meta(ge=0, le=MOST_BYTES)]
 TokenId = Annotated[str, Meta(pattern=r"^[0-9]{1,9}$")]
+VariableName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+VariableValue = Annotated[str, Meta(max_length=4096)] | int | float | bool | None
 Bias = Annotated[float, Meta(ge=-100.0, le=100.0)]
 StopText = Annotated[str, Meta(min_length=1, max_length=256)]
 StopTexts = Annotated[tuple[StopText, ...], Meta(max_length=4)]
@@ -76,9 +79,13 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What shapes the prompt apart from the messages."""
+    """What shapes the prompt apart from the messages.
+
+    `chat_template_kwargs` are variables of the model's chat template, such as `enable_thinking`.
+    """
 
     reasoning_effort: ReasoningEffort = "medium"
+    chat_template_kwargs: dict[VariableName, VariableValue] = {}
 
 
 class Context(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,6 +117,16 @@ class Control(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_steps: Annotated[int, Meta(ge=1, le=100)] = 8
 
 
+class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a batch takes the values from that nobody set.
+
+    `defaults` `model` lets the model's `generation_config.json` say the `MODEL_DEFAULTS`; with
+    `mh-batch` the built-in values hold for every model.
+    """
+
+    defaults: Literal["model", "mh-batch"] = "model"
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that determines a result; frozen in the database at submit.
 
@@ -121,6 +138,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: Context = Context()
     control: Control = Control()
     output: Output = Output()
+    origin: Origin = Origin()
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
 
 
@@ -155,6 +173,12 @@ GROUPS: dict[str, str] = {
 
 NAMES = frozenset(GROUPS) | {"seed"}
 
+MODEL_DEFAULTS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Settings that a model may come with values for, which hold where nobody set them."""
+
+BATCH_ONLY = frozenset({"defaults"})
+"""Settings that a batch has and no line: there the name is a key of the user's own."""
+
 NULLABLE = frozenset(
     name
     for group in msgspec.structs.fields(Settings)
@@ -163,17 +187,6 @@ NULLABLE = frozenset(
     if value is None
 )
 """Settings for which `None` is a value: no limit."""
-
-NOT_OFFERED = {
-    "kv_bits": "mlx-lm cannot quantise gpt-oss's rotating caches; max_kv_size bounds the memory",
-    **{
-        f"guided_{kind}": f'write structured_outputs={{"{kind}": ...}}'
-        for kind in ("json", "regex", "choice", "grammar", "json_object", "whitespace_pattern")
-    },
-    "guided_decoding_backend": "structured_outputs has one backend, llguidance",
-    "structural_tag": "tools with strict and tool_choice say which calls are possible",
-}
-"""Settings of mlx-lm and vLLM that people look for, and why they are not supported."""
 
 FORMS = ("response_format", "structured_outputs")
 """The settings that give a form: two spellings of one thing."""
@@ -204,8 +217,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
             seed = value
         elif name in GROUPS:
             changed.setdefault(GROUPS[name], {})[name] = value
-        elif name in NOT_OFFERED:
-            raise SettingsError(f"{name}: not supported: {NOT_OFFERED[name]}")
+        elif name in FOREIGN and FOREIGN[name].refused:
+            raise SettingsError(f"{name}: not supported: {FOREIGN[name].use}")
         else:
             raise SettingsError(f"unknown setting {name}; {_cure(name)}")
     built: dict[str, Any] = {}
@@ -222,6 +235,8 @@ def apply(settings: Settings, values: Mapping[str, Any], *, text: bool = False) 
 
 def _cure(name: str) -> str:
     """Return what to do about a name that is no setting."""
+    if name in ALIASES:
+        return f"write {ALIASES[name]}"
     if name in WORKERS:
         return f"it is the worker's: {WORKERS[name]}"
     if name in EngineOptions.__struct_fields__:

@@ -56,6 +56,12 @@ def m008_forms(db: Database) -> None:
     db.executescript(script("schema/forms.sql"))
 
 
+@migrations()
+def m009_defaults(db: Database) -> None:
+    """Store which settings were given, and what the model's own defaults made of the others."""
+    db.executescript(script("schema/defaults.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)

@@ -98,11 +98,14 @@ STORE = {
 }
 JOBS = {
     "results": {"conversation", "errors", "generation", "record", "status"},
-    "jsonl": {"answers", "conversation", "errors", "did_you_mean", "record", "settings"},
+    "jsonl": {
+        "answers", "conversation", "errors", "did_you_mean", "foreign", "record", "settings"
+    },
+    "foreign": set(),
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"answers", "conversation", "settings"},
-    "settings": {"answers", "errors", "did_you_mean", "setting_values"},
+    "settings": {"answers", "errors", "did_you_mean", "foreign", "setting_values"},
     "setting_values": {"errors"},
     "answers": {"errors", "did_you_mean"},
     "conversation": set(),

@@ -69,6 +69,15 @@ def test_every_shape_of_a_line_is_there() -> None:
         assert f'"{key}": ' in section(GUIDE, "Write the lines")
 
 
+def test_every_name_of_another_tool_is_there_with_what_becomes_of_it() -> None:
+    from mh_batch.jobs.foreign.names import FOREIGN
+
+    names = section(FORMATS, "What goes in").partition("\n### Names of other tools\n")[2]
+    table = names.partition("\n### ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    assert rows == [(n.name, f"{n.of} | {n.fate} | {n.use}".rstrip()) for n in FOREIGN.values()]
+
+
 def test_every_format_of_the_results_is_there() -> None:
     from mh_batch.jobs.results.formats import FORMATS as FORMS
 

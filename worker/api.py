@@ -94,7 +94,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 @python_words()
-def submit(
+def submit(  # noqa: PLR0913  # the options of the command
     db: StrPath,
     conversations: StrPath | Iterable[Conversation],
     *,
@@ -104,6 +104,7 @@ def submit(
     profile: str | None = None,
     priority: int = 0,
     again: bool = False,
+    ignore_unknown: bool = False,
 ) -> Submitted:
     """Queue conversations as one batch, all or none; the database is created if needed.
 
@@ -111,7 +112,8 @@ def submit(
     iterable of mappings or strings. `name` defaults to the file's name, or `python`. `model` is for
     lines that name none; `None` leaves it to `drain`. `settings` by flat name, such as
     `max_tokens`, win over the `profile`. The `warning` of the return value names models that were
-    not found locally.
+    not found locally. `ignore_unknown` leaves unknown keys of OpenAI bodies out and counts them in
+    its `ignored`; else they are errors.
 
     Raises `BadLines` naming each invalid line, `SettingsError`, and `AlreadySubmitted` if the same
     lines are a batch already, unless `again` is true.
@@ -132,9 +134,10 @@ def submit(
         settings=apply(Settings(), values),
         model=named_model(model),
         priority=priority,
+        given=tuple(sorted(values)),
     )
     with stream as file, closing(open_store(Path(db))) as store:
-        return submit_stream(store, file, batch, Rules(again=again))
+        return submit_stream(store, file, batch, Rules(again=again, ignore_unknown=ignore_unknown))
 
 
 @python_words()

@@ -116,6 +116,21 @@ def effective_settings(
     return apply(settings, values, text=True)
 
 
+def given_names(
+    config: Config,
+    profile: str | None,
+    assignments: Sequence[str],
+    response_format: Mapping[str, Any] | None = None,
+) -> tuple[str, ...]:
+    """Return the names of the settings that anybody set: what `effective_settings` overrides."""
+    chosen = profile or config.profile
+    names = {*config.settings, *(profile_values(chosen) if chosen is not None else ())}
+    names |= {assignment.partition("=")[0].strip() for assignment in assignments}
+    if response_format is not None:
+        names.add("response_format")
+    return tuple(sorted(names))
+
+
 def named_model(name: str | None) -> str | None:
     """Return a model's name as stored in the database: a folder by its full path."""
     if name is not None and name != "demo" and Path(name).expanduser().is_dir():

@@ -5,7 +5,11 @@ from contextlib import contextmanager
 
 from mh_batch.jobs.errors import MhBatchError
 
-WORDS = {"--again": "again=True", "--model": "model="}
+WORDS = {
+    "--again": "again=True",
+    "--ignore-unknown": "ignore_unknown=True",
+    "--model": "model=",
+}
 """An option that a message may name, and the argument of the function."""
 
 

@@ -14,6 +14,7 @@ from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 from mh_batch.jobs.conversation import Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
+from mh_batch.jobs.settings import Prompting
 
 from .escaping import ControlTokenEscaper
 from .grammar.completion import CompletionGrammar
@@ -22,6 +23,8 @@ from .parser import CompletionParser
 from .template import ChatTemplate
 from .variables import variables
 
+PLAIN = Prompting()
+_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError)
 _TURN = Prompt(messages=(Message("user", "x"),), date="2025-01-01")
 
 
@@ -41,12 +44,15 @@ class NativeAdapter:
         """Take mlx-lm's tokeniser; raises `ValueError` if it has no chat template that works."""
         self._tokenizer = inner_tokenizer(tokenizer)
         self._template = ChatTemplate(tokenizer)
-        self._parser = CompletionParser(tokenizer, opens_thinking=self._template.opens_thinking)
-        self._grammar = CompletionGrammar(
-            tokenizer,
-            opens_thinking=self._template.opens_thinking,
-            writes_thinking=self._template.writes_thinking,
-        )
+        self._parser = CompletionParser(tokenizer)
+        self._grammars = {
+            opened: CompletionGrammar(
+                tokenizer,
+                opens_thinking=opened,
+                writes_thinking=self._template.writes_thinking,
+            )
+            for opened in (False, True)
+        }
         self.stop_tokens = frozenset(tokenizer.eos_token_ids)
         self.control_tokens = self._parser.special | self.stop_tokens
         self._escaper = ControlTokenEscaper(self._tokenizer, self._template.source)
@@ -59,20 +65,30 @@ class NativeAdapter:
         Raises `JobError` if the template refuses the conversation.
         """
         takes_system = self._template.takes_system
+        if wrong := self._template.misspelt(prompt.prompting.chat_template_kwargs):
+            raise JobError(
+                f"chat_template_kwargs: the model's template has no variable {wrong[0]}; "
+                f"did you mean {wrong[1]}?"
+            )
         values = variables(prompt, self._escaper.escape, takes_system=takes_system)
         try:
             rendered = self._template.render(values, prompt.date)
-        except (TemplateError, TypeError, ValueError, LookupError) as error:
+        except _TEMPLATE_ERRORS as error:
             raise JobError(
                 f"the model's chat template does not take this conversation: {error}"
             ) from error
         return self._escaper.encode(rendered)
 
     def parse(
-        self, tokens: Sequence[int], stop_reason: StopReason, tools: Sequence[Tool] = ()
+        self,
+        tokens: Sequence[int],
+        stop_reason: StopReason,
+        tools: Sequence[Tool] = (),
+        prompting: Prompting = PLAIN,
     ) -> Parse:
         """Read a completion, its stop token included; never raises."""
-        return self._parser.parse(tokens, stop_reason, self._turn_tokens, tools)
+        how = (self._turn_tokens, tools)
+        return self._parser.parse(tokens, stop_reason, *how, opened=self._opens(prompting))
 
     def grammar(self, prompt: Prompt) -> str | None:
         """Return the grammar of the whole completion, `None` where nothing binds it.
@@ -80,7 +96,9 @@ class NativeAdapter:
         Raises `JobError` if it may hold calls in a notation that cannot be bound.
         """
         bounds = bounds_of(prompt)
-        return None if bounds is None else self._grammar.grammar(bounds)
+        if bounds is None:
+            return None
+        return self._grammars[self._opens(prompt.prompting)].grammar(bounds)
 
     def forced_final(
         self,
@@ -107,9 +125,11 @@ class NativeAdapter:
         behind = [end for end in ends if end > shared]
         return PromptParts(instructions, (*before, *behind), max(before, default=shared))
 
-    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
+    def answer(
+        self, tokens: Sequence[int], tools: Sequence[Tool] = (), prompting: Prompting = PLAIN
+    ) -> str | None:
         """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""
-        return self._parser.answer(tokens, tools)
+        return self._parser.answer(tokens, tools, opened=self._opens(prompting))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of `tokens` with control tokens spelled out."""
@@ -121,6 +141,13 @@ class NativeAdapter:
         Raises `JobError` for a tokeniser that llguidance cannot read.
         """
         return tables_of_hugging_face(self._tokenizer, self.stop_tokens)
+
+    def _opens(self, prompting: Prompting) -> bool:
+        """Whether a completion begins inside reasoning; not where the template takes no prompt."""
+        try:
+            return self._template.opens_thinking(prompting)
+        except _TEMPLATE_ERRORS:
+            return False
 
     def _instructions_end(self, tokens: Sequence[int]) -> int:
         """Return where the second message begins: at the first control token that comes again.

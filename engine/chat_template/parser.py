@@ -21,10 +21,9 @@ class CompletionParser:
     `special` are the ids of control tokens, but for those around reasoning.
     """
 
-    def __init__(self, wrapper: Any, *, opens_thinking: bool) -> None:
-        """Take mlx-lm's tokeniser, and whether the generation prompt leaves `<think>` open."""
+    def __init__(self, wrapper: Any) -> None:
+        """Take mlx-lm's tokeniser."""
         self._tokenizer = inner_tokenizer(wrapper)
-        self._opens_thinking = opens_thinking
         self._calls = notation(wrapper)
         self._call_marker = wrapper.tool_call_start_tokens if self._calls is not None else None
         self._stop_tokens = frozenset(wrapper.eos_token_ids)
@@ -40,10 +39,13 @@ class CompletionParser:
         stop_reason: StopReason,
         turn_tokens: Collection[int],
         tools: Sequence[Tool] = (),
+        *,
+        opened: bool,
     ) -> Parse:
         """Read a completion, its stop token included; never raises.
 
         `turn_tokens` are the control tokens that a turn is made of, `tools` what may be called.
+        `opened` is whether the generation prompt leaves `<think>` open.
         """
         how = self._notation(tools)
         stopped = bool(tokens) and tokens[-1] in self._stop_tokens
@@ -51,7 +53,7 @@ class CompletionParser:
         closed_by = RETURN if stopped else None
         forged = self._is_forged(content, turn_tokens, self._call_marker if how else None)
         defects: tuple[str, ...] = ("control_in_content",) if forged else ()
-        thinking, answer = split_thinking(self.decode(content), opened=self._opens_thinking)
+        thinking, answer = split_thinking(self.decode(content), opened=opened)
         messages: list[ParsedMessage] = []
         if thinking or (thinking is not None and answer is None):
             ended_by = END if answer is not None else closed_by
@@ -68,9 +70,14 @@ class CompletionParser:
         further = ("control_in_content",) if swallowed and not defects else ()
         return make_parse(ParserTier.STRICT, messages, stop_reason, further)
 
-    def answer(self, tokens: Sequence[int], tools: Sequence[Tool] = ()) -> str | None:
-        """Return the text behind the reasoning so far, or `None` inside reasoning or a call."""
-        answer = split_thinking(self.decode(tokens), opened=self._opens_thinking)[1]
+    def answer(
+        self, tokens: Sequence[int], tools: Sequence[Tool] = (), *, opened: bool
+    ) -> str | None:
+        """Return the text behind the reasoning so far, or `None` inside reasoning or a call.
+
+        `opened` is whether the generation prompt leaves `<think>` open.
+        """
+        answer = split_thinking(self.decode(tokens), opened=opened)[1]
         how = self._notation(tools)
         return None if answer is not None and how is not None and how.start in answer else answer
 

@@ -1,24 +1,30 @@
 """A model's chat template: renders it to text, and finds out what it does by trying it."""
 
+from collections.abc import Iterable
+from functools import cached_property, lru_cache
 from typing import Any
 
-from jinja2 import TemplateError
+import msgspec
+from jinja2 import Environment, TemplateError
+from jinja2.meta import find_undeclared_variables
 
 from mh_batch.engine.mlx_lm_internals import has_own_renderer, inner_tokenizer
 from mh_batch.jobs.conversation import Message
+from mh_batch.jobs.did_you_mean import near_miss
 from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.settings import Prompting
 
 from .thinking import THINK
 from .variables import Variables, pin_clock, variables
 
+PLAIN = Prompting()
 _SYSTEM = "a system text to look for"
 
 
 class ChatTemplate:
     """The chat template of one model.
 
-    `takes_system` is whether it renders a system message; `opens_thinking` whether its generation
-    prompt leaves `<think>` open.
+    `takes_system` is whether it renders a system message.
     """
 
     def __init__(self, wrapper: Any) -> None:
@@ -28,7 +34,15 @@ class ChatTemplate:
         self._wrapper = wrapper
         self._tokenizer = inner_tokenizer(wrapper)
         self.takes_system = self._probe_system()
-        self.opens_thinking = self._probe_thinking()
+        self._opens_thinking = lru_cache(maxsize=256)(self._probe_thinking)
+        try:
+            self.opens_thinking(Prompting())
+        except TemplateError as error:
+            raise ValueError(f"its chat template does not work: {error}") from error
+
+    def opens_thinking(self, prompting: Prompting) -> bool:
+        """Whether the generation prompt leaves `<think>` open; raises what the template raises."""
+        return self._opens_thinking(msgspec.json.encode(prompting))
 
     @property
     def source(self) -> str:
@@ -41,6 +55,22 @@ class ChatTemplate:
         """Whether the model may begin reasoning itself: its template or its vocabulary has tags."""
         return THINK in self.source or THINK in self._tokenizer.get_vocab()
 
+    def misspelt(self, names: Iterable[str]) -> tuple[str, str] | None:
+        """Return a name that is almost one of the template's variables, and that; else `None`."""
+        for name in names:
+            if name not in self._variables and (meant := near_miss(name, self._variables)):
+                return name, meant
+        return None
+
+    @cached_property
+    def _variables(self) -> frozenset[str]:
+        """The names that the template reads; none of one that only transformers can parse."""
+        environment = Environment(extensions=["jinja2.ext.loopcontrols"], autoescape=True)
+        try:
+            return frozenset(find_undeclared_variables(environment.parse(self.source)))
+        except TemplateError:
+            return frozenset()
+
     def render(self, values: Variables, day: str) -> str:
         """Return the prompt's text; raises whatever the template or jinja raises."""
         keywords = {"tokenize": False, "add_generation_prompt": True, **values.keywords}
@@ -50,8 +80,8 @@ class ChatTemplate:
         keywords["chat_template"] = pin_clock(template, day)
         return str(self._tokenizer.apply_chat_template(values.messages, **keywords))
 
-    def _render_probe(self, *messages: Message) -> str:
-        prompt = Prompt(messages=messages, date="2025-01-01")
+    def _render_probe(self, *messages: Message, prompting: Prompting = PLAIN) -> str:
+        prompt = Prompt(messages=messages, date="2025-01-01", prompting=prompting)
         return self.render(variables(prompt, str, takes_system=True), prompt.date)
 
     def _probe_system(self) -> bool:
@@ -61,9 +91,6 @@ class ChatTemplate:
         except TemplateError:
             return False
 
-    def _probe_thinking(self) -> bool:
-        """Whether the generation prompt leaves `<think>` open."""
-        try:
-            return self._render_probe(Message("user", "x")).rstrip().endswith(THINK)
-        except TemplateError as error:
-            raise ValueError(f"its chat template does not work: {error}") from error
+    def _probe_thinking(self, prompting: bytes) -> bool:
+        asked = msgspec.json.decode(prompting, type=Prompting)
+        return self._render_probe(Message("user", "x"), prompting=asked).rstrip().endswith(THINK)

@@ -18,7 +18,7 @@ _CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 class Variables(NamedTuple):
-    """What a template is rendered with; `keywords` hold tools, effort and the date."""
+    """What a template is rendered with; `keywords` hold tools, effort, date and the user's own."""
 
     messages: list[dict[str, Any]]
     keywords: dict[str, Any]
@@ -38,6 +38,8 @@ def variables(prompt: Prompt, escape: Escape, *, takes_system: bool) -> Variable
         "reasoning_effort": prompt.prompting.reasoning_effort,
         **_date_keywords(prompt.date),
     }
+    for name, value in prompt.prompting.chat_template_kwargs.items():
+        keywords[name] = text(value) if isinstance(value, str) else value
     if prompt.tools:
         tools = msgspec.to_builtins(prompt.tools)
         keywords["tools"] = [map_texts(tool, text) for tool in tools]

@@ -13,6 +13,7 @@ from mh_batch.engine.parsing.message import RETURN
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Parse, Prompt, StopReason
+from mh_batch.jobs.settings import Prompting
 
 from .forced_final import forced_final_prefill
 from .grammar import harmony_grammar
@@ -29,6 +30,8 @@ from .special_tokens import (
     spell,
 )
 from .vocabulary import harmony_encoding, text_tokens
+
+PLAIN = Prompting()
 
 
 class HarmonyAdapter:
@@ -65,8 +68,9 @@ class HarmonyAdapter:
         tokens: Sequence[int],
         stop_reason: StopReason,
         tools: Sequence[Tool] = (),  # noqa: ARG002
+        prompting: Prompting = PLAIN,  # noqa: ARG002
     ) -> Parse:
-        """Read a completion, its stop token included; never raises, and needs no tools."""
+        """Read a completion, its stop token included; never raises, and needs nothing else."""
         return parse_harmony(tokens, stop_reason)
 
     def grammar(self, prompt: Prompt) -> str | None:
@@ -98,6 +102,7 @@ class HarmonyAdapter:
         self,
         tokens: Sequence[int],
         tools: Sequence[Tool] = (),  # noqa: ARG002
+        prompting: Prompting = PLAIN,  # noqa: ARG002
     ) -> str | None:
         """Return the text of an open final message so far, or `None` outside of one.
 

@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import msgspec
 from openai_harmony import (
@@ -24,6 +25,8 @@ from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Message, Tool
 from mh_batch.jobs.errors import JobError
 from mh_batch.jobs.generation import Prompt
+from mh_batch.jobs.settings import Prompting
+from mh_batch.jobs.settings import ReasoningEffort as Effort
 
 from .long_runs import LongRunSplitter, refuse_long_runs
 from .vocabulary import harmony_encoding
@@ -40,7 +43,7 @@ def harmony_messages(prompt: Prompt) -> Iterator[HarmonyMessage]:
     """
     system = (
         SystemContent.new()
-        .with_reasoning_effort(ReasoningEffort(prompt.prompting.reasoning_effort.capitalize()))
+        .with_reasoning_effort(_effort(prompt.prompting))
         .with_conversation_start_date(prompt.date)
     )
     yield HarmonyMessage.from_role_and_content(Role.SYSTEM, system)
@@ -51,6 +54,21 @@ def harmony_messages(prompt: Prompt) -> Iterator[HarmonyMessage]:
     yield from _history([m for m in prompt.messages if not _is_instruction(m)])
     if prompt.guidance:
         yield _developer(prompt.guidance)
+
+
+def _effort(prompting: Prompting) -> ReasoningEffort:
+    """Return the effort; of the variables of chat templates Harmony knows no other."""
+    variables = prompting.chat_template_kwargs
+    others = [name for name in variables if name != "reasoning_effort"]
+    if others:
+        raise JobError(
+            f"chat_template_kwargs: gpt-oss has no variable {others[0]}; "
+            "reasoning_effort (low, medium, high) is how much it thinks"
+        )
+    effort = variables.get("reasoning_effort", prompting.reasoning_effort)
+    if effort not in get_args(Effort):
+        raise JobError(f"reasoning_effort: gpt-oss takes low, medium or high, got {effort!r}")
+    return ReasoningEffort(str(effort).capitalize())
 
 
 def _is_instruction(message: Message) -> bool:

@@ -21,6 +21,7 @@ from .blas import blas_in_use
 from .device import device, hardware
 from .fingerprint import fingerprint
 from .folder import cause, check_weights, find_local, read_config
+from .generation_config import sampling_defaults
 
 # the files that mlx-lm fetches from the hub, without weights and code
 _RENDERING_FILES = ["*.json", "*.jsonl", "*.jinja", "*.txt", "*.tiktoken", "*.model"]
@@ -65,6 +66,7 @@ def load(name: str, report: ReportStep = ignore_step) -> LoadedModel:
         model, config = mlx_lm.load_model(folder, lazy=False, trust_remote_code=False)
         adapter = _adapter(folder, config, report)
         _try_once(model)
+    defaults = sampling_defaults(folder)
     info = ModelInfo(
         name=name,
         fingerprint=fingerprint(folder),
@@ -78,6 +80,8 @@ def load(name: str, report: ReportStep = ignore_step) -> LoadedModel:
             "blas": str(blas_in_use() or "unknown"),
         },
         hardware=hardware(),
+        defaults=defaults.values,
+        not_used=defaults.not_used,
     )
     return LoadedModel(model, adapter, info)
 

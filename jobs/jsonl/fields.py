@@ -1,6 +1,7 @@
 """The fields of a line: which are known, and how one is decoded."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from itertools import islice
@@ -10,38 +11,30 @@ import msgspec
 
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN
 from mh_batch.jobs.did_you_mean import near_miss
-from mh_batch.jobs.settings import NAMES, NOT_OFFERED, WORKERS
+from mh_batch.jobs.foreign.names import ALIASES, FOREIGN, NESTED
+from mh_batch.jobs.settings import BATCH_ONLY, NAMES, WORKERS
 
 Fields = Mapping[str, msgspec.Raw]
 
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
-ALIASES = {"max_completion_tokens": "max_tokens"}
-SETTING_KEYS = NAMES | frozenset(ALIASES)
-REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
-LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
+SETTING_KEYS = (NAMES - BATCH_ONLY) | frozenset(ALIASES)
+SYSTEM_KEYS = ("system", "system_prompt")
+INNER_KEYS = frozenset({"n"}) | SETTING_KEYS
+"""What an object of settings may hold, such as `sampling_params`."""
+
+# `options` is one only where it holds settings
+ALWAYS_NESTED = frozenset(name for name in NESTED if not FOREIGN[name].kinds)
+REQUEST_KEYS = (
+    frozenset({"model", "tools", "tool_results", "n", *SYSTEM_KEYS}) | SETTING_KEYS | ALWAYS_NESTED
+)
+LINE_KEYS = frozenset({"custom_id"}) | frozenset(SHAPES) | REQUEST_KEYS
 # only where no other shape is: beside one of them these are keys of the user's own
 ALPACA_KEYS = LINE_KEYS | {"instruction", "input", "history"}
 BATCH_KEYS = frozenset({"custom_id", "method", "url", "body", "tool_results"})
 BODY_KEYS = frozenset({"messages"}) | REQUEST_KEYS
-KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS
+KNOWN_KEYS = LINE_KEYS | BATCH_KEYS | BODY_KEYS | frozenset(NESTED)
 
-# Parameters of OpenAI's body that would change the result and that are not supported, each with
-# the values that change nothing. Any other value is refused, never ignored.
-NEUTRAL: dict[str, tuple[bytes, ...]] = {
-    "stream": (b"false",),
-    "logprobs": (b"false",),
-    "top_logprobs": (b"0",),
-    "parallel_tool_calls": (b"true",),
-    "functions": (b"[]",),
-    "function_call": (b'"auto"',),
-    "modalities": (b'["text"]',),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-    **dict.fromkeys(NOT_OFFERED, ()),
-}
-
-
+_OWN_KEY = "; give a key of your own another name"
 MAX_SHOWN_KEYS = 12
 MAX_SHOWN_KEY = 40
 
@@ -58,27 +51,54 @@ class NoShape(BadField):
         self.keys = tuple(key[:MAX_SHOWN_KEY] for key in islice(fields, MAX_SHOWN_KEYS))
 
 
-def unknown_fields(fields: Fields, known: frozenset[str], prefix: str) -> dict[str, msgspec.Raw]:
-    """Return the unknown fields; refuse misspelled and unsupported ones."""
+class InBody:
+    """Says that fields are a request's own, as those of an OpenAI body: there every key counts.
+
+    Unknown keys are refused; with `left_out` they are left out and counted there.
+    """
+
+    def __init__(self, left_out: Counter[str] | None) -> None:
+        self._left_out = left_out
+
+    def leave_out(self, name: str, prefix: str) -> None:
+        """Count an unknown key, or refuse it."""
+        if self._left_out is None:
+            raise BadField(f"{prefix}{name}: unknown; --ignore-unknown leaves such keys out")
+        self._left_out[name] += 1
+
+
+def unknown_fields(
+    fields: Fields, known: frozenset[str], prefix: str, body: InBody | None = None
+) -> dict[str, msgspec.Raw]:
+    """Return the unknown fields; refuse misspelled and unsupported ones.
+
+    `body` says that they are a request's own; `None` that the user may have keys of other meaning.
+    """
     extra = {}
     # in the order of the line: it shows in the results
     for name in fields:
         if name in known:
             continue
-        if name in NEUTRAL:
-            raw = bytes(fields[name]).replace(b" ", b"")
-            if raw != b"null" and raw not in NEUTRAL[name]:
-                why = f": {NOT_OFFERED[name]}" if name in NOT_OFFERED else ""
-                raise BadField(f"{prefix}{name}: not supported{why}")
-            continue
+        foreign = FOREIGN.get(name)
+        if foreign is not None and foreign.refused:
+            raw = bytes(fields[name])
+            if body is not None or foreign.is_meant(raw):
+                if not foreign.is_neutral(raw):
+                    own = "" if body is not None else _OWN_KEY
+                    raise BadField(f"{prefix}{name}: not supported: {foreign.use}{own}")
+                continue
         if name in WORKERS:
             if bytes(fields[name]) != b"null":
                 where = f"the worker's, not a line's: {WORKERS[name]}"
-                raise BadField(f"{prefix}{name}: {where}; give a key of your own another name")
+                raise BadField(f"{prefix}{name}: {where}{_OWN_KEY}")
             continue
-        meant = near_miss(name, known)
-        if meant is not None:
-            raise BadField(f"{prefix}{name}: unknown; did you mean {meant}?")
+        if foreign is None:
+            meant = near_miss(name, known)
+            if meant is not None:
+                raise BadField(f"{prefix}{name}: unknown; did you mean {meant}?")
+            if body is not None:
+                body.leave_out(name, prefix)
+                continue
         extra[name] = fields[name]
     return extra
 

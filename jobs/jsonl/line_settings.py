@@ -1,5 +1,6 @@
 """The settings of a line, checked together with those of its batch."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -9,9 +10,10 @@ import msgspec
 from mh_batch.jobs.answers.forms import Output, check_tool_choice, tool_choice_of
 from mh_batch.jobs.conversation import Tool
 from mh_batch.jobs.errors import SettingsError
+from mh_batch.jobs.foreign.names import ALIASES
 from mh_batch.jobs.settings import FORMS, NULLABLE, Settings, apply
 
-from .fields import ALIASES, SETTING_KEYS, BadField, Fields, decode_field
+from .fields import SETTING_KEYS, BadField, Fields, decode_field
 
 Items = tuple[tuple[str, bytes], ...]
 
@@ -36,11 +38,20 @@ UNCHECKED = Checks()
 
 
 class Inherited:
-    """What a line inherits from its batch, and what is asked about its form and its tools."""
+    """What a line inherits from its batch, and what is asked about its form and its tools.
 
-    def __init__(self, settings: Settings, checks: Checks = UNCHECKED) -> None:
+    `left_out` counts the unknown keys of OpenAI bodies by name; `None` refuses them.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        checks: Checks = UNCHECKED,
+        left_out: Counter[str] | None = None,
+    ) -> None:
         self.settings = settings
         self.checks = checks
+        self.left_out = left_out
         self._tool_choice = tool_choice_of(settings.output.tool_choice)
 
     def check_tools(self, values: dict[str, Any], tools: tuple[Tool, ...], prefix: str) -> None:

@@ -7,7 +7,7 @@ import msgspec
 
 from mh_batch.jobs.conversation import Message, Role, ToolCall
 
-from .fields import BadField, Fields, check_tool_name, decode_field
+from .fields import SYSTEM_KEYS, BadField, Fields, check_tool_name, decode_field
 
 T = TypeVar("T")
 
@@ -126,3 +126,24 @@ def sharegpt_messages(entries: list[ShareGptTurn]) -> tuple[Message, ...]:
     while messages and messages[-1].role == "assistant":
         messages.pop()
     return tuple(messages)
+
+
+def with_system(fields: Fields, messages: tuple[Message, ...], prefix: str) -> tuple[Message, ...]:
+    """Return the messages behind the system message that stands beside them, if one does."""
+    given = [name for name in SYSTEM_KEYS if name in fields]
+    found = {name: _system(fields, name, f"{prefix}{name}") for name in given}
+    texts = {name: text for name, text in found.items() if text is not None}
+    if not texts:
+        return messages
+    name = next(iter(texts))
+    if len(set(texts.values())) > 1:
+        raise BadField(f"{prefix}{SYSTEM_KEYS[1]}: differs from {SYSTEM_KEYS[0]}")
+    if any(m.role in ("system", "developer") for m in messages):
+        raise BadField(f"{prefix}{name}: the messages already begin with one")
+    return (Message("system", texts[name]), *messages)
+
+
+def _system(fields: Fields, name: str, path: str) -> str | None:
+    """Return a system message: a text, or text parts as Anthropic's."""
+    found = decode_field(fields, name, str | list[TextPart] | None, path)
+    return "".join(part.text for part in found) if isinstance(found, list) else found

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from mh_batch.jobs.conversation import Message, Request, Tool, ToolResults
 from mh_batch.jobs.did_you_mean import nearest
+from mh_batch.jobs.foreign.names import NESTED
 
 from .fields import (
     ALPACA_KEYS,
@@ -21,6 +22,7 @@ from .fields import (
     SHAPES,
     BadField,
     Fields,
+    InBody,
     NoShape,
     check_tool_name,
     decode_field,
@@ -29,7 +31,8 @@ from .fields import (
     unknown_fields,
 )
 from .line_settings import Inherited, SettingsPlace, line_settings
-from .messages import ShareGptTurn, alpaca_messages, chat_messages, sharegpt_messages
+from .messages import ShareGptTurn, alpaca_messages, chat_messages, sharegpt_messages, with_system
+from .nested import holds_settings, opened
 
 Choices = Annotated[int, Meta(ge=1, le=128)]
 
@@ -37,11 +40,12 @@ MAX_MODEL_CHARS = 4096
 
 
 class Shaped(msgspec.Struct, frozen=True):
-    """A decoded line: its request, its model, and its unknown keys."""
+    """A decoded line: its request, its model, its unknown keys, and whether it says its `n`."""
 
     request: Request
     model: str | None
     extra: dict[str, msgspec.Raw]
+    names_n: bool = False
 
 
 class LineDefaults(msgspec.Struct, frozen=True):
@@ -75,21 +79,17 @@ def shape(fields: Fields, inherited: Inherited, defaults: LineDefaults = NO_DEFA
             fields,
         )
     if found == ["body"]:
-        return _with_defaults(_openai_batch(fields, inherited), fields, defaults)
+        return _with_defaults(_openai_batch(fields, inherited), defaults)
+    place = SettingsPlace("", inherited)
+    fields = opened(fields, place)
     extra = unknown_fields(fields, ALPACA_KEYS if found == ["instruction"] else LINE_KEYS, "")
-    messages = _context(fields, found[0])
-    if "system" in fields:
-        system = decode_field(fields, "system", str)
-        if any(m.role in ("system", "developer") for m in messages):
-            raise BadField("system: the messages already begin with one")
-        messages = (Message("system", system), *messages)
+    messages = with_system(fields, _context(fields, found[0]), "")
     turns = decode_field(fields, "turns", tuple[str, ...]) if "turns" in fields else ()
-    shaped = _build(fields, messages, turns, extra, SettingsPlace("", inherited))
-    return _with_defaults(shaped, fields, defaults)
+    return _with_defaults(_build(fields, messages, turns, extra, place), defaults)
 
 
-def _with_defaults(shaped: Shaped, fields: Fields, defaults: LineDefaults) -> Shaped:
-    """Return the line with what it does not name; `fields` are those of the whole line."""
+def _with_defaults(shaped: Shaped, defaults: LineDefaults) -> Shaped:
+    """Return the line with what it does not name."""
     if defaults is NO_DEFAULTS:
         return shaped
     request = shaped.request
@@ -97,22 +97,16 @@ def _with_defaults(shaped: Shaped, fields: Fields, defaults: LineDefaults) -> Sh
     if defaults.system is not None and begins not in ("system", "developer"):
         message = Message("system", defaults.system)
         request = replace(request, messages=(message, *request.messages))
-    if defaults.n is not None and not _names_n(fields):
+    if defaults.n is not None and not shaped.names_n:
         request = replace(request, n=defaults.n)
     return replace(shaped, request=request)
-
-
-def _names_n(fields: Fields) -> bool:
-    if "body" in fields:
-        fields = decoder(dict[str, msgspec.Raw]).decode(fields["body"])
-    return "n" in fields and bytes(fields["n"]) != b"null"
 
 
 def _openai_batch(fields: Fields, inherited: Inherited) -> Shaped:
     """Read `{"custom_id", "method", "url", "body"}` of OpenAI's batch files."""
     extra = unknown_fields(fields, BATCH_KEYS, "")
     for name in extra:
-        if name in LINE_KEYS:
+        if name in LINE_KEYS or (name in NESTED and holds_settings(name, extra[name])):
             raise BadField(f"{name}: belongs into body")
     if "method" in fields and decode_field(fields, "method", str) != "POST":
         raise BadField("method: only POST")
@@ -123,18 +117,20 @@ def _openai_batch(fields: Fields, inherited: Inherited) -> Shaped:
     body = decode_field(fields, "body", dict[str, msgspec.Raw])
     if "messages" not in body:
         raise BadField("body.messages: missing" + hint(body))
-    body_extra = unknown_fields(body, BODY_KEYS, "body.")
+    place = SettingsPlace("body.", inherited)
+    body = dict(opened(body, place))
+    body_extra = unknown_fields(body, BODY_KEYS, "body.", InBody(inherited.left_out))
     for name in body_extra:
         if name in extra:
             raise BadField(f"{name}: both in the line and in its body")
-    messages = chat_messages(body, "body.messages")
+    messages = with_system(body, chat_messages(body, "body.messages"), "body.")
     # not a field of OpenAI's body, so it may be beside it
     if "tool_results" in fields:
         if "tool_results" in body:
             raise BadField("tool_results: both in the line and in its body")
         body["tool_results"] = fields["tool_results"]
     together = _in_order(fields, extra, body_extra)
-    return _build(body, messages, (), together, SettingsPlace("body.", inherited))
+    return _build(body, messages, (), together, place)
 
 
 def _in_order(
@@ -191,7 +187,7 @@ def _build(
         n=decode_field(fields, "n", Choices | None, f"{prefix}n") or 1,
         tool_results=_tool_results(fields, tools, f"{prefix}tool_results"),
     )
-    return Shaped(request, model, extra)
+    return Shaped(request, model, extra, names_n="n" in fields and bytes(fields["n"]) != b"null")
 
 
 def _tool_results(fields: Fields, tools: tuple[Tool, ...], path: str) -> ToolResults | None:

@@ -92,9 +92,10 @@ def claim(
     """Take the next job if it is one for `model`; `None` if there is none or it needs another.
 
     `default` is for jobs and batches that name no model; jobs of `skipped` models are left out. The
-    first claim of a batch freezes the model, its fingerprint and `parallel`, the worker's number of
-    slots. A batch with a recorded attempt on the model keeps its own number, unless `mix` replaces
-    it. With `only`, a job for another number of slots is not taken: `None`, and nothing is frozen.
+    first claim of a batch freezes the model, its fingerprint, its defaults for settings that nobody
+    set, and `parallel`, the worker's number of slots. A batch with a recorded attempt on the model
+    keeps its own number, unless `mix` replaces it. With `only`, a job for another number of slots
+    is not taken: `None`, and nothing is frozen.
     Raises `ModelChanged`, with the job still queued, if the batch began with other weights under
     that name, and `StoreUnusable` if the settings of the batch cannot be read. A job whose own row
     cannot be read has a `fault`.
@@ -112,6 +113,7 @@ def claim(
         freezing.freeze(db, job.batch_id, model, slots)
         row = transitions.start(db, job.id, model, run_id)
         submitted_at, settings = _read_batch(db, job)
+        settings = freezing.filled(db, job.batch_id, model.name, settings)
     request, settings, fault = _read_row(row["request"], settings)
     return ClaimedJob(
         id=job.id,

@@ -15,7 +15,7 @@ from mh_batch.jobs.conversation import Request, Tool
 from mh_batch.jobs.errors import SettingsError
 from mh_batch.jobs.generation import Parse, StopReason, finish_reason
 from mh_batch.jobs.record import Attempt, AttemptKey
-from mh_batch.jobs.settings import Settings, apply
+from mh_batch.jobs.settings import Prompting, Settings, apply
 from mh_batch.jobs.status import FINISHED
 from mh_batch.store.connection import immediate
 
@@ -61,6 +61,7 @@ class ReparseJob(msgspec.Struct, frozen=True):
     """A finished job as a parser needs it.
 
     `adapter` is `None` if the version that answered it did not store it, `form` for free text.
+    `prompting` is what shaped its prompts.
     """
 
     id: int
@@ -69,6 +70,7 @@ class ReparseJob(msgspec.Struct, frozen=True):
     tools: tuple[Tool, ...]
     attempts: tuple[Attempt, ...]
     form: Form | None = None
+    prompting: Prompting = Prompting()
 
 
 class ReparseCounts(msgspec.Struct, frozen=True):
@@ -100,16 +102,18 @@ def reparse_jobs(db: Database, batch_id: int) -> Iterator[ReparseJob]:
             request = request_of(row["request"])
             attempts = read_history(db, row["id"]).attempts
             about = (row["id"], row["model"], row["adapter"])
-            yield ReparseJob(*about, request.tools, attempts, _form(row["settings"], request))
+            settings = _settings(row["settings"], request)
+            shaped = (settings.output.form, settings.prompting)
+            yield ReparseJob(*about, request.tools, attempts, *shaped)
         last = rows[-1]["id"]
 
 
-def _form(batch: str, request: Request) -> Form | None:
-    """Return the form of a job's answers; `None` too where its settings cannot be read any more."""
+def _settings(batch: str, request: Request) -> Settings:
+    """Return a job's settings; the built-in ones where its own cannot be read any more."""
     try:
-        return apply(msgspec.json.decode(batch, type=Settings), request.settings).output.form
+        return apply(msgspec.json.decode(batch, type=Settings), request.settings)
     except (msgspec.DecodeError, SettingsError):
-        return None
+        return Settings()
 
 
 def add_parses(

@@ -5,11 +5,11 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import AlreadySubmitted, StoreUnusable
 from mh_batch.jobs.record import NewBatch
-from mh_batch.jobs.settings import GROUPS, Settings
+from mh_batch.jobs.settings import GROUPS, MODEL_DEFAULTS, Settings
 
 _ANY = "SELECT 1 FROM batches WHERE state = 'ready' AND source_sha256 IS NOT NULL LIMIT 1"
 _SAME_FILE = """
-SELECT id, name, submitted_at, model, settings,
+SELECT id, name, submitted_at, model, settings, settings_given,
     EXISTS (
         SELECT 1 FROM jobs
         WHERE batch_id = batches.id AND model IS NOT NULL AND model IS NOT batches.model
@@ -32,6 +32,7 @@ class EarlierBatch(msgspec.Struct, frozen=True):
     model: str | None
     settings: Settings
     own_models: bool
+    given: tuple[str, ...] | None
 
     def diff(self, batch: NewBatch) -> list[str]:
         """Return what `batch` would do differently, such as `temperature 1.0, now 0.5`.
@@ -43,7 +44,10 @@ class EarlierBatch(msgspec.Struct, frozen=True):
             found.append(f"model {self.model}, now {batch.model}")
         if batch.override_model and self.own_models:
             found.append(f"models that lines name, now {batch.model} for all")
-        before, now = _flat(self.settings), _flat(batch.settings)
+        # of a batch of an older version nobody knows what was given
+        known = self.given is not None and batch.given is not None
+        before = _flat(self.settings, self.given if known else None)
+        now = _flat(batch.settings, batch.given if known else None)
         changed = [name for name in before if before[name] != now[name]]
         return found + [f"{name} {before[name]}, now {now[name]}" for name in changed]
 
@@ -79,6 +83,7 @@ def _batches_of(db: Database, source_sha256: str) -> list[EarlierBatch]:
                 model=row["model"],
                 settings=msgspec.json.decode(row["settings"], type=Settings),
                 own_models=bool(row["own_models"]),
+                given=_names(row["settings_given"]),
             )
             for row in db.conn.execute(_SAME_FILE, (source_sha256,)).fetchall()
         ]
@@ -89,6 +94,16 @@ def _batches_of(db: Database, source_sha256: str) -> list[EarlierBatch]:
         ) from None
 
 
-def _flat(settings: Settings) -> dict[str, object]:
+def _flat(settings: Settings, given: tuple[str, ...] | None) -> dict[str, object]:
+    """Return the settings by name, with a word for those left to the model.
+
+    `None` as the names that were `given` leaves nothing to it.
+    """
     values = {name: getattr(getattr(settings, group), name) for name, group in GROUPS.items()}
+    if given is not None and settings.origin.defaults == "model":
+        values |= {name: "left to the model" for name in MODEL_DEFAULTS if name not in given}
     return {**values, "seed": settings.seed}
+
+
+def _names(stored: str | None) -> tuple[str, ...] | None:
+    return None if stored is None else msgspec.json.decode(stored, type=tuple[str, ...])

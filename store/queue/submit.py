@@ -35,8 +35,9 @@ PRAGMA cache_size = -32768;
 """
 
 _BEGIN = """
-INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
-VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
+INSERT INTO batches
+    (name, source, state, submitted_at, model, priority, seed, settings, settings_given)
+VALUES (?, ?, 'loading', ?, ?, ?, ?, ?, ?)
 RETURNING id
 """
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
@@ -241,9 +242,10 @@ def purge_abandoned(db: Database) -> int:
 def _begin(db: Database, batch: NewBatch) -> int:
     """Make the row of a batch that is loading; return its id."""
     settings = msgspec.json.encode(batch.settings).decode()
+    given = None if batch.given is None else msgspec.json.encode(batch.given).decode()
     values = (
         *(batch.name, batch.source, now(), batch.model, batch.priority),
-        *(batch.settings.seed, settings),
+        *(batch.settings.seed, settings, given),
     )
     with immediate(db):
         return int(db.conn.execute(_BEGIN, values).fetchone()[0])

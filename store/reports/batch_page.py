@@ -20,10 +20,14 @@ MOST_SLOW = 10
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model of the batch and the fingerprint of its weights."""
+    """A model of the batch, the fingerprint of its weights, and its own sampling defaults.
+
+    `defaults` is the JSON of those that fill what the batch left open, `None` for none.
+    """
 
     model: str
     fingerprint: str
+    defaults: str | None = None
 
 
 class ModelSlots(msgspec.Struct, frozen=True):

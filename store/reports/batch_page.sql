@@ -4,7 +4,7 @@
 SELECT settings FROM batches WHERE id = :batch
 
 -- name: models
-SELECT model, fingerprint FROM batch_models WHERE batch_id = :batch ORDER BY model LIMIT :most
+SELECT model, fingerprint, defaults FROM batch_models WHERE batch_id = :batch ORDER BY model LIMIT :most
 
 -- name: slots
 SELECT j.model, m.parallel

@@ -69,7 +69,8 @@ class Site:
     def submit(self, *lines: Mapping[str, object], **settings: object) -> None:
         db = open_store(self.db_path)
         stream = io.BytesIO(b"\n".join(json.dumps(line).encode() for line in lines))
-        submit_stream(db, stream, NewBatch("b", "b.jsonl", apply(Settings(), settings)))
+        batch = NewBatch("b", "b.jsonl", apply(Settings(), settings), given=tuple(settings))
+        submit_stream(db, stream, batch)
         db.close()
 
     async def drain(

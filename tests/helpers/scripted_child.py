@@ -136,6 +136,10 @@ class Child:
             if frame.model == "experts":
                 few = SlotLimit(4, "other kernels", unless_tested=True)
                 info = msgspec.structs.replace(info, slots=few)
+            if frame.model == "cool":
+                info = msgspec.structs.replace(
+                    info, defaults={"temperature": 0.25, "top_k": 7}, not_used=("top_p: odd",)
+                )
             if frame.model == "gpu":
                 info = msgspec.structs.replace(info, device="gpu: Scripted")
             self.send(protocol.Loaded(frame.id, info))

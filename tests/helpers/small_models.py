@@ -65,7 +65,15 @@ NO_CONTROL = (
     "{% elif m.role == 'system' %}{{ m.content }}\n\n{% else %} {{ m.content }}\n{% endif %}"
     "{% endfor %}"
 )
+# as Qwen3.5's: it thinks unless it is told not to
+MAY_THINK = (
+    "{% if persona %}<|im_start|>system\n{{ persona }}<|im_end|>\n{% endif %}"
+    + CHATML.removesuffix("{% endif %}")
+    + "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n"
+    "{% else %}<think>\n{% endif %}{% endif %}"
+)
 TEMPLATES = {
+    "may think": MAY_THINK,
     "ChatML": CHATML,
     "Llama-3": LLAMA3,
     "Mistral, no system role": MISTRAL,

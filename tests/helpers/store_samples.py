@@ -52,12 +52,28 @@ def submit(
     priority: int = 0,
     model: str | None = None,
     settings: Settings = DEFAULTS,
+    given: tuple[str, ...] | None = None,
 ) -> int:
-    batch = NewBatch(name, f"{name}.jsonl", settings, model, priority)
+    batch = NewBatch(name, f"{name}.jsonl", settings, model, priority, given=given)
     with Submission.begin(db, batch) as submission:
         assert submission.add(list(jobs)) == []
         submission.publish("0" * 64)
     return submission.batch_id
+
+
+def submit_older(db: Database, name: str = "night") -> None:
+    """Write a batch of one job as a version before `settings_given` did."""
+    batch = db.execute(
+        "INSERT INTO batches (name, source, state, submitted_at, seed, settings, job_count) "
+        "VALUES (?, 'old.jsonl', 'ready', '2026-01-01T00:00:00.000Z', 0, '{}', 1) RETURNING id",
+        (name,),
+    ).fetchone()
+    request = '{"turns":["ask 1"]}'
+    db.execute(
+        "INSERT INTO jobs (batch_id, position, custom_id, request) VALUES (?, 1, 'line-1', ?)",
+        (*batch, request),
+    )
+    db.conn.commit()
 
 
 def model(name: str = "demo", fingerprint: str = "f" * 64) -> ModelInfo:

@@ -1,5 +1,7 @@
 """Settings: flat names, groups underneath, later wins."""
 
+import re
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -110,3 +112,39 @@ def test_settings_survive_their_way_through_the_database(
         {"temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": effort},
     )
     assert msgspec.json.decode(msgspec.json.encode(settings), type=Settings) == settings
+
+
+def test_variables_of_chat_templates_keep_the_types_that_they_have_as_json() -> None:
+    typed = '{"enable_thinking": false, "depth": 1, "share": 0.5, "mode": "1", "none": null}'
+    applied = apply(Settings(), {"chat_template_kwargs": typed}, text=True)
+    variables = applied.prompting.chat_template_kwargs
+    assert msgspec.json.encode(variables) == typed.replace(": ", ":").replace(", ", ",").encode()
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"messages": 1}, "chat_template_kwargs: messages is set by what renders a prompt"),
+        ({"tokenize": True}, "tokenize is set by what renders a prompt"),
+        ({"x": [1]}, "got `array`"),
+        ({"bad name": 1}, "matching regex"),
+        ({f"v{n}": 0 for n in range(65)}, "at most 64 variables, got 65"),
+        ("no", "Expected `object`"),
+    ],
+)
+def test_variables_that_no_template_may_have_are_refused(variables: object, told: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        apply(Settings(), {"chat_template_kwargs": variables})
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("max_new_tokens", "unknown setting max_new_tokens; write max_tokens"),
+        ("guided_regex", 'not supported: write structured_outputs={"regex": ...}'),
+        ("min_tokens", "not supported: accept has min_chars"),
+    ],
+)
+def test_a_setting_by_the_name_of_another_tool_is_told_what_to_write(name: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        apply(Settings(), {name: 1})

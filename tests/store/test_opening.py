@@ -8,11 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlite_utils import Database
 
-from helpers.store_samples import lines, submit
+from helpers.store_samples import lines, model, start, submit, submit_older
 from mh_batch.jobs.errors import StoreUnusable, WorkerRunning
-from mh_batch.store import connection
+from mh_batch.jobs.settings import Settings
+from mh_batch.store import connection, queue
 from mh_batch.store.connection import (
     immediate,
     location,
@@ -227,7 +229,7 @@ OLDER_RUN = "INSERT INTO runs (started_at, settings, versions) VALUES ('', '{}',
 def test_what_an_older_version_cut_is_known_as_nothing_that_can_go_on(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m005_continued")
-        submit(db, lines(1))
+        submit_older(db)
         db.execute(OLDER_RUN)
         db.execute(OLDER_ATTEMPT)
         db.conn.commit()
@@ -253,8 +255,8 @@ VALUES (1, 0, 1, 0, 2, 1, '', 'decode', '')
 def test_what_an_older_version_did_was_done_in_one_slot(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m007_slots")
-        submit(db, lines(1))
-        submit(db, lines(1), name="only claimed")
+        submit_older(db)
+        submit_older(db, "only claimed")
         db.conn.executescript(";".join((OLDER_RUN, OLDER_ATTEMPT, OLDER_TIMING, OLDER_CRASH)))
         db.execute("UPDATE jobs SET model = 'demo'")
         db.execute("UPDATE batches SET completion_tokens = 4, attempts = 1, decode_seconds = 1.5")
@@ -382,10 +384,22 @@ def test_a_full_disk_is_told_with_its_cure_and_undoes_the_transaction(db: Databa
     submit(db, lines(2000), name="fits now")
 
 
+def test_settings_of_an_older_version_are_not_filled_by_the_model(path: Path) -> None:
+    with closing(Database(path)) as db:
+        migrations.apply(db, stop_before="m009_defaults")
+        submit_older(db)
+    with closing(open_store(path)) as db:
+        info = replace(model(), defaults={"temperature": 0.1})
+        job = queue.claim(db, start(db), info, "demo")
+        assert job is not None
+        assert job.settings == Settings()
+        assert next(db.query("SELECT defaults FROM batch_models")) == {"defaults": None}
+
+
 def test_answers_of_an_older_version_have_no_json(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m008_forms")
-        submit(db, lines(1))
+        submit_older(db)
         db.conn.executescript(";".join((OLDER_RUN, OLDER_ATTEMPT)))
         db.execute(
             "INSERT INTO turns (job_id, choice, turn, step, accepted_attempt_id, attempts, "

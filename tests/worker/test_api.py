@@ -340,3 +340,23 @@ def test_the_packages_import_nothing_heavy_until_something_is_asked_for() -> Non
     for package, late in (("worker", heavy | {"sqlite_utils"}), ("store", heavy)):
         code = f"import sys, mh_batch.{package}; sys.exit(bool({late!r} & set(sys.modules)))"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_unknown_keys_of_a_body_are_errors_or_are_left_out_and_counted(tmp_path: Path) -> None:
+    line = {"body": {"messages": [{"role": "user", "content": "Hi"}], "provider": 1}}
+    with pytest.raises(BadLines, match=r"body\.provider: unknown; ignore_unknown=True leaves"):
+        submit(tmp_path / "a.db", [line])
+    assert submit(tmp_path / "a.db", [line], ignore_unknown=True).ignored == {"provider": 1}
+
+
+def test_the_settings_that_a_call_gives_are_known_as_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    submit(path, ["Hi"], settings={"temperature": 1.0}, profile="steady")
+    with closing(open_reader(path)) as db:
+        ((given,),) = db.conn.execute("SELECT settings_given FROM batches")
+    assert msgspec.json.decode(given) == [
+        "history_tokens",
+        "max_kv_size",
+        "max_tokens",
+        "temperature",
+    ]

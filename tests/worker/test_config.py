@@ -7,7 +7,7 @@ import pytest
 from helpers.command_line import mh_batch, write_lines
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_store
-from mh_batch.worker.config import Config, effective_settings, read_config
+from mh_batch.worker.config import Config, effective_settings, given_names, read_config
 
 
 def read(folder: Path, text: str) -> Config:
@@ -56,6 +56,16 @@ def test_the_file_wins_over_its_own_profile_and_the_flag_over_the_file(tmp_path:
     assert (own.sampling.max_tokens, own.context.max_kv_size) == (7, 8192)
     assert effective_settings(config, "steady", []).sampling.max_tokens == 1024
     assert effective_settings(config, "steady", ["max_tokens=9"]).sampling.max_tokens == 9
+
+
+def test_the_names_of_what_was_set_come_from_file_profile_and_flags() -> None:
+    config = Config(profile="steady", settings={"top_p": 1.0})
+    assert given_names(Config(), None, []) == ()
+    assert given_names(config, None, []) == (
+        *("history_tokens", "max_kv_size", "max_tokens", "top_p"),
+    )
+    assert given_names(config, "quality", ["min_p = 0", "seed=3"]) == ("min_p", "seed", "top_p")
+    assert given_names(Config(), None, [], {"type": "json_object"}) == ("response_format",)
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,10 @@ SkipBad = Annotated[
     bool,
     typer.Option("--skip-bad", help="Leave bad lines out and write them to FILE.rejected.jsonl."),
 ]
+IgnoreUnknown = Annotated[
+    bool,
+    typer.Option("--ignore-unknown", help="Leave out and count unknown keys of OpenAI bodies."),
+]
 Again = Annotated[
     bool, typer.Option("--again", help="Submit a file that is already a batch as a new batch.")
 ]

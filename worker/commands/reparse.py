@@ -63,6 +63,7 @@ def _parses(job: "ReparseJob", reader: "CompletionReader") -> "dict[AttemptKey, 
             response_prefill=made.response_prefill,
             stops=attempt.sampling.stops,
             tools=job.tools,
+            prompting=job.prompting,
         )
         parse = reader.read(completion, made.raw)
         parses[attempt.key] = check_parse(parse, made.stop_reason, job.form)

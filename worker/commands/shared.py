@@ -41,17 +41,18 @@ def settings_of(
     assignments: list[str] | None,
     schema: Path | None,
     **shortcuts: float | None,
-) -> "Settings":
-    """Return the effective settings of a submission.
+) -> "tuple[Settings, tuple[str, ...]]":
+    """Return the effective settings of a submission, and the names of those that somebody set.
 
     `schema` is the file of `--schema`, `shortcuts` are options of their own.
     """
-    from mh_batch.worker.config import effective_settings
+    from mh_batch.worker.config import effective_settings, given_names
     from mh_batch.worker.submission.schema_file import read_schema
 
     form = None if schema is None else read_schema(schema)
-    given = [f"{name}={value}" for name, value in shortcuts.items() if value is not None]
-    return effective_settings(config, profile, [*(assignments or []), *given], form)
+    short = [f"{name}={value}" for name, value in shortcuts.items() if value is not None]
+    layers = (config, profile, [*(assignments or []), *short], form)
+    return effective_settings(*layers), given_names(*layers)
 
 
 def model_name(name: str | None) -> str | None:
@@ -87,6 +88,7 @@ def submit_file(
     """
     from mh_batch.jobs.errors import AlreadySubmitted
     from mh_batch.store.connection import open_store
+    from mh_batch.worker.submission.dry_run_report import ignored_note
     from mh_batch.worker.submission.progress_bar import submit_progress
     from mh_batch.worker.submission.submission import submit_stream
     from mh_batch.worker.submission.tables.source import open_source
@@ -108,6 +110,8 @@ def submit_file(
     say(f"batch {submitted.batch_id} ({printable(batch.name)}): {jobs} queued")
     if submitted.rejects is not None:
         say(f"{format_count(submitted.rejected, 'bad line')} left out: {submitted.rejects}")
+    if submitted.ignored:
+        say(ignored_note(submitted.ignored))
     if submitted.repeated_ids is not None:
         first, second = submitted.repeated_ids
         say(f"lines {first} and {second} have the same id: each custom_id is line-<number>")

@@ -51,6 +51,7 @@ def submit(
         ),
     ] = False,
     skip_bad: opt.SkipBad = False,
+    ignore_unknown: opt.IgnoreUnknown = False,
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
 ) -> None:
@@ -63,9 +64,10 @@ def submit(
     chosen = {"limit": limit, "sample": sample, "seed": seed, "repeat": repeat}
     rows = RowOptions.parse(prompt, template, pairs or (), system=system, n=n, **chosen)
     config = read_config()
-    rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
+    most = max_line_mib or config.max_line_mib
+    rules = Rules(skip_bad, again, max_line_mib=most, ignore_unknown=ignore_unknown)
     give_large_blocks_back()
-    settings = settings_of(
+    settings, names = settings_of(
         config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
     )
     all_fit = True
@@ -78,6 +80,7 @@ def submit(
             priority=priority,
             order=checked_order(order),
             override_model=override_model,
+            given=names,
         )
         if check:
             all_fit = _check(db, batch, rules, rows, config.model) and all_fit

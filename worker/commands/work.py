@@ -100,6 +100,7 @@ def run(
     repeat: opt.Repeat = None,
     order: opt.Order = "submission",
     skip_bad: opt.SkipBad = False,
+    ignore_unknown: opt.IgnoreUnknown = False,
     again: opt.Again = False,
     max_line_mib: opt.MaxLine = None,
     parallel: opt.Parallel = None,
@@ -136,7 +137,7 @@ def run(
     export = Export(output, form or format_of(output), selection, raw_csv=raw_csv)
     check_export(export, db, *([] if file == "-" else [file]))
     config = read_config()
-    settings = settings_of(
+    settings, names = settings_of(
         config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
     )
     given = {
@@ -162,8 +163,10 @@ def run(
         priority=priority,
         order=checked_order(order),
         override_model=override_model,
+        given=names,
     )
-    rules = Rules(skip_bad, again, max_line_mib=max_line_mib or config.max_line_mib)
+    most = max_line_mib or config.max_line_mib
+    rules = Rules(skip_bad, again, max_line_mib=most, ignore_unknown=ignore_unknown)
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, rows, continue_known=True)
     outcome = _drain(options, allow_sleep=allow_sleep, results=False)

@@ -16,7 +16,7 @@ from mh_batch.jobs.generation import Generation, GenerationRequest, ModelInfo
 from mh_batch.jobs.selftest import SelftestVerdict
 from mh_batch.jobs.settings import EngineOptions
 
-PROTOCOL = 10
+PROTOCOL = 11
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 

@@ -10,6 +10,7 @@ from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Channel, Timings, decode_speed, decoded_tokens
 from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, StepKey
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
+from mh_batch.jobs.settings import Sampling
 from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
@@ -35,6 +36,8 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     if with_attempts:
         title += f" · {format_count(len(attempts), 'attempt')}"
     print_text(out, title)
+    if attempts and (sampled := _sampled(attempts[0])):
+        print_text(out, f"sampled with {sampled}", "dim")
     if job.error:
         print_text(out, f"{job.error_code}: {job.error}", "red")
     _print_conversation(out, job, attempts)
@@ -180,6 +183,12 @@ def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
     for attempt in attempts:
         steps.setdefault(attempt.key.step_key, []).append(attempt)
     yield from steps.values()
+
+
+def _sampled(attempt: Attempt) -> str:
+    """Return the sampling of an attempt where it differs from the built-in values."""
+    used, built_in = (msgspec.structs.asdict(s) for s in (attempt.sampling, Sampling()))
+    return ", ".join(f"{name} {used[name]}" for name in used if used[name] != built_in[name])
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:

@@ -63,6 +63,7 @@ async def check(
         try:
             submitted = submit_stream(db, stream, batch, replace(rules, rejects=False))
             report.left_out = submitted.rejected
+            report.ignored = submitted.ignored
             async with start_model(Path(folder) / "model.log", command=command) as client:
                 for done, line in enumerate(landed_lines(db, submitted.batch_id), start=1):
                     await _check_line(client, batch, line, report, missing)

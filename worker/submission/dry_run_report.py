@@ -1,7 +1,7 @@
 """The report of `submit --check`, built line by line in memory that does not grow with the file."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
@@ -9,6 +9,7 @@ from mh_batch.store.reports.estimate import ThroughputEstimate
 from mh_batch.worker.text.format import format_count, format_duration
 
 SHOWN_LINES = 20
+SHOWN_KEYS = 8
 
 
 class LineEstimate(msgspec.Struct, frozen=True):
@@ -65,6 +66,7 @@ class DryRunReport:
         self._lengths: Counter[int] = Counter()
         self._models: dict[str, ModelEstimate] = {}
         self.left_out = 0
+        self.ignored: Mapping[str, int] = {}
         self._refused = LineList()
         self._dropping = LineList()
         self._short = LineList()
@@ -96,6 +98,8 @@ class DryRunReport:
         yield f"{self._source}: {format_count(total, 'line')} checked, nothing was queued"
         if self.left_out:
             yield f"{format_count(self.left_out, 'bad line')} would be left out"
+        if self.ignored:
+            yield ignored_note(self.ignored)
         if self._lengths:
             low, middle, high, top = (_quantile(self._lengths, q) for q in (0.0, 0.5, 0.95, 1.0))
             yield (
@@ -107,6 +111,14 @@ class DryRunReport:
         yield from self._short.lines("would have less room for an answer than max_tokens")
         for model, estimate in self._models.items():
             yield _time_line(model, estimate)
+
+
+def ignored_note(ignored: Mapping[str, int]) -> str:
+    """Return which unknown keys are left out, and of how many lines, the commonest first."""
+    some = list(ignored.items())[:SHOWN_KEYS]
+    told = ", ".join(f"{name} ({format_count(count, 'line')})" for name, count in some)
+    more = f" and {len(ignored) - len(some)} more" if len(ignored) > len(some) else ""
+    return f"unknown keys left out: {told}{more}"
 
 
 class LineList:

@@ -1,7 +1,8 @@
 """From a file to a batch: all its lines are queued, or none is and the bad ones are named."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -33,12 +34,14 @@ class Rules(msgspec.Struct, frozen=True):
 
     `skip_bad` queues the other lines and, with `rejects`, writes the bad ones to a file. `again`
     submits the same file as another batch. Lines longer than `max_line_mib` MiB are bad.
+    `ignore_unknown` leaves unknown keys of OpenAI bodies out; else a line with one is bad.
     """
 
     skip_bad: bool = False
     again: bool = False
     rejects: bool = True
     max_line_mib: int = MAX_LINE_MIB
+    ignore_unknown: bool = False
 
 
 DEFAULT_RULES = Rules()
@@ -49,7 +52,8 @@ class Submitted(msgspec.Struct, frozen=True):
 
     `rejects` is the file of the lines that were not, `None` if all were. `warning` is about lines
     that name unknown models, `None` if there are none. `repeated_ids` are two lines with the
-    same id of their own: then each `custom_id` is made of the line's number.
+    same id of their own: then each `custom_id` is made of the line's number. `ignored` are the
+    unknown keys of OpenAI bodies that were left out, with the number of lines that had them.
     """
 
     batch_id: int
@@ -58,6 +62,7 @@ class Submitted(msgspec.Struct, frozen=True):
     rejects: Path | None = None
     warning: str | None = None
     repeated_ids: tuple[int, int] | None = None
+    ignored: Mapping[str, int] = {}
 
 
 def submit_stream(
@@ -83,7 +88,10 @@ def submit_stream(
             if not rules.again:
                 _check_resubmission(db, source, batch)
             most = rules.max_line_mib << 20
-            reader = source.lines(batch.source, Inherited(batch.settings, CHECKS), most)
+            ignored: Counter[str] = Counter()
+            left_out = ignored if rules.ignore_unknown else None
+            inherited = Inherited(batch.settings, CHECKS, left_out)
+            reader = source.lines(batch.source, inherited, most)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,
@@ -103,6 +111,7 @@ def submit_stream(
                         rejects.path if rejects.count else None,
                         unknown_models.warning,
                         submission.repeated_ids,
+                        dict(ignored.most_common()),
                     )
     except KeyboardInterrupt:
         what = f"batch {submitted.batch_id} was queued" if submitted else "nothing of it was queued"

@@ -344,3 +344,18 @@ def test_no_text_anywhere_becomes_a_control_token(texts: list[str], value: Any, 
     properties = value if isinstance(value, dict) else {"a": {"enum": [value], "default": value}}
     hostile = prompt(texts, {"type": "object", "properties": properties})
     assert control(hostile) == control(prompt(["x"] * 9, {}))
+
+
+def test_of_the_variables_of_chat_templates_there_is_only_the_effort() -> None:
+    adapter = HarmonyAdapter()
+
+    def rendered(**variables: Any) -> list[int]:
+        prompting = Prompting(chat_template_kwargs=variables)
+        return adapter.render(Prompt((Message("user", "hi"),), "2025-06-30", prompting=prompting))
+
+    plain = Prompt((Message("user", "hi"),), "2025-06-30", prompting=Prompting("high"))
+    assert rendered(reasoning_effort="high") == adapter.render(plain)
+    with pytest.raises(JobError, match="no variable enable_thinking; reasoning_effort"):
+        rendered(enable_thinking=False)
+    with pytest.raises(JobError, match="low, medium or high, got 'none'"):
+        rendered(reasoning_effort="none")

@@ -27,7 +27,11 @@ Make = Callable[[str, str], NativeAdapter]
 
 HARMONY = HarmonyAdapter()
 KINDS = ["byte level", "metaspace", "unigram"]
-TURNING = [name for name in TEMPLATES if name not in ("drops system messages", "asks the clock")]
+TURNING = [
+    name
+    for name in TEMPLATES
+    if name not in ("drops system messages", "asks the clock", "may think")
+]
 WORDS = st.sampled_from(
     ["hello", "the answer.", "!?", " ", "\n", "\n\n", "<|im_end|>", "[/INST]", " ASSISTANT:", "x"]
 )

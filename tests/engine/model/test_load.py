@@ -226,3 +226,11 @@ def test_code_that_comes_with_a_tokeniser_is_never_run(llama_folder: Path, tmp_p
     with suppress(ModelNotLoaded):
         load(str(copy))
     assert not mark.exists()
+
+
+def test_a_model_says_its_own_sampling_defaults(folder: Path) -> None:
+    (folder / "generation_config.json").write_text('{"temperature": 0.6, "top_p": 3}')
+    info = load(str(folder)).info
+    assert info.defaults == {"temperature": 0.6}
+    assert info.not_used == ("top_p: Expected `float` <= 1.0, got 3",)
+    assert info.fingerprint == fingerprint(folder)

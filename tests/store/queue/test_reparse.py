@@ -118,3 +118,18 @@ def test_the_form_of_a_line_counts_before_that_of_its_batch(db: Database) -> Non
     batch_id = submit(db, [own], settings=apply(Settings(), {"structured_outputs": regex}))
     finish_next(db, start(db))
     assert [job.form for job in reparse_jobs(db, batch_id)] == [Form("choice", ("a", "b"))]
+
+
+def test_what_shaped_the_prompts_of_a_job_is_there_for_its_parser(db: Database) -> None:
+    silent = {"chat_template_kwargs": {"enable_thinking": False}}
+    own = msgspec.structs.replace(line(1), request=Request(turns=("x",), settings=silent))
+    batch_id = submit(db, [own, line(2)], settings=apply(Settings(), {"reasoning_effort": "low"}))
+    run_id = start(db)
+    for _ in range(2):
+        finish_next(db, run_id)
+    first, second = (job.prompting for job in reparse_jobs(db, batch_id))
+    assert (first.reasoning_effort, first.chat_template_kwargs) == (
+        "low",
+        {"enable_thinking": False},
+    )
+    assert (second.reasoning_effort, second.chat_template_kwargs) == ("low", {})

@@ -81,3 +81,25 @@ def test_run_takes_a_table_and_writes_one_and_goes_on_with_the_same_batch(folder
 def test_a_dry_run_measures_the_rows_of_a_table(folder: Path) -> None:
     arguments = ("submit", "sums.csv", "--map", "prompt=question", "--model", "demo", "--check")
     assert "2 lines" in mh_batch(folder, *arguments).stdout
+
+
+def test_unknown_keys_of_bodies_are_refused_or_left_out_and_counted(folder: Path) -> None:
+    body = {"messages": [{"role": "user", "content": "Hi"}], "provider": {}, "transforms": []}
+    lines = [{"body": body}, {"body": body | {"route": "x"}}]
+    (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = mh_batch(folder, "submit", "in.jsonl", code=2).stderr
+    assert "body.provider: unknown; --ignore-unknown leaves such keys out" in told
+    told = mh_batch(folder, "submit", "in.jsonl", "--ignore-unknown").stderr
+    assert "2 jobs queued" in told
+    found = "unknown keys left out: provider (2 lines), transforms (2 lines), route (1 line)\n"
+    assert found in told
+    assert rows(folder, "SELECT metadata FROM jobs") == [(None,), (None,)]
+
+
+def test_the_names_of_what_was_set_are_stored_with_the_batch(folder: Path) -> None:
+    (folder / "mh-batch.toml").write_text("[settings]\ntop_p = 1.0\n")
+    arguments = ("--map", "prompt=question", "--temperature", "1", "--profile", "steady")
+    mh_batch(folder, "submit", "sums.csv", *arguments)
+    ((given,),) = rows(folder, "SELECT settings_given FROM batches")
+    expected = ["history_tokens", "max_kv_size", "max_tokens", "temperature", "top_p"]
+    assert json.loads(given) == expected

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from helpers.html import Page
-from helpers.store_samples import DONE, attempt, claim, generation, start, submit, turn
+from helpers.store_samples import DONE, attempt, claim, generation, model, start, submit, turn
 from mh_batch.jobs.conversation import Message, Request
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import AttemptKey, JobEnd, JobLine, Verdict
@@ -103,3 +103,25 @@ def test_the_page_of_one_batch_says_its_model_first_and_what_its_samples_are() -
     assert "incomplete, one of 1" in words
     # a curve of one point is no chart
     assert "Decoding speed by context length" not in words
+
+
+def test_the_models_own_sampling_defaults_count_as_settings_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MH_BATCH_DB", raising=False)
+    db = open_store(Path("mh-batch.db"))
+    own = replace(model(), defaults={"temperature": 0.25, "top_k": 7})
+    for name, settings in (("its own", {}), ("ours", {"defaults": "mh-batch"})):
+        given = tuple(settings)
+        submit(db, JOBS[:1], name, settings=apply(Settings(), settings), given=given)
+        run_id = start(db)
+        job = queue.claim(db, run_id, own, "demo")
+        assert job is not None
+        queue.record(db, job.id, run_id, attempt(), turn(), DONE)
+    db.close()
+    found = page("1", "2").text
+    assert "temperature0.251.0" in found
+    assert "top_k70" in found
+    assert "its own sampling defaults: temperature 0.25, top_k 7" in page("1").text
+    assert "its own sampling defaults" not in page("2").text

@@ -76,6 +76,7 @@ def test_attempts_are_told_with_verdict_changes_and_the_text_that_was_rejected()
     record(Request((Message("user", "two and two?"),)), rejected(), rescued())
     lines = shown("mine", "--attempts").splitlines()
     assert lines[0] == "job 1 · mine · batch night · done · 2 attempts"
+    assert lines[1] == "sampled with temperature 0.7"
     first = lines.index("── rejected attempt 1 · analysis") - 1
     assert lines[first].startswith("  attempt 1: retry (length), stop_token, tolerant parse,")
     assert "truncated" in lines[first]

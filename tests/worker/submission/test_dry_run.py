@@ -84,13 +84,16 @@ async def test_bad_lines_are_those_of_a_submit() -> None:
 
 def test_bad_lines_are_left_out_if_asked_and_no_file_is_written(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
-    path.write_text('{"prompt": "a"}\nno json\n{"prompt": "b"}\n')
+    unknown = {"body": {"messages": [{"role": "user", "content": "c"}], "provider": 1}}
+    path.write_text(f'{{"prompt": "a"}}\nno json\n{{"prompt": "b"}}\n{json.dumps(unknown)}\n')
     batch = NewBatch("in", str(path), Settings(), "demo")
-    found = dry_run(batch, tmp_path / "nowhere.db", Rules(skip_bad=True))
+    rules = Rules(skip_bad=True, ignore_unknown=True)
+    found = dry_run(batch, tmp_path / "nowhere.db", rules)
     lines = list(found.lines())
     assert found.all_fit
-    assert lines[0].endswith("2 lines checked, nothing was queued")
+    assert lines[0].endswith("3 lines checked, nothing was queued")
     assert lines[1] == "1 bad line would be left out"
+    assert lines[2] == "unknown keys left out: provider (1 line)"
     assert [*tmp_path.iterdir()] == [path]
 
 

@@ -126,6 +126,8 @@ class ModelLoader:
         info = await supervisor.load(model)
         await store.call(queue.set_run_model, run_id, info)
         display.note(f"loaded {model} ({info.architecture}, {info.adapter}) on {info.device}")
+        for text in defaults_notes(info):
+            display.note(text)
         await self._slots.try_more(info, options.parallel)
         if options.parallel == 1 and info.device.startswith("gpu"):
             await self._advise(info)
@@ -147,6 +149,17 @@ class ModelLoader:
             crash = fault.death.crash(first.key)
             store, run_id = self._context.store, self._context.run_id
             await store.call(queue.record_crash, claimed.job.id, run_id, crash)
+
+
+def defaults_notes(info: ModelInfo) -> list[str]:
+    """Return what is to be said of the model's own sampling defaults; nothing where it has none."""
+    notes = []
+    if info.defaults:
+        values = ", ".join(f"{name} {value:g}" for name, value in info.defaults.items())
+        notes.append(f"settings that are left to it, by its generation_config.json: {values}")
+    if info.not_used:
+        notes.append(f"of its generation_config.json not used: {'; '.join(info.not_used)}")
+    return notes
 
 
 def may_pass(fault: ModelNotLoaded | ModelChanged, *, loaded_before: bool) -> bool:

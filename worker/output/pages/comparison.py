@@ -9,7 +9,7 @@ from mh_batch.worker.text.format import format_number, format_percent, format_se
 
 from .passages import Exchange, Passage, exchanges, of_message
 from .rendering import render
-from .settings import settings_apart
+from .settings import settings_apart, settings_used
 
 MOST_EXCHANGES = 6
 """How many turns of a pair are shown."""
@@ -36,7 +36,7 @@ def comparison_page(found: Comparison, written_at: str) -> str:
         figures=figures(found),
         same_answers=sum(row.same_answers for row in found.outcomes),
         other_prompts=sum(row.other_prompts for row in found.outcomes),
-        apart=settings_apart(found.a.settings, found.b.settings),
+        apart=settings_apart(*(settings_used(s.settings, s.models) for s in (found.a, found.b))),
         groups=(
             ("Other outcomes", apart),
             ("Other answers", [s for s in shown if s not in apart and s not in alike]),

@@ -23,7 +23,7 @@ from mh_batch.worker.text.format import format_count, format_number, format_perc
 from .comparison import comparison_page
 from .passages import Reading, reading
 from .rendering import render
-from .settings import settings_rows
+from .settings import defaults_text, settings_rows, settings_used
 
 KINDS = {
     "good": "done without a second attempt",
@@ -79,7 +79,8 @@ def page(found: BatchPage, written_at: str) -> str:
         samples=[Sample(one, KINDS[one.kind], reading(one.job)) for one in found.samples],
         mixed=mixed(found.slots),
         together={run.id: together(run) for run in found.runs},
-        settings=settings_rows(found.settings),
+        settings=settings_rows(settings_used(found.settings, found.models)),
+        defaults={model.model: defaults_text(model.defaults) for model in found.models},
     )
 
 

@@ -1,11 +1,13 @@
 """The settings of a batch as rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from mh_batch.jobs.settings import GROUPS, Settings
+from mh_batch.store.queue.freezing import filled_with
+from mh_batch.store.reports.batch_page import Model
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -14,6 +16,24 @@ class Setting(msgspec.Struct, frozen=True):
     name: str
     value: str
     changed: bool
+
+
+def settings_used(text: str, models: Sequence[Model]) -> str:
+    """Return the settings of a batch with what its model filled, both as JSON.
+
+    Where its models differ in that, as it was submitted.
+    """
+    filling = {model.defaults for model in models}
+    if len(filling) != 1:
+        return text
+    settings = filled_with(filling.pop(), msgspec.json.decode(text, type=Settings))
+    return msgspec.json.encode(settings).decode()
+
+
+def defaults_text(defaults: str | None) -> str:
+    """Return the frozen defaults of a model as a text, empty for none."""
+    values = {} if defaults is None else msgspec.json.decode(defaults, type=dict[str, int | float])
+    return ", ".join(f"{name} {value:g}" for name, value in values.items())
 
 
 def settings_rows(text: str) -> list[Setting]:

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mh_batch.jobs.jsonl.fields import ALPACA_KEYS, LINE_KEYS, SHAPES, BadField
+from mh_batch.jobs.foreign.name import ForeignName, kind_of
+from mh_batch.jobs.foreign.names import FOREIGN
+from mh_batch.jobs.jsonl.fields import ALPACA_KEYS, LINE_KEYS, SHAPES, SYSTEM_KEYS, BadField
 from mh_batch.jobs.jsonl.ids import ID_KEYS
+from mh_batch.jobs.jsonl.nested import holds_settings
 
 from .options import METADATA, RowOptions
 
-TEXT_KEYS = frozenset({"prompt", "system", "custom_id", "model", "instruction", "input"})
+TEXT_KEYS = frozenset({"prompt", *SYSTEM_KEYS, "custom_id", "model", "instruction", "input"})
 CONVERSATIONS = frozenset(SHAPES) | {"instruction"}
 # a template may use them in the prompt, and they still name the line
 _KEPT = frozenset({"custom_id", *ID_KEYS})
@@ -74,10 +77,17 @@ class LineMaker:
                 continue
             if column in self._metadata or column in self._replaced:
                 extra[column] = value
-            elif not self._table or column not in known:
+            elif not self._table:
                 line[column] = value
-            elif not _is_empty(value) or column in SHAPES:
-                line[column] = self._cell(column, value)
+            elif column in known:
+                if not _is_empty(value) or column in SHAPES:
+                    line[column] = self._cell(column, value)
+            elif column not in FOREIGN or FOREIGN[column].kept:
+                line[column] = value
+            elif _is_parameter(FOREIGN[column], cell := self._cell(column, value)):
+                line[column] = cell
+            else:
+                extra[column] = value
         for key, column in self._renamed:
             self._rename(line, key, column, fields)
         if self._template is not None:
@@ -170,6 +180,18 @@ def merged(metadata: msgspec.Raw | None, extra: Fields) -> msgspec.Raw | None:
         return metadata
     known = {} if metadata is None else msgspec.json.decode(metadata, type=dict[str, msgspec.Raw])
     return msgspec.Raw(_encode({**known, **extra}))
+
+
+def _is_parameter(foreign: ForeignName, cell: Any) -> bool:
+    """Whether a cell is another tool's parameter, and not data in a column of the same name.
+
+    It is data if it is a text, of a kind that the parameter does not have, or asks for nothing.
+    """
+    raw = _encode({foreign.name: cell}).partition(b":")[2][:-1]
+    if foreign.nested:
+        return holds_settings(foreign.name, msgspec.Raw(raw))
+    is_data = kind_of(raw) == "text" or not foreign.is_meant(raw)
+    return not is_data and not foreign.is_neutral(raw)
 
 
 def _is_empty(value: Any) -> bool:

@@ -121,18 +121,53 @@ def test_a_table_without_a_conversation_says_which_columns_there_are_and_the_cur
     assert "there are id, question, answer: --map prompt=question" in str(caught.value)
 
 
-@pytest.mark.parametrize("column", ["models", "audio", "parallel", "max-tokens"])
+@pytest.mark.parametrize("column", ["models", "best_of", "parallel", "max-tokens"])
 def test_a_column_that_may_not_be_a_key_is_named_with_what_keeps_it(
     column: str, tmp_path: Path
 ) -> None:
-    text = f"question,{column}\nx,1\n"
+    text = f"question,{column}\nx,2\n"
     with pytest.raises(BadLines, match=rf"in\.csv:2: {column}: ") as caught:
         land_csv(tmp_path, text)
     cure = str(caught.value).partition("--map ")[2].split()[0]
     (job,) = land_csv(tmp_path, text, pairs=(*ASK, cure))
-    assert job.metadata == {column: "1"}
+    assert job.metadata == {column: "2"}
 
 
 def test_a_column_without_a_name_is_metadata_by_its_place(tmp_path: Path) -> None:
     (job,) = land_csv(tmp_path, ",question\n0,x\n")
     assert job.metadata == {"column 1": "0"}
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        *[(name, "some text") for name in ("functions", "regex", "think", "reasoning", "format")],
+        *[(name, "7") for name in ("user", "audio", "priority", "prediction")],
+        *(("metadata", '{"a": 1}'), ("options", '{"A": "x", "B": "y"}'), ("stream", "false")),
+        *(("suffix", "er"), ("best_of", "1"), ("logprobs", ""), ("echo", "3")),
+    ],
+)
+def test_a_column_that_only_has_the_name_of_another_tools_parameter_is_data(
+    column: str, cell: str, tmp_path: Path
+) -> None:
+    quoted = cell.replace('"', '""')
+    (job,) = land_csv(tmp_path, f'question,{column}\nx,"{quoted}"\n')
+    assert job.metadata == {column: cell}
+    assert job.settings == {}
+
+
+def test_columns_with_other_tools_names_of_our_settings_set_them(tmp_path: Path) -> None:
+    header = "question,system_prompt,max_new_tokens,sampling_params"
+    text = f'{header}\nx,Be kind.,5,"{{""top_k"": 2}}"\n'
+    (job,) = land_csv(tmp_path, text)
+    assert job.settings == {"max_tokens": 5, "top_k": 2}
+    assert job.asked[0] == ("system", "Be kind.")
+
+
+@pytest.mark.parametrize(("column", "cell"), [("stream", "true"), ("options", '{"num_ctx": 0}')])
+def test_a_column_that_is_another_tools_parameter_counts(
+    column: str, cell: str, tmp_path: Path
+) -> None:
+    quoted = cell.replace('"', '""')
+    with pytest.raises(BadLines, match=rf"in\.csv:2: {column}"):
+        land_csv(tmp_path, f'question,{column}\nx,"{quoted}"\n')
