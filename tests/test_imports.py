@@ -98,7 +98,9 @@ STORE = {
 }
 JOBS = {
     "results": {"conversation", "errors", "generation", "record", "status"},
-    "jsonl": {"answers", "conversation", "errors", "did_you_mean", "record", "settings"},
+    "jsonl": {
+        "answers", "conversation", "errors", "did_you_mean", "models", "record", "settings"
+    },
     "seeds": {"record"},
     "record": {"conversation", "errors", "generation", "settings", "status"},
     "generation": {"answers", "conversation", "settings"},
@@ -108,6 +110,7 @@ JOBS = {
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),
+    "models": set(),
     "selftest": set(),
     "files": set(),
     "status": set(),

@@ -100,6 +100,7 @@ def submit(
     *,
     name: str | None = None,
     model: str | None = None,
+    adapter: StrPath | None = None,
     settings: Mapping[str, Any] | None = None,
     profile: str | None = None,
     priority: int = 0,
@@ -109,7 +110,8 @@ def submit(
 
     `conversations` is the path of a file (JSON lines, or a table with the columns of a line), or an
     iterable of mappings or strings. `name` defaults to the file's name, or `python`. `model` is for
-    lines that name none; `None` leaves it to `drain`. `settings` by flat name, such as
+    lines that name none; `None` leaves it to `drain`. `adapter` is a folder that `mlx_lm.lora`
+    wrote, for that model. `settings` by flat name, such as
     `max_tokens`, win over the `profile`. The `warning` of the return value names models that were
     not found locally.
 
@@ -130,7 +132,7 @@ def submit(
         name=name,
         source=source,
         settings=apply(Settings(), values),
-        model=named_model(model),
+        model=_model(model, adapter),
         priority=priority,
     )
     with stream as file, closing(open_store(Path(db))) as store:
@@ -144,13 +146,14 @@ def drain(
     options: Options = DEFAULT_OPTIONS,
     *,
     accept: AcceptFunction | str | None = None,
+    adapter: StrPath | None = None,
 ) -> Summary:
     """Answer the queued conversations until none is left; return the outcome.
 
     `Options(parallel=4)` answers four at once. The call blocks, also in a notebook. `model` is for
-    jobs that name none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it
-    after the current turn, a second one at once; finished work is kept, and the next drain
-    continues.
+    jobs that name none: `demo`, a folder, or a hub name; `adapter` is for that model. Ctrl-C (a
+    notebook's interrupt) ends it after the current turn, a second one at once; finished work is
+    kept, and the next drain continues.
 
     `accept` is a function that gets each job and good answer as dictionaries and returns `None`, or
     the reason why the answer is not accepted: it is tried again then. One that can be imported from
@@ -166,7 +169,7 @@ def drain(
     checked = shared_fields(_checked(options), WorkerOptions)
     require_store(path)
     logs = options.logs or path.resolve().parent / "logs"
-    drain_options = DrainOptions(path, named_model(model), logs, **checked)
+    drain_options = DrainOptions(path, _model(model, adapter), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
         return _summary(_drain(drain_options, PlainDisplay(out), accept))
 
@@ -188,6 +191,10 @@ def results(
     with closing(open_reader(Path(db))) as reader:
         chosen = latest_batch(reader) if batch is None else find_batch(reader, str(batch))
     return _finished(Path(db), chosen.id, wanted.statuses or FINISHED, rescued)
+
+
+def _model(model: str | None, adapter: StrPath | None) -> str | None:
+    return named_model(model, None if adapter is None else os.fspath(adapter))
 
 
 @contextmanager

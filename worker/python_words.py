@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from mh_batch.jobs.errors import MhBatchError
 
-WORDS = {"--again": "again=True", "--model": "model="}
+WORDS = {"--again": "again=True", "--model": "model=", "--adapter": "adapter="}
 """An option that a message may name, and the argument of the function."""
 
 

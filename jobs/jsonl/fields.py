@@ -17,7 +17,7 @@ Fields = Mapping[str, msgspec.Raw]
 SHAPES = ("body", "messages", "conversations", "turns", "prompt")
 ALIASES = {"max_completion_tokens": "max_tokens"}
 SETTING_KEYS = NAMES | frozenset(ALIASES)
-REQUEST_KEYS = frozenset({"model", "tools", "tool_results", "n"}) | SETTING_KEYS
+REQUEST_KEYS = frozenset({"model", "adapter", "tools", "tool_results", "n"}) | SETTING_KEYS
 LINE_KEYS = frozenset({"custom_id", "system"}) | frozenset(SHAPES) | REQUEST_KEYS
 # only where no other shape is: beside one of them these are keys of the user's own
 ALPACA_KEYS = LINE_KEYS | {"instruction", "input", "history"}

@@ -38,8 +38,12 @@ UNCHECKED = Checks()
 class Inherited:
     """What a line inherits from its batch, and what is asked about its form and its tools."""
 
-    def __init__(self, settings: Settings, checks: Checks = UNCHECKED) -> None:
+    def __init__(
+        self, settings: Settings, checks: Checks = UNCHECKED, model: str | None = None
+    ) -> None:
+        """`model` is the batch's, for lines that name only an adapter; `None` if it has none."""
         self.settings = settings
+        self.model = model
         self.checks = checks
         self._tool_choice = tool_choice_of(settings.output.tool_choice)
 

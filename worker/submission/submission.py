@@ -83,7 +83,8 @@ def submit_stream(
             if not rules.again:
                 _check_resubmission(db, source, batch)
             most = rules.max_line_mib << 20
-            reader = source.lines(batch.source, Inherited(batch.settings, CHECKS), most)
+            inherited = Inherited(batch.settings, CHECKS, batch.model)
+            reader = source.lines(batch.source, inherited, most)
             with (
                 Submission.begin(db, batch) as submission,
                 Rejects(_rejects_path(batch, rules)) as rejects,

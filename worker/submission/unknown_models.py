@@ -6,6 +6,7 @@ Files for OpenAI name OpenAI's models: their jobs would stay queued.
 from collections.abc import Iterable
 from functools import lru_cache
 
+from mh_batch.engine.model.adapter_folder import find_adapter
 from mh_batch.engine.model.folder import find_local
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.record import NewBatch
@@ -52,9 +53,13 @@ class UnknownModels:
 
 @lru_cache(maxsize=1000)
 def is_resolvable(model: str) -> bool:
-    """Return whether a name is demo, a folder, or has the form of a hub name."""
+    """Return whether a name is demo, a folder, or has the form of a hub name.
+
+    An adapter in the name must be there.
+    """
     try:
         find_local(model)
+        find_adapter(model)
     except (ModelNotLoaded, OSError, ValueError):
         return False
     return True

@@ -11,7 +11,7 @@ from mh_batch.jobs.jsonl.ids import ID_KEYS
 
 from .options import METADATA, RowOptions
 
-TEXT_KEYS = frozenset({"prompt", "system", "custom_id", "model", "instruction", "input"})
+TEXT_KEYS = frozenset({"prompt", "system", "custom_id", "model", "adapter", "instruction", "input"})
 CONVERSATIONS = frozenset(SHAPES) | {"instruction"}
 # a template may use them in the prompt, and they still name the line
 _KEPT = frozenset({"custom_id", *ID_KEYS})
