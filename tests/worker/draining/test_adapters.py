@@ -1,5 +1,6 @@
 """Two adapters over one model are two models: each is loaded, frozen and recorded by its name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ async def test_each_adapter_of_a_model_is_a_model_of_its_own(site: Site) -> None
     names = [("demo//one",), ("demo//two",), ("demo",), ("demo//one",)]
     assert site.rows("select model from jobs order by position") == names
     assert site.rows("select model from batch_models order by 1") == sorted(set(names))
+
+
+@pytest.mark.anyio
+async def test_a_comparison_names_both_models(site: Site) -> None:
+    site.submit({"prompt": "a", "model": "demo"})
+    site.submit({"prompt": "a", "model": "demo", "adapter": "one"})
+    await site.drain(model=None)
+    mh_batch(site.folder, "report", "1", "2", "-o", "both.html")
+    page = (site.folder / "both.html").read_text()
+    assert re.findall(r">(demo\S*) \(", page) == ["demo", "demo//one"]
 
 
 def test_another_adapter_in_the_same_folder_does_not_go_on_with_the_batch(tmp_path: Path) -> None:
