@@ -12,10 +12,10 @@ import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_lm import utils
-from mlx_lm.models import llama
+from mlx_lm.models import gpt_oss, llama
 
 from helpers.adapters import CONFIG, WEIGHTS, bare_model, write_adapter
-from helpers.small_models import LLAMA, random_model
+from helpers.small_models import GPT_OSS, LLAMA, random_model
 from mh_batch.engine.model.fingerprint import fingerprint
 from mh_batch.engine.model.load import load, load_renderer
 from mh_batch.jobs.errors import ModelNotLoaded
@@ -35,6 +35,25 @@ def quantized_folder(tmp_path_factory: pytest.TempPathFactory, llama_folder: Pat
     mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
     config = WIDE | {"quantization": {"group_size": 32, "bits": 4}}
     (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mxfp4_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gpt-oss whose experts are quantised as those of the released models are."""
+    config = GPT_OSS | {"hidden_size": 64, "intermediate_size": 64, "head_dim": 32}
+    model = random_model(gpt_oss, config)
+    four, eight = {"group_size": 32, "bits": 4, "mode": "mxfp4"}, {"group_size": 64, "bits": 8}
+
+    def quantization(path: str, layer: Any) -> Any:
+        return hasattr(layer, "to_quantized") and (four if "experts" in path else eight)
+
+    nn.quantize(model, class_predicate=quantization)
+    names = [name for name, layer in model.named_modules() if hasattr(layer, "bits")]
+    folder = tmp_path_factory.mktemp("mxfp4")
+    mx.save_safetensors(str(folder / "model.safetensors"), dict(tree_flatten(model.parameters())))
+    layers = {name: four for name in names if "experts" in name}
+    (folder / "config.json").write_text(json.dumps(config | {"quantization": eight | layers}))
     return folder
 
 
@@ -76,7 +95,7 @@ def test_a_model_answers_with_an_adapter_as_in_mlx_lm(
     assert not mx.array_equal(made, logits(bare_model(name)))
 
 
-@pytest.mark.parametrize("base", ["demo", "gpt_oss_folder"])
+@pytest.mark.parametrize("base", ["demo", "gpt_oss_folder", "mxfp4_folder"])
 def test_the_experts_and_the_router_of_gpt_oss_take_an_adapter_too(
     base: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
