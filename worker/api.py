@@ -36,7 +36,7 @@ from mh_batch.worker.submission.source import batch_name
 from mh_batch.worker.submission.submission import Rules, Submitted, submit_stream
 from mh_batch.worker.submission.tables.source import Source, open_source
 
-from .config import named_model
+from .model_choice import full_name
 from .options import DrainOptions, WorkerOptions, shared_fields
 from .python_words import python_words
 
@@ -194,7 +194,7 @@ def results(
 
 
 def _model(model: str | None, adapter: StrPath | None) -> str | None:
-    return named_model(model, None if adapter is None else os.fspath(adapter))
+    return full_name(model, None if adapter is None else os.fspath(adapter))
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from msgspec import Meta
 
 from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import InputError, SettingsError
-from mh_batch.jobs.models.names import MARK, join_name, split_name
 from mh_batch.jobs.settings import (
     FORMS,
     MAX_LINE_MIB,
@@ -121,39 +120,8 @@ def effective_settings(
     return apply(settings, values, text=True)
 
 
-def default_model(config: Config, model: str | None, adapter: str | None) -> str | None:
-    """Return the name of the model for those who name none, `None` if nobody names one.
-
-    `model` and `adapter` are those of a command. An adapter goes with the model that is named at
-    the same place: the configured one is not for another model.
-    """
-    if model is not None:
-        return named_model(model, adapter)
-    return named_model(config.model, adapter or config.adapter)
-
-
-def named_model(name: str | None, adapter: str | None = None) -> str | None:
-    """Return a model's name as stored in the database: a folder by its full path.
-
-    The name holds the `adapter`, too. Raises `InputError` for one without a model, or beside
-    another.
-    """
-    if name is None:
-        if adapter is not None:
-            raise InputError("--adapter: for which model? Name it with --model")
-        return None
-    model, own = (name, None) if _is_folder(name) else split_name(name)
-    if own is not None and adapter is not None:
-        raise InputError(f"--adapter: {name} has one already, behind its {MARK}")
-    added = own if adapter is None else adapter
-    if model != "demo":
-        model = _full_path(model)
-    return model if added is None else join_name(model, _full_path(added))
-
-
-def _is_folder(name: str) -> bool:
-    return Path(name).expanduser().is_dir()
-
-
-def _full_path(name: str) -> str:
-    return str(Path(name).expanduser().resolve()) if _is_folder(name) else name
+def named_model(name: str | None) -> str | None:
+    """Return a model's name as stored in the database: a folder by its full path."""
+    if name is not None and name != "demo" and Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser().resolve())
+    return name

@@ -7,13 +7,7 @@ import pytest
 from helpers.command_line import mh_batch, write_lines
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_store
-from mh_batch.worker.config import (
-    Config,
-    default_model,
-    effective_settings,
-    named_model,
-    read_config,
-)
+from mh_batch.worker.config import Config, effective_settings, read_config
 
 
 def read(folder: Path, text: str) -> Config:
@@ -123,35 +117,3 @@ def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None
 )
 def test_what_is_no_configuration_is_one_line(tmp_path: Path, text: str) -> None:
     assert complaint(tmp_path, text)
-
-
-def test_a_folder_is_known_by_its_full_path_and_so_is_an_adapter(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for folder in ("base", "adapters/a+b"):
-        (tmp_path / folder).mkdir(parents=True)
-    base, adapter = tmp_path / "base", tmp_path / "adapters" / "a+b"
-    assert named_model("base") == named_model(".//base") == str(base)
-    assert named_model("base", "adapters/a+b/") == f"{base}//{adapter}"
-    assert named_model("base//adapters/a+b") == f"{base}//{adapter}"
-    assert named_model("demo", "adapters//a+b") == f"demo//{adapter}"
-    assert named_model(f"demo//{adapter}") == f"demo//{adapter}"
-    # what is not there yet keeps its name, as a model does
-    assert named_model("demo", "later") == "demo//later"
-    assert named_model("someone/a-model//later") == "someone/a-model//later"
-
-
-def test_an_adapter_is_for_one_model() -> None:
-    with pytest.raises(InputError, match="--adapter: for which model"):
-        named_model(None, "night1")
-    with pytest.raises(InputError, match="demo//one has one already, behind its //"):
-        named_model("demo//one", "two")
-
-
-def test_the_configured_adapter_goes_with_the_configured_model() -> None:
-    config = Config(model="demo", adapter="night1")
-    assert default_model(config, None, None) == "demo//night1"
-    assert default_model(config, None, "night2") == "demo//night2"
-    assert default_model(config, "other/model", None) == "other/model"
-    assert default_model(Config(), None, None) is None

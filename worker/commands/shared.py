@@ -57,9 +57,9 @@ def settings_of(
 
 def model_name(name: str | None, adapter: str | None = None) -> str | None:
     """Return a model's name as the queue stores it, a folder by its full path; `None` for none."""
-    from mh_batch.worker.config import named_model
+    from mh_batch.worker.model_choice import full_name
 
-    return named_model(name, adapter)
+    return full_name(name, adapter)
 
 
 def batch_model(config: "Config", model: str | None, adapter: str | None) -> str | None:
@@ -68,7 +68,7 @@ def batch_model(config: "Config", model: str | None, adapter: str | None) -> str
     `model` and `adapter` are those of the command. An adapter takes the model that is the default
     here, for the worker's may be another one.
     """
-    from mh_batch.worker.config import default_model
+    from mh_batch.worker.model_choice import default_model
 
     if adapter is None:
         return model_name(model)
@@ -139,7 +139,7 @@ def drain_options(
     """
     from msgspec.structs import replace
 
-    from mh_batch.worker.config import default_model
+    from mh_batch.worker.model_choice import default_model
     from mh_batch.worker.options import DrainOptions, WorkerSettings, shared_fields
     from mh_batch.worker.runtime.stop import parse_clock
 

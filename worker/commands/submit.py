@@ -94,7 +94,7 @@ def _check(
     """Print the report of a dry run; return whether every line can be done."""
     from msgspec.structs import replace
 
-    from mh_batch.worker.config import default_model
+    from mh_batch.worker.model_choice import default_model
     from mh_batch.worker.submission.dry_run import dry_run
 
     default = batch.model or default_model(config, os.environ.get("MH_BATCH_MODEL"), None)
