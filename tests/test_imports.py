@@ -21,8 +21,8 @@ MAY_IMPORT = {
 WORKER = {
     "cli": {"commands"},
     "commands": {
-        "acceptance", "bench", "config", "controller", "doctor", "draining", "options", "output",
-        "progress", "runtime", "selftest", "slots_key", "submission", "text",
+        "acceptance", "bench", "config", "controller", "doctor", "draining", "model_choice",
+        "options", "output", "progress", "runtime", "selftest", "slots_key", "submission", "text",
     },
     "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
@@ -34,7 +34,7 @@ WORKER = {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
     "api": {
-        "acceptance", "config", "draining", "options", "progress", "python_words", "runtime",
+        "acceptance", "draining", "model_choice", "options", "progress", "python_words", "runtime",
         "submission",
     },
     "progress": {"draining", "text"},
@@ -46,6 +46,7 @@ WORKER = {
     "output": {"runtime", "text"},
     "model_process": {"options", "runtime"},
     "controller": {"text"},
+    "model_choice": {"config"},
     "config": {"options"},
     "runtime": set(),
     "options": set(),
@@ -99,7 +100,8 @@ STORE = {
 JOBS = {
     "results": {"conversation", "errors", "generation", "record", "status"},
     "jsonl": {
-        "answers", "conversation", "errors", "did_you_mean", "foreign", "record", "settings"
+        "answers", "conversation", "errors", "did_you_mean", "foreign", "models", "record",
+        "settings",
     },
     "foreign": set(),
     "seeds": {"record"},
@@ -111,6 +113,7 @@ JOBS = {
     "conversation": set(),
     "errors": set(),
     "did_you_mean": set(),
+    "models": set(),
     "selftest": set(),
     "files": set(),
     "status": set(),

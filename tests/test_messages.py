@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.command_line import mh_batch
+from helpers.adapters import write_adapter
+from helpers.command_line import mh_batch, rows
 from helpers.documents import first_cells, section
 from helpers.native_model import native_model
 from helpers.small_models import CHATML
@@ -52,6 +53,16 @@ def refused(folder: Path) -> str:
         assert db.execute("UPDATE selftests SET passed = 0, failed = 'row 2'").rowcount == 1
     mh_batch(folder, "submit", "in.jsonl", "--again")
     return mh_batch(folder, *working, code=3).stderr
+
+
+def misfit(folder: Path) -> str:
+    """Name another model than the one that an adapter was trained on."""
+    model = str(native_model(folder / "model", CHATML))
+    write_adapter(folder / "adapter", model)
+    mh_batch(folder, "submit", "in.jsonl")
+    done = mh_batch(folder, "work", "--model", "demo", "--adapter", "adapter", code=3)
+    assert rows(folder, "select status from jobs") == [("queued",)]
+    return done.stderr
 
 
 def foreign(folder: Path) -> str:
@@ -128,6 +139,8 @@ CAUSES: dict[str, Callable[[Path], str]] = {
     "no such folder (a hub name looks like": running(
         "work", "--model", "demo", code=3, line='{"prompt": "Hi", "model": "gpt-4o-mini"}\n'
     ),
+    "no such adapter folder": running(*("work", "--model", "demo", "--adapter", "nowhere"), code=3),
+    "its adapter does not fit the model": misfit,
     "already submitted as batch 1": running("submit", "in.jsonl", code=2),
     "temprature: unknown; did you mean temperature?": submitting(
         '{"prompt": "x", "temprature": 1}'

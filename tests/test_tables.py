@@ -16,7 +16,7 @@ def test_every_command_and_each_of_its_options_is_there() -> None:
     from mh_batch.worker.cli import app
 
     commands = TEXTS["docs/commands.md"]
-    everywhere = {"--db", "--model", "--help"}
+    everywhere = {"--db", "--model", "--adapter", "--help"}
     found = {
         name: {option for param in command.params for option in param.opts}
         for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]

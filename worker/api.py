@@ -36,7 +36,7 @@ from mh_batch.worker.submission.source import batch_name
 from mh_batch.worker.submission.submission import Rules, Submitted, submit_stream
 from mh_batch.worker.submission.tables.source import Source, open_source
 
-from .config import named_model
+from .model_choice import full_name
 from .options import DrainOptions, WorkerOptions, shared_fields
 from .python_words import python_words
 
@@ -94,12 +94,13 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 @python_words()
-def submit(  # noqa: PLR0913  # the options of the command
+def submit(  # the options of the command
     db: StrPath,
     conversations: StrPath | Iterable[Conversation],
     *,
     name: str | None = None,
     model: str | None = None,
+    adapter: StrPath | None = None,
     settings: Mapping[str, Any] | None = None,
     profile: str | None = None,
     priority: int = 0,
@@ -110,7 +111,8 @@ def submit(  # noqa: PLR0913  # the options of the command
 
     `conversations` is the path of a file (JSON lines, or a table with the columns of a line), or an
     iterable of mappings or strings. `name` defaults to the file's name, or `python`. `model` is for
-    lines that name none; `None` leaves it to `drain`. `settings` by flat name, such as
+    lines that name none; `None` leaves it to `drain`. `adapter` is a folder that `mlx_lm.lora`
+    wrote, for that model. `settings` by flat name, such as
     `max_tokens`, win over the `profile`. The `warning` of the return value names models that were
     not found locally. `ignore_unknown` leaves unknown keys of OpenAI bodies out and counts them in
     its `ignored`; else they are errors.
@@ -132,7 +134,7 @@ def submit(  # noqa: PLR0913  # the options of the command
         name=name,
         source=source,
         settings=apply(Settings(), values),
-        model=named_model(model),
+        model=_model(model, adapter),
         priority=priority,
         given=tuple(sorted(values)),
     )
@@ -147,13 +149,14 @@ def drain(
     options: Options = DEFAULT_OPTIONS,
     *,
     accept: AcceptFunction | str | None = None,
+    adapter: StrPath | None = None,
 ) -> Summary:
     """Answer the queued conversations until none is left; return the outcome.
 
     `Options(parallel=4)` answers four at once. The call blocks, also in a notebook. `model` is for
-    jobs that name none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it
-    after the current turn, a second one at once; finished work is kept, and the next drain
-    continues.
+    jobs that name none: `demo`, a folder, or a hub name; `adapter` is for that model. Ctrl-C (a
+    notebook's interrupt) ends it after the current turn, a second one at once; finished work is
+    kept, and the next drain continues.
 
     `accept` is a function that gets each job and good answer as dictionaries and returns `None`, or
     the reason why the answer is not accepted: it is tried again then. One that can be imported from
@@ -169,7 +172,7 @@ def drain(
     checked = shared_fields(_checked(options), WorkerOptions)
     require_store(path)
     logs = options.logs or path.resolve().parent / "logs"
-    drain_options = DrainOptions(path, named_model(model), logs, **checked)
+    drain_options = DrainOptions(path, _model(model, adapter), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
         return _summary(_drain(drain_options, PlainDisplay(out), accept))
 
@@ -191,6 +194,10 @@ def results(
     with closing(open_reader(Path(db))) as reader:
         chosen = latest_batch(reader) if batch is None else find_batch(reader, str(batch))
     return _finished(Path(db), chosen.id, wanted.statuses or FINISHED, rescued)
+
+
+def _model(model: str | None, adapter: StrPath | None) -> str | None:
+    return full_name(model, None if adapter is None else os.fspath(adapter))
 
 
 @contextmanager

@@ -29,9 +29,11 @@ class Config(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The content of the file; `None` means that it is not set.
 
     `settings`, `profile` and `max_line_mib` are for submitted files, the rest is for the worker.
+    `adapter` goes with `model`.
     """
 
     model: str | None = None
+    adapter: str | None = None
     profile: str | None = None
     max_line_mib: Annotated[int, Meta(ge=1, le=MOST_LINE_MIB)] = MAX_LINE_MIB
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -55,6 +57,8 @@ def read_config(folder: Path) -> Config:
         if config.profile is not None:
             profile_values(config.profile)
         apply(Settings(), config.settings)
+        if config.adapter is not None and config.model is None:
+            raise SettingsError("adapter: for which model? Set `model` as well")
     except FileNotFoundError:
         return Config()
     except OSError as error:

@@ -9,6 +9,7 @@ WORDS = {
     "--again": "again=True",
     "--ignore-unknown": "ignore_unknown=True",
     "--model": "model=",
+    "--adapter": "adapter=",
 }
 """An option that a message may name, and the argument of the function."""
 

@@ -4,12 +4,14 @@ It covers the whole of every configuration, tokeniser and template file, and of 
 its name, size, safetensors header (names, types, shapes and places of all tensors) and blocks
 spread evenly over it. A file of up to `BLOCKS * BLOCK_BYTES` bytes is hashed whole. In a larger
 one, a change that keeps the size and touches none of the blocks is missed: a fine-tune changes
-every tensor, and flipped bits on the disk are not looked for.
+every tensor, and flipped bits on the disk are not looked for. The files of an adapter are hashed
+whole.
 """
 
 import hashlib
 from pathlib import Path
 
+from . import adapter_folder
 from .weights import weight_files
 
 BLOCKS = 64
@@ -28,8 +30,11 @@ _CONFIGURATION = (
 )
 
 
-def fingerprint(folder: Path) -> str:
-    """Return the fingerprint of the model in `folder`, a hexadecimal SHA-256."""
+def fingerprint(folder: Path, adapter: Path | None = None) -> str:
+    """Return the fingerprint of the model in `folder`, a hexadecimal SHA-256.
+
+    `adapter` is the folder of what was added to it, `None` for nothing.
+    """
     digest = hashlib.sha256()
     for name in _CONFIGURATION:
         path = folder / name
@@ -40,7 +45,18 @@ def fingerprint(folder: Path) -> str:
     for path in weight_files(folder):
         digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
         _add_weights(digest, path)
+    if adapter is not None:
+        for name in (adapter_folder.CONFIG, adapter_folder.WEIGHTS):
+            _add_whole(digest, adapter / name)
     return digest.hexdigest()
+
+
+def _add_whole(digest: "hashlib._Hash", path: Path) -> None:
+    """Add a file's name and size and all of it."""
+    digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
 
 
 def _add_weights(digest: "hashlib._Hash", path: Path) -> None:

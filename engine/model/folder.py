@@ -8,6 +8,7 @@ from typing import Any
 from mh_batch.engine.demo import DEMO_MODEL
 from mh_batch.jobs.did_you_mean import nearest
 from mh_batch.jobs.errors import ModelNotLoaded
+from mh_batch.jobs.models.names import split_name
 
 from .weights import find_error, missing_files, weight_files
 
@@ -21,16 +22,18 @@ _LONGEST_CAUSE = 300
 def find_here(name: str) -> Path | None:
     """Return the folder of a model on this machine, `None` for a hub name not downloaded yet.
 
-    Raises `ModelNotLoaded` for a name that is none. Nothing is fetched.
+    Raises `ModelNotLoaded` for a name that is none. Nothing is fetched. An adapter in the name is
+    left alone.
     """
-    return find_local(name) or downloaded(name)
+    return find_local(name) or downloaded(split_name(name).model)
 
 
 def find_local(name: str) -> Path | None:
     """Return the folder that `demo` or a path stands for, `None` for a hub name.
 
-    Raises `ModelNotLoaded` for any other name.
+    Raises `ModelNotLoaded` for any other name. An adapter in the name is left alone.
     """
+    name = split_name(name).model
     if name == DEMO:
         return DEMO_MODEL
     folder = Path(name).expanduser()

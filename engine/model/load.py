@@ -16,9 +16,12 @@ from mh_batch.engine.adapter_choice import adapter_name, make_adapter
 from mh_batch.engine.mlx_lm_internals import download
 from mh_batch.jobs.errors import EnvironmentFault, ModelNotLoaded
 from mh_batch.jobs.generation import ModelInfo
+from mh_batch.jobs.models.names import split_name
 
+from .adapter_folder import find_adapter
 from .blas import blas_in_use
 from .device import device, hardware
+from .fine_tune import apply_fine_tune
 from .fingerprint import fingerprint
 from .folder import cause, check_weights, find_local, read_config
 from .generation_config import sampling_defaults
@@ -55,21 +58,24 @@ class PromptRenderer(NamedTuple):
 def load(name: str, report: ReportStep = ignore_step) -> LoadedModel:
     """Load a model by name: `demo`, a folder, or a hub name (downloaded by mlx-lm if need be).
 
-    All weights are in memory when this returns. Each step of the load is passed to `report` as it
-    begins. Code that comes with a model is not run. Raises `ModelNotLoaded` with the name and the
-    cause.
+    An adapter in the name is added to it. All weights are in memory when this returns. Each step of
+    the load is passed to `report` as it begins. Code that comes with a model is not run. Raises
+    `ModelNotLoaded` with the name and the cause.
     """
+    added = find_adapter(name)
     folder = find(name)
     config = read_config(name, folder)
     check_weights(name, folder)
     with _named(name):
         model, config = mlx_lm.load_model(folder, lazy=False, trust_remote_code=False)
+        if added is not None:
+            apply_fine_tune(name, model, added)
         adapter = _adapter(folder, config, report)
         _try_once(model)
     defaults = sampling_defaults(folder)
     info = ModelInfo(
         name=name,
-        fingerprint=fingerprint(folder),
+        fingerprint=fingerprint(folder, added),
         architecture=config["model_type"],
         adapter=adapter.name,
         device=device(),
@@ -92,6 +98,7 @@ def load_renderer(name: str, report: ReportStep = ignore_step) -> PromptRenderer
     Each step of the load is passed to `report` as it begins. Raises `ModelNotLoaded` with the name
     and the cause.
     """
+    find_adapter(name)
     folder = find(name, _fetch_rendering)
     config = read_config(name, folder)
     with _named(name):
@@ -123,7 +130,7 @@ def find(name: str, fetch: Callable[[str], Path] = download) -> Path:
     if (folder := find_local(name)) is not None:
         return folder
     try:
-        return fetch(name)
+        return fetch(split_name(name).model)
     except Exception as error:
         raise ModelNotLoaded(
             f"{name}: no such folder, and could not be downloaded: {cause(error)}"

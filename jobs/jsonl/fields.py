@@ -25,7 +25,9 @@ INNER_KEYS = frozenset({"n"}) | SETTING_KEYS
 # `options` is one only where it holds settings
 ALWAYS_NESTED = frozenset(name for name in NESTED if not FOREIGN[name].kinds)
 REQUEST_KEYS = (
-    frozenset({"model", "tools", "tool_results", "n", *SYSTEM_KEYS}) | SETTING_KEYS | ALWAYS_NESTED
+    frozenset({"model", "adapter", "tools", "tool_results", "n", *SYSTEM_KEYS})
+    | SETTING_KEYS
+    | ALWAYS_NESTED
 )
 LINE_KEYS = frozenset({"custom_id"}) | frozenset(SHAPES) | REQUEST_KEYS
 # only where no other shape is: beside one of them these are keys of the user's own

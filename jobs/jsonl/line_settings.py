@@ -40,16 +40,19 @@ UNCHECKED = Checks()
 class Inherited:
     """What a line inherits from its batch, and what is asked about its form and its tools.
 
-    `left_out` counts the unknown keys of OpenAI bodies by name; `None` refuses them.
+    `model` is the batch's, for lines that name only an adapter; `None` if it has none. `left_out`
+    counts the unknown keys of OpenAI bodies by name; `None` refuses them.
     """
 
     def __init__(
         self,
         settings: Settings,
         checks: Checks = UNCHECKED,
+        model: str | None = None,
         left_out: Counter[str] | None = None,
     ) -> None:
         self.settings = settings
+        self.model = model
         self.checks = checks
         self.left_out = left_out
         self._tool_choice = tool_choice_of(settings.output.tool_choice)

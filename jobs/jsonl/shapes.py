@@ -30,13 +30,12 @@ from .fields import (
     hint,
     unknown_fields,
 )
+from .line_model import line_model
 from .line_settings import Inherited, SettingsPlace, line_settings
 from .messages import ShareGptTurn, alpaca_messages, chat_messages, sharegpt_messages, with_system
 from .nested import holds_settings, opened
 
 Choices = Annotated[int, Meta(ge=1, le=128)]
-
-MAX_MODEL_CHARS = 4096
 
 
 class Shaped(msgspec.Struct, frozen=True):
@@ -172,11 +171,7 @@ def _build(
         check_tool_name(tool.function.name, f"{prefix}tools[{i}].function.name")
     if len({tool.function.name for tool in tools}) < len(tools):
         raise BadField(f"{prefix}tools: two tools have the same name")
-    model = decode_field(fields, "model", str | None, f"{prefix}model")
-    if model == "":
-        raise BadField(f"{prefix}model: empty")
-    if model is not None and (len(model) > MAX_MODEL_CHARS or not model.isprintable()):
-        raise BadField(f"{prefix}model: no name of a model")
+    model = line_model(fields, place)
     settings = line_settings(fields, place)
     place.inherited.check_tools(settings, tools, prefix)
     request = Request(

@@ -20,6 +20,7 @@ from mh_batch.engine.model.load import load
 from mh_batch.jobs.conversation import FunctionSpec, Message, Tool
 from mh_batch.jobs.errors import ModelNotLoaded
 from mh_batch.jobs.generation import Generation, GenerationRequest, Prompt, StopReason
+from mh_batch.jobs.models.names import join_name
 from mh_batch.jobs.settings import Context, Sampling
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -102,7 +103,8 @@ def test_other_models_are_read_again_by_the_tokeniser_in_their_folder(
     for file in llama_folder.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())
-    reader = CompletionReader("native", str(tmp_path))
+    # an adapter has no part in it, so it may be gone
+    reader = CompletionReader("native", join_name(str(tmp_path), "gone"))
     for wanted, generation in zip(asked, done, strict=True):
         assert reader.read(stored(wanted, generation), generation.raw) == generation.parse
 

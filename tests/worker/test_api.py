@@ -18,6 +18,7 @@ from typer.main import get_command
 
 import mh_batch.store
 import mh_batch.worker
+from helpers.command_line import rows
 from mh_batch.jobs.errors import (
     AlreadySubmitted,
     BadLines,
@@ -140,7 +141,9 @@ def test_options_decide_about_the_files_beside_the_database(db: Path) -> None:
     assert [path.name for path in (db.parent / "logs").iterdir()] == ["worker.log"]
 
 
-def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> DrainOptions:
+def work_of(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options, adapter: str | None = None
+) -> DrainOptions:
     """The options of a drain that is called with these."""
     seen: list[DrainOptions] = []
 
@@ -150,7 +153,7 @@ def work_of(folder: Path, monkeypatch: pytest.MonkeyPatch, options: Options) -> 
 
     monkeypatch.setattr(api, "work_until_stopped", see)
     open_store(folder / "mh-batch.db").close()
-    drain(folder / "mh-batch.db", model="demo", options=options)
+    drain(folder / "mh-batch.db", model="demo", options=options, adapter=adapter)
     (passed,) = seen
     return passed
 
@@ -190,7 +193,7 @@ def test_without_options_the_worker_has_its_own(
 
 def test_options_say_whatever_the_command_can() -> None:
     command = get_command(app).commands["work"]  # type: ignore[attr-defined]
-    elsewhere = {"db", "model", "allow_sleep", *EngineOptions.__struct_fields__}
+    elsewhere = {"db", "model", "adapter", "allow_sleep", *EngineOptions.__struct_fields__}
     names = {param.name for param in command.params} - elsewhere
     assert names <= set(Options.__struct_fields__)
 
@@ -360,3 +363,19 @@ def test_the_settings_that_a_call_gives_are_known_as_given(tmp_path: Path) -> No
         "max_tokens",
         "temperature",
     ]
+
+
+def test_an_adapter_is_named_beside_its_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "night1"
+    folder.mkdir()
+    submitted = submit(tmp_path / "mh-batch.db", ["Hi"], model="demo", adapter=folder)
+    assert submitted.warning is None
+    named = rows(tmp_path, "select model from batches")
+    assert named == [(f"demo//{folder}",)]
+    monkeypatch.chdir(tmp_path)
+    found = work_of(tmp_path, monkeypatch, Options(), adapter="night1")
+    assert found.model == f"demo//{folder}"
+    with pytest.raises(InputError, match="adapter=: for which model"):
+        drain(tmp_path / "mh-batch.db", adapter=folder)

@@ -71,6 +71,7 @@ def test_the_names_of_what_was_set_come_from_file_profile_and_flags() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        ('adapter = "night1"', "adapter: for which model? Set `model` as well"),
         ('modle = "demo"', "unknown key modle; did you mean model?"),
         ("[setings]\ntop_k = 1", "unknown key setings; did you mean settings?"),
         (
@@ -102,7 +103,8 @@ def test_a_function_for_answers_may_stand_in_the_file_or_the_command(tmp_path: P
 
 def test_a_name_like_no_other_is_told_with_all_there_are(tmp_path: Path) -> None:
     known = (
-        "known: accept, accept_seconds, artifacts, engine, hang_seconds, max_crashes, max_line_mib"
+        "known: accept, accept_seconds, adapter, artifacts, engine, hang_seconds, max_crashes, "
+        "max_line_mib"
     )
     assert known in complaint(tmp_path, "x9 = 1")
 

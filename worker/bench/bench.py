@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mh_batch.engine.model.adapter_folder import find_adapter
 from mh_batch.engine.model.folder import check_weights, find_local, read_config
 from mh_batch.jobs.generation import Prompt
 from mh_batch.jobs.settings import Sampling
@@ -90,6 +91,7 @@ def check_model(name: str) -> None:
     A model that is not on this machine is downloaded when it is first needed.
     """
     folder = None if name == RANDOM else find_local(name)
+    find_adapter(name)
     if folder is not None:
         read_config(name, folder)
         check_weights(name, folder)

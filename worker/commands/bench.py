@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from .options import Adapter
 from .shared import model_name, say
 
 
@@ -12,6 +13,7 @@ def bench(
     model: Annotated[
         str, typer.Option("--model", help="demo, random, a local folder, or a hub name.")
     ] = "demo",
+    adapter: Adapter = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,6 +51,6 @@ def bench(
 
     outputs = Outputs(json=json, plot=plot, note=note, compare=compare)
     request = BenchRequest(
-        model_name(model) or model, rounds, quick, tuple(only or ()), profile, outputs
+        model_name(model, adapter) or model, rounds, quick, tuple(only or ()), profile, outputs
     )
     run_bench(request, say, Console())

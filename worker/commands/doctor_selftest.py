@@ -7,7 +7,7 @@ import typer
 
 from mh_batch.jobs.settings import MOST_PARALLEL
 
-from .options import DEFAULT_DB, Db, Model
+from .options import DEFAULT_DB, Adapter, Db, Model
 from .shared import drain_options, leave, read_config, say
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ USUAL = 8
 def doctor(
     db: Db = DEFAULT_DB,
     model: Model = None,
+    adapter: Adapter = None,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Check that everything a drain needs is here and works.
@@ -32,7 +33,7 @@ def doctor(
     from mh_batch.worker.doctor.finding import Site
     from mh_batch.worker.output.files import print_json
 
-    options = drain_options(read_config(), db, model, {})
+    options = drain_options(read_config(), db, model, {"adapter": adapter})
     site = Site(options.db, options.logs, options.model, options.engine.preload_blas)
     findings = list(examine(site))
     if json:
@@ -45,6 +46,7 @@ def doctor(
 def selftest(
     db: Db = DEFAULT_DB,
     model: Model = None,
+    adapter: Adapter = None,
     parallel: Annotated[
         int | None,
         typer.Option(
@@ -68,7 +70,7 @@ def selftest(
     from mh_batch.worker.selftest import run_selftest
     from mh_batch.worker.text.escape import escape_controls
 
-    options = drain_options(read_config(), db, model, {})
+    options = drain_options(read_config(), db, model, {"adapter": adapter})
     if (name := options.model) is None:
         raise NoModel("which model? Name one with --model, MH_BATCH_MODEL or mh-batch.toml")
     configured = options.parallel if options.parallel > 1 else USUAL

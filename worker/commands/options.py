@@ -22,6 +22,14 @@ BatchModel = Annotated[
     str | None,
     typer.Option("--model", help="For lines that name none; without it, the model of `work`."),
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="FOLDER",
+        help="An adapter for that model: the folder that mlx_lm.lora wrote.",
+    ),
+]
 OverrideModel = Annotated[
     bool,
     typer.Option(

@@ -1,5 +1,6 @@
 """What several commands do."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -55,11 +56,24 @@ def settings_of(
     return effective_settings(*layers), given_names(*layers)
 
 
-def model_name(name: str | None) -> str | None:
+def model_name(name: str | None, adapter: str | None = None) -> str | None:
     """Return a model's name as the queue stores it, a folder by its full path; `None` for none."""
-    from mh_batch.worker.config import named_model
+    from mh_batch.worker.model_choice import full_name
 
-    return named_model(name)
+    return full_name(name, adapter)
+
+
+def batch_model(config: "Config", model: str | None, adapter: str | None) -> str | None:
+    """Return the model of a batch that is submitted, `None` to leave it to the worker.
+
+    `model` and `adapter` are those of the command. An adapter takes the model that is the default
+    here, for the worker's may be another one.
+    """
+    from mh_batch.worker.model_choice import default_model
+
+    if adapter is None:
+        return model_name(model)
+    return default_model(config, model or os.environ.get("MH_BATCH_MODEL"), adapter)
 
 
 def checked_order(order: str) -> "OrderName":
@@ -129,20 +143,20 @@ def drain_options(
     """
     from msgspec.structs import replace
 
+    from mh_batch.worker.model_choice import default_model
     from mh_batch.worker.options import DrainOptions, WorkerSettings, shared_fields
     from mh_batch.worker.runtime.stop import parse_clock
 
     settings = shared_fields(config, WorkerSettings)
     settings |= {name: value for name, value in given.items() if value is not None}
+    named = default_model(config, model, settings.pop("adapter", None))
     if (artifacts := given.get("artifacts")) is not None:
         settings["artifacts"] = _one_of("--artifacts", artifacts, ARTIFACTS)
     if (until := given.get("until")) is not None:
         settings["until"] = parse_clock(until)
     if (nbytes := settings.pop("prefix_cache_bytes", None)) is not None:
         settings["engine"] = replace(config.engine, prefix_cache_bytes=nbytes)
-    return DrainOptions(
-        db, model_name(model or config.model), db.resolve().parent / "logs", **settings
-    )
+    return DrainOptions(db, named, db.resolve().parent / "logs", **settings)
 
 
 def write_out(db: Path, batch: str | None, export: "Export") -> None:

@@ -9,10 +9,11 @@ import typer
 from mh_batch.worker.text.escape import escape_controls
 
 from . import options as opt
-from .shared import checked_order, leave, model_name, read_config, settings_of, submit_file
+from .shared import batch_model, checked_order, leave, read_config, settings_of, submit_file
 
 if TYPE_CHECKING:
     from mh_batch.jobs.record import NewBatch
+    from mh_batch.worker.config import Config
     from mh_batch.worker.submission.submission import Rules
     from mh_batch.worker.submission.tables.options import RowOptions
 
@@ -27,6 +28,7 @@ def submit(
     db: opt.Db = opt.DEFAULT_DB,
     name: opt.Name = None,
     model: opt.BatchModel = None,
+    adapter: opt.Adapter = None,
     override_model: opt.OverrideModel = False,
     priority: opt.Priority = 0,
     profile: opt.Profile = None,
@@ -76,32 +78,30 @@ def submit(
             name=name or batch_name(source),
             source=source,
             settings=settings,
-            model=model_name(model),
+            model=batch_model(config, model, adapter),
             priority=priority,
             order=checked_order(order),
             override_model=override_model,
             given=names,
         )
         if check:
-            all_fit = _check(db, batch, rules, rows, config.model) and all_fit
+            all_fit = _check(db, batch, rules, rows, config) and all_fit
         else:
             submit_file(db, batch, rules, rows)
     leave(0 if all_fit else 1)
 
 
 def _check(
-    db: Path, batch: "NewBatch", rules: "Rules", rows: "RowOptions", model: str | None
+    db: Path, batch: "NewBatch", rules: "Rules", rows: "RowOptions", config: "Config"
 ) -> bool:
-    """Print the report of a dry run; return whether every line can be done.
-
-    `model` is the configured one, `None` for none.
-    """
+    """Print the report of a dry run; return whether every line can be done."""
     from msgspec.structs import replace
 
+    from mh_batch.worker.model_choice import default_model
     from mh_batch.worker.submission.dry_run import dry_run
 
-    default = os.environ.get("MH_BATCH_MODEL") or model
-    report = dry_run(replace(batch, model=batch.model or model_name(default)), db, rules, rows)
+    default = batch.model or default_model(config, os.environ.get("MH_BATCH_MODEL"), None)
+    report = dry_run(replace(batch, model=default), db, rules, rows)
     for line in report.lines():
         typer.echo(escape_controls(line))
     return report.all_fit

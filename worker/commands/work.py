@@ -9,10 +9,10 @@ import typer
 
 from . import options as opt
 from .shared import (
+    batch_model,
     checked_order,
     drain_options,
     leave,
-    model_name,
     read_config,
     reading_from,
     say,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def work(
     db: opt.Db = opt.DEFAULT_DB,
     model: opt.Model = None,
+    adapter: opt.Adapter = None,
     parallel: opt.Parallel = None,
     mix: opt.Mix = False,
     allow_variance: opt.AllowVariance = False,
@@ -54,6 +55,7 @@ def work(
     # a mistyped --db must not make a new, empty database
     require_store(db)
     given = {
+        "adapter": adapter,
         "parallel": parallel,
         "mix": mix,
         "allow_variance": allow_variance,
@@ -82,6 +84,7 @@ def run(
     db: opt.Db = opt.DEFAULT_DB,
     name: opt.Name = None,
     model: opt.Model = None,
+    adapter: opt.Adapter = None,
     override_model: opt.OverrideModel = False,
     priority: opt.Priority = 0,
     profile: opt.Profile = None,
@@ -141,6 +144,7 @@ def run(
         config, profile, assignments, schema, max_tokens=max_tokens, temperature=temperature
     )
     given = {
+        "adapter": adapter,
         "parallel": parallel,
         "mix": mix,
         "allow_variance": allow_variance,
@@ -159,7 +163,7 @@ def run(
         file,
         settings,
         # the configured model is a default: it is the batch's only where it overrides others
-        options.model if override_model else model_name(model),
+        options.model if override_model else batch_model(config, model, adapter),
         priority=priority,
         order=checked_order(order),
         override_model=override_model,

@@ -41,6 +41,7 @@ def model(site: Site) -> Iterator[Finding]:
     """Check that the model's folder is complete and that its weights fit into memory."""
     memory = psutil.virtual_memory()
     text = f"{format_size(memory.total)} in all, {format_size(memory.available)} available"
+    from mh_batch.engine.model.adapter_folder import WEIGHTS, find_adapter
     from mh_batch.engine.model.folder import find_here
     from mh_batch.engine.model.weights import weight_files
 
@@ -49,6 +50,7 @@ def model(site: Site) -> Iterator[Finding]:
         yield ok("memory", text)
         return
     try:
+        adapter = find_adapter(site.model)
         folder = find_here(site.model)
         if folder is None:
             cure = "`mh-batch work` downloads it; start it while you can watch"
@@ -60,7 +62,8 @@ def model(site: Site) -> Iterator[Finding]:
         yield refused("model", error, _DOWNLOAD_AGAIN)
         yield ok("memory", text)
         return
-    weights = sum(path.stat().st_size for path in weight_files(folder))
+    files = [*weight_files(folder), *([] if adapter is None else [adapter / WEIGHTS])]
+    weights = sum(path.stat().st_size for path in files)
     yield ok("model", f"{site.model} ({architecture}), complete, {format_size(weights)} of weights")
     yield judge_memory(weights, memory.total, memory.available)
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 
+from mh_batch.engine.model.adapter_folder import find_adapter
 from mh_batch.engine.model.folder import find_here
 from mh_batch.jobs.errors import ModelNotLoaded, StoreUnusable
 from mh_batch.store import counts
@@ -37,6 +38,7 @@ def queued_models(site: Site) -> Iterator[Finding]:
 
 def _judge(model: str, jobs: str) -> Finding:
     try:
+        find_adapter(model)
         if find_here(model) is not None:
             return ok("queue", jobs)
     except ModelNotLoaded as error:

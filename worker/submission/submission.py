@@ -90,7 +90,7 @@ def submit_stream(
             most = rules.max_line_mib << 20
             ignored: Counter[str] = Counter()
             left_out = ignored if rules.ignore_unknown else None
-            inherited = Inherited(batch.settings, CHECKS, left_out)
+            inherited = Inherited(batch.settings, CHECKS, batch.model, left_out)
             reader = source.lines(batch.source, inherited, most)
             with (
                 Submission.begin(db, batch) as submission,

@@ -9,6 +9,7 @@ import mlx.core as mx
 import pytest
 from mlx import nn
 from mlx.utils import tree_flatten
+from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from helpers.small_models import EXPERTS, MODELS, random_model
 from mh_batch.engine import generate
@@ -72,6 +73,23 @@ def test_a_sound_model_passes_with_signs_of_life(name: str) -> None:
     assert (found.verdict.failed, found.verdict.layer, found.verdict.speeds) == (None, None, {})
     assert len(found.checked) == 4
     assert len(beats) > 50
+
+
+@pytest.mark.parametrize(("name", "kind"), [("llama", "dora"), ("gpt_oss", "lora")])
+def test_a_sound_model_with_an_adapter_passes(name: str, kind: str) -> None:
+    def adapted(model: Any) -> Any:
+        parameters = {"rank": 8, "scale": 20.0, "dropout": 0.0}
+        linear_to_lora_layers(model, 2, parameters, use_dora=kind == "dora")
+        random = [
+            (key, mx.random.normal(value.shape) * 0.1)
+            for key, value in tree_flatten(model.parameters())
+            if key.endswith("lora_b")
+        ]
+        model.load_weights(random, strict=False)
+        return model
+
+    found = run(subject(name, adapted))
+    assert found.verdict.passed, found.verdict
 
 
 def test_a_thorough_test_has_speeds_memory_and_a_number_to_use() -> None:

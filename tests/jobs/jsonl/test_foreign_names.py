@@ -11,7 +11,7 @@ from mh_batch.jobs.errors import BadLine
 from mh_batch.jobs.foreign.name import ForeignName, Kind
 from mh_batch.jobs.foreign.names import FOREIGN
 from mh_batch.jobs.jsonl.fields import LINE_KEYS
-from mh_batch.jobs.jsonl.line_settings import UNCHECKED, Inherited
+from mh_batch.jobs.jsonl.line_settings import Inherited
 from mh_batch.jobs.jsonl.lines import read_line
 from mh_batch.jobs.record import JobLine
 from mh_batch.jobs.settings import NAMES, Settings
@@ -34,7 +34,7 @@ def ids(name: ForeignName) -> str:
 
 
 def read(line: object, left_out: Counter[str] | None = None) -> JobLine | BadLine:
-    return read_line(1, json.dumps(line).encode(), Inherited(Settings(), UNCHECKED, left_out))
+    return read_line(1, json.dumps(line).encode(), Inherited(Settings(), left_out=left_out))
 
 
 def job(line: object, left_out: Counter[str] | None = None) -> JobLine:

@@ -52,11 +52,11 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(commands, "submit_file", submitting)
     monkeypatch.setattr(commands, "_drain", draining)
-    (tmp_path / "mh-batch.toml").write_text("parallel = 2\nmax_crashes = 5\n")
+    (tmp_path / "mh-batch.toml").write_text('model = "demo"\nparallel = 2\nmax_crashes = 5\n')
     arguments = (
-        "in.jsonl -o out.jsonl --name night --priority 3 --order prefix --skip-bad --again "
-        "--max-line-mib 7 -p 4 --mix --allow-variance --recycle-bytes 11 --prefix-cache-bytes 12 "
-        "--artifacts off --hang-seconds 13 --max-jobs 14 --until 07:30 "
+        "in.jsonl -o out.jsonl --adapter night1 --name night --priority 3 --order prefix "
+        "--skip-bad --again --max-line-mib 7 -p 4 --mix --allow-variance --recycle-bytes 11 "
+        "--prefix-cache-bytes 12 --artifacts off --hang-seconds 13 --max-jobs 14 --until 07:30 "
         "--prompt {{x}} --map custom_id=y --system S --n 2 --max-tokens 15 --temperature 0.5 "
         "--limit 16 --sample 17 --seed 18 --repeat 19"
     )
@@ -68,6 +68,8 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_what_is_for_the_batch_reaches_the_submission(asked: dict[str, Any]) -> None:
     batch, rules = asked["batch"], asked["rules"]
     assert (batch.name, batch.priority, batch.order) == ("night", 3, "prefix")
+    # an adapter of the batch is for a model of the batch
+    assert batch.model == "demo//night1"
     assert rules == Rules(skip_bad=True, again=True, max_line_mib=7)
     sampling = batch.settings.sampling
     assert (sampling.max_tokens, sampling.temperature) == (15, 0.5)
@@ -85,6 +87,7 @@ def test_what_is_for_the_batch_reaches_the_submission(asked: dict[str, Any]) -> 
 
 def test_what_is_for_the_worker_reaches_the_drain(asked: dict[str, Any]) -> None:
     options = asked["options"]
+    assert options.model == "demo//night1"
     assert (options.parallel, options.mix, options.allow_variance) == (4, True, True)
     assert (options.recycle_bytes, options.engine.prefix_cache_bytes) == (11, 12)
     assert (options.artifacts, options.hang_seconds, options.max_jobs) == ("off", 13, 14)

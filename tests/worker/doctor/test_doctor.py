@@ -234,10 +234,14 @@ def test_the_models_of_queued_jobs_are_looked_for(site: Site) -> None:
         line(2, model="gpt-4o-mini"),
         line(3),
         line(4, model="a/b"),
+        line(5, model="demo//nowhere"),
     ]
     with closing(open_store(site.db)) as db:
         submit(db, named)
-        one, two, three = queued_models(site)
+        one, two, three, four = queued_models(site)
+        assert four.verdict is FAILURE
+        assert "1 queued job of demo//nowhere: demo//nowhere: no such adapter folder" in four.text
+        assert "mlx_lm.lora" in (four.cure or "")
         assert [one.verdict, two.verdict, three.verdict] == [FAILURE, OK, WARNING]
         assert one.text.startswith("2 queued jobs of gpt-4o-mini: gpt-4o-mini: no such folder")
         assert one.cure is not None

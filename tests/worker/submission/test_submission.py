@@ -33,6 +33,7 @@ from mh_batch.jobs.errors import (
 from mh_batch.jobs.generation import ModelInfo
 from mh_batch.jobs.jsonl.line_settings import BUILT_IN
 from mh_batch.jobs.jsonl.lines import LineReader
+from mh_batch.jobs.models.names import join_name
 from mh_batch.jobs.record import JobEnd, JobLine, NewBatch
 from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import Status
@@ -589,3 +590,23 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("source", "name"), [("-", "stdin"), ("in/a.b.jsonl", "a.b"), ("x", "x")])
 def test_a_batch_is_called_as_its_file(source: str, name: str) -> None:
     assert batch_name(source) == name
+
+
+def test_lines_that_name_the_model_without_the_adapter_are_told(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("base", "adapter"):
+        (tmp_path / folder).mkdir()
+    lines = (
+        b'{"prompt": "a"}\n{"prompt": "b", "model": "base"}\n{"prompt": "c", "model": "demo"}\n'
+        b'{"prompt": "d", "model": "./base/"}\n{"prompt": "e", "adapter": "none"}\n'
+    )
+    name = join_name(str(tmp_path / "base"), str(tmp_path / "adapter"))
+    told = submit(db, tmp_path / "in.jsonl", lines, model=name).warning
+    assert told is not None
+    unknown, known = told.split(" for all; ")
+    assert unknown.startswith("1 line names a model that was not found: ")
+    assert join_name(str(tmp_path / "base"), "none") in unknown
+    assert known.startswith("2 lines name the model without the adapter, and will be answered")
+    assert "--override-model" in known

@@ -14,7 +14,9 @@ from mh_batch.jobs.jsonl.nested import holds_settings
 
 from .options import METADATA, RowOptions
 
-TEXT_KEYS = frozenset({"prompt", *SYSTEM_KEYS, "custom_id", "model", "instruction", "input"})
+TEXT_KEYS = frozenset(
+    {"prompt", *SYSTEM_KEYS, "custom_id", "model", "adapter", "instruction", "input"}
+)
 CONVERSATIONS = frozenset(SHAPES) | {"instruction"}
 # a template may use them in the prompt, and they still name the line
 _KEPT = frozenset({"custom_id", *ID_KEYS})
