@@ -84,7 +84,18 @@ ENGINE = {
 }  # fmt: skip
 STORE = {
     "reports": {"connection", "counts", "faults", "lookup", "queue", "sql"},
-    "queue": {"clock", "connection", "counts", "lock", "lookup", "selftests", "sql"},
+    "changes": {
+        "clock",
+        "connection",
+        "counts",
+        "deletion",
+        "faults",
+        "lock",
+        "lookup",
+        "queue",
+    },
+    "queue": {"clock", "connection", "counts", "deletion", "lock", "lookup", "selftests", "sql"},
+    "deletion": {"connection"},
     "selftests": {"clock", "connection"},
     "counts": {"connection"},
     "lookup": {"connection"},

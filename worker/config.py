@@ -103,17 +103,23 @@ def effective_settings(
     settings = apply(settings, config.settings)
     if profile is not None:
         settings = apply(settings, profile_values(profile))
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {assignment}: write it as key=value")
-        values[name.strip()] = value.strip()
+    values: dict[str, Any] = assigned(assignments)
     if response_format is not None:
         if both := sorted(values.keys() & set(FORMS)):
             raise SettingsError(f"--schema and --set {both[0]}: which one is the form?")
         values["response_format"] = response_format
     return apply(settings, values, text=True)
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Return the values of `--set key=value` pairs by name; raises `SettingsError`."""
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment}: write it as key=value")
+        values[name.strip()] = value.strip()
+    return values
 
 
 def named_model(name: str | None) -> str | None:

@@ -12,9 +12,10 @@ from mh_batch.jobs.errors import BadLine, StoreUnusable
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location
+from mh_batch.store.deletion import delete_batch
 from mh_batch.store.lock import SubmitLock
 
-from .loading_rows import ADD, EncodedLine, Row, delete_batch, holder, number_rows
+from .loading_rows import ADD, EncodedLine, Row, holder, number_rows
 from .resubmission import check_resubmission
 
 CHUNK_ROWS = 2_000

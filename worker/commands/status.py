@@ -18,6 +18,9 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Keep showing it until nothing is left, or Ctrl-C.")
     ] = False,
+    archived: Annotated[
+        bool, typer.Option("--all", help="Also the batches that are archived.")
+    ] = False,
 ) -> None:
     """Show each batch: jobs queued, done and failed; tokens, speed."""
     if watch and json:
@@ -30,7 +33,7 @@ def status(
     from mh_batch.worker.output import tables
 
     with reading_from(db) as reader:
-        tables.print_status(reader, batch, json)
+        tables.print_status(reader, batch, json, archived=archived)
 
 
 def timings(

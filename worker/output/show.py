@@ -10,6 +10,7 @@ from mh_batch.jobs.conversation import Message, ToolCall
 from mh_batch.jobs.generation import Channel, Timings, decode_speed, decoded_tokens
 from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, StepKey
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
+from mh_batch.store.changes.retry_settings import RetryChange, retry_changes
 from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
@@ -35,6 +36,8 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     if with_attempts:
         title += f" · {format_count(len(attempts), 'attempt')}"
     print_text(out, title)
+    for change in retry_changes(db, job.id):
+        print_text(out, change_line(change), "dim")
     if job.error:
         print_text(out, f"{job.error_code}: {job.error}", "red")
     _print_conversation(out, job, attempts)
@@ -54,6 +57,13 @@ def ambiguity_note(db: Database, ref: str) -> str | None:
         f"{ref}: this is {target.label} of batch {target.batch_id}; "
         f"the others: {', '.join(others[:SHOWN_OTHERS])}{more}"
     )
+
+
+def change_line(change: RetryChange) -> str:
+    """Return a line about the settings that a retry gave to a job."""
+    pairs = ((name, change.before[name], value) for name, value in change.settings.items())
+    changed = ", ".join(f"{name} {_value(old)} → {_value(new)}" for name, old, new in pairs)
+    return f"retry {change.round} ({change.at[:16].replace('T', ' ')}): {changed}"
 
 
 def attempt_line(attempt: Attempt, first: Attempt) -> str:
@@ -180,6 +190,10 @@ def _steps(attempts: Iterable[Attempt]) -> Iterator[list[Attempt]]:
     for attempt in attempts:
         steps.setdefault(attempt.key.step_key, []).append(attempt)
     yield from steps.values()
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:
