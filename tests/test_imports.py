@@ -34,9 +34,9 @@ WORKER = {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
     "api": {
-        "acceptance", "config", "draining", "options", "progress", "python_words", "runtime",
-        "submission",
+        "acceptance", "config", "draining", "options", "progress", "runtime", "submission",
     },
+    "package": {"api"},
     "progress": {"draining", "text"},
     "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
@@ -50,7 +50,6 @@ WORKER = {
     "runtime": set(),
     "options": set(),
     "files": set(),
-    "python_words": set(),
     "slots_key": set(),
     "text": set(),
 }  # fmt: skip
