@@ -5,6 +5,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.status import Status
+from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location, snapshot
 from mh_batch.store.counts import batch_counts
 from mh_batch.store.deletion import delete_batch
@@ -18,6 +19,12 @@ READER_SECONDS = 2
 # as a batch that is being submitted: no claim, list or result sees it, and what a killed deletion
 # has left is deleted by the next worker or submit
 _HIDE = "UPDATE batches SET state = 'loading' WHERE id = ?"
+_RECORD = """
+INSERT INTO deletions (batch_id, name, jobs, last_job_id, at)
+SELECT b.id, b.name, count(j.id), coalesce(max(j.id), 0), ?
+FROM batches AS b LEFT JOIN jobs AS j ON j.batch_id = b.id
+WHERE b.id = ?
+"""
 _ATTEMPTS = (
     "SELECT count(*) FROM jobs AS j JOIN attempts AS a ON a.job_id = j.id WHERE batch_id = ?"
 )
@@ -58,6 +65,7 @@ def check_deletable(db: Database, batch: BatchRow) -> None:
 def delete(db: Database, batch: BatchRow) -> None:
     """Delete a batch with everything that was recorded of it, beside a worker too.
 
+    Its number is not given again, nor are those of its jobs.
     Raises `InputError` if any of its jobs runs; then nothing is deleted.
     """
     lock = SubmitLock(location(db))
@@ -66,6 +74,7 @@ def delete(db: Database, batch: BatchRow) -> None:
         lock.share()
         with immediate(db):
             check_deletable(db, batch)
+            db.conn.execute(_RECORD, (now(), batch.id))
             db.conn.execute(_HIDE, (batch.id,))
         delete_batch(db, batch.id)
     finally:

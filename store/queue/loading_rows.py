@@ -12,8 +12,15 @@ STEP = 2_000
 Row = tuple[int, int, str, int, str | None, int, bytes | None, bytes]
 
 ADD = """
-INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
-VALUES (?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
+INSERT INTO jobs
+    (id, batch_id, position, custom_id, priority, model, claim_key, metadata, request)
+VALUES (
+    1 + max(
+        (SELECT coalesce(max(id), 0) FROM jobs),
+        (SELECT coalesce(max(last_job_id), 0) FROM deletions)
+    ),
+    ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT)
+)
 ON CONFLICT (batch_id, custom_id) DO NOTHING
 """
 _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"

@@ -36,8 +36,14 @@ PRAGMA cache_size = -32768;
 """
 
 _BEGIN = """
-INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
-VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
+INSERT INTO batches (id, name, source, state, submitted_at, model, priority, seed, settings)
+VALUES (
+    1 + max(
+        (SELECT coalesce(max(id), 0) FROM batches),
+        (SELECT coalesce(max(batch_id), 0) FROM deletions)
+    ),
+    ?, ?, 'loading', ?, ?, ?, ?, ?
+)
 RETURNING id
 """
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"

@@ -11,3 +11,13 @@ CREATE TABLE retry_settings (
     before TEXT NOT NULL CHECK (json_valid(before)),
     PRIMARY KEY (job_id, round)
 ) STRICT, WITHOUT ROWID;
+
+-- Batches that were deleted. Their numbers, and those of their jobs up to last_job_id, are not given
+-- again: a worker or a note may still have them.
+CREATE TABLE deletions (
+    batch_id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL,
+    jobs INTEGER NOT NULL,
+    last_job_id INTEGER NOT NULL,
+    at TEXT NOT NULL
+) STRICT;

@@ -221,13 +221,26 @@ INSERT INTO attempts (
 """
 
 
+def older_batch(db: Database, name: str = "night") -> None:
+    """Queue one job as an older version did: it knew fewer tables than `submit` does."""
+    db.execute(
+        "INSERT INTO batches (name, source, source_sha256, state, submitted_at, seed, job_count, "
+        "settings) VALUES (?, 'old.jsonl', ?, 'ready', '', 0, 1, '{}')",
+        [name, name],
+    )
+    db.execute(
+        "INSERT INTO jobs (batch_id, position, custom_id, request) "
+        "SELECT max(id), 1, 'line-1', '{}' FROM batches"
+    )
+
+
 OLDER_RUN = "INSERT INTO runs (started_at, settings, versions) VALUES ('', '{}', '{}')"
 
 
 def test_what_an_older_version_cut_is_known_as_nothing_that_can_go_on(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m005_continued")
-        submit(db, lines(1))
+        older_batch(db)
         db.execute(OLDER_RUN)
         db.execute(OLDER_ATTEMPT)
         db.conn.commit()
@@ -253,8 +266,8 @@ VALUES (1, 0, 1, 0, 2, 1, '', 'decode', '')
 def test_what_an_older_version_did_was_done_in_one_slot(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m007_slots")
-        submit(db, lines(1))
-        submit(db, lines(1), name="only claimed")
+        older_batch(db)
+        older_batch(db, "only claimed")
         db.conn.executescript(";".join((OLDER_RUN, OLDER_ATTEMPT, OLDER_TIMING, OLDER_CRASH)))
         db.execute("UPDATE jobs SET model = 'demo'")
         db.execute("UPDATE batches SET completion_tokens = 4, attempts = 1, decode_seconds = 1.5")
@@ -385,7 +398,7 @@ def test_a_full_disk_is_told_with_its_cure_and_undoes_the_transaction(db: Databa
 def test_answers_of_an_older_version_have_no_json(path: Path) -> None:
     with closing(Database(path)) as db:
         migrations.apply(db, stop_before="m008_forms")
-        submit(db, lines(1))
+        older_batch(db)
         db.conn.executescript(";".join((OLDER_RUN, OLDER_ATTEMPT)))
         db.execute(
             "INSERT INTO turns (job_id, choice, turn, step, accepted_attempt_id, attempts, "

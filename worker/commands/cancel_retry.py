@@ -114,7 +114,7 @@ def delete(
     db: Db = DEFAULT_DB,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Delete batches with all their answers, attempts and files; asks first.
+    """Delete batches with answers, attempts and files; asks first.
 
     A worker may go on meanwhile with others.
     """

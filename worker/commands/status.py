@@ -25,6 +25,8 @@ def status(
     """Show each batch: jobs queued, done and failed; tokens, speed."""
     if watch and json:
         raise InputError("--watch and --json: choose one")
+    if watch and archived:
+        raise InputError("--watch and --all: nothing is going on in an archived batch")
     if watch:
         from mh_batch.worker.progress.status_watch import watch_batch
 

@@ -26,7 +26,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows(db: Database) -> dict[str, int]:
     """How many rows each table has that holds anything of a batch."""
-    apart = ("sqlite_", "_sqlite_", "runs", "selftests")
+    apart = ("sqlite_", "_sqlite_", "runs", "selftests", "deletions")
     names = [name for name in db.table_names() if not name.startswith(apart)]
     return {name: db.table(name).count for name in names}
 
@@ -127,3 +127,18 @@ def test_a_vacuum_gives_back_what_a_deletion_has_freed(db: Database) -> None:
 def test_a_vacuum_waits_for_no_worker(db: Database) -> None:
     with worker_lock(location(db)), pytest.raises(WorkerRunning):
         vacuum(db)
+
+
+def test_the_numbers_of_what_was_deleted_are_not_given_again(db: Database) -> None:
+    submit(db, lines(2), "first")
+    submit(db, lines(3), "second")
+    delete(db, find_batch(db, "second"))
+    assert submit(db, lines(1), "third") == 3
+    assert [row[0] for row in db.execute("select id from jobs order by id")] == [1, 2, 6]
+    delete(db, find_batch(db, "first"))
+    assert submit(db, lines(1), "fourth") == 4
+    assert [row[0] for row in db.execute("select id from jobs order by id")] == [6, 7]
+    assert [tuple(row)[:4] for row in db.execute("select * from deletions")] == [
+        (1, "first", 2, 2),
+        (2, "second", 3, 5),
+    ]
