@@ -25,6 +25,7 @@ check: $(VENV)/.installed-dev
 	@# type checkers cannot follow an editable install's package map: show them the same tree by links
 	@mkdir -p $(VENV)/typed/mh_batch
 	@for part in worker engine jobs store; do ln -sfn ../../../$$part $(VENV)/typed/mh_batch/$$part; done
+	@for file in __init__.py py.typed; do ln -sfn ../../../worker/package/$$file $(VENV)/typed/mh_batch/$$file; done
 	@# from tests/, since at the root worker/ would be taken for tests/worker/
 	cd tests && MYPYPATH=../$(VENV)/typed ../$(BIN)/mypy --config-file ../pyproject.toml \
 	  --cache-dir ../.mypy_cache --explicit-package-bases ../$(VENV)/typed .

@@ -1,7 +1,8 @@
 """What the store keeps of a job, as structs."""
 
+import json
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -211,6 +212,24 @@ class FinishedJob(msgspec.Struct, frozen=True):
     def rescued(self) -> bool:
         """Whether any of its answers was forced from unfinished thoughts."""
         return any(turn.rescued for turn in self.turns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job as plain dictionaries, lists, texts and numbers.
+
+        Beside the fields it has `final`, `rescued` and `parsed`, here and in each of `turns` the
+        value of an answer in JSON. `metadata` is a dictionary, empty if there is none.
+        """
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
+        for turn, step in zip(plain["turns"], self.turns, strict=True):
+            turn |= turn.pop("key")
+            turn["parsed"] = None if step.parsed is None else json.loads(step.parsed)
+        return {
+            **plain,
+            "metadata": plain["metadata"] or {},
+            "final": self.final,
+            "parsed": None if self.parsed is None else json.loads(self.parsed),
+            "rescued": self.rescued,
+        }
 
 
 class JobEnd(msgspec.Struct, frozen=True):

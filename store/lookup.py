@@ -15,9 +15,14 @@ _NO_BATCHES = "there is none yet; `mh-batch submit FILE` makes one"
 
 _ROW = "SELECT id, name, source, source_sha256, state, submitted_at, model, priority, job_count"
 _BY_ID = f"{_ROW} FROM batches WHERE id = ? AND state = 'ready'"
-_BY_NAME = f"{_ROW} FROM batches WHERE name = ? AND state = 'ready' ORDER BY id DESC LIMIT 1"
-_LATEST = f"{_ROW} FROM batches WHERE state = 'ready' ORDER BY id DESC LIMIT 1"
-_NAMES = "SELECT DISTINCT name FROM batches WHERE state = 'ready' ORDER BY id DESC LIMIT 1000"
+_BY_NAME = f"""
+{_ROW} FROM batches WHERE name = ? AND state = 'ready'
+ORDER BY archived_at IS NOT NULL, id DESC LIMIT 1
+"""
+_LISTED = "FROM batches WHERE state = 'ready' AND archived_at IS NULL ORDER BY id DESC"
+_LATEST = f"{_ROW} {_LISTED} LIMIT 1"
+_NAMES = f"SELECT DISTINCT name {_LISTED} LIMIT 1000"
+_ANY = "SELECT 1 FROM batches WHERE state = 'ready' LIMIT 1"
 _JOB = """
 SELECT j.id FROM jobs AS j JOIN batches AS b ON b.id = j.batch_id
 WHERE j.id = ? AND b.state = 'ready'
@@ -82,7 +87,7 @@ class Target(msgspec.Struct, frozen=True):
 def find_batch(db: Database, ref: str) -> BatchRow:
     """Return the batch with the number `ref`, else the latest with that name.
 
-    Raises `UnknownTarget` with similar names.
+    One that is not archived goes before those that are. Raises `UnknownTarget` with similar names.
     """
     with snapshot(db):
         number = _number(ref)
@@ -102,8 +107,15 @@ def find_batch(db: Database, ref: str) -> BatchRow:
 
 
 def latest_batch(db: Database) -> BatchRow:
-    """Return the batch submitted last; raises `UnknownTarget` if there is none."""
+    """Return the batch submitted last, of those not archived.
+
+    Raises `UnknownTarget` if there is none.
+    """
     row = db.conn.execute(_LATEST).fetchone()
+    if row is None and db.conn.execute(_ANY).fetchone() is not None:
+        raise UnknownTarget(
+            "no batch: all are archived; name one, `mh-batch status --all` lists them"
+        )
     if row is None:
         raise UnknownTarget(f"no batch: {_NO_BATCHES}")
     return BatchRow(*row)

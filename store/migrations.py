@@ -62,6 +62,12 @@ def m009_defaults(db: Database) -> None:
     db.executescript(script("schema/defaults.sql"))
 
 
+@migrations()
+def m010_archive(db: Database) -> None:
+    """Store which batches are archived, and which settings a retry gave to a job."""
+    db.executescript(script("schema/archive.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)

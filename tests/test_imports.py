@@ -34,9 +34,9 @@ WORKER = {
         "model_process", "options", "output", "progress", "runtime", "submission", "text"
     },
     "api": {
-        "acceptance", "draining", "model_choice", "options", "progress", "python_words", "runtime",
-        "submission",
+        "acceptance", "draining", "model_choice", "options", "progress", "runtime", "submission",
     },
+    "package": {"api"},
     "progress": {"draining", "text"},
     "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
@@ -51,7 +51,6 @@ WORKER = {
     "runtime": set(),
     "options": set(),
     "files": set(),
-    "python_words": set(),
     "slots_key": set(),
     "text": set(),
 }  # fmt: skip
@@ -85,7 +84,18 @@ ENGINE = {
 }  # fmt: skip
 STORE = {
     "reports": {"connection", "counts", "faults", "lookup", "queue", "sql"},
-    "queue": {"clock", "connection", "counts", "lock", "lookup", "selftests", "sql"},
+    "changes": {
+        "clock",
+        "connection",
+        "counts",
+        "deletion",
+        "faults",
+        "lock",
+        "lookup",
+        "queue",
+    },
+    "queue": {"clock", "connection", "counts", "deletion", "lock", "lookup", "selftests", "sql"},
+    "deletion": {"connection"},
     "selftests": {"clock", "connection"},
     "counts": {"connection"},
     "lookup": {"connection"},

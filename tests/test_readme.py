@@ -132,16 +132,24 @@ def test_every_command_in_a_sentence_and_its_options_exist(name: str) -> None:
         assert given <= known | {"--install-completion"}, line
 
 
-def test_the_program_in_python_runs(
+def test_the_programs_in_python_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", "".join(TEXTS.values()), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(program, "docs/python.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert "line-1 done 17 + 25 = 42 None" in printed
-    assert "line-2 done 21 + 5 = 26 talk" in printed
-    assert (tmp_path / "night.db").is_file()
+    printed = []
+    for program in re.findall(r"```python\n(.*?)```", "".join(TEXTS.values()), flags=re.DOTALL):
+        exec(compile(program, "docs/python.md", "exec"), {"__name__": "program"})
+        printed.append(capsys.readouterr().out)
+    night, table, loop, after = printed
+    assert "line-1 done 17 + 25 = 42\n" in night
+    assert "line-2 done 21 + 5 = 26\n" in night
+    rows = [line.split() for line in table.splitlines()]
+    assert [" ".join(row[1:]) for row in rows[1:]] == [
+        "a done 17 + 25 = 42 42",
+        "b done 12 + 9 = 21 21",
+    ]
+    assert loop.splitlines() == ["1 of 2: line-1", "2 of 2: line-2", "all well"]
+    assert re.match(r"python 2 \d+ 2\n0 tried again\na \d+\nb \d+\n$", after)
 
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:

@@ -105,14 +105,27 @@ def test_the_configuration_is_one_and_has_every_key(tmp_path: Path) -> None:
 
 
 def test_every_name_and_option_of_the_python_interface_is_there() -> None:
-    from mh_batch import store, worker
+    import mh_batch
+    from mh_batch import store
 
     page = TEXTS["docs/python.md"]
-    names = {f"mh_batch.worker.{name}" for name in worker.__all__}
+    names = {f"mh_batch.{name}" for name in mh_batch.__all__}
     names |= {f"mh_batch.store.{name}" for name in store.__all__}
     assert set(first_cells(page)) == names
     (options,) = re.findall(r"^The options are (.*?)\.\n", page, re.MULTILINE | re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", options)) == set(worker.Options.__struct_fields__)
+    assert set(re.findall(r"`(\w+)`", options)) == set(mh_batch.Options.__struct_fields__)
+
+
+def test_every_argument_of_submit_is_there() -> None:
+    import inspect
+
+    import mh_batch
+
+    page = section("docs/python.md", "Tables in, tables out")
+    names = set(inspect.signature(mh_batch.submit).parameters) - {"db", "conversations"}
+    assert names <= set(re.findall(r"`(\w+)`", page))
+    progress = section("docs/python.md", "While it runs")
+    assert set(mh_batch.Progress.__struct_fields__) <= set(re.findall(r"`(\w+)`", progress))
 
 
 def test_every_scenario_of_the_bench_is_there() -> None:

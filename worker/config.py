@@ -107,12 +107,7 @@ def effective_settings(
     settings = apply(settings, config.settings)
     if profile is not None:
         settings = apply(settings, profile_values(profile))
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise SettingsError(f"--set {assignment}: write it as key=value")
-        values[name.strip()] = value.strip()
+    values: dict[str, Any] = assigned(assignments)
     if response_format is not None:
         if both := sorted(values.keys() & set(FORMS)):
             raise SettingsError(f"--schema and --set {both[0]}: which one is the form?")
@@ -129,10 +124,21 @@ def given_names(
     """Return the names of the settings that anybody set: what `effective_settings` overrides."""
     chosen = profile or config.profile
     names = {*config.settings, *(profile_values(chosen) if chosen is not None else ())}
-    names |= {assignment.partition("=")[0].strip() for assignment in assignments}
+    names |= assigned(assignments).keys()
     if response_format is not None:
         names.add("response_format")
     return tuple(sorted(names))
+
+
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Return the values of `--set key=value` pairs by name; raises `SettingsError`."""
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment}: write it as key=value")
+        values[name.strip()] = value.strip()
+    return values
 
 
 def named_model(name: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """Which model a command or a call means, by the name that the database has for it."""
 
+import os
 from pathlib import Path
 
 from mh_batch.jobs.errors import InputError
@@ -20,7 +21,7 @@ def default_model(config: Config, model: str | None, adapter: str | None) -> str
     return full_name(config.model, adapter or config.adapter)
 
 
-def full_name(model: str | None, adapter: str | None = None) -> str | None:
+def full_name(model: str | None, adapter: str | os.PathLike[str] | None = None) -> str | None:
     """Return the name of a model with its `adapter`, each folder by its full path.
 
     `None` for no model. Raises `InputError` for an adapter without a model, or beside another.
@@ -33,7 +34,7 @@ def full_name(model: str | None, adapter: str | None = None) -> str | None:
     if own is not None and adapter is not None:
         raise InputError(f"--adapter: {model} has one already, behind its {MARK}")
     name = named_model(base) or base
-    added = own if adapter is None else adapter
+    added = own if adapter is None else os.fspath(adapter)
     if added is None:
         return name
     return join_name(name, str(Path(added).expanduser().resolve()) if _is_folder(added) else added)

@@ -54,6 +54,10 @@ class Split(msgspec.Struct, frozen=True):
         return self.shares[-1][0]
 
 
+WHOLE = Split((("train", 1.0),))
+"""One part that all belong to, by the name that trainers look for."""
+
+
 def _share(text: str, share: str) -> float:
     try:
         value = float(share)

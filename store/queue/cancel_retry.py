@@ -1,7 +1,7 @@
 """Cancels jobs, and queues jobs again."""
 
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 from sqlite_utils import Database
@@ -22,6 +22,7 @@ _RUNNING = "SELECT count(*) FROM jobs WHERE {target} = ? AND status = 'running'"
 _REQUESTS = "SELECT id FROM jobs WHERE status = 'running' AND cancel_requested = 1"
 _CHOSEN = "SELECT id FROM jobs WHERE {target} = ? AND status = ?"
 _REQUEUED_FROM = frozenset({Status.FAILED, Status.RUNNING})
+_UNARCHIVE = "UPDATE batches SET archived_at = NULL WHERE id = ? AND archived_at IS NOT NULL"
 _CLEAR_CRASHES = "UPDATE crashes SET forgiven = 1 WHERE job_id = ?"
 # Of each choice the first incomplete answer, and all that follow it.
 _DELETE_INCOMPLETE = """
@@ -71,11 +72,17 @@ def cancel_requests(db: Database) -> frozenset[int]:
     return frozenset(row[0] for row in db.conn.execute(_REQUESTS))
 
 
-def retry(db: Database, target: Target, statuses: Collection[Status] = RETRYABLE) -> int:
+def retry(
+    db: Database,
+    target: Target,
+    statuses: Collection[Status] = RETRYABLE,
+    change: Callable[[int], None] = lambda _: None,
+) -> int:
     """Queue the jobs of a target that ended in one of `statuses` again; return how many.
 
     Their attempts stay and are counted on; complete answers stay too. Each job is queued once,
-    also if a worker ends it badly again meanwhile.
+    also if a worker ends it badly again meanwhile. `change` gets the id of each in the transaction
+    that queues it. An archived batch is in the lists again.
     """
     for status in statuses:
         check_move(status, Status.QUEUED)
@@ -87,6 +94,10 @@ def retry(db: Database, target: Target, statuses: Collection[Status] = RETRYABLE
             # another process may have queued or claimed some of them meanwhile
             again = [job for job in chosen[start : start + CHUNK] if _requeue(db, job, sources, 1)]
             db.conn.executemany(_DELETE_INCOMPLETE, [(job_id,) for job_id in again])
+            for job_id in again:
+                change(job_id)
+            if again:
+                db.conn.execute(_UNARCHIVE, (target.batch_id,))
         count += len(again)
     return count
 

@@ -1,4 +1,4 @@
-"""The rows of a batch that is loading: what they hold, their names, and how they are deleted."""
+"""The rows of a batch that is loading: what they hold, and their names."""
 
 import msgspec
 from sqlite_utils import Database
@@ -6,21 +6,24 @@ from sqlite_utils import Database
 from mh_batch.store.connection import immediate
 
 STEP = 2_000
-"""How many rows one transaction renames or deletes: a worker waits for it."""
+"""How many rows one transaction renames: a worker waits for it."""
 
 # JSON goes to SQLite as bytes: a text of Python takes up to four times the memory
 Row = tuple[int, int, str, int, str | None, int, bytes | None, bytes]
 
 ADD = """
-INSERT INTO jobs (batch_id, position, custom_id, priority, model, claim_key, metadata, request)
-VALUES (?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT))
+INSERT INTO jobs
+    (id, batch_id, position, custom_id, priority, model, claim_key, metadata, request)
+VALUES (
+    1 + max(
+        (SELECT coalesce(max(id), 0) FROM jobs),
+        (SELECT coalesce(max(last_job_id), 0) FROM deletions)
+    ),
+    ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT)
+)
 ON CONFLICT (batch_id, custom_id) DO NOTHING
 """
 _HOLDER = "SELECT position FROM jobs WHERE batch_id = ? AND custom_id = ?"
-_DELETE_SOME = """
-DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE batch_id = ? LIMIT ?)
-"""
-
 # A copy keeps its number, which is the end of its id. A `custom_id` has no control character, so
 # after the first step no row has the name that another is to get.
 _RENAME = """
@@ -61,13 +64,3 @@ def number_rows(db: Database, batch_id: int, last: int, *, copies: bool) -> None
             values = {"prefix": prefix, "copies": copies, "batch": batch_id}
             with immediate(db):
                 db.conn.execute(_RENAME, values | {"first": first, "last": first + STEP - 1})
-
-
-def delete_batch(db: Database, batch_id: int) -> None:
-    """Delete a batch that was never published, a chunk in each transaction."""
-    deleted = STEP
-    while deleted == STEP:
-        with immediate(db):
-            deleted = db.conn.execute(_DELETE_SOME, (batch_id, STEP)).rowcount
-    with immediate(db):
-        db.conn.execute("DELETE FROM batches WHERE id = ?", (batch_id,))

@@ -12,9 +12,10 @@ from mh_batch.jobs.errors import BadLine, StoreUnusable
 from mh_batch.jobs.record import JobLine, NewBatch
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location
+from mh_batch.store.deletion import delete_batch
 from mh_batch.store.lock import SubmitLock
 
-from .loading_rows import ADD, EncodedLine, Row, delete_batch, holder, number_rows
+from .loading_rows import ADD, EncodedLine, Row, holder, number_rows
 from .resubmission import check_resubmission
 
 CHUNK_ROWS = 2_000
@@ -36,8 +37,14 @@ PRAGMA cache_size = -32768;
 
 _BEGIN = """
 INSERT INTO batches
-    (name, source, state, submitted_at, model, priority, seed, settings, settings_given)
-VALUES (?, ?, 'loading', ?, ?, ?, ?, ?, ?)
+    (id, name, source, state, submitted_at, model, priority, seed, settings, settings_given)
+VALUES (
+    1 + max(
+        (SELECT coalesce(max(id), 0) FROM batches),
+        (SELECT coalesce(max(batch_id), 0) FROM deletions)
+    ),
+    ?, ?, 'loading', ?, ?, ?, ?, ?, ?
+)
 RETURNING id
 """
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"

@@ -13,9 +13,9 @@ from mh_batch.store.counts import batch_counts
 
 _REPORTS = """
 SELECT id, name, state, submitted_at, job_count, attempts, retries, completion_tokens,
-    machine_seconds, rescued
+    machine_seconds, rescued, archived_at
 FROM batches
-WHERE state = 'ready' AND (?1 IS NULL OR id = ?1)
+WHERE state = 'ready' AND iif(?1 IS NULL, archived_at IS NULL OR ?2, id = ?1)
 ORDER BY id
 """
 _SOURCES = "SELECT DISTINCT source FROM batches"
@@ -33,7 +33,7 @@ class BatchReport(msgspec.Struct, frozen=True):
     `counts` has every status. `completion_tokens` and `tokens_per_second` (of decoding; `None` if
     nothing was decoded) are over all attempts; `retries` are the attempts from scratch after a
     first one. `rescued` of the jobs that are done have an answer that was forced from unfinished
-    thoughts.
+    thoughts. `archived_at` is when it was archived, `None` if it was not.
     """
 
     id: int
@@ -47,16 +47,22 @@ class BatchReport(msgspec.Struct, frozen=True):
     completion_tokens: int
     tokens_per_second: float | None
     rescued: int = 0
+    archived_at: str | None = None
 
     def count(self, statuses: Collection[Status]) -> int:
         """Return how many jobs stand in one of `statuses`."""
         return sum(self.counts.get(status, 0) for status in statuses)
 
 
-def batch_reports(db: Database, batch_id: int | None) -> list[BatchReport]:
-    """Return the reports of all batches in order, or of the one with `batch_id`."""
+def batch_reports(
+    db: Database, batch_id: int | None, *, archived: bool = False
+) -> list[BatchReport]:
+    """Return the reports of all batches in order, or of the one with `batch_id`.
+
+    Of all, those that are archived are left out unless `archived` is true.
+    """
     with snapshot(db):
-        rows = db.conn.execute(_REPORTS, (batch_id,)).fetchall()
+        rows = db.conn.execute(_REPORTS, (batch_id, archived)).fetchall()
         return [_report(row, batch_counts(db, row["id"])) for row in rows]
 
 
@@ -76,4 +82,5 @@ def _report(row: sqlite3.Row, counts: dict[Status, int]) -> BatchReport:
             row["completion_tokens"] - row["attempts"], row["machine_seconds"]
         ),
         rescued=row["rescued"],
+        archived_at=row["archived_at"],
     )

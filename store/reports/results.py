@@ -45,6 +45,12 @@ SELECT EXISTS (
 )
 """
 
+_REPEATED = """
+SELECT count(*) FROM (
+    SELECT custom_id FROM jobs WHERE batch_id IN ({batches}) GROUP BY custom_id HAVING count(*) > 1
+)
+"""
+
 
 def finished_jobs(
     db: Database, batch_id: int | None, statuses: Sequence[Status]
@@ -73,6 +79,13 @@ def finished_job(db: Database, job_id: int) -> FinishedJob:
 def has_choices(db: Database, batch_id: int) -> bool:
     """Whether a job of the batch has more than one completion of its prompt."""
     return bool(db.conn.execute(_CHOICES, (batch_id,)).fetchone()[0])
+
+
+def repeated_ids(db: Database, batch_ids: Sequence[int]) -> int:
+    """Return how many `custom_id`s stand in more than one of the batches."""
+    marks = ", ".join("?" * len(batch_ids))
+    row = db.conn.execute(_REPEATED.format(batches=marks), tuple(batch_ids)).fetchone()
+    return int(row[0])
 
 
 def in_order(statuses: int) -> str:

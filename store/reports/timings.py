@@ -161,7 +161,7 @@ def timing_report(db: Database, batch_id: int | None) -> TimingReport:
         off = sorted(queries.rows("off", Off, most=MOST_OFF), key=lambda off: off.began)
         on = totals.ended - totals.began - sum(one.ended - one.began for one in off)
         width = time_width(on, count)
-        batches = batch_reports(db, batch_id)
+        batches = batch_reports(db, batch_id, archived=True)
         return TimingReport(
             totals=totals,
             typical_gap_seconds=queries.value("gap", place=count // 2) if count else None,

@@ -6,12 +6,15 @@ import typer
 
 from mh_batch.jobs.errors import InputError
 
-from .options import DEFAULT_DB, BatchRef, Db, Format, Output, RawCsv, RescuedAnswers
+from .options import DEFAULT_DB, Db, Format, Output, RawCsv, RescuedAnswers
 from .shared import reading_from, say, write_out
 
 
 def results(
-    batch: BatchRef = None,
+    batches: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[BATCH]...", help="Numbers or names; the latest if none is named."),
+    ] = None,
     output: Output = "-",
     db: Db = DEFAULT_DB,
     form: Format = None,
@@ -46,24 +49,30 @@ def results(
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="The random seed of --split.")] = None,
     raw_csv: RawCsv = False,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Into the folder -o, as Parquet by default, with a data card."),
+    ] = False,
 ) -> None:
-    """Write a batch's finished jobs in input order.
+    """Write the finished jobs of batches in input order.
 
-    Of the latest batch if none is named. The training formats (messages, completion, sharegpt)
-    write only jobs that are done and whose answers are not rescued, the others every finished job.
+    Several batches go one after the other into one file. The training formats (messages,
+    completion, sharegpt) write only jobs that are done and whose answers are not rescued, the
+    others every finished job.
     """
     from mh_batch.jobs.results.formats import format_of
     from mh_batch.jobs.results.selection import Selection
-    from mh_batch.jobs.results.split import Split
+    from mh_batch.jobs.results.split import WHOLE, Split
     from mh_batch.worker.output.export import Export, check_export
 
     if seed is not None and split is None:
         raise InputError("--seed: is for --split only")
     selection = Selection.parse(statuses, finish_reasons, where or [], rescued)
-    parts = Split.parse(split, seed or 0) if split is not None else None
-    export = Export(output, form or format_of(output), selection, errors, parts, raw_csv)
+    parts = Split.parse(split, seed or 0) if split is not None else WHOLE if card else None
+    form = form or ("parquet" if card else format_of(output))
+    export = Export(output, form, selection, errors, parts, raw_csv, card)
     check_export(export, db)
-    write_out(db, batch, export)
+    write_out(db, batches or (), export)
 
 
 def show(

@@ -159,12 +159,12 @@ def drain_options(
     return DrainOptions(db, named, db.resolve().parent / "logs", **settings)
 
 
-def write_out(db: Path, batch: str | None, export: "Export") -> None:
-    """Write a batch's results and print where they are; `None` is the latest batch."""
+def write_out(db: Path, batches: Sequence[str], export: "Export") -> None:
+    """Write the results of batches and print where they are; of the latest if none is named."""
     from mh_batch.worker.output.export import write_results
 
     with reading_from(db) as reader:
-        for message in write_results(reader, batch, export):
+        for message in write_results(reader, batches, export):
             say(message)
 
 

@@ -18,10 +18,15 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Keep showing it until nothing is left, or Ctrl-C.")
     ] = False,
+    archived: Annotated[
+        bool, typer.Option("--all", help="Also the batches that are archived.")
+    ] = False,
 ) -> None:
     """Show each batch: jobs queued, done and failed; tokens, speed."""
     if watch and json:
         raise InputError("--watch and --json: choose one")
+    if watch and archived:
+        raise InputError("--watch and --all: nothing is going on in an archived batch")
     if watch:
         from mh_batch.worker.progress.status_watch import watch_batch
 
@@ -30,7 +35,7 @@ def status(
     from mh_batch.worker.output import tables
 
     with reading_from(db) as reader:
-        tables.print_status(reader, batch, json)
+        tables.print_status(reader, batch, json, archived=archived)
 
 
 def timings(

@@ -179,7 +179,7 @@ def run(
     if outcome.stopped:
         say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
         leave(1)
-    write_out(db, str(batch_id), export)
+    write_out(db, [str(batch_id)], export)
     # what failed in an earlier run of the same file is in the results too
     leave(outcome.exit_code or _unsuccessful(db, batch_id))
 

@@ -7,9 +7,11 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import StoreUnusable
 from mh_batch.store import counts
+from mh_batch.store.changes import removal
 from mh_batch.store.connection import require_store
 from mh_batch.store.inspection import Condition, find_damage
 from mh_batch.store.lock import beside
+from mh_batch.worker.output.deletion import WORTH_VACUUM
 from mh_batch.worker.output.interruption import reading_from
 from mh_batch.worker.progress.worker_pid import worker_pid
 from mh_batch.worker.text.format import GIB, MIB, format_count, format_size
@@ -75,8 +77,12 @@ def _state(path: Path, db: Database) -> Iterator[Finding]:
         )
     else:
         yield ok("worker", "none is running")
+    free = removal.space(db)
+    if free.free >= WORTH_VACUUM and free.free * 4 >= free.size:
+        text = f"{format_size(free.free)} of {format_size(free.size)} are free"
+        yield warning("space", text, "nothing, later jobs fill them; or `mh-batch vacuum`")
     if loading := counts.loading_count(db):
-        cure = "nothing, if a submit is running; else the next `mh-batch work` removes it"
+        cure = "nothing, if a submit or delete is running; else the next `mh-batch work` removes it"
         yield warning(
             "submit", f"{format_count(loading, 'batch', 'batches')} not complete yet", cure
         )

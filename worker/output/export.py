@@ -1,7 +1,8 @@
 """`mh-batch results`: finished jobs as files in one of the formats."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,19 +17,21 @@ from mh_batch.jobs.results.selection import Rescued, Selection, choose
 from mh_batch.jobs.results.split import Split
 from mh_batch.jobs.results.transcript import choices
 from mh_batch.jobs.status import FINISHED
-from mh_batch.store.lookup import find_batch, latest_batch
-from mh_batch.store.reports.results import finished_jobs, has_choices
+from mh_batch.store.lookup import BatchRow, find_batch, latest_batch
+from mh_batch.store.reports.results import finished_jobs, has_choices, repeated_ids
 from mh_batch.worker.runtime.extras import require_pyarrow
 from mh_batch.worker.text.format import format_count
 
+from .card import Content, check_card, write_card
 from .files import STDOUT, Columns, OutputFiles, check_output
 
 
 class Export(msgspec.Struct, frozen=True):
     """What to write where.
 
-    `output` is a file, `-`, or with a `split` a folder. Unsuccessful jobs go to the file `errors`;
-    `None` leaves them to the format. `raw_csv` does not escape cells that a spreadsheet would run.
+    `output` is a file, `-`, or with a `split` a folder, which may have a `card`. Unsuccessful jobs
+    go to the file `errors`; `None` leaves them to the format. `raw_csv` does not escape cells that
+    a spreadsheet would run.
     """
 
     output: str
@@ -37,6 +40,7 @@ class Export(msgspec.Struct, frozen=True):
     errors: str | None = None
     split: Split | None = None
     raw_csv: bool = False
+    card: bool = False
 
     @property
     def parts(self) -> dict[str, str]:
@@ -63,14 +67,16 @@ def check_export(export: Export, db: Path, *inputs: str) -> None:
         raise InputError("--raw-csv: is for --format csv only")
     if export.form == "parquet":
         require_pyarrow("--format parquet")
-        if export.output == STDOUT:
+        if export.output == STDOUT and export.split is None:
             raise InputError("--format parquet: is not for a terminal or a pipe; name a file by -o")
     paths = [export.output] if export.split is None else list(export.parts.values())
     if export.split is not None:
-        _check_folder(export.output)
+        _check_folder("--card" if export.card else "--split", export.output)
     if export.split is None or Path(export.output).is_dir():
         for path in paths:
             check_output(path, db, *inputs)
+    if export.card:
+        check_card(export.output)
     if export.errors is not None:
         check_output(export.errors, db, *inputs)
         if Path(export.errors).resolve() in [Path(path).resolve() for path in paths]:
@@ -105,18 +111,21 @@ class LeftOut(msgspec.Struct):
         return f"{format_count(self.parts, noun)}{about} left out{whole}"
 
 
-def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
-    """Write a batch's results (`None`: the latest); return the messages to print.
+def write_results(db: Database, refs: Sequence[str], export: Export) -> list[str]:
+    """Write the results of batches one after the other (of the latest if none is named).
 
-    A file is written whole or not at all; memory stays flat.
+    Returns the messages to print. A file is written whole or not at all; memory stays flat.
+    Raises `UnknownTarget` for a batch that is none, and `InputError` for one that is named twice.
     """
-    batch = find_batch(db, ref) if ref else latest_batch(db)
+    batches = [find_batch(db, ref) for ref in refs] or [latest_batch(db)]
+    _check_distinct(batches, refs)
     form, by_format, by_rescue = FORMATS[export.form], LeftOut(), LeftOut()
-    columns = _columns(form.columns, has_choices(db, batch.id))
+    columns = _columns(form.columns, any(has_choices(db, batch.id) for batch in batches))
     with ExitStack() as stack:
         files = OutputFiles(stack, raw_csv=export.raw_csv)
         _open_all(files, export, columns)
-        for job, error, left_out in _chosen(db, batch.id, export):
+        chosen = (_chosen(db, batch.id, export) for batch in batches)
+        for job, error, left_out in chain.from_iterable(chosen):
             by_rescue.add(left_out, whole=job is None and error is None)
             if error is not None:
                 files.write(export.errors or STDOUT, error)
@@ -133,13 +142,42 @@ def write_results(db: Database, ref: str | None, export: Export) -> list[str]:
         having = "without" if export.rescued == "only" else "with"
         conversations = by_rescue.describe("conversation", f" {having} rescued answers")
         messages.append(f"{conversations}; --rescued keep takes them too")
+    if len(batches) > 1 and (repeated := repeated_ids(db, [batch.id for batch in batches])):
+        messages.append(f"{_repeated(repeated)}: {_TOLD_APART.get(export.form, _IN_NO_ROW)}")
+    if export.card:
+        notes = messages[len(export.parts) :]
+        parts = export.parts.values()
+        written = {Path(path).name: files.rows[path] for path in parts if path in files.rows}
+        content = Content(written, export.form, export.rescued, notes)
+        messages.append(f"the card is {write_card(db, batches, export.output, content)}")
     return messages
 
 
-def _check_folder(path: str) -> None:
+def _check_distinct(batches: Sequence[BatchRow], refs: Sequence[str]) -> None:
+    ids = [batch.id for batch in batches]
+    for batch, ref in zip(batches, refs, strict=False):
+        if ids.count(batch.id) > 1:
+            raise InputError(f"{ref}: batch {batch.id} ({batch.name}) is named twice")
+
+
+_TOLD_APART = {
+    "openai": "`id` tells them apart",
+    "csv": "`batch_id` tells them apart",
+    "parquet": "`batch_id` tells them apart",
+    "json": "`batch_id` tells them apart",
+}
+_IN_NO_ROW = "a row of this format does not say of which"
+
+
+def _repeated(count: int) -> str:
+    stands = "custom_id stands" if count == 1 else "custom_ids stand"
+    return f"{count:,} {stands} in more than one of the batches"
+
+
+def _check_folder(option: str, path: str) -> None:
     folder = Path(path)
     if path == STDOUT or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"--split: needs -o FOLDER; {path} is not a folder")
+        raise InputError(f"{option}: needs -o FOLDER; {path} is not a folder")
     if not folder.resolve().parent.is_dir():
         raise InputError(f"{path}: there is no folder {folder.resolve().parent}")
 

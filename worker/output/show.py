@@ -11,6 +11,7 @@ from mh_batch.jobs.generation import Channel, Timings, decode_speed, decoded_tok
 from mh_batch.jobs.record import Attempt, AttemptKey, FinishedJob, FinishedTurn, StepKey
 from mh_batch.jobs.results.transcript import Turns, choices, transcript
 from mh_batch.jobs.settings import Sampling
+from mh_batch.store.changes.retry_settings import RetryChange, retry_changes
 from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
@@ -38,6 +39,8 @@ def print_job(db: Database, ref: str, with_attempts: bool) -> None:
     print_text(out, title)
     if attempts and (sampled := _sampled(attempts[0])):
         print_text(out, f"sampled with {sampled}", "dim")
+    for change in retry_changes(db, job.id):
+        print_text(out, change_line(change), "dim")
     if job.error:
         print_text(out, f"{job.error_code}: {job.error}", "red")
     _print_conversation(out, job, attempts)
@@ -57,6 +60,13 @@ def ambiguity_note(db: Database, ref: str) -> str | None:
         f"{ref}: this is {target.label} of batch {target.batch_id}; "
         f"the others: {', '.join(others[:SHOWN_OTHERS])}{more}"
     )
+
+
+def change_line(change: RetryChange) -> str:
+    """Return a line about the settings that a retry gave to a job."""
+    pairs = ((name, change.before[name], value) for name, value in change.settings.items())
+    changed = ", ".join(f"{name} {_value(old)} → {_value(new)}" for name, old, new in pairs)
+    return f"retry {change.round} ({change.at[:16].replace('T', ' ')}): {changed}"
 
 
 def attempt_line(attempt: Attempt, first: Attempt) -> str:
@@ -189,6 +199,10 @@ def _sampled(attempt: Attempt) -> str:
     """Return the sampling of an attempt where it differs from the built-in values."""
     used, built_in = (msgspec.structs.asdict(s) for s in (attempt.sampling, Sampling()))
     return ", ".join(f"{name} {used[name]}" for name in used if used[name] != built_in[name])
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:

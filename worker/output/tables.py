@@ -23,14 +23,22 @@ LONGEST_NAME = 32
 """The widest that a batch's name is shown in a table; `--json` has all of it."""
 
 
-def print_status(db: Database, ref: str | None, as_json: bool) -> None:
-    """Print one row per batch; `ref` names one batch, `None` means all."""
-    reports = batch_reports(db, find_batch(db, ref).id if ref else None)
+_MAKE_ONE = "`mh-batch submit FILE` makes one"
+
+
+def print_status(db: Database, ref: str | None, as_json: bool, *, archived: bool = False) -> None:
+    """Print one row per batch; `ref` names one batch, `None` means all.
+
+    Of all, those that are archived are left out unless `archived` is true.
+    """
+    reports = batch_reports(db, find_batch(db, ref).id if ref else None, archived=archived)
     if as_json:
         print_json(reports)
         return
     if not reports:
-        print("no batches yet; `mh-batch submit FILE` makes one")
+        every = batch_reports(db, None, archived=True)
+        there = "`mh-batch status --all` lists the archived ones" if every else _MAKE_ONE
+        print(f"no batches{'' if every else ' yet'}; {there}")
         return
     # all statuses would not fit a terminal: only those that some job has
     shown = [s for s in Status if s is Status.DONE or any(r.counts.get(s) for r in reports)]
@@ -39,15 +47,17 @@ def print_status(db: Database, ref: str | None, as_json: bool) -> None:
     if with_rescued:
         names.insert(shown.index(Status.DONE) + 1, "rescued")
     columns = ["batch", "name", "jobs", *names, "tokens", "tok/s", "submitted"]
+    if any(r.archived_at for r in reports):
+        columns.append("archived")
     rows = []
     for r in reports:
         speed = f"{r.tokens_per_second:.1f}" if r.tokens_per_second else "-"
         counts = [r.counts.get(status, 0) for status in shown]
         if with_rescued:
             counts.insert(shown.index(Status.DONE) + 1, r.rescued)
-        when = r.submitted_at[:16].replace("T", " ")
-        name = shortened(r.name, LONGEST_NAME)
-        rows.append([r.id, name, r.total, *counts, r.completion_tokens, speed, when])
+        name, when = shortened(r.name, LONGEST_NAME), _minute(r.submitted_at)
+        row = [r.id, name, r.total, *counts, r.completion_tokens, speed, when]
+        rows.append([*row, _minute(r.archived_at or "")][: len(columns)])
     print_table(columns, rows)
 
 
@@ -109,6 +119,10 @@ def distinct(columns: Sequence[str]) -> list[str]:
             key = f"{column}:{number}"
         keys.append(key)
     return keys
+
+
+def _minute(time: str) -> str:
+    return time[:16].replace("T", " ")
 
 
 def _readable(value: Any) -> Any:

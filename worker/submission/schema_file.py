@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,13 @@ def read_schema(path: Path) -> dict[str, Any]:
         raise InputError(f"--schema {path}: a JSON schema is an object")
     if (reason := find_error(text, frozenset(schema))) is not None:
         raise InputError(f"--schema {path}: {reason}")
+    return schema_form(schema, path.stem)
+
+
+def schema_form(schema: Mapping[str, Any], otherwise: str = "") -> dict[str, Any]:
+    """Return the `response_format` of a JSON schema; its name is the `title`, or `otherwise`."""
     title = schema.get("title")
-    name = _name(title if isinstance(title, str) else "") or _name(path.stem) or "answer"
+    name = _name(title if isinstance(title, str) else "") or _name(otherwise) or "answer"
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
 
 

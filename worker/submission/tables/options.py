@@ -51,10 +51,13 @@ class RowOptions(msgspec.Struct, frozen=True, omit_defaults=True):
         cls,
         prompt: str | None = None,
         template: Path | None = None,
-        pairs: Sequence[str] = (),
+        pairs: Sequence[str | tuple[str, str]] = (),
         **others: int | str | None,
     ) -> Self:
-        """Build the options as they are typed; raises `InputError` naming the wrong one."""
+        """Build the options as they are typed; raises `InputError` naming the wrong one.
+
+        A pair may be taken apart already.
+        """
         given = {name: value for name, value in others.items() if value is not None}
         if "seed" in given and "sample" not in given:
             raise InputError("--seed: is for --sample only; --set seed=N is the batch's")
@@ -66,7 +69,7 @@ class RowOptions(msgspec.Struct, frozen=True, omit_defaults=True):
                 "line_template": template.name.endswith((".json.jinja", ".json.j2")),
                 "template_name": str(template),
             }
-        renamed = tuple(_pair(text) for pair in pairs for text in _NEXT_PAIR.split(pair))
+        renamed = tuple(one for pair in pairs for one in _pairs(pair))
         options = cls(prompt=prompt, renamed=renamed, **given)  # type: ignore[arg-type]
         options.check()
         return options
@@ -127,13 +130,21 @@ def _read(path: Path) -> str:
         raise InputError(f"--template {path}: not UTF-8") from None
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, column = text.partition("=")
-    key, column = key.strip(), column.strip()
-    if not equals or not column:
-        raise InputError(f"--map {text}: write it as key=column, such as prompt=question")
+def _pairs(given: str | tuple[str, str]) -> list[tuple[str, str]]:
+    if isinstance(given, tuple):
+        return [_pair(*given)]
+    pairs = []
+    for text in _NEXT_PAIR.split(given):
+        key, equals, column = text.partition("=")
+        if not equals or not column.strip():
+            raise InputError(f"--map {text}: write it as key=column, such as prompt=question")
+        pairs.append(_pair(key.strip(), column.strip()))
+    return pairs
+
+
+def _pair(key: str, column: str) -> tuple[str, str]:
     if key not in TARGETS:
         meant = nearest(key, TARGETS)
         cure = f"did you mean {meant}?" if meant else "such as prompt, custom_id, system or turns"
-        raise InputError(f"--map {text}: {key} is no key of a line; {cure}")
+        raise InputError(f"--map {key}={column}: {key} is no key of a line; {cure}")
     return key, column

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from typer.main import get_command
 
+import mh_batch
 import mh_batch.store
 import mh_batch.worker
 from helpers.command_line import rows
@@ -30,7 +31,9 @@ from mh_batch.jobs.errors import (
 from mh_batch.jobs.settings import EngineOptions
 from mh_batch.jobs.status import Status
 from mh_batch.store import open_reader, open_store
-from mh_batch.worker import Options, Summary, api, drain, results, submit
+from mh_batch.worker import Options, Summary, drain, results, submit
+from mh_batch.worker.api import draining
+from mh_batch.worker.api.lines import Conversation
 from mh_batch.worker.cli import app
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.draining.run import Outcome
@@ -38,7 +41,7 @@ from mh_batch.worker.options import DrainOptions, WorkerOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.runtime.stop import EndReason
 
-CONVERSATIONS: list[api.Conversation] = [
+CONVERSATIONS: list[Conversation] = [
     "What is 17 + 25?",
     {"custom_id": "talk", "turns": ["What is 12 + 9?", "Now add 5."], "topic": "follow-up"},
     {"custom_id": "long", "prompt": "word " * 600, "max_context_tokens": 256},
@@ -107,7 +110,7 @@ def test_rescued_answers_are_in_the_summary_and_can_be_left_out_of_the_results(
     tmp_path: Path,
 ) -> None:
     db = tmp_path / "rescued.db"
-    lines: list[api.Conversation] = [
+    lines: list[Conversation] = [
         {
             "custom_id": "rivers",
             "prompt": "Think for a long time about rivers.",
@@ -151,7 +154,7 @@ def work_of(
         seen.append(options)
         return Outcome(EndReason.EMPTY, Tally(), run_id=1, seconds=0.0)
 
-    monkeypatch.setattr(api, "work_until_stopped", see)
+    monkeypatch.setattr(draining, "work_until_stopped", see)
     open_store(folder / "mh-batch.db").close()
     drain(folder / "mh-batch.db", model="demo", options=options, adapter=adapter)
     (passed,) = seen
@@ -287,7 +290,7 @@ def test_the_same_lines_are_a_second_batch_only_when_told_so(tmp_path: Path) -> 
 
 def test_what_cannot_be_a_job_is_named_and_nothing_lands(tmp_path: Path) -> None:
     db = tmp_path / "mh-batch.db"
-    with pytest.raises(InputError, match="python:2: cannot be JSON"):
+    with pytest.raises(InputError, match="python:2: prompt: cannot be JSON"):
         submit(db, ["Hello", {"prompt": object()}])
     with pytest.raises(BadLines, match=r"python:1: temprature: .* temperature\?"):
         submit(db, [{"prompt": "Hello", "temprature": 1}])
@@ -311,7 +314,7 @@ def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
                 heard.append(await anext(stop_signals))
         return Outcome(EndReason.KILLED, Tally(), run_id=1, seconds=0.0)
 
-    monkeypatch.setattr(api, "work_until_stopped", stopped_twice)
+    monkeypatch.setattr(draining, "work_until_stopped", stopped_twice)
     open_store(tmp_path / "mh-batch.db").close()
     summary = drain(tmp_path / "mh-batch.db")
     assert len(heard) == 2
@@ -319,7 +322,7 @@ def test_an_interrupt_asks_the_drain_to_stop_and_a_second_one_to_do_so_at_once(
     assert not summary.all_well
 
 
-@pytest.mark.parametrize("package", [mh_batch.worker, mh_batch.store])
+@pytest.mark.parametrize("package", [mh_batch, mh_batch.worker, mh_batch.store])
 def test_no_module_takes_the_name_of_a_function_of_the_library(package: object) -> None:
     folder = Path(getattr(package, "__file__", "")).parent
     names = getattr(package, "__all__", ())
@@ -327,12 +330,12 @@ def test_no_module_takes_the_name_of_a_function_of_the_library(package: object) 
     for name in names:
         # an imported submodule would replace what is exported under its name
         assert not (folder / f"{name}.py").exists()
-        assert callable(getattr(package, name))
+        assert callable(getattr(package, name)) or name == "__version__"
     with pytest.raises(AttributeError, match="nothing_of_ours"):
         _ = package.nothing_of_ours  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("package", [mh_batch.worker, mh_batch.store])
+@pytest.mark.parametrize("package", [mh_batch, mh_batch.worker, mh_batch.store])
 def test_dir_lists_what_is_imported_when_it_is_first_asked_for(package: object) -> None:
     assert {"__doc__", *getattr(package, "__all__", ())} <= set(dir(package))
 
@@ -340,8 +343,13 @@ def test_dir_lists_what_is_imported_when_it_is_first_asked_for(package: object) 
 def test_the_packages_import_nothing_heavy_until_something_is_asked_for() -> None:
     heavy = {"anyio", "rich", "mlx", "mlx_lm", "openai_harmony", "numpy", "pandas"}
     # every module of the store needs it, and it is imported there without pandas
-    for package, late in (("worker", heavy | {"sqlite_utils"}), ("store", heavy)):
-        code = f"import sys, mh_batch.{package}; sys.exit(bool({late!r} & set(sys.modules)))"
+    alone = {"msgspec", "sqlite_utils", "mh_batch.worker", "mh_batch.jobs"}
+    for package, late in (
+        ("mh_batch", heavy | alone),
+        ("mh_batch.worker", heavy | {"sqlite_utils"}),
+        ("mh_batch.store", heavy),
+    ):
+        code = f"import sys, {package}; sys.exit(bool({late!r} & set(sys.modules)))"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
