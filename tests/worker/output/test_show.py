@@ -173,6 +173,7 @@ def test_an_attempt_that_a_check_rejected_tells_why() -> None:
     assert told.startswith("  attempt 1: retry (rejected: it has no digit), ")
 
 
+@pytest.mark.usefixtures("folder")
 def test_one_attempt_is_no_plural() -> None:
     record(Request((Message("user", "x"),)), attempt())
     assert shown("mine", "--attempts").splitlines()[0].endswith(" · done · 1 attempt")

@@ -27,10 +27,11 @@ TABLES: dict[str, dict[str, Any]] = {
     "parses": {"description": "How each answer was read.", "facets": ["rung", "well_formed"]},
     "timings": {"description": "Seconds, tokens and memory of each attempt."},
     "crashes": {"description": "Deaths of the model process.", "facets": ["phase"]},
+    "retry_settings": {"description": "Settings that a retry gave to a job."},
     "runs": {"description": "One row for each start of the worker."},
     "results": {"description": "The finished jobs with their last answers."},
 }
-HIDDEN = ("_sqlite_migrations", "batch_models", "selftests")
+HIDDEN = ("_sqlite_migrations", "batch_models", "selftests", "deletions")
 """What the program keeps for itself; `?_show_hidden=1` lists it."""
 
 
