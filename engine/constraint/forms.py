@@ -3,9 +3,12 @@
 import json
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from mh_batch.jobs.answers.forms import Form
+
+from .schema_places import places
 
 SubGrammar = dict[str, Any]
 """One of the grammars that llguidance takes together: its name, and a JSON schema or Lark text."""
@@ -54,7 +57,22 @@ def schema_grammar(
         "whitespace_pattern": WHITESPACE if whitespace_pattern is None else whitespace_pattern,
         "json_allowed_escapes": _ESCAPES,
     }
-    return {"name": name, "json_schema": {**schema, "x-guidance": options}}
+    return {"name": name, "json_schema": {**_plainer(schema), "x-guidance": options}}
+
+
+def _plainer(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without `uniqueItems: false`, which says nothing and is not supported."""
+    if not any(_says_not_unique(place.schema) for place in places(schema)):
+        return schema
+    copied = deepcopy(schema)
+    for place in places(copied):
+        if _says_not_unique(place.schema):
+            del place.schema["uniqueItems"]
+    return copied
+
+
+def _says_not_unique(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("uniqueItems") is False
 
 
 def lark_grammar(text: str, name: str) -> SubGrammar:
