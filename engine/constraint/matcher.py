@@ -120,6 +120,11 @@ class CompiledGrammars:
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
+    def load_tables(self) -> None:
+        """Make the token tables, if that has not been done."""
+        with self._lock:
+            _ = self._tables
+
     def compile(self, grammar: str) -> "LLMatcher":
         """Return a matcher at the beginning of a grammar; raises `JobError` if it does not compile.
 

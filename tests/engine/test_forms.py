@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 import mlx.core as mx
 import msgspec
 import pytest
+from llguidance import LLMatcher
 from msgspec import Meta
 
 from helpers.formed import tables_of_one_letter
 from helpers.scripted_model import SURE
 from helpers.spelled import encode
+from mh_batch.engine.constraint.matcher import CompiledGrammars
 from mh_batch.engine.fit.drop_plan import MARGIN
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.special_tokens import (
@@ -325,6 +327,41 @@ def test_a_cancel_ends_an_answer_in_a_form(demo: LoadedModel, whole: Generation)
     done = Generator(demo).generate(request(), lambda: len(seen) >= 5, seen.append)
     assert done.stop_reason is StopReason.CANCELLED
     assert done.tokens == whole.tokens[:6]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("stage", ["before", "tables", "compiled"])
+def test_a_cancel_is_seen_before_a_form_is_compiled_and_behind_it(
+    demo: LoadedModel, parallel: int, stage: str
+) -> None:
+    done: list[str] = []
+
+    class Watched(CompiledGrammars):
+        """Notes what has been made."""
+
+        def load_tables(self) -> None:
+            super().load_tables()
+            done.append("tables")
+
+        def compile(self, grammar: str) -> LLMatcher:
+            done.append("compiled")
+            return super().compile(grammar)
+
+    def cancelled() -> bool:
+        return stage == "before" or stage in done
+
+    generator = Generator(demo)
+    generator._grammars = Watched(demo.adapter.token_tables, demo.adapter.control_tokens)
+    if parallel == 1:
+        ended = generator.generate(request(), cancelled, lambda _: None)
+    else:
+        slots = generator.slots(parallel)
+        slots.add(0, request(), cancelled, lambda _: None)
+        answers = [*slots.step(), *slots.step()]
+        ended = next(one.outcome for one in answers if isinstance(one.outcome, Generation))
+    assert (ended.stop_reason, ended.tokens) == (StopReason.CANCELLED, ())
+    assert ended.timings.prefill_tokens == 0
+    assert done == {"before": [], "tables": ["tables"], "compiled": ["tables", "compiled"]}[stage]
 
 
 def test_max_tokens_cuts_an_answer_in_a_form(demo: LoadedModel, whole: Generation) -> None:
