@@ -16,7 +16,7 @@ from .checks import lark_rules, lark_text, schemas
 from .checks.finite import ENDLESS, can_end
 from .checks.keywords import unknown_keyword
 from .checks.trial import grammar_fault, matches_nothing, regex_fault, shortened, with_line
-from .forms import form_grammar, lark_grammar, regex
+from .forms import NOT_BLANK, form_grammar, lark_grammar, regex
 from .validation.schemas import checking_fault, metaschema_fault
 
 MOST_BYTES = 256 * 1024
@@ -104,7 +104,9 @@ def _fault(form: Form) -> str | None:
             if not form.value:
                 return "the regular expression is empty"
             nothing = "the regular expression matches nothing but white space, or nothing at all"
-            return regex_fault(form.value) or _form_fault(form, nothing)
+            # with what keeps it from white space even where a form does without
+            filled = f"start: TEXT\nTEXT: {regex(form.value)} & {NOT_BLANK}"
+            return regex_fault(form.value) or grammar_fault(lark_grammar(filled, "text"), nothing)
         case "choice":
             if not form.value:
                 return "there are no choices"

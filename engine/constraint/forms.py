@@ -8,6 +8,7 @@ from typing import Any
 
 from mh_batch.jobs.answers.forms import Form
 
+from .blank import can_be_blank
 from .schema_places import places
 
 SubGrammar = dict[str, Any]
@@ -20,7 +21,6 @@ WHITESPACE = r"( |\n[ \t]{0,64})?"
 # the declared key `a`, so that its value goes unchecked
 _ESCAPES = '"\\bfnrt'
 
-# Python's `strip`, which decides whether an answer is empty, also removes these four separators
 NOT_BLANK = r"/(.|\n)*[^\s\x1c-\x1f](.|\n)*/"
 """A text of more than white space, as a regular expression in a Lark grammar."""
 
@@ -38,7 +38,10 @@ def form_grammar(form: Form, name: str) -> SubGrammar:
         case "json_schema":
             return schema_grammar(form.value, name, form.whitespace_pattern)
         case "regex":
-            return lark_grammar(f"start: ANSWER\nANSWER: {regex(form.value)} & {NOT_BLANK}", name)
+            text = regex(form.value)
+            # both together cost the lexer much where the expression is long
+            filled = f"{text} & {NOT_BLANK}" if can_be_blank(text) else text
+            return lark_grammar(f"start: ANSWER\nANSWER: {filled}", name)
         case "choice":
             choices = " | ".join(quoted(choice) for choice in form.value)
             return lark_grammar(f"start: ANSWER\nANSWER: {choices}", name)

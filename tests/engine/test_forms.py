@@ -315,6 +315,24 @@ def test_a_form_that_has_to_repeat_is_no_loop(demo: LoadedModel) -> None:
     assert free < 520
 
 
+FINAL = "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (Form("regex", "(no, yes, ){300}"), "no, yes, " * 300),
+        (Form("choice", ("no, " * 400, "yes")), "no, " * 400),
+        (Form("grammar", f'start: {"x " * 400}\nx: "no, "'), "no, " * 400),
+        (Form("json_schema", {"const": "no, " * 400}), f'"{"no, " * 400}"'),
+    ],
+)
+def test_a_text_without_another_way_on_is_no_loop(demo: LoadedModel, form: Form, text: str) -> None:
+    assert len(encode(text)) >= 400
+    assert loops_at(demo, f"{FINAL}{text}<|return|>", form) is None
+    assert loops_at(demo, f"<|channel|>analysis<|message|>{text}", form) is not None
+
+
 def test_a_loop_in_free_reasoning_is_one(demo: LoadedModel) -> None:
     thought = "<|channel|>analysis<|message|>" + "the answer is " * 300
     found = loops_at(demo, thought, RECORD)

@@ -1,11 +1,10 @@
 """What llguidance says of a grammar when it begins a text with it; no model is needed."""
 
-import functools
 import re
 
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
-from mh_batch.engine.constraint.byte_table import BYTES, byte_table
+from mh_batch.engine.constraint.byte_table import BYTES, plain_table
 from mh_batch.engine.constraint.forms import SubGrammar, joined, lark_grammar, regex
 
 PAST_LIMITS = "past the limits of the parser"
@@ -74,9 +73,4 @@ def _said(message: str) -> str:
 
 def _matcher(grammar: SubGrammar) -> LLMatcher:
     whole = joined([f"start: @{grammar['name']}"], [grammar])
-    return LLMatcher(_table(), whole, log_level=0)
-
-
-@functools.cache
-def _table() -> LLTokenizer:
-    return byte_table()
+    return LLMatcher(plain_table(), whole, log_level=0)
