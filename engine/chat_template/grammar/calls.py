@@ -7,8 +7,12 @@ from mh_batch.engine.constraint.bounds import Call
 from mh_batch.engine.constraint.forms import SubGrammar, quoted
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 
+from .listed import pythonic_call
 from .spelling import Spell, speller
 from .tagged import TAGS, Tags, tagged_call
+
+# as tokens, no argument can hold them
+_KIMI_K3 = ("<|open|>", "<|close|>", "<|sep|>")
 
 
 class CallRules(NamedTuple):
@@ -44,6 +48,15 @@ def call_rules(wrapper: Any, calls: Sequence[Call]) -> CallRules | None:
         case "mistral":
             calls_rule = f'{start} SPACE "[" SPACE call (SPACE "," SPACE call)* SPACE "]"'
             shapes = [_json_call(call, body) for body, call in names.items()]
+        case "pythonic":
+            made = [pythonic_call(call, body) for body, call in names.items()]
+            calls_rule = f'{start} "[" call (", " call)* "]" {end}'
+            rules = [f"calls: {calls_rule}", _either(list(names))]
+            rules += [rule for one in made for rule in one.rules]
+            return CallRules(rules, [part for one in made for part in one.parts])
+        case "kimi_k3" if all(spell(token).startswith("<[") for token in _KIMI_K3):
+            calls_rule = f"{start} call+ SPACE {end}"
+            shapes = [_kimi_3_call(call, body, spell) for body, call in names.items()]
         case "kimi_k2":
             calls_rule = f"{start} call+ {end}"
             shapes = [_kimi_call(call, body, spell) for body, call in names.items()]
@@ -67,6 +80,17 @@ def _kimi_call(call: Call, body: str, spell: Spell) -> str:
         spell(f"<|tool_call_{name}|>") for name in ("begin", "argument_begin", "end")
     )
     return f"{begin} {quoted(f'functions.{call.name}:')} /[0-9]{{1,3}}/ {arguments} @{body} {end}"
+
+
+def _kimi_3_call(call: Call, body: str, spell: Spell) -> str:
+    """Return a call whose arguments are one block of JSON."""
+
+    opened, closed, ending = (spell(token) for token in _KIMI_K3)
+    named = quoted(f'call tool="{call.name}" index="')
+    begin = f"{opened} {named} /[0-9]{{1,3}}/ {quoted(chr(34))} {ending}"
+    block = quoted('json type="object"')
+    arguments = f'{opened} {block} {ending} @{body} {closed} "json" {ending}'
+    return f'SPACE {begin} SPACE {arguments} SPACE {closed} "call" {ending}'
 
 
 def notation_name(wrapper: Any) -> str:

@@ -19,13 +19,15 @@ _NOT_NULL = r"~/\s*(?i:null)\s*/"
 class Tags(NamedTuple):
     """How a family writes a call, between its markers: before and behind its arguments.
 
-    An argument is `before` with its name, its value and `after`.
+    An argument is `before` with its name, its value and `after`. A text cannot hold `forbidden`
+    besides, which ends the call for the one that reads it.
     """
 
     begin: str
     before: str
     after: str
     end: str
+    forbidden: str | None = None
 
 
 _GLM = Tags("{}\n", "<arg_key>{}</arg_key>\n<arg_value>", "</arg_value>\n", "")
@@ -39,6 +41,7 @@ TAGS: dict[str, Tags] = {
         "</longcat_arg_value>\n",
         "",
     ),
+    "minicpm5": Tags('"{}">', '<param name="{}">', "</param>", "", "</function>"),
     "minimax_m2": Tags(
         '\n<invoke name="{}">\n', '<parameter name="{}">', "</parameter>\n", "</invoke>\n"
     ),
@@ -72,7 +75,7 @@ def tagged_call(tags: Tags, call: Call, name: str, spell: Spell) -> TaggedCall:
                 f"tool {call.name}: {key} cannot be bound in this model's notation of calls: "
                 "leave out strict"
             )
-        written = _ended(value or _Value(), tags.after, f"{name}_{index}", spell, made)
+        written = _ended(value or _Value(), tags, f"{name}_{index}", spell, made)
         argument = f"{spell(tags.before.format(key))} {written}"
         shape.append(argument if key in (declared.get("required") or ()) else f"({argument})?")
     shape += [spell(tags.end)] if tags.end else []
@@ -109,16 +112,18 @@ def _is_plain(choice: Any) -> bool:
     return choice == choice.strip() and choice.lower() != "null"
 
 
-def _ended(value: _Value, after: str, name: str, spell: Spell, made: TaggedCall) -> str:
+def _ended(value: _Value, tags: Tags, name: str, spell: Spell, made: TaggedCall) -> str:
     """Return a value and what ends it as it stands in a rule; what it refers to goes to `made`."""
-    ending, terminal = spell(after), name.upper()
+    ending, terminal = spell(tags.after), name.upper()
     if value.grammar is not None:
         made.parts.append(value.grammar)
         return f"@{name} BREAK {ending}"
     if value.choices:
         made.rules.append(f"{terminal}: {' | '.join(map(quoted, value.choices))}")
         return f"{terminal} BREAK {ending}"
-    text = f"{without(after.strip())} & {_NOT_NULL}"
+    text = f"{without(tags.after.strip())} & {_NOT_NULL}"
+    if tags.forbidden is not None:
+        text += f" & {without(tags.forbidden)}"
     if ending.startswith("<["):
         made.rules.append(f"{terminal}: {text}")
         return f"{terminal} {ending}"
