@@ -1,13 +1,13 @@
 """How a family writes calls, as rules of a Lark grammar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mh_batch.engine.constraint.bounds import Call
 from mh_batch.engine.constraint.forms import SubGrammar, quoted
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 
-from .listed import pythonic_call
+from .listed import GEMMAS, ListedCall, bare_call, bare_values, pythonic_call
 from .spelling import Spell, speller
 from .tagged import TAGS, Tags, tagged_call
 
@@ -49,11 +49,13 @@ def call_rules(wrapper: Any, calls: Sequence[Call]) -> CallRules | None:
             calls_rule = f'{start} SPACE "[" SPACE call (SPACE "," SPACE call)* SPACE "]"'
             shapes = [_json_call(call, body) for body, call in names.items()]
         case "pythonic":
-            made = [pythonic_call(call, body) for body, call in names.items()]
-            calls_rule = f'{start} "[" call (", " call)* "]" {end}'
-            rules = [f"calls: {calls_rule}", _either(list(names))]
-            rules += [rule for one in made for rule in one.rules]
-            return CallRules(rules, [part for one in made for part in one.parts])
+            listed = [pythonic_call(call, body) for body, call in names.items()]
+            return _listed(f'{start} "[" call (", " call)* "]" {end}', names, listed)
+        case "gemma4" | "function_gemma":
+            bare = GEMMAS[kind]
+            listed = [bare_call(bare, call, body, spell) for body, call in names.items()]
+            made = _listed(f"{start} call {end} ({start} call {end})*", names, listed)
+            return made._replace(rules=made.rules + bare_values(bare, spell))
         case "kimi_k3" if all(spell(token).startswith("<[") for token in _KIMI_K3):
             calls_rule = f"{start} call+ SPACE {end}"
             shapes = [_kimi_3_call(call, body, spell) for body, call in names.items()]
@@ -64,6 +66,12 @@ def call_rules(wrapper: Any, calls: Sequence[Call]) -> CallRules | None:
             return None
     rules = [f"calls: {calls_rule}", _either(shapes)]
     return CallRules(rules, [call.grammar(body) for body, call in names.items()])
+
+
+def _listed(calls: str, names: Iterable[str], made: Sequence[ListedCall]) -> CallRules:
+    rules = [f"calls: {calls}", _either(list(names))]
+    rules += [rule for one in made for rule in one.rules]
+    return CallRules(rules, [part for one in made for part in one.parts])
 
 
 def _tagged(tags: Tags, calls: Sequence[Call], spell: Spell, markers: tuple[str, str]) -> CallRules:

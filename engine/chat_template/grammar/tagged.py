@@ -9,7 +9,9 @@ from mh_batch.jobs.errors import JobError
 
 from .spelling import Spell, without
 
-_REMARKS = frozenset({"type", "enum", "const", "title", "description", "default", "examples"})
+REMARKS = frozenset({"type", "enum", "const", "title", "description", "default", "examples"})
+"""Keywords that bind a text to nothing but a list of texts."""
+
 _WRITTEN = frozenset({"integer", "number", "boolean", "null", "array", "object"})
 _KEY = re.compile(r"[^\s<>\"'&]+")
 # some parsers take `null` for the value of that name, whatever the type
@@ -97,7 +99,7 @@ def _value(schema: Any, root: dict[str, Any], name: str) -> _Value | None:
     if isinstance(kind, str) and kind in _WRITTEN:
         definitions = {k: v for k, v in root.items() if k in ("$defs", "definitions")}
         return _Value(grammar=schema_grammar(schema | definitions, name))
-    if not schema.keys() <= _REMARKS or kind not in ("string", None):
+    if not schema.keys() <= REMARKS or kind not in ("string", None):
         return None
     if "const" in schema or "enum" in schema:
         choices = [schema["const"]] if "const" in schema else schema["enum"]

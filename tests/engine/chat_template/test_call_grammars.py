@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 from mlx_lm.tool_parsers import (
+    function_gemma,
     gemma4,
     glm47,
     kimi_k2,
@@ -16,6 +17,7 @@ from mlx_lm.tool_parsers import (
     minicpm5,
     minimax_m2,
     mistral,
+    muse_spark,
     pythonic,
     qwen3_coder,
 )
@@ -147,8 +149,63 @@ def test_calls_in_tags_are_allowed_as_mlx_lm_reads_them(notation: str, *, tokens
 
 
 def test_calls_in_a_notation_that_is_not_known_are_refused() -> None:
-    with pytest.raises(JobError, match="calls in the notation of gemma4 cannot be bound"):
-        grammar_of_calls(gemma4, (), BOUND)
+    with pytest.raises(JobError, match="calls in the notation of muse_spark cannot be bound"):
+        grammar_of_calls(muse_spark, (), BOUND)
+
+
+GEMMA = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string"},
+        "nights": {"type": "integer", "maximum": 30},
+        "room": {"enum": ["single", "double, large"]},
+        "late": {"type": "boolean"},
+    },
+    "required": ["nights"],
+}
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["marks are tokens", "marks are text"])
+@pytest.mark.parametrize(("module", "mark"), [(gemma4, '<|"|>'), (function_gemma, "<escape>")])
+def test_calls_of_gemma_are_allowed_as_mlx_lm_reads_them(
+    module: Any, mark: str, *, tokens: bool
+) -> None:
+    start, end = module.tool_call_start, module.tool_call_end
+    added = (start, end, mark) if tokens else ()
+    book = Call("book", GEMMA, GEMMA, strict=True)
+    takes = reader_of_bytes(grammar_of_calls(module, added, book), added)
+    for written, meant in (
+        ("nights:3", {"nights": 3}),
+        ("city:'Rome, (a: 1) \"<b>',nights:-4", {"city": 'Rome, (a: 1) "<b>', "nights": -4}),
+        ("nights:1,room:'double, large',late:true",
+         {"nights": 1, "room": "double, large", "late": True}),
+    ):  # fmt: skip
+        text = written.replace("'", mark)
+        assert takes(f"{start}call:book{{{text}}}{end}"), text
+        call = module.parse_tool_call(f"call:book{{{text}}}")
+        assert (call["name"], call["arguments"]) == ("book", meant)
+    for other in (
+        "",
+        "nights:31",
+        "nights:'3'",
+        "nights:3,",
+        "room:'single',city:'x',nights:1",
+        "nights:1,room:'triple'",
+        "nights:1,more:1",
+        "city:'Ro'me',nights:1",
+    ):
+        assert not takes(f"{start}call:book{{{other}}}{end}".replace("'", mark)), other
+    loose = Call("book", {"type": "object"}, GEMMA)
+    takes = reader_of_bytes(grammar_of_calls(module, added, loose), added)
+    assert takes(f"{start}call:book{{nights:'x',late:-1.5}}{end}".replace("'", mark))
+    nested = "nights:[{a:'}',b:[]},null]".replace("'", mark)
+    assert takes(f"{start}call:book{{{nested}}}{end}") is (module is gemma4)
+    if module is gemma4:
+        found = gemma4.parse_tool_call(f"call:book{{{nested}}}")["arguments"]
+        assert found == {"nights": [{"a": "}", "b": []}, None]}
+    strict = {"type": "object", "properties": {"x": {"type": "string", "pattern": "a"}}}
+    with pytest.raises(JobError, match="tool f: x cannot be bound"):
+        grammar_of_calls(module, added, Call("f", strict, strict, strict=True))
 
 
 LISTED = {
