@@ -37,7 +37,8 @@ coverage: $(VENV)/.installed-dev
 
 # drains with many kills (five minutes on two idle cores), then long and random ones; prints them
 soak: $(VENV)/.installed-dev
-	KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_long_drain.py tests/worker/bench
+	KILLS=$(KILLS) $(BIN)/python -m pytest -m slow -s tests/soak tests/worker/draining/test_long_drain.py \
+	  tests/engine/test_forms_at_length.py tests/worker/bench
 
 bench: $(VENV)/.installed
 	@mkdir -p tests/bench

@@ -81,7 +81,7 @@ class Generator:
         """
         mx.reset_peak_memory()
         start = time.perf_counter()
-        plan = self.plan(request)
+        plan = self.plan(request, cancelled)
         render_seconds = time.perf_counter() - start
         decoded, timings = self._complete(plan, plan.callbacks(cancelled, progress))
         timings = msgspec.structs.replace(timings, render_seconds=render_seconds)
@@ -134,14 +134,20 @@ class Generator:
         except UnusualAttention as error:
             return str(error)
 
-    def plan(self, request: GenerationRequest) -> AttemptPlan:
+    def plan(
+        self, request: GenerationRequest, cancelled: Callable[[], bool] = lambda: False
+    ) -> AttemptPlan:
         """Return a request with its prompt rendered and fitted; raises what `generate` says.
 
         A response prefill that the form does not allow is left out: the answer is from scratch.
+        Token tables take a second and a long schema as much, so both are left out if `cancelled`:
+        it is asked again before the first chunk of the prompt.
         """
         fitted = self._take_prepared(request) or self._fit(request)
-        grammar = self._adapter.grammar(request.prompt)
-        if grammar is None:
+        grammar = None if cancelled() else self._adapter.grammar(request.prompt)
+        if grammar is not None:
+            self._grammars.load_tables()
+        if grammar is None or cancelled():
             return AttemptPlan(request, fitted, self._adapter, self._context_tokens)
         constraint = self._grammars.begin(grammar, fitted.response_prefill)
         if constraint is None and fitted.response_prefill:

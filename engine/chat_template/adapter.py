@@ -1,11 +1,10 @@
 """The adapter for every model but gpt-oss: prompts by the model's own chat template."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from jinja2 import TemplateError
-from llguidance import LLTokenizer
 
 from mh_batch.engine.constraint.bounds import bounds_of
 from mh_batch.engine.constraint.tables import tables_of_hugging_face
@@ -22,6 +21,9 @@ from .message_ends import MessageEnds, closing, common_beginning
 from .parser import CompletionParser
 from .template import ChatTemplate
 from .variables import variables
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 PLAIN = Prompting()
 _TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError)
@@ -135,7 +137,7 @@ class NativeAdapter:
         """Return the text of `tokens` with control tokens spelled out."""
         return self._parser.decode(tokens)
 
-    def token_tables(self) -> LLTokenizer:
+    def token_tables(self) -> "LLTokenizer":
         """Return llguidance's tables of the model's tokeniser; all `stop_tokens` are end tokens.
 
         Raises `JobError` for a tokeniser that llguidance cannot read.

@@ -1,8 +1,11 @@
 """A token table of single bytes: what needs no model is checked with it."""
 
+import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from llguidance import LLTokenizer, TokenizerWrapper
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 # nothing in a grammar can name it: llguidance allows no white space in names
 _END = "<|end of text|>"
@@ -25,9 +28,18 @@ class _Bytes:
         return list(text if isinstance(text, bytes) else text.encode())
 
 
-def byte_table(control_tokens: Sequence[str] = ()) -> LLTokenizer:
+def byte_table(control_tokens: Sequence[str] = ()) -> "LLTokenizer":
     """Return a table in which ids below `BYTES` are bytes.
 
     The end token has the id `BYTES`; the control tokens follow.
     """
+    # imported late: most processes have no form
+    from llguidance import LLTokenizer, TokenizerWrapper
+
     return LLTokenizer(TokenizerWrapper(_Bytes(control_tokens)))
+
+
+@functools.cache
+def plain_table() -> "LLTokenizer":
+    """Return the table without control tokens, made once."""
+    return byte_table()

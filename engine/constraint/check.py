@@ -1,32 +1,32 @@
 """Whether forms can be kept to and schemas be checked by: found out at submit, without a model."""
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from llguidance import LLMatcher, LLTokenizer
 
 from mh_batch.jobs.answers.forms import Form, ToolChoice
 from mh_batch.jobs.conversation import TOOL_NAME_PATTERN, Tool
 from mh_batch.jobs.errors import SettingsError
 
-from . import lark_text, schemas
 from .bounds import parameters
-from .byte_table import BYTES, byte_table
-from .finite import ENDLESS, can_end
-from .forms import SubGrammar, form_grammar, joined, lark_grammar, regex
+from .checks import lark_rules, lark_text, schemas
+from .checks.finite import ENDLESS, can_end
+from .checks.keywords import unknown_keyword
+from .checks.trial import grammar_fault, matches_nothing, regex_fault, shortened, with_line
+from .forms import NOT_BLANK, form_grammar, lark_grammar, regex
 from .validation.schemas import checking_fault, metaschema_fault
 
 MOST_BYTES = 256 * 1024
 """How long a form may be, as JSON."""
 
-_LONGEST_REASON = 300
 _MOST_KEPT = 1024
-_LIMIT = re.compile(r"fuel|limit|too ?(big|large|complex)", re.IGNORECASE)
 _NOTHING = "nothing"
+_NO_BEGINNING = "the grammar does not begin with anything"
+_IN_SCHEMA = "failed to compile JSON schema"
+_NO_END = "the grammar has no text that ends"
 _NOT_WHITE = r"/(.|\n)*[^ \t\r\n](.|\n)*/"
 
 
@@ -45,9 +45,9 @@ def check_schema(schema: dict[str, Any] | bool) -> None:
 
     def fault() -> str | None:
         reason = checking_fault(schema)
-        if reason is None:
-            return None if can_end(schema) else ENDLESS
-        return _shortened(reason)
+        if reason is not None:
+            return shortened(reason)
+        return unknown_keyword(schema) or (None if can_end(schema) else ENDLESS)
 
     _raise_fault(msgspec.json.encode(("checked", schema)), fault)
 
@@ -104,7 +104,9 @@ def _fault(form: Form) -> str | None:
             if not form.value:
                 return "the regular expression is empty"
             nothing = "the regular expression matches nothing but white space, or nothing at all"
-            return _regex_fault(form.value) or _form_fault(form, nothing)
+            # with what keeps it from white space even where a form does without
+            filled = f"start: TEXT\nTEXT: {regex(form.value)} & {NOT_BLANK}"
+            return regex_fault(form.value) or grammar_fault(lark_grammar(filled, "text"), nothing)
         case "choice":
             if not form.value:
                 return "there are no choices"
@@ -112,8 +114,7 @@ def _fault(form: Form) -> str | None:
                 return "a choice is empty"
             return _form_fault(form, "no choice can be written")
         case "grammar":
-            found = lark_text.find_fault(form.value)
-            return found or _form_fault(form, "the grammar does not begin with anything")
+            return _lark_fault(form)
 
 
 def _schema_fault(form: Form) -> str | None:
@@ -121,79 +122,44 @@ def _schema_fault(form: Form) -> str | None:
     if schema is False:
         return "the schema allows nothing"
     if isinstance(schema, dict) and (found := metaschema_fault(schema)) is not None:
-        return _shortened(found)
-    return (
-        (form.whitespace_pattern is not None and _space_fault(form.whitespace_pattern))
-        or schemas.find_fault(schema)
-        or _explained(schema, _form_fault(form, "the schema allows nothing"))
-    )
-
-
-def _explained(schema: Any, reason: str | None) -> str | None:
-    return schemas.explain(schema, reason) if reason is not None else None
+        return shortened(found)
+    if form.whitespace_pattern is not None and (found := _space_fault(form.whitespace_pattern)):
+        return found
+    if found := schemas.find_fault(schema):
+        return found
+    nothing = "the schema allows nothing"
+    reason = _form_fault(form, nothing)
+    if reason is None:
+        return None
+    return schemas.explain(schema, reason, lambda s: _form_fault(Form("json_schema", s), nothing))
 
 
 def _space_fault(pattern: str) -> str | None:
     """Return why a pattern cannot stand between JSON tokens, `None` if it can."""
-    if reason := _regex_fault(pattern):
+    if reason := regex_fault(pattern):
         return f"whitespace_pattern: {reason}"
     other = lark_grammar(f"start: SPACE\nSPACE: {regex(pattern)} & {_NOT_WHITE}", "space")
-    if _grammar_fault(other, _NOTHING) != _NOTHING:
+    if grammar_fault(other, _NOTHING) != _NOTHING:
         return "whitespace_pattern: it matches more than white space"
     return None
 
 
-def _regex_fault(pattern: str) -> str | None:
-    """Return why a regular expression is refused, without where it stands in our grammar."""
-    matcher = _matcher(lark_grammar(f"start: TEXT\nTEXT: {regex(pattern)}", "text"))
-    reason = _compile_fault(matcher)
-    return re.sub(r"^at \d+\(\d+\): ", "", reason) if reason is not None else None
+def _lark_fault(form: Form) -> str | None:
+    if found := lark_text.find_fault(form.value):
+        return found
+    found = _form_fault(form, _NO_BEGINNING)
+    if found is not None and found != _NO_BEGINNING and _IN_SCHEMA not in found:
+        return with_line(found)
+    rules = lark_rules.read_rules(form.value)
+    for schema in rules.schemas:
+        if reason := _schema_fault(Form("json_schema", schema)):
+            return f"%json: {reason}"
+    if found is not None:
+        return with_line(found)
+    doubtful = lark_rules.doubtful_terminals(rules)
+    empty = [name for name in doubtful if matches_nothing(rules.terminals, name)]
+    return None if lark_rules.has_end(rules, empty) else _NO_END
 
 
 def _form_fault(form: Form, nothing: str) -> str | None:
-    return _grammar_fault(form_grammar(form, "form"), nothing)
-
-
-def _grammar_fault(grammar: SubGrammar, nothing: str) -> str | None:
-    """Return why llguidance refuses a grammar; `nothing` if no text fits, or only the empty one.
-
-    It finds some faults only once it makes the first mask.
-    """
-    matcher = _matcher(grammar)
-    if reason := _compile_fault(matcher):
-        return reason
-    mask = matcher.compute_bitmask()
-    error = matcher.get_error()
-    if error and not error.startswith("NoExtension"):
-        return _said(error)
-    return nothing if error or not any(mask[: BYTES // 8]) else None
-
-
-def _compile_fault(matcher: LLMatcher) -> str | None:
-    """Return what llguidance says against a grammar; a warning is that it ignores something."""
-    error = matcher.get_error()
-    messages = [error] if error else matcher.get_grammar_warnings()
-    return _said(messages[0]) if messages else None
-
-
-def _said(message: str) -> str:
-    """Return what llguidance says; that one of its limits was reached is not plain from all."""
-    past = "past the limits of the parser: " if _LIMIT.search(message) else ""
-    return past + _shortened(message)
-
-
-def _matcher(grammar: SubGrammar) -> LLMatcher:
-    whole = joined([f"start: @{grammar['name']}"], [grammar])
-    return LLMatcher(_table(), whole, log_level=0)
-
-
-def _shortened(message: str) -> str:
-    """Return a message of a library in one line, without the state or the text of its parser."""
-    said = re.split(r"\n<state>|\n   1 \|", message)[0]
-    text = " ".join(said.split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
-
-
-@functools.cache
-def _table() -> LLTokenizer:
-    return byte_table()
+    return grammar_fault(form_grammar(form, "form"), nothing)

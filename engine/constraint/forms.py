@@ -3,9 +3,13 @@
 import json
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 from mh_batch.jobs.answers.forms import Form
+
+from .blank import can_be_blank
+from .schema_places import places
 
 SubGrammar = dict[str, Any]
 """One of the grammars that llguidance takes together: its name, and a JSON schema or Lark text."""
@@ -17,7 +21,6 @@ WHITESPACE = r"( |\n[ \t]{0,64})?"
 # the declared key `a`, so that its value goes unchecked
 _ESCAPES = '"\\bfnrt'
 
-# Python's `strip`, which decides whether an answer is empty, also removes these four separators
 NOT_BLANK = r"/(.|\n)*[^\s\x1c-\x1f](.|\n)*/"
 """A text of more than white space, as a regular expression in a Lark grammar."""
 
@@ -35,7 +38,10 @@ def form_grammar(form: Form, name: str) -> SubGrammar:
         case "json_schema":
             return schema_grammar(form.value, name, form.whitespace_pattern)
         case "regex":
-            return lark_grammar(f"start: ANSWER\nANSWER: {regex(form.value)} & {NOT_BLANK}", name)
+            text = regex(form.value)
+            # both together cost the lexer much where the expression is long
+            filled = f"{text} & {NOT_BLANK}" if can_be_blank(text) else text
+            return lark_grammar(f"start: ANSWER\nANSWER: {filled}", name)
         case "choice":
             choices = " | ".join(quoted(choice) for choice in form.value)
             return lark_grammar(f"start: ANSWER\nANSWER: {choices}", name)
@@ -54,7 +60,22 @@ def schema_grammar(
         "whitespace_pattern": WHITESPACE if whitespace_pattern is None else whitespace_pattern,
         "json_allowed_escapes": _ESCAPES,
     }
-    return {"name": name, "json_schema": {**schema, "x-guidance": options}}
+    return {"name": name, "json_schema": {**_plainer(schema), "x-guidance": options}}
+
+
+def _plainer(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without `uniqueItems: false`, which says nothing and is not supported."""
+    if not any(_says_not_unique(place.schema) for place in places(schema)):
+        return schema
+    copied = deepcopy(schema)
+    for place in places(copied):
+        if _says_not_unique(place.schema):
+            del place.schema["uniqueItems"]
+    return copied
+
+
+def _says_not_unique(schema: Any) -> bool:
+    return isinstance(schema, dict) and schema.get("uniqueItems") is False
 
 
 def lark_grammar(text: str, name: str) -> SubGrammar:

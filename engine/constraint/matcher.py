@@ -9,11 +9,12 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
-from typing import NamedTuple
-
-from llguidance import LLMatcher, LLTokenizer
+from typing import TYPE_CHECKING, NamedTuple
 
 from mh_batch.jobs.errors import JobError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
 
 KEPT = 16
 """How many grammars stay compiled."""
@@ -35,7 +36,7 @@ class Exit(NamedTuple):
     byte: bytes
 
 
-def exits_of(tables: LLTokenizer, control: Sequence[int]) -> tuple[Exit, ...]:
+def exits_of(tables: "LLTokenizer", control: Sequence[int]) -> tuple[Exit, ...]:
     """Return the tokens that may end what repeats: control tokens, and what closes JSON."""
     ids = [tables.greedy_tokenize(byte.decode()) for byte in _CLOSERS]
     closers = [(own[0], byte) for own, byte in zip(ids, _CLOSERS, strict=True) if len(own) == 1]
@@ -49,7 +50,7 @@ class Constraint:
     `error` says why the form cannot be kept to any longer, and is empty while it can.
     """
 
-    def __init__(self, matcher: LLMatcher, tables: LLTokenizer, exits: Sequence[Exit]) -> None:
+    def __init__(self, matcher: "LLMatcher", tables: "LLTokenizer", exits: Sequence[Exit]) -> None:
         """Begin with a matcher of its own, and make the first mask."""
         self.error = ""
         self._matcher = matcher
@@ -112,18 +113,26 @@ class CompiledGrammars:
     The token tables are made for the first grammar.
     """
 
-    def __init__(self, make_tables: Callable[[], LLTokenizer], control: Collection[int]) -> None:
+    def __init__(self, make_tables: Callable[[], "LLTokenizer"], control: Collection[int]) -> None:
         """Take what makes the tables, and the control tokens of the model's format."""
         self._make_tables = make_tables
         self._control = sorted(control)
         self._kept: OrderedDict[str, LLMatcher] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, grammar: str) -> LLMatcher:
+    def load_tables(self) -> None:
+        """Make the token tables, if that has not been done."""
+        with self._lock:
+            _ = self._tables
+
+    def compile(self, grammar: str) -> "LLMatcher":
         """Return a matcher at the beginning of a grammar; raises `JobError` if it does not compile.
 
         It is a copy: what one attempt does with it changes nothing for others.
         """
+        # imported late: most batches have no form
+        from llguidance import LLMatcher
+
         with self._lock:
             kept = self._kept.get(grammar)
             if kept is None:
@@ -148,7 +157,7 @@ class CompiledGrammars:
         return constraint if all(map(constraint.advance, prefill)) else None
 
     @cached_property
-    def _tables(self) -> LLTokenizer:
+    def _tables(self) -> "LLTokenizer":
         return self._make_tables()
 
     @cached_property

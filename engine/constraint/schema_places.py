@@ -45,3 +45,8 @@ def _inside(place: Place) -> Iterator[Place]:
 def escape_pointer(name: str) -> str:
     """Return a name as a part of a JSON pointer."""
     return name.replace("~", "~0").replace("/", "~1")
+
+
+def shown(pointer: str) -> str:
+    """Return a place as it stands behind a message."""
+    return f" (at {pointer or 'the top'})"

@@ -6,11 +6,12 @@ needs them.
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from typing import Any
-
-from llguidance import LLTokenizer
+from typing import TYPE_CHECKING, Any
 
 from mh_batch.jobs.errors import JobError
+
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 
 
 class _Vocabulary:
@@ -41,20 +42,25 @@ def tables_of_bytes(
     special: Sequence[int],
     end: int,
     encode: Callable[[str], Sequence[int]],
-) -> LLTokenizer:
+) -> "LLTokenizer":
     """Return the tables of a vocabulary: the bytes of each token, a name for `special` ones.
 
     `end` is the token that is allowed only where a form is complete. `encode` returns the ids of a
     text as the model would write it.
     """
+    # imported late, as below: most batches have no form
+    from llguidance import LLTokenizer
+
     return LLTokenizer(_Vocabulary(tokens, special, end, encode), n_vocab=len(tokens))  # type: ignore[arg-type]
 
 
-def tables_of_hugging_face(tokenizer: Any, ends: Iterable[int]) -> LLTokenizer:
+def tables_of_hugging_face(tokenizer: Any, ends: Iterable[int]) -> "LLTokenizer":
     """Return the tables of a tokeniser of transformers; `ends` are its end tokens.
 
     Raises `JobError` for one that llguidance cannot read: other jobs may do without a form.
     """
+    from llguidance import LLTokenizer
+
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         kind = type(tokenizer).__name__

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
-from llguidance import LLTokenizer
 from openai_harmony import Conversation, HarmonyError, Role
 
 from mh_batch.engine.constraint.bounds import bounds_of
@@ -31,6 +31,8 @@ from .special_tokens import (
 )
 from .vocabulary import harmony_encoding, text_tokens
 
+if TYPE_CHECKING:
+    from llguidance import LLTokenizer
 PLAIN = Prompting()
 
 
@@ -126,13 +128,13 @@ class HarmonyAdapter:
         """Return the text of `tokens` with control tokens spelled out."""
         return spell(tokens)
 
-    def token_tables(self) -> LLTokenizer:
+    def token_tables(self) -> "LLTokenizer":
         """Return llguidance's tables of the vocabulary, made once a process."""
         return _token_tables()
 
 
 @cache
-def _token_tables() -> LLTokenizer:
+def _token_tables() -> "LLTokenizer":
     """Return the tables of the vocabulary, with `<|return|>` as its end token."""
     encoding = harmony_encoding()
     special = range(FIRST_CONTROL, VOCABULARY_SIZE)

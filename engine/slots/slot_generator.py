@@ -48,8 +48,8 @@ class Answer(NamedTuple):
 class Prompts(Protocol):
     """Renders prompts, and reads them into caches."""
 
-    def plan(self, request: GenerationRequest) -> AttemptPlan:
-        """Return a request with its prompt; raises `JobError`."""
+    def plan(self, request: GenerationRequest, cancelled: Callable[[], bool]) -> AttemptPlan:
+        """Return a request with its prompt, without its form if cancelled; raises `JobError`."""
 
     def reading(self, plan: AttemptPlan) -> Prefill:
         """Return what reads the prompt of an attempt into caches."""
@@ -184,6 +184,8 @@ class SlotGenerator:
         except Exception as error:  # noqa: BLE001  # whatever it is, it concerns this request
             self._forget(run)
             return [Answer(run.key, error)]
+        if run.cancelled():
+            return []  # the next step ends it
         self._end_step()
         try:
             self._read_chunk(run)
@@ -204,7 +206,7 @@ class SlotGenerator:
         if not run.planned:
             began = time.perf_counter()
             try:
-                plan = self._prompts.plan(run.request)
+                plan = self._prompts.plan(run.request, run.cancelled)
             finally:
                 seconds = self._count_stall(began)
             run.prepare(plan, seconds)

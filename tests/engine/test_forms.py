@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 import mlx.core as mx
 import msgspec
 import pytest
+from llguidance import LLMatcher
 from msgspec import Meta
 
 from helpers.formed import tables_of_one_letter
 from helpers.scripted_model import SURE
 from helpers.spelled import encode
+from mh_batch.engine.constraint.matcher import CompiledGrammars
 from mh_batch.engine.fit.drop_plan import MARGIN
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.harmony.special_tokens import (
@@ -313,6 +315,24 @@ def test_a_form_that_has_to_repeat_is_no_loop(demo: LoadedModel) -> None:
     assert free < 520
 
 
+FINAL = "<|channel|>final<|message|>"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        (Form("regex", "(no, yes, ){300}"), "no, yes, " * 300),
+        (Form("choice", ("no, " * 400, "yes")), "no, " * 400),
+        (Form("grammar", f'start: {"x " * 400}\nx: "no, "'), "no, " * 400),
+        (Form("json_schema", {"const": "no, " * 400}), f'"{"no, " * 400}"'),
+    ],
+)
+def test_a_text_without_another_way_on_is_no_loop(demo: LoadedModel, form: Form, text: str) -> None:
+    assert len(encode(text)) >= 400
+    assert loops_at(demo, f"{FINAL}{text}<|return|>", form) is None
+    assert loops_at(demo, f"<|channel|>analysis<|message|>{text}", form) is not None
+
+
 def test_a_loop_in_free_reasoning_is_one(demo: LoadedModel) -> None:
     thought = "<|channel|>analysis<|message|>" + "the answer is " * 300
     found = loops_at(demo, thought, RECORD)
@@ -325,6 +345,41 @@ def test_a_cancel_ends_an_answer_in_a_form(demo: LoadedModel, whole: Generation)
     done = Generator(demo).generate(request(), lambda: len(seen) >= 5, seen.append)
     assert done.stop_reason is StopReason.CANCELLED
     assert done.tokens == whole.tokens[:6]
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+@pytest.mark.parametrize("stage", ["before", "tables", "compiled"])
+def test_a_cancel_is_seen_before_a_form_is_compiled_and_behind_it(
+    demo: LoadedModel, parallel: int, stage: str
+) -> None:
+    done: list[str] = []
+
+    class Watched(CompiledGrammars):
+        """Notes what has been made."""
+
+        def load_tables(self) -> None:
+            super().load_tables()
+            done.append("tables")
+
+        def compile(self, grammar: str) -> LLMatcher:
+            done.append("compiled")
+            return super().compile(grammar)
+
+    def cancelled() -> bool:
+        return stage == "before" or stage in done
+
+    generator = Generator(demo)
+    generator._grammars = Watched(demo.adapter.token_tables, demo.adapter.control_tokens)
+    if parallel == 1:
+        ended = generator.generate(request(), cancelled, lambda _: None)
+    else:
+        slots = generator.slots(parallel)
+        slots.add(0, request(), cancelled, lambda _: None)
+        answers = [*slots.step(), *slots.step()]
+        ended = next(one.outcome for one in answers if isinstance(one.outcome, Generation))
+    assert (ended.stop_reason, ended.tokens) == (StopReason.CANCELLED, ())
+    assert ended.timings.prefill_tokens == 0
+    assert done == {"before": [], "tables": ["tables"], "compiled": ["tables", "compiled"]}[stage]
 
 
 def test_max_tokens_cuts_an_answer_in_a_form(demo: LoadedModel, whole: Generation) -> None:

@@ -13,9 +13,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from mh_batch.jobs.errors import describe_error
-
-from .function import AcceptFunction, call, load
+from .function import AcceptFunction, call, load, load_fault
 from .protocol import Check, LoadFunction, Verdict, log, one_line
 from .rules import broken_rule
 
@@ -49,7 +47,7 @@ def serve(pipe_in: BinaryIO, pipe_out: BinaryIO) -> None:
                 function = load(frame)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's file raises anything
             log(f"accept function: {traceback.format_exc()}")
-            verdict = Verdict(fault=one_line(describe_error(error)))
+            verdict = Verdict(fault=load_fault(error, frame.path))
     _write(pipe_out, verdict)
     while line := pipe_in.readline():
         check = _check.decode(line)

@@ -93,6 +93,18 @@ def load(frame: LoadFunction) -> AcceptFunction:
     return function  # type: ignore[no-any-return]
 
 
+def load_fault(error: BaseException, path: str) -> str:
+    """Return why a file could not be loaded, with the file and the line where that is known."""
+    if isinstance(error, SyntaxError):
+        file, line = error.filename, error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == path]
+        file, line = path, lines[-1] if lines else None
+    where = "" if file is None or line is None else f" ({Path(file).name}, line {line})"
+    return one_line(describe_error(error) + where)
+
+
 def check_signature(function: Callable[..., Any]) -> None:
     """Raise `TypeError` unless a function takes a job and an answer."""
     try:

@@ -33,10 +33,19 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 def repeats(channels: Iterable[Channel], form: Form | None = None) -> bool:
     """Whether one of a completion's channels is repetitive.
 
-    A `form` may have to repeat itself: of a final text in JSON each text in it is looked at, and
-    one in any other form is not.
+    A `form` may have to repeat itself: of a final text in JSON each text in it is looked at that
+    its schema does not dictate, and one in any other form is not.
     """
-    return any(repetitive(text) for channel in channels for text in _free_texts(channel, form))
+    found = (
+        (channel, text)
+        for channel in channels
+        for text in _free_texts(channel, form)
+        if repetitive(text)
+    )
+    return any(
+        form is None or channel.channel != "final" or not _dictates(form, text)
+        for channel, text in found
+    )
 
 
 def repetitive(text: str) -> bool:
@@ -77,6 +86,24 @@ def _strings(value: Any) -> Iterator[str]:
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
+
+
+def _dictates(form: Form, text: str) -> bool:
+    """Whether a schema names a text or has a pattern that it matches."""
+    # imported late: hardly any text repeats itself
+    from mh_batch.engine.constraint.schema_places import places
+    from mh_batch.engine.constraint.validation.answers import find_error
+
+    for place in places(form.value):
+        schema = place.schema if isinstance(place.schema, dict) else {}
+        named = [schema[keyword] for keyword in ("const", "enum") if keyword in schema]
+        if text in _strings(named):
+            return True
+        if (pattern := schema.get("pattern")) is not None and not find_error(
+            {"pattern": pattern}, msgspec.json.encode(text).decode()
+        ):
+            return True
+    return False
 
 
 def _words_cycle(text: str) -> bool:

@@ -1,14 +1,18 @@
 """How a family writes calls, as rules of a Lark grammar."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from mh_batch.engine.constraint.bounds import Call
 from mh_batch.engine.constraint.forms import SubGrammar, quoted
 from mh_batch.engine.mlx_lm_internals import inner_tokenizer
 
+from .listed import GEMMAS, ListedCall, bare_call, bare_values, pythonic_call
 from .spelling import Spell, speller
 from .tagged import TAGS, Tags, tagged_call
+
+# as tokens, no argument can hold them
+_KIMI_K3 = ("<|open|>", "<|close|>", "<|sep|>")
 
 
 class CallRules(NamedTuple):
@@ -44,6 +48,17 @@ def call_rules(wrapper: Any, calls: Sequence[Call]) -> CallRules | None:
         case "mistral":
             calls_rule = f'{start} SPACE "[" SPACE call (SPACE "," SPACE call)* SPACE "]"'
             shapes = [_json_call(call, body) for body, call in names.items()]
+        case "pythonic":
+            listed = [pythonic_call(call, body) for body, call in names.items()]
+            return _listed(f'{start} "[" call (", " call)* "]" {end}', names, listed)
+        case "gemma4" | "function_gemma":
+            bare = GEMMAS[kind]
+            listed = [bare_call(bare, call, body, spell) for body, call in names.items()]
+            made = _listed(f"{start} call {end} ({start} call {end})*", names, listed)
+            return made._replace(rules=made.rules + bare_values(bare, spell))
+        case "kimi_k3" if all(spell(token).startswith("<[") for token in _KIMI_K3):
+            calls_rule = f"{start} call+ SPACE {end}"
+            shapes = [_kimi_3_call(call, body, spell) for body, call in names.items()]
         case "kimi_k2":
             calls_rule = f"{start} call+ {end}"
             shapes = [_kimi_call(call, body, spell) for body, call in names.items()]
@@ -51,6 +66,12 @@ def call_rules(wrapper: Any, calls: Sequence[Call]) -> CallRules | None:
             return None
     rules = [f"calls: {calls_rule}", _either(shapes)]
     return CallRules(rules, [call.grammar(body) for body, call in names.items()])
+
+
+def _listed(calls: str, names: Iterable[str], made: Sequence[ListedCall]) -> CallRules:
+    rules = [f"calls: {calls}", _either(list(names))]
+    rules += [rule for one in made for rule in one.rules]
+    return CallRules(rules, [part for one in made for part in one.parts])
 
 
 def _tagged(tags: Tags, calls: Sequence[Call], spell: Spell, markers: tuple[str, str]) -> CallRules:
@@ -67,6 +88,17 @@ def _kimi_call(call: Call, body: str, spell: Spell) -> str:
         spell(f"<|tool_call_{name}|>") for name in ("begin", "argument_begin", "end")
     )
     return f"{begin} {quoted(f'functions.{call.name}:')} /[0-9]{{1,3}}/ {arguments} @{body} {end}"
+
+
+def _kimi_3_call(call: Call, body: str, spell: Spell) -> str:
+    """Return a call whose arguments are one block of JSON."""
+
+    opened, closed, ending = (spell(token) for token in _KIMI_K3)
+    named = quoted(f'call tool="{call.name}" index="')
+    begin = f"{opened} {named} /[0-9]{{1,3}}/ {quoted(chr(34))} {ending}"
+    block = quoted('json type="object"')
+    arguments = f'{opened} {block} {ending} @{body} {closed} "json" {ending}'
+    return f'SPACE {begin} SPACE {arguments} SPACE {closed} "call" {ending}'
 
 
 def notation_name(wrapper: Any) -> str:

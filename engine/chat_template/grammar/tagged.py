@@ -9,7 +9,9 @@ from mh_batch.jobs.errors import JobError
 
 from .spelling import Spell, without
 
-_REMARKS = frozenset({"type", "enum", "const", "title", "description", "default", "examples"})
+REMARKS = frozenset({"type", "enum", "const", "title", "description", "default", "examples"})
+"""Keywords that bind a text to nothing but a list of texts."""
+
 _WRITTEN = frozenset({"integer", "number", "boolean", "null", "array", "object"})
 _KEY = re.compile(r"[^\s<>\"'&]+")
 # some parsers take `null` for the value of that name, whatever the type
@@ -19,13 +21,15 @@ _NOT_NULL = r"~/\s*(?i:null)\s*/"
 class Tags(NamedTuple):
     """How a family writes a call, between its markers: before and behind its arguments.
 
-    An argument is `before` with its name, its value and `after`.
+    An argument is `before` with its name, its value and `after`. A text cannot hold `forbidden`
+    besides, which ends the call for the one that reads it.
     """
 
     begin: str
     before: str
     after: str
     end: str
+    forbidden: str | None = None
 
 
 _GLM = Tags("{}\n", "<arg_key>{}</arg_key>\n<arg_value>", "</arg_value>\n", "")
@@ -39,6 +43,7 @@ TAGS: dict[str, Tags] = {
         "</longcat_arg_value>\n",
         "",
     ),
+    "minicpm5": Tags('"{}">', '<param name="{}">', "</param>", "", "</function>"),
     "minimax_m2": Tags(
         '\n<invoke name="{}">\n', '<parameter name="{}">', "</parameter>\n", "</invoke>\n"
     ),
@@ -72,7 +77,7 @@ def tagged_call(tags: Tags, call: Call, name: str, spell: Spell) -> TaggedCall:
                 f"tool {call.name}: {key} cannot be bound in this model's notation of calls: "
                 "leave out strict"
             )
-        written = _ended(value or _Value(), tags.after, f"{name}_{index}", spell, made)
+        written = _ended(value or _Value(), tags, f"{name}_{index}", spell, made)
         argument = f"{spell(tags.before.format(key))} {written}"
         shape.append(argument if key in (declared.get("required") or ()) else f"({argument})?")
     shape += [spell(tags.end)] if tags.end else []
@@ -94,7 +99,7 @@ def _value(schema: Any, root: dict[str, Any], name: str) -> _Value | None:
     if isinstance(kind, str) and kind in _WRITTEN:
         definitions = {k: v for k, v in root.items() if k in ("$defs", "definitions")}
         return _Value(grammar=schema_grammar(schema | definitions, name))
-    if not schema.keys() <= _REMARKS or kind not in ("string", None):
+    if not schema.keys() <= REMARKS or kind not in ("string", None):
         return None
     if "const" in schema or "enum" in schema:
         choices = [schema["const"]] if "const" in schema else schema["enum"]
@@ -109,16 +114,18 @@ def _is_plain(choice: Any) -> bool:
     return choice == choice.strip() and choice.lower() != "null"
 
 
-def _ended(value: _Value, after: str, name: str, spell: Spell, made: TaggedCall) -> str:
+def _ended(value: _Value, tags: Tags, name: str, spell: Spell, made: TaggedCall) -> str:
     """Return a value and what ends it as it stands in a rule; what it refers to goes to `made`."""
-    ending, terminal = spell(after), name.upper()
+    ending, terminal = spell(tags.after), name.upper()
     if value.grammar is not None:
         made.parts.append(value.grammar)
         return f"@{name} BREAK {ending}"
     if value.choices:
         made.rules.append(f"{terminal}: {' | '.join(map(quoted, value.choices))}")
         return f"{terminal} BREAK {ending}"
-    text = f"{without(after.strip())} & {_NOT_NULL}"
+    text = f"{without(tags.after.strip())} & {_NOT_NULL}"
+    if tags.forbidden is not None:
+        text += f" & {without(tags.forbidden)}"
     if ending.startswith("<["):
         made.rules.append(f"{terminal}: {text}")
         return f"{terminal} {ending}"

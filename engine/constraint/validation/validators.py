@@ -11,10 +11,21 @@ from typing import Any
 import regex
 from jsonschema import ValidationError, validators
 from jsonschema.protocols import Validator
-from jsonschema.validators import SPECIFICATIONS, Draft202012Validator
+from jsonschema.validators import (
+    SPECIFICATIONS,
+    Draft4Validator,
+    Draft6Validator,
+    Draft7Validator,
+    Draft201909Validator,
+    Draft202012Validator,
+)
 
 from . import exact_json
 
+DRAFTS: tuple[type[Validator], ...] = (
+    Draft4Validator, Draft6Validator, Draft7Validator, Draft201909Validator, Draft202012Validator,
+)  # fmt: skip
+"""The validators of all drafts that people still write."""
 _MOST_KEPT = 16
 _pattern_end: ContextVar[float] = ContextVar("_pattern_end")
 

@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 from mlx_lm.tool_parsers import (
+    function_gemma,
+    gemma4,
     glm47,
     kimi_k2,
+    kimi_k3,
     longcat,
+    minicpm5,
     minimax_m2,
     mistral,
+    muse_spark,
     pythonic,
     qwen3_coder,
 )
@@ -40,6 +45,10 @@ BOUND = Call("add", ADD)
           "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
          "<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0"
          '<|tool_call_argument_begin|>{"a": 1}<|tool_call_end|><|tool_calls_section_end|>'),
+        (kimi_k3, ("<|open|>", "<|close|>", "<|sep|>"),
+         '<|open|>tools<|sep|>\n<|open|>call tool="add" index="1"<|sep|>'
+         '<|open|>json type="object"<|sep|>{"a": 1}<|close|>json<|sep|>'
+         "<|close|>call<|sep|><|close|>tools<|sep|>"),
         # before it had `[ARGS]`
         (mistral, (), '[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}]'),
     ],
@@ -47,7 +56,7 @@ BOUND = Call("add", ADD)
 def test_calls_of_other_families_are_allowed_as_mlx_lm_reads_them(
     module: Any, added: tuple[str, ...], text: str
 ) -> None:
-    inside = text.partition(module.tool_call_start)[2].removesuffix(module.tool_call_end)
+    inside = text.removeprefix(module.tool_call_start).removesuffix(module.tool_call_end)
     found = module.parse_tool_call(inside)
     (call,) = found if isinstance(found, list) else [found]
     assert (call["name"], call["arguments"]) == ("add", {"a": 1})
@@ -64,6 +73,12 @@ TAGGED: dict[str, tuple[Any, str, str, str]] = {
         "<tool_call>\n<function=book>\n{}</function>\n</tool_call>",
         "<parameter={}>\n{}\n</parameter>\n",
         "</parameter>",
+    ),
+    "minicpm5": (
+        minicpm5,
+        '<function name="book">{}</function>',
+        '<param name="{}">{}</param>',
+        "</param>",
     ),
     "minimax_m2": (
         minimax_m2,
@@ -134,8 +149,128 @@ def test_calls_in_tags_are_allowed_as_mlx_lm_reads_them(notation: str, *, tokens
 
 
 def test_calls_in_a_notation_that_is_not_known_are_refused() -> None:
-    with pytest.raises(JobError, match="calls in the notation of pythonic cannot be bound"):
-        grammar_of_calls(pythonic, (), BOUND)
+    with pytest.raises(JobError, match="calls in the notation of muse_spark cannot be bound"):
+        grammar_of_calls(muse_spark, (), BOUND)
+
+
+GEMMA = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string"},
+        "nights": {"type": "integer", "maximum": 30},
+        "room": {"enum": ["single", "double, large"]},
+        "late": {"type": "boolean"},
+    },
+    "required": ["nights"],
+}
+
+
+@pytest.mark.parametrize("tokens", [True, False], ids=["marks are tokens", "marks are text"])
+@pytest.mark.parametrize(("module", "mark"), [(gemma4, '<|"|>'), (function_gemma, "<escape>")])
+def test_calls_of_gemma_are_allowed_as_mlx_lm_reads_them(
+    module: Any, mark: str, *, tokens: bool
+) -> None:
+    start, end = module.tool_call_start, module.tool_call_end
+    added = (start, end, mark) if tokens else ()
+    book = Call("book", GEMMA, GEMMA, strict=True)
+    takes = reader_of_bytes(grammar_of_calls(module, added, book), added)
+    for written, meant in (
+        ("nights:3", {"nights": 3}),
+        ("city:'Rome, (a: 1) \"<b>',nights:-4", {"city": 'Rome, (a: 1) "<b>', "nights": -4}),
+        ("nights:1,room:'double, large',late:true",
+         {"nights": 1, "room": "double, large", "late": True}),
+    ):  # fmt: skip
+        text = written.replace("'", mark)
+        assert takes(f"{start}call:book{{{text}}}{end}"), text
+        call = module.parse_tool_call(f"call:book{{{text}}}")
+        assert (call["name"], call["arguments"]) == ("book", meant)
+    for other in (
+        "",
+        "nights:31",
+        "nights:'3'",
+        "nights:3,",
+        "room:'single',city:'x',nights:1",
+        "nights:1,room:'triple'",
+        "nights:1,more:1",
+        "city:'Ro'me',nights:1",
+    ):
+        assert not takes(f"{start}call:book{{{other}}}{end}".replace("'", mark)), other
+    loose = Call("book", {"type": "object"}, GEMMA)
+    takes = reader_of_bytes(grammar_of_calls(module, added, loose), added)
+    assert takes(f"{start}call:book{{nights:'x',late:-1.5}}{end}".replace("'", mark))
+    nested = "nights:[{a:'}',b:[]},null]".replace("'", mark)
+    assert takes(f"{start}call:book{{{nested}}}{end}") is (module is gemma4)
+    if module is gemma4:
+        found = gemma4.parse_tool_call(f"call:book{{{nested}}}")["arguments"]
+        assert found == {"nights": [{"a": "}", "b": []}, None]}
+    strict = {"type": "object", "properties": {"x": {"type": "string", "pattern": "a"}}}
+    with pytest.raises(JobError, match="tool f: x cannot be bound"):
+        grammar_of_calls(module, added, Call("f", strict, strict, strict=True))
+
+
+LISTED = {
+    "type": "object",
+    "properties": {
+        "city": {"type": "string", "pattern": "^[A-Z]"},
+        "nights": {"type": "integer", "maximum": 30},
+        "guests": {"type": "array", "items": {"$ref": "#/$defs/guest"}},
+        "late": {"type": ["boolean", "null"]},
+    },
+    "required": ["nights"],
+    "$defs": {"guest": {"type": "object", "properties": {"name": {"type": "string"}}}},
+}
+
+
+def test_calls_of_python_are_allowed_as_mlx_lm_reads_them() -> None:
+    book = Call("book", LISTED, LISTED, strict=True)
+    takes = reader_of_bytes(grammar_of_calls(pythonic, (), book), ())
+    start, end = pythonic.tool_call_start, pythonic.tool_call_end
+    for written, meant in (
+        ("nights=3", {"nights": 3}),
+        ('city="Rome \\"(b)]\\n", nights=-4', {"city": 'Rome "(b)]\n', "nights": -4}),
+        ("nights=1, late=null", {"nights": 1, "late": None}),
+        ('nights=1, guests=[{"name": "a=1, b"}, {"name": "]"}], late=true',
+         {"nights": 1, "guests": [{"name": "a=1, b"}, {"name": "]"}], "late": True}),
+    ):  # fmt: skip
+        assert takes(f"{start}[book({written})]{end}"), written
+        call = pythonic.parse_tool_call(f"[book({written})]")
+        assert (call["name"], call["arguments"]) == ("book", meant)
+        both = pythonic.parse_tool_call(f"[book({written}), book({written})]")
+        assert takes(f"{start}[book({written}), book({written})]{end}")
+        assert [one["arguments"] for one in both] == [meant, meant]
+    for other in (
+        "",
+        "nights=31",
+        "nights=3,",
+        ", nights=3",
+        'nights="3"',
+        "late=null, nights=1",
+        'city="rome", nights=1',
+        "nights=1, more=1",
+        "nights=1 nights=1",
+    ):
+        assert not takes(f"{start}[book({other})]{end}"), other
+    loose = Call("book", {"type": "object"}, LISTED | {"required": []})
+    takes = reader_of_bytes(grammar_of_calls(pythonic, (), loose), ())
+    assert takes(f"{start}[book()]{end}")
+    assert takes(f'{start}[book(city=5, late="x")]{end}')
+    assert not takes(f"{start}[book(more=1)]{end}")
+
+
+def test_names_that_python_does_not_read_are_refused() -> None:
+    declared = {"type": "object", "properties": {"first name": {"type": "string"}}}
+    with pytest.raises(JobError, match="tool f: this model cannot write 'first name' in a call"):
+        grammar_of_calls(pythonic, (), Call("f", declared, declared))
+    for name in ("a-b", "class"):
+        with pytest.raises(JobError, match=f"tool {name}: this model cannot write '{name}'"):
+            grammar_of_calls(pythonic, (), Call(name, ADD, ADD))
+
+
+def test_a_text_that_would_end_a_call_of_minicpm_is_not_allowed() -> None:
+    declared = {"type": "object", "properties": {"x": {"type": "string"}}}
+    takes = reader_of_bytes(grammar_of_calls(minicpm5, (), Call("f", declared, declared)), ())
+    assert takes('<function name="f"><param name="x">a < b</param></function>')
+    assert not takes('<function name="f"><param name="x">a</function>b</param></function>')
 
 
 def test_a_strict_function_that_tags_cannot_bind_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Which forms are refused at submit, and what is said."""
 
+import re
 import time
 from typing import Any
 
@@ -39,11 +40,17 @@ def nested(depth: int) -> dict[str, Any]:
          "format 'iban' is not supported (at /items)"),
         ({"$ref": "https://example.com/x"},
          "a reference to another document is not supported: https://example.com/x"),
-        ({"$ref": "#/$defs/a"}, "Pointer '/$defs/a' does not exist"),
+        ({"items": {"$ref": "#/$defs/a"}},
+         "$ref #/$defs/a refers to nothing in this schema (at /items)"),
         ({"type": "string", "pattern": "(?=a)b"}, "look-ahead"),
         ({"type": "string", "pattern": "(a"}, "unclosed group"),
-        ({"type": "integer", "minimum": 5, "maximum": 3},
-         "minimum (5) is greater than maximum (3)"),
+        ({"$defs": {"n": {"type": "integer", "minimum": 5, "maximum": 3}},
+          "properties": {"a": {"items": {"$ref": "#/$defs/n"}, "minItems": 1, "type": "array"}},
+          "required": ["a"]},
+         "minimum (5) is greater than maximum (3) while processing json-schema:///#/$defs/n "
+         "(at /properties/a/items)"),
+        ({"properties": {"a": {"type": "string", "pattern": "(?=a)b"}}, "required": ["a"]},
+         "look-ahead and look-behind, is not supported (at /properties/a)"),
         ({"type": "string", "minLength": 5, "maxLength": 3}, "minLength (5) is greater"),
         ({"type": "strin"}, "not a JSON schema: 'strin'"),
         ({"required": "a"}, "not a JSON schema: 'a' is not of type 'array' (at $.required)"),
@@ -52,6 +59,8 @@ def nested(depth: int) -> dict[str, Any]:
         ({"const": 1, "type": "string"}, "incompatible types"),
         ({"const": "\x01"}, "control characters in const or enum are not supported"),
         ({"minProperties": 2}, "minProperties is not supported above"),
+        ({"items": {"proprties": {}}},
+         "proprties: not a keyword of JSON Schema; did you mean properties? (at /items)"),
         ({"x-guidance": {"lenient": True}, "not": {}}, "'x-guidance' is not supported"),
         ({"properties": {"a": {"lenient": True}}}, "'lenient' is not supported (at /properties/a)"),
         ({"$ref": "#"}, "it refers to itself without an end"),
@@ -76,6 +85,8 @@ def test_a_schema_that_could_not_be_kept_to_is_refused(schema: Any, reason: str)
         {"properties": {"lenient": {"type": "string"}, "x-guidance": {}, "not": {}}},
         {"enum": [{"lenient": True}, "x-guidance"]},
         {"minProperties": 1},
+        {"items": {"uniqueItems": False}, "uniqueItems": False},
+        {"properties": {"uniqueItems": {"const": False}}, "const": {"uniqueItems": False}},
         {"properties": {"a": {}}, "required": ["a"], "minProperties": 2},
         {"anyOf": [{"$ref": "#"}, {"type": "string"}]},
         {"type": ["array", "null"], "items": {"$ref": "#"}, "minItems": 1},
@@ -83,6 +94,8 @@ def test_a_schema_that_could_not_be_kept_to_is_refused(schema: Any, reason: str)
         {"oneOf": [{"type": "string"}, {"type": "integer"}]},
         {"$schema": "http://json-schema.org/draft-07/schema#", "definitions": {"a": {}},
          "$ref": "#/definitions/a"},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "type": "array",
+         "items": [{"type": "string"}], "minItems": 3},
     ],
 )  # fmt: skip
 def test_a_schema_that_can_be_kept_to_is_taken(schema: Any) -> None:
@@ -112,7 +125,10 @@ def test_a_schema_that_can_be_kept_to_is_taken(schema: Any) -> None:
         (Form("grammar", 'start: start "a"'), "does not begin with anything"),
         (Form("grammar", "start: x\nx: x"), "does not begin with anything"),
         (Form("grammar", 'start: ""'), "does not begin with anything"),
-        (Form("grammar", 'start: %json {"not": {}}'), 'Unimplemented keys: ["not"]'),
+        (Form("grammar", 'start: "a" b\nb: c'), 'line 2, column 4: unknown name: "c"'),
+        (Form("grammar", 'start: %json {"items": {"not": {}}}'),
+         "%json: not: not supported (at /items)"),
+        (Form("grammar", 'start: %json {"lenient": true}'), "%json: 'lenient' is not supported"),
         (Form("json_object", whitespace_pattern="x*"), "it matches more than white space"),
         (Form("json_object", whitespace_pattern="("), "whitespace_pattern: "),
         (Form("json_schema", {}, name="a b"), "a form cannot be called 'a b'"),
@@ -120,6 +136,40 @@ def test_a_schema_that_can_be_kept_to_is_taken(schema: Any) -> None:
 )  # fmt: skip
 def test_a_form_that_could_not_be_kept_to_is_refused(form: Form, reason: str) -> None:
     assert reason in refusal(form)
+
+
+@pytest.mark.parametrize(
+    ("end", "grammar"),
+    [
+        (False, 'start: "a" start'),
+        (False, 'start: "(" start ")"'),
+        (False, 'start: x\nx: "a" x | "b" y\n  | "c" x\ny: "c" y'),
+        (False, 'start: ("a" start)+ "b"'),
+        (False, 'start: "a" x~1..3\nx: "b" [x] start'),
+        (False, 'start: "a" x{2,}\nx: "b" x'),
+        (False, 'start: "a" B\nB: /a/ & /b/'),
+        (False, 'start: x\nx: "a" x // | "b"'),
+        (False, 'start: %json {"$ref": "#"}'),
+        (False, 'start: "a" %json {"required": ["a"], "properties": {"a": {"$ref": "#"}},'
+         ' "type": "object"}'),
+        (True, 'start: "a" start # more\n | "b"'),
+        (True, 'start: x "b"\nx: "a" x | "|"\nz: "c" z'),
+        (True, 'start: ("a" start)* "b"'),
+        (True, 'start: "a" x?\nx: "b" x'),
+        (True, 'start: "a" x~0..3\nx: "b" x'),
+        (True, 'start: "a" [x] x{,2}\nx: "b" x'),
+        (True, 'start: "a" B?\nB: /a/ & /b/'),
+        (True, 'start: B "x"\nB: ~/a/ & /[ab]*/ & LETTER\n%import common.LETTER'),
+        (True, 'start[capture]: "a" (start | "b") -> name\n%ignore / /'),
+        (True, 'start: %json {"type": "object"} | "a" start'),
+        (True, 'start: set::0x0\nset::_: "a" %if bit_clear(0) | "b" set::set_bit(0)'),
+    ],
+)  # fmt: skip
+def test_a_grammar_that_goes_on_without_an_end_is_refused(grammar: str, end: bool) -> None:
+    if end:
+        check_form(Form("grammar", grammar))
+    else:
+        assert re.search("no text that ends|without an end", refusal(Form("grammar", grammar)))
 
 
 @pytest.mark.parametrize(

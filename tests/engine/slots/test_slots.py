@@ -189,10 +189,10 @@ def test_the_time_of_rendering_a_prompt_is_a_stall_of_those_that_decode(
     """By a clock that goes on by 100 seconds for the second of three prompts."""
     generator, clock, plan, seconds = Generator(loaded), time.perf_counter, Generator.plan, 0.0
 
-    def slow(self: Generator, asked: GenerationRequest) -> AttemptPlan:
+    def slow(self: Generator, asked: GenerationRequest, *cancelled: Any) -> AttemptPlan:
         nonlocal seconds
         seconds += 100.0 if asked == request(6) else 0.0
-        return plan(self, asked)
+        return plan(self, asked, *cancelled)
 
     monkeypatch.setattr(Generator, "plan", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: clock() + seconds)

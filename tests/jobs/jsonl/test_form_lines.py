@@ -179,6 +179,9 @@ def test_a_form_and_stop_do_not_go_together_wherever_they_stand() -> None:
     reason = refusal({"prompt": "x", "structured_outputs": {"regex": "a"}}, stop="\n")
     assert reason.startswith("structured_outputs: does not go with stop")
     assert effective({"prompt": "x", "response_format": BY_SCHEMA, "stop": []}, stop="\n").form
+    # `null` counts as missing: it takes away only limits
+    reason = refusal({"prompt": "x", "response_format": BY_SCHEMA, "stop": None}, stop="\n")
+    assert reason.startswith("response_format: does not go with stop")
 
 
 def test_the_check_of_forms_is_asked_once_for_all_lines_that_say_the_same() -> None:

@@ -189,7 +189,8 @@ async def test_what_takes_too_long_is_named_where_there_are_rules_and_a_function
     [
         ("import no_such_module_anywhere\n", "f", "ModuleNotFoundError: No module named"),
         ("import beside\ndef f(job, answer): ...\n", "f", "No module named 'beside'"),
-        ("def f(:\n", "f", "SyntaxError: invalid syntax"),
+        ("\ndef f(:\n", "f", "SyntaxError: invalid syntax (check.py, line 2)"),
+        ("import json\nx = 1\njson.loads('')\n", "f", "(char 0) (check.py, line 3)"),
         (SOURCE, "none", "AttributeError: there is no function none in it"),
         (SOURCE, "one", "TypeError: one(job) must take a job and an answer"),
         ("raise SystemExit(4)\n", "f", "SystemExit: 4"),

@@ -1,5 +1,7 @@
 """What becomes of an attempt."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -305,6 +307,26 @@ def test_of_an_answer_in_json_only_the_texts_in_it_must_not_repeat_themselves() 
     assert decide(thought, SCRATCH, 1, 3, form=schema) == Retry(RetryReason.REPETITION)
 
 
+HA = "ha " * 600
+
+
+@pytest.mark.parametrize(
+    "schema", [{"const": HA}, {"anyOf": [{"enum": ["x", [HA]]}]}, {"pattern": "^(ha ){600}$"}]
+)
+def test_a_text_that_a_schema_dictates_may_repeat_itself(schema: dict[str, Any]) -> None:
+    form = Form("json_schema", {"type": "object", "properties": {"a": schema}})
+    text = msgspec.json.encode({"a": HA}).decode()
+    assert decide(generation(text), SCRATCH, 1, 3, form=form) == Accept()
+    other = msgspec.json.encode({"a": HA.replace("h", "H")}).decode()
+    assert decide(generation(other), SCRATCH, 1, 3, form=form) == Retry(RetryReason.REPETITION)
+    thought = generation(text, analysis=HA)
+    assert decide(thought, SCRATCH, 1, 3, form=form) == Retry(RetryReason.REPETITION)
+
+
 def test_an_answer_in_any_other_form_may_repeat_itself() -> None:
     lines = generation("0\n" * 600)
     assert decide(lines, SCRATCH, 1, 3, form=Form("regex", "(0\n)+")) == Accept()
+    assert decide(generation(HA), SCRATCH, 1, 3, form=Form("choice", (HA, "no"))) == Accept()
+    thought = generation("no", analysis=HA)
+    again = decide(thought, SCRATCH, 1, 3, form=Form("choice", (HA, "no")))
+    assert again == Retry(RetryReason.REPETITION)

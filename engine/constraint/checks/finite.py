@@ -4,7 +4,7 @@ from collections.abc import Mapping, Set
 from typing import Any
 from urllib.parse import unquote
 
-from .schema_places import escape_pointer, places
+from mh_batch.engine.constraint.schema_places import escape_pointer, places
 
 _Schemas = Mapping[str, Any]
 
@@ -57,10 +57,13 @@ def _object_ends(at: str, schema: dict[str, Any], ending: Set[str]) -> bool:
 
 
 def _array_ends(at: str, schema: dict[str, Any], ending: Set[str]) -> bool:
-    least, first = schema.get("minItems", 0), _count(schema, "prefixItems")
-    if not all(f"{at}/prefixItems/{i}" in ending for i in range(min(least, first))):
+    # `items` is a list in older drafts, and `additionalItems` are those behind it
+    old = isinstance(schema.get("items"), list)
+    firsts, others = ("items", "additionalItems") if old else ("prefixItems", "items")
+    least, first = schema.get("minItems", 0), _count(schema, firsts)
+    if not all(f"{at}/{firsts}/{i}" in ending for i in range(min(least, first))):
         return False
-    return least <= first or "items" not in schema or f"{at}/items" in ending
+    return least <= first or others not in schema or f"{at}/{others}" in ending
 
 
 def _count(schema: dict[str, Any], keyword: str) -> int:

@@ -2,12 +2,18 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
-from .finite import ENDLESS, can_end
-from .schema_places import places
+from mh_batch.engine.constraint.schema_places import places, shown
 
+from .finite import ENDLESS, can_end
+from .keywords import unknown_keyword
+from .trial import PAST_LIMITS
+
+_MOST_TRIED = 100
+_NAMED = ("$schema", "$defs", "definitions")
 _OWN_OPTIONS = ("x-guidance", "lenient")
 _NEEDS_HEX = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")
 
@@ -20,8 +26,8 @@ def find_fault(schema: Any) -> str | None:
     """
     for place in places(schema):
         if isinstance(place.schema, dict) and (found := _local_fault(place.schema)):
-            return f"{found} (at {place.pointer or 'the top'})"
-    return None if can_end(schema) else ENDLESS
+            return f"{found}{shown(place.pointer)}"
+    return unknown_keyword(schema) or (None if can_end(schema) else ENDLESS)
 
 
 def _local_fault(schema: dict[str, Any]) -> str | None:
@@ -37,8 +43,11 @@ def _local_fault(schema: dict[str, Any]) -> str | None:
     return None
 
 
-def explain(schema: Any, reason: str) -> str:
-    """Return what llguidance says against a schema, in a user's words and with the place."""
+def explain(schema: Any, reason: str, find_reason: Callable[[Any], str | None]) -> str:
+    """Return what llguidance says against a schema, in a user's words and with the place.
+
+    `find_reason` returns what it says against another schema, `None` if it takes that.
+    """
     if found := re.match(r"Unimplemented keys: (\[.*\])", reason):
         keywords = json.loads(found[1])
         return f"{', '.join(keywords)}: not supported{_where(schema, keywords[0])}"
@@ -49,14 +58,28 @@ def explain(schema: Any, reason: str) -> str:
         return f"oneOf is supported only where no two alternatives overlap; see anyOf{where}"
     if found := re.match(r"Resource '(.*?)'", reason):
         return f"a reference to another document is not supported: {found[1]}"
-    return reason
+    if found := re.match(r"Pointer '(.*?)' does not exist", reason):
+        where = _where(schema, "$ref", f"#{found[1]}")
+        return f"$ref #{found[1]} refers to nothing in this schema{where}"
+    return f"cannot be kept to: {reason}{shown(_innermost(schema, reason, find_reason))}"
 
 
 def _where(schema: Any, keyword: str, value: Any = None) -> str:
     """Return where `keyword` stands first (with `value`, if that is given), to be shown."""
     for pointer, inner in places(schema):
         if isinstance(inner, dict) and keyword in inner and value in (None, inner[keyword]):
-            return f" (at {pointer or 'the top'})"
+            return shown(pointer)
+    return ""
+
+
+def _innermost(schema: Any, reason: str, find_reason: Callable[[Any], str | None]) -> str:
+    """Return the place of the smallest schema in `schema` that is refused for the same reason."""
+    if not isinstance(schema, dict) or reason.startswith(PAST_LIMITS):
+        return ""
+    named = {key: schema[key] for key in _NAMED if key in schema}
+    for pointer, inner in reversed(tuple(islice(places(schema), 1, _MOST_TRIED))):
+        if isinstance(inner, dict) and find_reason(named | inner) == reason:
+            return str(pointer)
     return ""
 
 

@@ -1,0 +1,1 @@
+"""What is asked of forms and schemas before any model sees them."""
