@@ -149,7 +149,7 @@ def drain(
 
     `Options(parallel=4)` answers four at once. The call blocks, also in a notebook. `model` is for
     jobs that name none: `demo`, a folder, or a hub name. Ctrl-C (a notebook's interrupt) ends it
-    after the current turn, a second one at once; finished work is kept, and the next drain
+    after the running attempts, a second one at once; finished work is kept, and the next drain
     continues.
 
     `accept` is a function that gets each job and good answer as dictionaries and returns `None`, or

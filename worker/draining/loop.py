@@ -23,6 +23,7 @@ from .in_flight.active_jobs import ActiveJobs
 from .in_flight.answers import Answers
 from .in_flight.open_attempts import ActiveJob, OpenAttempt, OpenAttempts
 from .in_flight.pending_checks import Judged, PendingChecks
+from .in_flight.stop_wait import StopWait, wait_for
 from .model.after_death import Deaths
 from .model.loader import ModelLoader
 from .model.probe import Probe
@@ -87,6 +88,10 @@ class Drain:
         """React to another process that wrote: new work, or a request to cancel."""
         await self._active.cancel_requested()
         self.wake()
+
+    def stop_wait(self) -> StopWait:
+        """Return what is waited for after the first request to stop."""
+        return wait_for(self._open.decoding(), len(self._checks))
 
     def wake(self) -> None:
         """Let a drain that waits look at the queue and at the model."""
@@ -177,7 +182,7 @@ class Drain:
         job, run = active.job, active.run
         if not self._recorder.has_failed(job):
             with at_stage("next"):
-                action = run.next(begin_turns=not self.stop.soon)
+                action = run.next(begin=not self.stop.soon)
             match action:
                 case None:
                     return False
@@ -211,7 +216,7 @@ class Drain:
             if active.over:
                 return False
         guidance, began = action.request.prompt.guidance, (now(), time.perf_counter())
-        attempt = OpenAttempt(active, key, action.begins_turn, suspect, guidance, *began)
+        attempt = OpenAttempt(active, key, suspect, guidance, *began)
         try:
             begun = await self._open.begin(attempt, with_rendered(action.request, self._options))
         except ProcessDied as error:

@@ -1,5 +1,6 @@
 """What a drain reports while it works, and its totals."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -94,6 +95,9 @@ class Display(Protocol):
 
     def note(self, text: str) -> None:
         """Something a person should read."""
+
+    def stopping(self, wait: Callable[[], object]) -> None:
+        """A first request to stop came; `str(wait())` is what is waited for, as of now."""
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """An attempt goes to the model."""

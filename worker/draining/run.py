@@ -84,9 +84,9 @@ async def work(
     raises: bool = True,
     accept: AcceptFunction | str | None = None,
 ) -> Outcome:
-    """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after the current turn.
+    """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after this attempt.
 
-    While a model is loaded or waited for, no turn is played, and it ends at once. SIGINT counts
+    While a model is loaded or waited for, no attempt runs, and it ends at once. SIGINT counts
     even if the process was started to ignore it, as `&` in a script does.
 
     `command` starts the model process. Signals need the main thread; elsewhere call
@@ -108,7 +108,7 @@ async def work_until_stopped(
     raises: bool = True,
     accept: AcceptFunction | str | None = None,
 ) -> Outcome:
-    """Drain the queue of `options.db`; the first stop signal ends it after the turn, a second now.
+    """Drain the queue of `options.db`; a stop signal ends it after this attempt, a second now.
 
     `accept` checks good answers in place of the function that `options.accept` names. Raises
     `InputError` if the function cannot be used, and `WorkerRunning` if another worker drains the
@@ -247,18 +247,29 @@ async def _handle_signals(stop_signals: StopSignals, drain: Drain, display: Disp
     async for _ in stop_signals:
         at_once = drain.stop.at_once
         if drain.stop.request():
-            after = " after this turn; once more to stop now"
-            display.note(f"stopping{'' if at_once else after}")
+            _show_stopping(drain, display, at_once=at_once)
+
+
+def _show_stopping(drain: Drain, display: Display, *, at_once: bool) -> None:
+    """Say what a drain that is asked to stop still waits for."""
+    wait = drain.stop_wait()
+    if at_once or not str(wait):
+        display.note("stopping")
+    else:
+        display.note(f"stopping after {wait}; once more to stop now")
+        display.stopping(drain.stop_wait)
 
 
 async def _watch_clock(context: DrainContext, drain: Drain) -> None:
-    """End the drain after the current turn once the clock shows `until`."""
+    """End the drain after the running attempts once the clock shows `until`."""
     until = context.options.until
     if until is None:
         return
     await wait_for_clock(next_showing(until, time.time()))
-    context.display.note(f"it is {until:%H:%M}: stopping after this turn")
+    context.display.note(f"it is {until:%H:%M}")
+    at_once = drain.stop.at_once
     drain.stop.end(EndReason.UNTIL)
+    _show_stopping(drain, context.display, at_once=at_once)
 
 
 async def _watch_database(store: StoreThread, drain: Drain) -> None:

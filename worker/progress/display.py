@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +43,7 @@ class LiveDisplay:
         self._over = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="display", daemon=True)
         self._running = RunningAttempts()
+        self._wait: Callable[[], object] | None = None
 
     def __enter__(self) -> "LiveDisplay":
         self._screen.open()
@@ -56,6 +58,10 @@ class LiveDisplay:
     def note(self, text: str) -> None:
         """Print a note above the dashboard."""
         self._screen.say(text)
+
+    def stopping(self, wait: Callable[[], object]) -> None:
+        """Show what is waited for, below the rest."""
+        self._wait = wait
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Show the conversation, turn and attempt."""
@@ -96,12 +102,18 @@ class LiveDisplay:
                     attempting=running.shown(time.monotonic()),
                     ahead=running.ahead,
                     tokens_per_second=running.tokens_per_second,
+                    remark=self._remark(),
                 )
             )
         with suppress(StoreUnusable):
             poller.poll(whole=True)
         poller.close()
         self._show(Snapshot(batches=poller.snapshot.batches))
+
+    def _remark(self) -> str | None:
+        """Return the line about what a stop waits for; `None` for none."""
+        wait = "" if self._wait is None else str(self._wait())
+        return f"stopping after {wait}" if wait else None
 
     def _show(self, snapshot: Snapshot) -> None:
         size = self._screen.console.size

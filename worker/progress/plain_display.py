@@ -1,6 +1,7 @@
 """The display of a drain in a pipe or a log file: plain lines."""
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -74,6 +75,9 @@ class PlainDisplay:
         """Print a note; a closed pipe must not end the drain."""
         with suppress(OSError):
             print(escape_controls(text), file=self._out, flush=True)
+
+    def stopping(self, wait: Callable[[], object]) -> None:
+        """Print nothing more than the note about it."""
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Print nothing: one line per attempt is too much."""

@@ -1,4 +1,4 @@
-"""While no turn is played, the first Ctrl-C ends the work at once: in a load or a pause."""
+"""While no attempt runs, the first Ctrl-C ends the work at once: in a load or a pause."""
 
 import asyncio
 import signal
@@ -106,7 +106,9 @@ async def test_the_time_limit_ends_a_load_as_well(site: Site, drains: list[Drain
     assert (outcome.reason, outcome.exit_code) == (EndReason.UNTIL, 0)
 
 
-async def test_a_stop_in_a_turn_lets_it_come_to_its_end_and_says_so(site: Site) -> None:
+async def test_a_stop_in_an_attempt_lets_it_come_to_its_end_and_says_what_is_waited_for(
+    site: Site,
+) -> None:
     site.submit(TWO)
     interrupted: list[int] = []
 
@@ -119,4 +121,5 @@ async def test_a_stop_in_a_turn_lets_it_come_to_its_end_and_says_so(site: Site) 
     with anyio.fail_after(SOON):
         await site.drain(["slow"])
     assert site.rows("select turn from attempts") == [(1,)]
-    assert "stopping after this turn; once more to stop now" in site.notes.said.getvalue()
+    said = site.notes.said.getvalue()
+    assert "stopping after the running attempt (at most 4,096 tokens); once more to stop" in said
