@@ -37,7 +37,7 @@ WORKER = {
         "acceptance", "config", "draining", "options", "progress", "python_words", "runtime",
         "submission",
     },
-    "progress": {"draining", "text"},
+    "progress": {"draining", "runtime", "text"},
     "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
         "acceptance", "controller", "files", "model_process", "options", "runtime", "slots_key",

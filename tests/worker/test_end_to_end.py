@@ -289,11 +289,14 @@ def test_a_model_that_does_not_exist_leaves_the_jobs_queued(tmp_path: Path) -> N
     mh_batch(tmp_path, "submit", "convos.jsonl")
     for command in (["work"], ["run", "convos.jsonl", "-o", "out.jsonl"]):
         *summary, last = mh_batch(
-            tmp_path, *command, "--model", "./nowhere", code=3
+            tmp_path, *command, "--model", "./nowhere", "--notify", "cat > told.json", code=3
         ).stderr.splitlines()
         assert re.fullmatch(r"mh-batch: 2 jobs stay queued: .*/nowhere: no such folder .*", last)
         told = "1 done" if command == ["work"] else "no job was finished"
         assert f"ended early: {told}" in summary
+        notified = json.loads((tmp_path / "told.json").read_text())
+        assert (notified["end_reason"], notified["exit_code"]) == ("error", 3)
+        assert (notified["left"], notified["fault"]) == (2, last.partition("queued: ")[2])
     assert rows(tmp_path, "select status from jobs") == [("done",), ("queued",), ("queued",)]
     assert not (tmp_path / "out.jsonl").exists()
 

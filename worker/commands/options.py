@@ -220,6 +220,15 @@ Until = Annotated[
     str | None,
     typer.Option("--until", metavar="HH:MM", help="Stop when the clock next shows this time."),
 ]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify",
+        metavar="COMMAND",
+        help="A shell command to run at the end, with the summary as JSON on its input.",
+        show_default=False,
+    ),
+]
 BatchRef = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A number or a name.")]
 Targets = Annotated[
     list[str],

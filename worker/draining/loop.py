@@ -29,7 +29,7 @@ from .model.loader import ModelLoader
 from .model.probe import Probe
 from .model.process_size import ProcessSize
 from .recorder import Recorder
-from .reporter import Tally
+from .reporter import OnIdle, Tally, nothing_to_do
 from .scheduler import Scheduler, with_rendered
 
 
@@ -43,13 +43,16 @@ class Drain:
     the check has ended; the model goes on with other jobs meanwhile.
     """
 
-    def __init__(self, context: DrainContext, checker: Checker) -> None:
+    def __init__(
+        self, context: DrainContext, checker: Checker, on_idle: OnIdle = nothing_to_do
+    ) -> None:
         self.stop = Stop()
         self._options, self._supervisor = context.options, context.supervisor
         self._recorder = Recorder(context)
         self._loader = ModelLoader(context, self.stop)
-        self._scheduler = Scheduler(context, self._recorder, self._loader, self.stop)
-        self._probe = Probe(context, self._recorder, self._loader, self.stop)
+        parts = (self._recorder, self._loader, self.stop)
+        self._scheduler = Scheduler(context, *parts, on_idle)
+        self._probe = Probe(context, *parts)
         self._deaths = Deaths(context, self._loader)
         self._process_size = ProcessSize(context)
         self._open = OpenAttempts(context)

@@ -62,6 +62,17 @@ class Tally(msgspec.Struct):
         self.ended[status] = self.ended.get(status, 0) + jobs
 
 
+OnIdle = Callable[[Tally, int], object]
+"""What is called when the queue has run empty and the drain waits for new work.
+
+It takes the totals so far and the run's row in `runs`.
+"""
+
+
+def nothing_to_do(_tally: Tally, _run_id: int) -> None:
+    """Do nothing when the queue has run empty."""
+
+
 class FailedInARow:
     """The latest jobs that failed at the model or after it, with no success between them.
 

@@ -45,7 +45,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found.update(batch=batch, rules=rules, rows=rows)
         return 1
 
-    def draining(options: DrainOptions, **_: bool) -> None:
+    def draining(options: DrainOptions, _: object, **__: bool) -> None:
         found.update(options=options)
         raise Reached
 
