@@ -168,7 +168,7 @@ def drain(
     logs = options.logs or path.resolve().parent / "logs"
     drain_options = DrainOptions(path, named_model(model), logs, **checked)
     with Path(os.devnull).open("w") if options.quiet else nullcontext(sys.stderr) as out:
-        return _summary(_drain(drain_options, PlainDisplay(out), accept))
+        return _summary(_drain(drain_options, PlainDisplay(out, path), accept))
 
 
 def results(

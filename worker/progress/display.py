@@ -95,20 +95,23 @@ class LiveDisplay:
                 with suppress(StoreUnusable):
                     poller.poll()
             ticks += 1
-            running = self._running
-            self._show(
-                replace(
-                    poller.snapshot,
-                    attempting=running.shown(time.monotonic()),
-                    ahead=running.ahead,
-                    tokens_per_second=running.tokens_per_second,
-                    remark=self._remark(),
-                )
-            )
+            self._show(self._with_attempts(poller.snapshot))
         with suppress(StoreUnusable):
             poller.poll(whole=True)
         poller.close()
         self._show(Snapshot(batches=poller.snapshot.batches))
+
+    def _with_attempts(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with what only this process knows of the running attempts."""
+        running, speed = self._running, snapshot.tokens_per_second
+        return replace(
+            snapshot,
+            attempting=running.shown(time.monotonic()),
+            ahead=running.ahead,
+            # before the first attempt of the run is on record
+            tokens_per_second=running.tokens_per_second if speed is None else speed,
+            remark=self._remark(),
+        )
 
     def _remark(self) -> str | None:
         """Return the line about what a stop waits for; `None` for none."""
@@ -125,4 +128,4 @@ def open_display(db: Path) -> "LiveDisplay | PlainDisplay":
     """Return the display that suits standard error: live in a terminal, else plain."""
     if sys.stderr.isatty():
         return LiveDisplay(Console(stderr=True), db)
-    return PlainDisplay(sys.stderr)
+    return PlainDisplay(sys.stderr, db)

@@ -100,18 +100,10 @@ def test_a_command_need_not_read_what_it_is_told() -> None:
 
 @pytest.mark.anyio
 async def test_a_watching_worker_tells_each_time_that_the_queue_runs_empty_after_work(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, drains: list[Drain]
 ) -> None:
     site.submit(ONE)
     idle: list[int] = []
-    drains: list[Drain] = []
-    original = Drain.__init__
-
-    def begin(self: Drain, *args: Any) -> None:
-        original(self, *args)
-        drains.append(self)
-
-    monkeypatch.setattr(Drain, "__init__", begin)
     notice = Notice(f"cat > {site.folder}/told.json", site.db_path, print)
 
     def tell(tally: Tally, run_id: int) -> None:
