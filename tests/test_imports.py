@@ -22,8 +22,9 @@ WORKER = {
     "cli": {"commands"},
     "commands": {
         "acceptance", "bench", "config", "controller", "doctor", "draining", "options", "output",
-        "progress", "runtime", "selftest", "slots_key", "submission", "text",
+        "progress", "runtime", "selftest", "slots_key", "submission", "text", "trial",
     },
+    "trial": {"draining", "options", "progress", "text"},
     "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
     "bench": {

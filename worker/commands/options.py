@@ -238,4 +238,7 @@ Targets = Annotated[
     ),
 ]
 
+MOST_TRIED = 100
+"""How many lines of a file may be answered on trial."""
+
 DEFAULT_DB = Path("mh-batch.db")
