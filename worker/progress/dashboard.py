@@ -93,7 +93,8 @@ def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
     if (left := seconds_left(snapshot)) is not None:
         pace = f"pace of the last {format_count(snapshot.pace.jobs, 'job')}"
         yield 2, _fact("left", f"about {format_duration(left)}, done at {_end(left, now)} ({pace})")
-    elif snapshot.waiting and snapshot.attempting:
+    elif snapshot.waiting > max(0, ENOUGH_JOBS - snapshot.pace.jobs) and snapshot.attempting:
+        # with fewer jobs it never is
         yield 2, _fact("left", f"known once this run has finished {ENOUGH_JOBS} jobs")
     if snapshot.remark is not None:
         yield 0, Text(snapshot.remark, style="yellow")

@@ -60,6 +60,8 @@ def test_no_time_is_named_before_enough_is_known() -> None:
     early = snapshot(jobs=ENOUGH_JOBS - 1)
     assert seconds_left(early) is None
     assert shown(early)[-1] == "left     known once this run has finished 3 jobs"
+    # too few are left for that
+    assert not any(line.startswith("left") for line in shown(replace(early, waiting=1)))
     assert seconds_left(snapshot(jobs=ENOUGH_JOBS)) == 180.0
 
 

@@ -129,5 +129,5 @@ async def drain(site: Site, on_idle: OnIdle) -> Outcome:
 def joined(notice: Notice, folder: Path) -> dict[str, Any]:
     """What the command was told that runs beside the drain."""
     assert notice._thread is not None
-    notice._thread.join()
+    notice._thread.join(60)
     return told(folder)
