@@ -1,6 +1,7 @@
 """While no attempt runs, the first Ctrl-C ends the work at once: in a load or a pause."""
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable
 
@@ -122,4 +123,8 @@ async def test_a_stop_in_an_attempt_lets_it_come_to_its_end_and_says_what_is_wai
         await site.drain(["slow"])
     assert site.rows("select turn from attempts") == [(1,)]
     said = site.notes.said.getvalue()
-    assert "stopping after the running attempt (at most 4,096 tokens); once more to stop" in said
+    # seven of the 4,096 tokens are there, unless its prompt was being read again by then
+    wait = (
+        r"stopping after the running attempt \(at most 4,0(89|96) tokens\b.*\); once more to stop"
+    )
+    assert re.search(wait, said)
