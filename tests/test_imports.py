@@ -23,7 +23,9 @@ WORKER = {
     "commands": {
         "acceptance", "bench", "config", "controller", "doctor", "draining", "model_choice",
         "options", "output", "progress", "runtime", "selftest", "slots_key", "submission", "text",
+        "trial",
     },
+    "trial": {"draining", "options", "progress", "text"},
     "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
     "bench": {
@@ -37,7 +39,7 @@ WORKER = {
         "acceptance", "draining", "model_choice", "options", "progress", "runtime", "submission",
     },
     "package": {"api"},
-    "progress": {"draining", "text"},
+    "progress": {"draining", "runtime", "text"},
     "submission": {"acceptance", "controller", "model_process", "runtime", "text"},
     "draining": {
         "acceptance", "controller", "files", "model_process", "options", "runtime", "slots_key",

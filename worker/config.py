@@ -30,11 +30,13 @@ class Config(WorkerSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `settings`, `profile` and `max_line_mib` are for submitted files, the rest is for the worker.
     `adapter` goes with `model`.
+    `notify` is the command of `--notify`.
     """
 
     model: str | None = None
     adapter: str | None = None
     profile: str | None = None
+    notify: Annotated[str, Meta(min_length=1)] | None = None
     max_line_mib: Annotated[int, Meta(ge=1, le=MOST_LINE_MIB)] = MAX_LINE_MIB
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
 

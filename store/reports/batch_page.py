@@ -10,7 +10,8 @@ from mh_batch.store.connection import snapshot
 from mh_batch.store.lookup import BatchRow
 from mh_batch.store.sql import BatchQueries, statements
 
-from .batches import BatchReport, batch_reports
+from .batches import BatchReport
+from .figures import batch_as_seen
 from .query import recipe
 from .results import finished_job
 from .timings import TimingReport, timing_report
@@ -143,11 +144,14 @@ class BatchPage(msgspec.Struct, frozen=True):
     samples: tuple[SampleJob, ...]
 
 
-def batch_page(db: Database, batch: BatchRow) -> BatchPage:
-    """Return the content of the page about `batch`, all of it from one state of the database."""
+def batch_page(db: Database, batch: BatchRow, *, working: bool = False) -> BatchPage:
+    """Return the content of the page about `batch`, all of it from one state of the database.
+
+    `working` says whether a worker runs.
+    """
     with snapshot(db):
         queries = _queries(db, batch.id)
-        (report,) = batch_reports(db, batch.id)
+        report = batch_as_seen(db, batch.id, working=working)
         return BatchPage(
             batch=batch,
             report=report,

@@ -12,7 +12,8 @@ from mh_batch.store.lookup import BatchRow
 from mh_batch.store.sql import statements
 
 from .batch_page import Model, batch_models
-from .batches import BatchReport, batch_reports
+from .batches import BatchReport
+from .figures import batch_as_seen
 from .results import finished_job
 from .timings import TimingReport, timing_report
 
@@ -117,14 +118,17 @@ class _Queries:
         return msgspec.convert(dict(row), Cost)
 
 
-def comparison(db: Database, a: BatchRow, b: BatchRow) -> Comparison:
-    """Return the content of the page about two batches, all from one state of the database."""
+def comparison(db: Database, a: BatchRow, b: BatchRow, *, working: bool = False) -> Comparison:
+    """Return the content of the page about two batches, all from one state of the database.
+
+    `working` says whether a worker runs.
+    """
     with snapshot(db):
         queries = _Queries(db, a.id, b.id)
         paired = {row.batch_id: row for row in queries.rows("speeds", _SideCost)}
         return Comparison(
-            a=_side(db, a, paired.get(a.id, Cost())),
-            b=_side(db, b, paired.get(b.id, Cost())),
+            a=_side(db, a, paired.get(a.id, Cost()), working=working),
+            b=_side(db, b, paired.get(b.id, Cost()), working=working),
             outcomes=queries.rows("outcomes", Outcomes),
             pairs=tuple(
                 Pair(
@@ -138,7 +142,7 @@ def comparison(db: Database, a: BatchRow, b: BatchRow) -> Comparison:
         )
 
 
-def _side(db: Database, batch: BatchRow, paired: Cost) -> Side:
-    (report,) = batch_reports(db, batch.id)
+def _side(db: Database, batch: BatchRow, paired: Cost, *, working: bool) -> Side:
+    report = batch_as_seen(db, batch.id, working=working)
     settings, models = batch_models(db, batch.id)
     return Side(batch, report, timing_report(db, batch.id), settings, models, paired)

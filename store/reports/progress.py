@@ -22,6 +22,12 @@ from mh_batch.store.sql import statements
 WINDOW = 200
 """Over how many of the latest attempts the pace is measured."""
 
+LONG_WINDOW = 5000
+"""Over how many, if fewer than `ENOUGH_JOBS` were finished in those."""
+
+ENOUGH_JOBS = 3
+"""How many jobs must be finished for a pace to go by."""
+
 _SQL = statements("reports/progress.sql")
 _RUN = """
 SELECT id, model, device, started_at, finished_at, end_reason
@@ -36,7 +42,8 @@ WHERE j.status = 'running' ORDER BY j.started_at, j.id LIMIT 1
 _COUNT_RUNNING = "SELECT count(*) FROM jobs WHERE status = 'running'"
 # The worker claims the next jobs while others are on the model: the earlier ones are on the model.
 _RUNNING = """
-SELECT id, custom_id, request FROM jobs WHERE status = 'running' ORDER BY started_at, id LIMIT ?
+SELECT id, batch_id, custom_id, request FROM jobs WHERE status = 'running'
+ORDER BY started_at, id LIMIT ?
 """
 # one crash is a row for each job that was in the process, all of one time
 _CRASHES = "SELECT count(DISTINCT iif(alone, id, at)) FROM crashes WHERE run_id = ?"
@@ -46,6 +53,10 @@ WHERE run_id = (SELECT max(id) FROM runs)
 GROUP BY iif(alone, id, at)
 ORDER BY max(id) DESC
 LIMIT 1000
+"""
+_CHOICES_OVER = """
+SELECT count(DISTINCT choice) FROM turns
+WHERE job_id = ? AND turn >= ? AND finish_reason != 'tool_calls'
 """
 _LAST_OF_JOB = """
 SELECT choice, turn, step, attempt, verdict, finish_reason FROM attempts
@@ -67,6 +78,7 @@ class RunRow(msgspec.Struct, frozen=True):
 class RunningJob(msgspec.Struct, frozen=True):
     """A job on the model, and which attempt of it."""
 
+    batch_id: int
     custom_id: str
     key: AttemptKey
 
@@ -145,10 +157,24 @@ def _running(db: Database) -> tuple[tuple[RunningJob, ...], int]:
     """Return the jobs in slots, and how many more are claimed for them."""
     found = db.conn.execute(_SLOTS).fetchone()
     slots = 1 if found is None else int(found[0])
-    rows = db.conn.execute(_RUNNING, (slots,)).fetchall()
     claimed = int(db.conn.execute(_COUNT_RUNNING).fetchone()[0])
-    running = tuple(RunningJob(row["custom_id"], _upcoming(db, row)) for row in rows)
-    return running, claimed - len(rows) if slots > 1 else 0
+    running: list[RunningJob] = []
+    taken = 0
+    for row in db.conn.execute(_RUNNING, (slots,)).fetchall():
+        if taken >= slots:
+            break
+        running.append(RunningJob(row["batch_id"], row["custom_id"], _upcoming(db, row)))
+        taken += _open_choices(db, row)
+    return tuple(running), claimed - len(running) if slots > 1 else 0
+
+
+def _open_choices(db: Database, job: sqlite3.Row) -> int:
+    """Return how many choices of a running job are not over: each takes a slot."""
+    request = request_of(job["request"])
+    if request.n == 1:
+        return 1
+    values = (job["id"], len(request.turns) + request.asks)
+    return max(1, request.n - int(db.conn.execute(_CHOICES_OVER, values).fetchone()[0]))
 
 
 def _upcoming(db: Database, job: sqlite3.Row) -> AttemptKey:
@@ -174,16 +200,24 @@ def _next(completed: AttemptKey, request: Request, *, called: bool) -> AttemptKe
 
 def _recent(db: Database, run: RunRow | None) -> tuple[LastAttempt | None, Pace]:
     """Return the latest attempt and the pace of the latest ones, both of `run` alone."""
-    values = {"run_id": run.id if run else 0, "window": WINDOW}
-    rows = db.conn.execute(_SQL["recent"].sql, values).fetchall()
+    rows, ended = _window(db, run, WINDOW)
     if not rows:
         return None, Pace(0, 0.0, None)
     last = LastAttempt(*(rows[0][name] for name in LastAttempt.__struct_fields__))
-    ended = {row["job_id"] for row in rows if row["status"] in FINISHED}
+    if len(rows) == WINDOW and len(ended) < ENOUGH_JOBS:
+        # long conversations: a job ends every hundred attempts or so
+        rows, ended = _window(db, run, LONG_WINDOW)
     seconds = _seconds(rows[-1]["started_at"], rows[0]["finished_at"])
     decoded = sum(decoded_tokens(row["completion_tokens"]) for row in rows)
     speed = decode_speed(decoded, sum(row["machine_seconds"] for row in rows))
     return last, Pace(len(ended), seconds, speed)
+
+
+def _window(db: Database, run: RunRow | None, most: int) -> tuple[list[sqlite3.Row], set[int]]:
+    """Return up to so many of the latest attempts of a run, and the finished jobs among theirs."""
+    values = {"run_id": run.id if run else 0, "window": most}
+    rows = db.conn.execute(_SQL["recent"].sql, values).fetchall()
+    return rows, {row["job_id"] for row in rows if row["status"] in FINISHED}
 
 
 def _seconds(start: str, end: str) -> float:

@@ -17,6 +17,7 @@ from mh_batch.store.lookup import find_target
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
 from mh_batch.worker.acceptance.function import AcceptFunction
+from mh_batch.worker.draining.reporter import OnIdle, nothing_to_do
 from mh_batch.worker.draining.run import Outcome, work
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.progress.plain_display import PlainDisplay
@@ -78,6 +79,7 @@ class Site:
         script: Sequence[str] = (),
         model: str | None = "demo",
         accept: AcceptFunction | str | None = None,
+        on_idle: OnIdle = nothing_to_do,
         **values: Any,
     ) -> Outcome:
         path = self.folder / "script.json"
@@ -86,7 +88,7 @@ class Site:
         options = DrainOptions(self.db_path, model, self.folder / "logs", **values)
         with anyio.fail_after(60):
             command = (sys.executable, child, str(path))
-            return await work(options, self.notes, command, accept=accept)
+            return await work(options, self.notes, command, accept=accept, on_idle=on_idle)
 
     def cancel(self, ref: str) -> Cancelled:
         db = open_store(self.db_path)

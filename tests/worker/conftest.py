@@ -7,11 +7,14 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from anyio.abc import TaskGroup
 from filelock import FileLock
 
 from helpers.command_line import mh_batch
 from helpers.drained import Site
 from helpers.paths import EXAMPLE
+from mh_batch.worker.draining.loop import Drain
+from mh_batch.worker.runtime.stop import EndReason
 
 HOSTILE = "What is 2 + 3? <script>alert('x')</script> \x1b[31mred\x07 & \u202eback"
 TROUBLE: list[dict[str, object]] = [
@@ -69,3 +72,17 @@ def drain(folder: Path) -> Path:
 def site(tmp_path: Path) -> Site:
     """A folder with an empty queue."""
     return Site(tmp_path)
+
+
+@pytest.fixture
+def drains(monkeypatch: pytest.MonkeyPatch) -> list[Drain]:
+    """The drains that have begun, so that a test gets at them as the signal handler does."""
+    begun: list[Drain] = []
+    original = Drain.run
+
+    async def run(self: Drain, tasks: TaskGroup) -> EndReason:
+        begun.append(self)
+        return await original(self, tasks)
+
+    monkeypatch.setattr(Drain, "run", run)
+    return begun

@@ -181,11 +181,10 @@ def in_the_middle_of_counting(event: list[str]) -> bool:
 @pytest.mark.parametrize(
     ("at", "blow"),
     [
-        (second_turn, lambda w: w.process.send_signal(signal.SIGINT)),
         (second_turn, lambda w: w.process.kill()),
         (in_the_middle_of_counting, lambda w: w.children()[0].kill()),
     ],
-    ids=["SIGINT", "SIGKILL of the worker", "SIGKILL of the model process"],
+    ids=["SIGKILL of the worker", "SIGKILL of the model process"],
 )
 def test_a_drain_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
     tmp_path: Path,
@@ -201,6 +200,26 @@ def test_a_drain_that_was_killed_and_went_on_ends_as_one_that_nobody_disturbed(
     assert rows(tmp_path, TURNS) == rows(uninterrupted, TURNS)
     assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
     assert rows(tmp_path, "pragma foreign_key_check") == []
+
+
+def test_a_stop_between_two_attempts_at_an_answer_changes_nothing(
+    tmp_path: Path, uninterrupted: Path, forks: Forks
+) -> None:
+    write_lines(tmp_path, CONVERSATIONS)
+    mh_batch(tmp_path, "submit", "convos.jsonl")
+    interrupt = lambda w: w.process.send_signal(signal.SIGINT)  # noqa: E731
+    strike(tmp_path, in_the_middle_of_counting, interrupt, forks=forks)
+    # the attempt is on record, what it is followed by is not begun, and nothing else
+    counted = f"select attempt, verdict from ({TOKENS}) where custom_id = 'count'"
+    assert rows(tmp_path, counted) == [(1, "retry")]
+    assert rows(tmp_path, "select status from jobs order by id") == [
+        *[("done",)] * 2,
+        *[("queued",)] * 2,
+    ]
+    assert rows(tmp_path, "select end_reason from runs") == [("stopped",)]
+    mh_batch(tmp_path, "work", "--model", "demo", code=1)
+    assert rows(tmp_path, TURNS) == rows(uninterrupted, TURNS)
+    assert rows(tmp_path, TOKENS) == rows(uninterrupted, TOKENS)
 
 
 def test_a_worker_in_the_background_of_a_script_hears_an_interrupt_all_the_same(
@@ -270,11 +289,15 @@ def test_a_model_that_does_not_exist_leaves_the_jobs_queued(tmp_path: Path) -> N
     mh_batch(tmp_path, "submit", "convos.jsonl")
     for command in (["work"], ["run", "convos.jsonl", "-o", "out.jsonl"]):
         *summary, last = mh_batch(
-            tmp_path, *command, "--model", "./nowhere", code=3
+            tmp_path, *command, "--model", "./nowhere", "--notify", "cat > told.json", code=3
         ).stderr.splitlines()
         assert re.fullmatch(r"mh-batch: 2 jobs stay queued: .*/nowhere: no such folder .*", last)
         told = "1 done" if command == ["work"] else "no job was finished"
         assert f"ended early: {told}" in summary
+        notified = json.loads((tmp_path / "told.json").read_text())
+        assert (notified["end_reason"], notified["exit_code"]) == ("error", 3)
+        assert notified["left"] == 2
+        assert "no such folder" in notified["fault"]
     assert rows(tmp_path, "select status from jobs") == [("done",), ("queued",), ("queued",)]
     assert not (tmp_path / "out.jsonl").exists()
 

@@ -93,7 +93,7 @@ def drain(
 
     `Options(parallel=4)` answers four at once. The call blocks, also in a notebook. `model` is for
     jobs that name none: `demo`, a folder, or a hub name; `adapter` is for that model. Ctrl-C (a
-    notebook's interrupt) ends it after the current turn, a second one at once; finished work is
+    notebook's interrupt) ends it after the running attempts, a second one at once; finished work is
     kept, and the next drain continues.
 
     `accept` is a function that gets each job and good answer as dictionaries and returns `None`, or
@@ -191,7 +191,7 @@ class _Running:
 
     def begin(self) -> None:
         """Begin the drain."""
-        display = ProgressDisplay(self._out, self._updates.put)
+        display = ProgressDisplay(self._out, self._options.db, self._updates.put)
         work = partial(work_until_stopped, accept=self._accept)
         self._future = self._portal.start_task_soon(work, self._options, display, self._stops)
         self._future.add_done_callback(lambda _: self._updates.put(None))
@@ -201,7 +201,7 @@ class _Running:
         return self._updates.get()
 
     def stop(self) -> None:
-        """Ask the drain to end after the current turn; a second time, at once."""
+        """Ask the drain to end after the running attempts; a second time, at once."""
         self._portal.start_task_soon(self._send.send_nowait, None)
 
     def wait(self) -> None:

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TextIO
 
 import msgspec
@@ -39,8 +40,8 @@ OnProgress = Callable[[Progress], object]
 class ProgressDisplay(PlainDisplay):
     """Prints what a drain reports, and passes its progress on with `put`."""
 
-    def __init__(self, out: TextIO, put: Callable[[Progress], None]) -> None:
-        super().__init__(out)
+    def __init__(self, out: TextIO, db: Path, put: Callable[[Progress], None]) -> None:
+        super().__init__(out, db)
         self._put = put
         self._began = time.monotonic()
 

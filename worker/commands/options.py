@@ -232,6 +232,15 @@ Until = Annotated[
     str | None,
     typer.Option("--until", metavar="HH:MM", help="Stop when the clock next shows this time."),
 ]
+Notify = Annotated[
+    str | None,
+    typer.Option(
+        "--notify",
+        metavar="COMMAND",
+        help="A shell command to run at the end, with the summary as JSON on its input.",
+        show_default=False,
+    ),
+]
 BatchRef = Annotated[str | None, typer.Argument(metavar="[BATCH]", help="A number or a name.")]
 Targets = Annotated[
     list[str],
@@ -240,5 +249,8 @@ Targets = Annotated[
         help="A batch's number or name, a job's number or custom_id, or BATCH/JOB.",
     ),
 ]
+
+MOST_TRIED = 100
+"""How many lines of a file may be answered on trial."""
 
 DEFAULT_DB = Path("mh-batch.db")

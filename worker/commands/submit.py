@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mh_batch.jobs.errors import InputError
 from mh_batch.worker.text.escape import escape_controls
 
 from . import options as opt
@@ -52,6 +53,16 @@ def submit(
             "--check", help="Queue nothing; report what does not fit and how long it takes."
         ),
     ] = False,
+    trial: Annotated[
+        int | None,
+        typer.Option(
+            "--trial",
+            min=1,
+            max=opt.MOST_TRIED,
+            metavar="N",
+            help="With --check: answer N lines, which are not kept, to see answers and speed.",
+        ),
+    ] = None,
     skip_bad: opt.SkipBad = False,
     ignore_unknown: opt.IgnoreUnknown = False,
     again: opt.Again = False,
@@ -63,6 +74,8 @@ def submit(
     from mh_batch.worker.submission.submission import Rules
     from mh_batch.worker.submission.tables.options import RowOptions
 
+    if trial is not None and not check:
+        raise InputError("--trial: only with --check; `submit` queues all lines")
     chosen = {"limit": limit, "sample": sample, "seed": seed, "repeat": repeat}
     rows = RowOptions.parse(prompt, template, pairs or (), system=system, n=n, **chosen)
     config = read_config()
@@ -85,23 +98,37 @@ def submit(
             given=names,
         )
         if check:
-            all_fit = _check(db, batch, rules, rows, config) and all_fit
+            all_fit = _check(db, batch, rules, rows, config, trial or 0) and all_fit
         else:
             submit_file(db, batch, rules, rows)
     leave(0 if all_fit else 1)
 
 
 def _check(
-    db: Path, batch: "NewBatch", rules: "Rules", rows: "RowOptions", config: "Config"
+    db: Path,
+    batch: "NewBatch",
+    rules: "Rules",
+    rows: "RowOptions",
+    config: "Config",
+    trial: int,
 ) -> bool:
-    """Print the report of a dry run; return whether every line can be done."""
+    """Print the report of a dry run; return whether every line can be done.
+
+    So many of the lines are answered on `trial`.
+    """
     from msgspec.structs import replace
 
     from mh_batch.worker.model_choice import default_model
     from mh_batch.worker.submission.dry_run import dry_run
 
     default = batch.model or default_model(config, os.environ.get("MH_BATCH_MODEL"), None)
-    report = dry_run(replace(batch, model=default), db, rules, rows)
+    batch = replace(batch, model=default)
+    report = dry_run(batch, db, rules, rows, trial)
+    if report.sample:
+        from mh_batch.worker.trial import run_trial
+
+        tried = run_trial(batch, report.sample, config, batch.model)
+        report.use_trial(tried.throughput, list(tried.lines(batch.source)))
     for line in report.lines():
         typer.echo(escape_controls(line))
     return report.all_fit

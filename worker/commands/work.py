@@ -1,11 +1,14 @@
 """`mh-batch work` and `mh-batch run`: answer what is queued."""
 
 import os
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mh_batch.jobs.errors import MhBatchError
 
 from . import options as opt
 from .shared import (
@@ -22,8 +25,11 @@ from .shared import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mh_batch.worker.draining.run import Outcome
     from mh_batch.worker.options import DrainOptions
+    from mh_batch.worker.progress.notice import Notice
 
 
 def work(
@@ -42,6 +48,7 @@ def work(
     accept: opt.Accept = None,
     max_jobs: opt.MaxJobs = None,
     until: opt.Until = None,
+    notify: opt.Notify = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Stay, and run new jobs as they are submitted.")
     ] = False,
@@ -69,8 +76,11 @@ def work(
         "until": until,
         "watch": watch,
     }
-    options = drain_options(read_config(), db, model, given)
-    leave(_drain(options, allow_sleep=allow_sleep, results=True).exit_code)
+    config = read_config()
+    options = drain_options(config, db, model, given)
+    with _notifying(notify or config.notify, db) as notice:
+        outcome = _drain(options, notice, allow_sleep=allow_sleep, results=True)
+        leave(outcome.exit_code)
 
 
 def run(
@@ -118,6 +128,7 @@ def run(
     max_crashes: opt.MaxCrashes = None,
     max_jobs: opt.MaxJobs = None,
     until: opt.Until = None,
+    notify: opt.Notify = None,
     form: opt.Format = None,
     rescued: opt.RescuedAnswers = None,
     raw_csv: opt.RawCsv = False,
@@ -173,22 +184,48 @@ def run(
     rules = Rules(skip_bad, again, max_line_mib=most, ignore_unknown=ignore_unknown)
     give_large_blocks_back()
     batch_id = submit_file(db, batch, rules, rows, continue_known=True)
-    outcome = _drain(options, allow_sleep=allow_sleep, results=False)
-    if outcome.fault is not None:
-        leave(outcome.exit_code)
-    if outcome.stopped:
-        say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
-        leave(1)
-    write_out(db, [str(batch_id)], export)
-    # what failed in an earlier run of the same file is in the results too
-    leave(outcome.exit_code or _unsuccessful(db, batch_id))
+    with _notifying(notify or config.notify, db) as notice:
+        outcome = _drain(options, notice, allow_sleep=allow_sleep, results=False)
+        if outcome.fault is not None:
+            leave(outcome.exit_code)
+        if outcome.stopped:
+            say(f"then `mh-batch results {batch_id} -o {output}` writes the results")
+            leave(1)
+        write_out(db, [str(batch_id)], export)
+        # what failed in an earlier run of the same file is in the results too
+        leave(outcome.exit_code or _unsuccessful(db, batch_id))
 
 
-def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Outcome":
+@contextmanager
+def _notifying(command: str | None, db: Path) -> "Iterator[Notice | None]":
+    """Run a command at the end of the block, however that comes; `None` runs none."""
+    if command is None:
+        yield None
+        return
+    from mh_batch.worker.progress.notice import Notice
+
+    notice = Notice(command, db, say)
+    with notice.at_the_end(_exit_code):
+        yield notice
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """Return the code that an exception ends a command with; `None` if it is a fault of ours."""
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, MhBatchError):
+        return error.exit_code
+    return 130 if isinstance(error, KeyboardInterrupt) else None
+
+
+def _drain(
+    options: "DrainOptions", notice: "Notice | None", *, allow_sleep: bool, results: bool
+) -> "Outcome":
     """Drain the queue and print a summary, also if a fault ended it."""
     import anyio
 
     from mh_batch.jobs.errors import StoreUnusable
+    from mh_batch.worker.draining.reporter import nothing_to_do
     from mh_batch.worker.draining.run import work as drain_queue
     from mh_batch.worker.progress.display import open_display
     from mh_batch.worker.progress.summary import summarize_run, wrap_up
@@ -196,7 +233,11 @@ def _drain(options: "DrainOptions", *, allow_sleep: bool, results: bool) -> "Out
 
     if not allow_sleep and (note := keep_awake()):
         say(note)
-    outcome = anyio.run(partial(drain_queue, options, open_display(options.db), raises=False))
+    on_idle = nothing_to_do if notice is None else notice.idle
+    display = open_display(options.db)
+    outcome = anyio.run(partial(drain_queue, options, display, raises=False, on_idle=on_idle))
+    if notice is not None:
+        notice.outcome = outcome
     if isinstance(outcome.fault, StoreUnusable):
         raise outcome.fault
     with reading_from(options.db) as reader:

@@ -30,14 +30,10 @@ from .step import StepRun
 
 
 class Generate(msgspec.Struct, frozen=True):
-    """Run this request and feed the generation back.
-
-    `begins_turn` says that it is the first of a turn: without it, no work is lost or repeated.
-    """
+    """Run this request and feed the generation back."""
 
     key: AttemptKey
     request: GenerationRequest
-    begins_turn: bool
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -114,11 +110,6 @@ class ConversationRun:
         """Whether there is a record to write."""
         return self._unwritten is not None
 
-    @property
-    def begins_turn(self) -> bool:
-        """Whether the next generation is the first of a turn."""
-        return not (self._step.begun or self._step.step)
-
     def next(self) -> Action:
         """Return what to do now."""
         record = self.take_record()
@@ -133,7 +124,7 @@ class ConversationRun:
 
     def generate(self) -> Generate:
         """Return the next generation of a run that is not over; the same until it is fed."""
-        return Generate(self._step.key, self._step.request(self._history), self.begins_turn)
+        return Generate(self._step.key, self._step.request(self._history))
 
     def good_answer(self, generation: Generation) -> GoodAnswer | None:
         """Return the answer that the last `Generate` produced if a check could still reject it.

@@ -35,17 +35,17 @@ class JobRun:
         """Return the run as it was when the last part of `checkpoint` was written."""
         return cls([ConversationRun(job, checkpoint, n) for n in range(job.request.n)])
 
-    def next(self, *, begin_turns: bool = True) -> Action | None:
+    def next(self, *, begin: bool = True) -> Action | None:
         """Return what to do now; `None` if all that is left waits for answers, or nothing is left.
 
         That is a record to write, else the next `Generate` of the lowest choice that has none
         open, else the end of a job whose choices were over before. Nothing is returned twice,
-        unless it is withdrawn. Without `begin_turns`, only turns that are begun go on.
+        unless it is withdrawn. Without `begin`, no `Generate` is returned.
         """
         record = self.take_record()
         if record is not None:
             return record
-        action = self.upcoming(begin_turns=begin_turns)
+        action = self.upcoming() if begin else None
         if action is not None:
             self._open.add(action.key.choice)
             return action
@@ -60,11 +60,10 @@ class JobRun:
                 return msgspec.structs.replace(record, end=self._take_end())
         return None
 
-    def upcoming(self, *, begin_turns: bool = True) -> Generate | None:
+    def upcoming(self) -> Generate | None:
         """Return the `Generate` that comes next, without opening it; `None` if there is none."""
         for choice, run in enumerate(self._choices):
-            ready = run.end is None and choice not in self._open
-            if ready and (begin_turns or not run.begins_turn):
+            if run.end is None and choice not in self._open:
                 return run.generate()
         return None
 

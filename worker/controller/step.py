@@ -51,11 +51,6 @@ class StepRun:
         return [*self._earlier, *self._attempts]
 
     @property
-    def begun(self) -> bool:
-        """Whether there was an attempt in this round."""
-        return bool(self._attempts)
-
-    @property
     def key(self) -> AttemptKey:
         """The key of the next attempt."""
         return AttemptKey(self.choice, self.turn, self.step, len(self.attempts) + 1)

@@ -13,7 +13,7 @@ from mh_batch.store.inspection import Condition, find_damage
 from mh_batch.store.lock import beside
 from mh_batch.worker.output.deletion import WORTH_VACUUM
 from mh_batch.worker.output.interruption import reading_from
-from mh_batch.worker.progress.worker_pid import worker_pid
+from mh_batch.worker.runtime.worker_pid import worker_pid
 from mh_batch.worker.text.format import GIB, MIB, format_count, format_size
 
 from .finding import Finding, Site, failure, ok, refused, warning

@@ -15,8 +15,10 @@ _DOWNLOAD_AGAIN = "download the model again; complete files are not downloaded t
 _NAME_ONE = "name one with --model, MH_BATCH_MODEL or `model` in mh-batch.toml (demo to try it)"
 
 
-def vocabulary(site: Site) -> Iterator[Finding]:  # noqa: ARG001
-    """Check that o200k_base, which gpt-oss needs, is there and unchanged."""
+def vocabulary(site: Site) -> Iterator[Finding]:
+    """Check that o200k_base is there and unchanged, if the model is a gpt-oss, which needs it."""
+    if site.model is None or not _is_harmony(site.model):
+        return
     from mh_batch.engine.harmony.vocabulary import (
         BASE_VARIABLE,
         FILE_NAME,
@@ -79,6 +81,20 @@ def judge_memory(weights: int, total: int, available: int) -> Finding:
     if weights > available * 0.9:
         return warning("memory", text, "close other programs before the drain")
     return ok("memory", text)
+
+
+def _is_harmony(name: str) -> bool:
+    """Whether a model is read by the Harmony vocabulary; one that is not here, by its name."""
+    from mh_batch.engine.adapter_choice import HARMONY, adapter_name
+    from mh_batch.engine.model.folder import find_here, read_config
+
+    try:
+        folder = find_here(name)
+        if folder is not None:
+            return adapter_name(str(read_config(name, folder)["model_type"])) == HARMONY
+    except ModelNotLoaded:
+        pass  # `model` says what is wrong with it
+    return "gpt-oss" in name.lower()
 
 
 def _inspect(name: str, folder: Path) -> str:

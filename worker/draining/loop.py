@@ -23,12 +23,13 @@ from .in_flight.active_jobs import ActiveJobs
 from .in_flight.answers import Answers
 from .in_flight.open_attempts import ActiveJob, OpenAttempt, OpenAttempts
 from .in_flight.pending_checks import Judged, PendingChecks
+from .in_flight.stop_wait import StopWait, wait_for
 from .model.after_death import Deaths
 from .model.loader import ModelLoader
 from .model.probe import Probe
 from .model.process_size import ProcessSize
 from .recorder import Recorder
-from .reporter import Tally
+from .reporter import OnIdle, Tally, nothing_to_do
 from .scheduler import Scheduler, with_rendered
 
 
@@ -42,13 +43,16 @@ class Drain:
     the check has ended; the model goes on with other jobs meanwhile.
     """
 
-    def __init__(self, context: DrainContext, checker: Checker) -> None:
+    def __init__(
+        self, context: DrainContext, checker: Checker, on_idle: OnIdle = nothing_to_do
+    ) -> None:
         self.stop = Stop()
         self._options, self._supervisor = context.options, context.supervisor
         self._recorder = Recorder(context)
         self._loader = ModelLoader(context, self.stop)
-        self._scheduler = Scheduler(context, self._recorder, self._loader, self.stop)
-        self._probe = Probe(context, self._recorder, self._loader, self.stop)
+        parts = (self._recorder, self._loader, self.stop)
+        self._scheduler = Scheduler(context, *parts, on_idle)
+        self._probe = Probe(context, *parts)
         self._deaths = Deaths(context, self._loader)
         self._process_size = ProcessSize(context)
         self._open = OpenAttempts(context)
@@ -87,6 +91,10 @@ class Drain:
         """React to another process that wrote: new work, or a request to cancel."""
         await self._active.cancel_requested()
         self.wake()
+
+    def stop_wait(self) -> StopWait:
+        """Return what is waited for after the first request to stop."""
+        return wait_for(self._open.decoding(), len(self._checks))
 
     def wake(self) -> None:
         """Let a drain that waits look at the queue and at the model."""
@@ -177,7 +185,7 @@ class Drain:
         job, run = active.job, active.run
         if not self._recorder.has_failed(job):
             with at_stage("next"):
-                action = run.next(begin_turns=not self.stop.soon)
+                action = run.next(begin=not self.stop.soon)
             match action:
                 case None:
                     return False
@@ -211,7 +219,7 @@ class Drain:
             if active.over:
                 return False
         guidance, began = action.request.prompt.guidance, (now(), time.perf_counter())
-        attempt = OpenAttempt(active, key, action.begins_turn, suspect, guidance, *began)
+        attempt = OpenAttempt(active, key, suspect, guidance, *began)
         try:
             begun = await self._open.begin(attempt, with_rendered(action.request, self._options))
         except ProcessDied as error:

@@ -1,5 +1,6 @@
 """What a drain reports while it works, and its totals."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -61,6 +62,17 @@ class Tally(msgspec.Struct):
         self.ended[status] = self.ended.get(status, 0) + jobs
 
 
+OnIdle = Callable[[Tally, int], object]
+"""What is called when the queue has run empty and the drain waits for new work.
+
+It takes the totals so far and the run's row in `runs`.
+"""
+
+
+def nothing_to_do(_tally: Tally, _run_id: int) -> None:
+    """Do nothing when the queue has run empty."""
+
+
 class FailedInARow:
     """The latest jobs that failed at the model or after it, with no success between them.
 
@@ -94,6 +106,9 @@ class Display(Protocol):
 
     def note(self, text: str) -> None:
         """Something a person should read."""
+
+    def stopping(self, wait: Callable[[], object]) -> None:
+        """A first request to stop came; `str(wait())` is what is waited for, as of now."""
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """An attempt goes to the model."""

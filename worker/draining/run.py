@@ -36,7 +36,7 @@ from mh_batch.worker.text.format import format_count
 
 from .context import DrainContext
 from .loop import Drain
-from .reporter import Display, Tally
+from .reporter import Display, OnIdle, Tally, nothing_to_do
 
 NOTICE_SECONDS = 0.5
 """How often to check whether another process wrote to the database; that reads no table."""
@@ -83,19 +83,20 @@ async def work(
     *,
     raises: bool = True,
     accept: AcceptFunction | str | None = None,
+    on_idle: OnIdle = nothing_to_do,
 ) -> Outcome:
-    """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after the current turn.
+    """Drain the queue of `options.db`; the first SIGINT or SIGTERM ends it after this attempt.
 
-    While a model is loaded or waited for, no turn is played, and it ends at once. SIGINT counts
+    While a model is loaded or waited for, no attempt runs, and it ends at once. SIGINT counts
     even if the process was started to ignore it, as `&` in a script does.
 
     `command` starts the model process. Signals need the main thread; elsewhere call
-    `work_until_stopped`. `raises` and `accept` are as for that.
+    `work_until_stopped`. `raises`, `accept` and `on_idle` are as for that.
     """
     # held to the very end: a signal must not interrupt the cleanup
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         return await work_until_stopped(
-            options, display, signals, command, raises=raises, accept=accept
+            options, display, signals, command, raises=raises, accept=accept, on_idle=on_idle
         )
 
 
@@ -107,10 +108,12 @@ async def work_until_stopped(
     *,
     raises: bool = True,
     accept: AcceptFunction | str | None = None,
+    on_idle: OnIdle = nothing_to_do,
 ) -> Outcome:
-    """Drain the queue of `options.db`; the first stop signal ends it after the turn, a second now.
+    """Drain the queue of `options.db`; a stop signal ends it after this attempt, a second now.
 
-    `accept` checks good answers in place of the function that `options.accept` names. Raises
+    `accept` checks good answers in place of the function that `options.accept` names, `on_idle` is
+    called when the queue has run empty and the drain waits for new work. Raises
     `InputError` if the function cannot be used, and `WorkerRunning` if another worker drains the
     queue. Any other `EnvironmentFault` that keeps a begun drain from going on is raised or, without
     `raises`, in the outcome; the current job is back in the queue then.
@@ -142,17 +145,18 @@ async def work_until_stopped(
         )
         supervisor = ModelSupervisor(options.log_path, options, command)
         context = DrainContext(options, run_id, store, supervisor, display)
-        reason, tally, fault = await _drain(context, checker, stop_signals)
+        drain = Drain(context, checker, on_idle)
+        reason, fault = await _drain(context, drain, stop_signals)
     if raises and fault is not None:
         raise fault
-    return Outcome(reason, tally, run_id, time.monotonic() - began, fault)
+    return Outcome(reason, drain.tally, run_id, time.monotonic() - began, fault)
 
 
 async def _drain(
-    context: DrainContext, checker: Checker, stop_signals: StopSignals
-) -> tuple[EndReason, Tally, EnvironmentFault | None]:
+    context: DrainContext, drain: Drain, stop_signals: StopSignals
+) -> tuple[EndReason, EnvironmentFault | None]:
     """Drain, and record the end of the run whatever happens."""
-    drain, reason, fault = Drain(context, checker), EndReason.ERROR, None
+    reason, fault = EndReason.ERROR, None
     watchers: tuple[Watcher, ...] = (
         partial(_handle_signals, stop_signals, drain, context.display),
         partial(_watch_database, context.store, drain),
@@ -166,7 +170,7 @@ async def _drain(
         fault = error
     finally:
         await context.store.call(_close_run, context.run_id, drain.tally.jobs, reason)
-    return reason, drain.tally, fault
+    return reason, fault
 
 
 async def _unless_stopped(stop_signals: StopSignals, step: Callable[[], Awaitable[None]]) -> None:
@@ -247,18 +251,29 @@ async def _handle_signals(stop_signals: StopSignals, drain: Drain, display: Disp
     async for _ in stop_signals:
         at_once = drain.stop.at_once
         if drain.stop.request():
-            after = " after this turn; once more to stop now"
-            display.note(f"stopping{'' if at_once else after}")
+            _show_stopping(drain, display, at_once=at_once)
+
+
+def _show_stopping(drain: Drain, display: Display, *, at_once: bool) -> None:
+    """Say what a drain that is asked to stop still waits for."""
+    wait = drain.stop_wait()
+    if at_once or not str(wait):
+        display.note("stopping")
+    else:
+        display.note(f"stopping after {wait}; once more to stop now")
+        display.stopping(drain.stop_wait)
 
 
 async def _watch_clock(context: DrainContext, drain: Drain) -> None:
-    """End the drain after the current turn once the clock shows `until`."""
+    """End the drain after the running attempts once the clock shows `until`."""
     until = context.options.until
     if until is None:
         return
     await wait_for_clock(next_showing(until, time.time()))
-    context.display.note(f"it is {until:%H:%M}: stopping after this turn")
+    context.display.note(f"it is {until:%H:%M}")
+    at_once = drain.stop.at_once
     drain.stop.end(EndReason.UNTIL)
+    _show_stopping(drain, context.display, at_once=at_once)
 
 
 async def _watch_database(store: StoreThread, drain: Drain) -> None:

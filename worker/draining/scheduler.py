@@ -20,6 +20,7 @@ from .context import DrainContext
 from .in_flight.claimed_run import ClaimedRun
 from .model.loader import ModelLoader
 from .recorder import Recorder
+from .reporter import OnIdle
 
 
 class Scheduler:
@@ -29,13 +30,19 @@ class Scheduler:
     """
 
     def __init__(
-        self, context: DrainContext, recorder: Recorder, loader: ModelLoader, stop: Stop
+        self,
+        context: DrainContext,
+        recorder: Recorder,
+        loader: ModelLoader,
+        stop: Stop,
+        on_idle: OnIdle,
     ) -> None:
         """Share the drain's recorder, model loader and stop."""
         self._options, self._run_id, self._store, self._supervisor, self._display = context
         self._recorder = recorder
         self._loader = loader
         self._stop = stop
+        self._on_idle = on_idle
         self._ahead: Background[ClaimedRun | None] | None = None
         self._taken = 0
         self._idle = False
@@ -92,6 +99,7 @@ class Scheduler:
         if not self._idle:
             why = "the queue is empty" if fault is None else "no queued job can be run now"
             self._display.note(f"{why}: waiting for new work")
+            self._on_idle(self._recorder.tally, self._run_id)
         self._idle = True
         with anyio.move_on_after(self._loader.seconds_to_retry):
             await self._stop.wakeup.wait()

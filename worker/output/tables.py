@@ -6,13 +6,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import Status
+from mh_batch.store.connection import location, snapshot
 from mh_batch.store.lookup import find_batch
-from mh_batch.store.reports.batches import batch_reports
+from mh_batch.store.reports.batches import BatchReport, batch_reports
+from mh_batch.store.reports.figures import Figures, as_seen, figures, figures_of
+from mh_batch.store.reports.progress import Latest, latest
 from mh_batch.store.reports.query import ask, recipe, recipes
+from mh_batch.worker.runtime.worker_pid import worker_pid
 from mh_batch.worker.text.console import print_table, shortened
+from mh_batch.worker.text.format import format_duration
 
 from .files import STDOUT, open_output, print_json
 from .interruption import reading_from
@@ -31,9 +37,15 @@ def print_status(db: Database, ref: str | None, as_json: bool, *, archived: bool
 
     Of all, those that are archived are left out unless `archived` is true.
     """
-    reports = batch_reports(db, find_batch(db, ref).id if ref else None, archived=archived)
+    batch_id = find_batch(db, ref).id if ref else None
+    working = worker_pid(location(db)) is not None
+    with snapshot(db):
+        found = latest(db)
+        recorded = batch_reports(db, batch_id, archived=archived)
+        reports = as_seen(recorded, found, working=working)
+        now = figures(db, working=working, batch_id=batch_id)
     if as_json:
-        print_json(reports)
+        print_json([_with_figures(report, found, working=working) for report in reports])
         return
     if not reports:
         every = batch_reports(db, None, archived=True)
@@ -59,6 +71,28 @@ def print_status(db: Database, ref: str | None, as_json: bool, *, archived: bool
         row = [r.id, name, r.total, *counts, r.completion_tokens, speed, when]
         rows.append([*row, _minute(r.archived_at or "")][: len(columns)])
     print_table(columns, rows)
+    if working:
+        print(_now(now))
+
+
+def _with_figures(report: BatchReport, found: Latest, *, working: bool) -> dict[str, Any]:
+    """Return a batch as JSON, with its speed now and the time left; `null` if not known."""
+    now = figures_of([report], [report.id], found, working=working)
+    return {
+        **msgspec.to_builtins(report),
+        "tokens_per_second_now": now.tokens_per_second,
+        "seconds_left": now.seconds_left,
+    }
+
+
+def _now(now: Figures) -> str:
+    """Return the line about a worker that runs."""
+    parts = [f"{len(now.running)} running", f"{now.queued:,} queued"]
+    if now.tokens_per_second is not None:
+        parts.append(f"{now.tokens_per_second:.0f} tok/s now")
+    if now.seconds_left is not None:
+        parts.append(f"about {format_duration(now.seconds_left)} left")
+    return f"a worker is running: {', '.join(parts)}"
 
 
 def recipe_sql(name: str) -> str:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from mh_batch.jobs.status import NOT_WELL, OPEN
 from mh_batch.store.reports.batches import BatchReport
+from mh_batch.store.reports.progress import ENOUGH_JOBS
 from mh_batch.worker.text.console import shortened
 from mh_batch.worker.text.format import (
     format_clock,
@@ -18,12 +19,12 @@ from mh_batch.worker.text.format import (
     printable,
 )
 
-from .snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
+from .snapshot import Attempting, Snapshot, seconds_left
 
 MAX_BARS = 6
 MAX_ATTEMPTS = 10
 _LABEL = 9
-_PLACE = len(", turn 1, no token yet")
+_PLACE = len(", turn 1, reading prompt")
 
 
 def lines(snapshot: Snapshot, width: int, height: int, now: datetime) -> list[Text]:
@@ -60,8 +61,8 @@ def summary_line(snapshot: Snapshot, now: datetime) -> str:
         parts.append(f"{snapshot.unsuccessful} failed or incomplete")
     if snapshot.rescued:
         parts.append(format_rescued(snapshot.rescued))
-    if snapshot.pace.tokens_per_second is not None:
-        parts.append(f"{snapshot.pace.tokens_per_second:.0f} tok/s")
+    if snapshot.tokens_per_second is not None:
+        parts.append(f"{snapshot.tokens_per_second:.0f} tok/s now")
     if (left := seconds_left(snapshot)) is not None:
         parts.append(f"about {format_duration(left)} left, done at {_end(left, now)}")
     if len(snapshot.attempting) > 1:
@@ -92,8 +93,9 @@ def _facts(snapshot: Snapshot, now: datetime) -> Iterator[tuple[int, Text]]:
     if (left := seconds_left(snapshot)) is not None:
         pace = f"pace of the last {format_count(snapshot.pace.jobs, 'job')}"
         yield 2, _fact("left", f"about {format_duration(left)}, done at {_end(left, now)} ({pace})")
-    elif snapshot.waiting and snapshot.attempting:
-        yield 2, _fact("left", f"known once {ENOUGH_JOBS} jobs are finished")
+    elif snapshot.waiting > max(0, ENOUGH_JOBS - snapshot.pace.jobs) and snapshot.attempting:
+        # with fewer jobs it never is
+        yield 2, _fact("left", f"known once this run has finished {ENOUGH_JOBS} jobs")
     if snapshot.remark is not None:
         yield 0, Text(snapshot.remark, style="yellow")
 
@@ -137,16 +139,13 @@ def _attempt(attempting: Attempting, width: int | None = None) -> str:
 def _tokens(count: int | None) -> str:
     if count is None:
         return ""
-    return f", {format_count(count, 'token')}" if count else ", no token yet"
+    return f", {format_count(count, 'token')}" if count else ", reading prompt"
 
 
 def _speeds(snapshot: Snapshot) -> Iterator[str]:
-    speed = snapshot.tokens_per_second
-    if speed is None and snapshot.last is not None:
-        speed = snapshot.last.tokens_per_second
     parts = []
-    if speed is not None:
-        parts.append(f"{speed:.1f} tok/s now")
+    if snapshot.tokens_per_second is not None:
+        parts.append(f"{snapshot.tokens_per_second:.1f} tok/s now")
     if snapshot.pace.tokens_per_second is not None:
         parts.append(f"{snapshot.pace.tokens_per_second:.1f} on average")
     if parts:

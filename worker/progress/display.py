@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +43,7 @@ class LiveDisplay:
         self._over = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="display", daemon=True)
         self._running = RunningAttempts()
+        self._wait: Callable[[], object] | None = None
 
     def __enter__(self) -> "LiveDisplay":
         self._screen.open()
@@ -56,6 +58,10 @@ class LiveDisplay:
     def note(self, text: str) -> None:
         """Print a note above the dashboard."""
         self._screen.say(text)
+
+    def stopping(self, wait: Callable[[], object]) -> None:
+        """Show what is waited for, below the rest."""
+        self._wait = wait
 
     def attempt_started(self, job: ClaimedJob, key: AttemptKey) -> None:
         """Show the conversation, turn and attempt."""
@@ -89,19 +95,28 @@ class LiveDisplay:
                 with suppress(StoreUnusable):
                     poller.poll()
             ticks += 1
-            running = self._running
-            self._show(
-                replace(
-                    poller.snapshot,
-                    attempting=running.shown(time.monotonic()),
-                    ahead=running.ahead,
-                    tokens_per_second=running.tokens_per_second,
-                )
-            )
+            self._show(self._with_attempts(poller.snapshot))
         with suppress(StoreUnusable):
             poller.poll(whole=True)
         poller.close()
         self._show(Snapshot(batches=poller.snapshot.batches))
+
+    def _with_attempts(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot with what only this process knows of the running attempts."""
+        running, speed = self._running, snapshot.tokens_per_second
+        return replace(
+            snapshot,
+            attempting=running.shown(time.monotonic()),
+            ahead=running.ahead,
+            # before the first attempt of the run is on record
+            tokens_per_second=running.tokens_per_second if speed is None else speed,
+            remark=self._remark(),
+        )
+
+    def _remark(self) -> str | None:
+        """Return the line about what a stop waits for; `None` for none."""
+        wait = "" if self._wait is None else str(self._wait())
+        return f"stopping after {wait}" if wait else None
 
     def _show(self, snapshot: Snapshot) -> None:
         size = self._screen.console.size
@@ -113,4 +128,4 @@ def open_display(db: Path) -> "LiveDisplay | PlainDisplay":
     """Return the display that suits standard error: live in a terminal, else plain."""
     if sys.stderr.isatty():
         return LiveDisplay(Console(stderr=True), db)
-    return PlainDisplay(sys.stderr)
+    return PlainDisplay(sys.stderr, db)

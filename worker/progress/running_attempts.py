@@ -57,14 +57,18 @@ class RunningAttempts:
         row = self._find(job, choice)
         if row is None or row.ended_at is not None:
             return
-        self._tokens += tokens - (row.shown.tokens or 0)
+        before = row.shown.tokens or 0
         row.shown = replace(row.shown, tokens=tokens)
+        if not tokens:
+            return  # the prompt is being read, which is no decoding
+        # how long the first tokens took is not known
+        self._tokens += tokens - before if before else 0
         self._reports.append((now, self._tokens))
         while len(self._reports) > 1 and now - self._reports[1][0] >= SPEED_SECONDS:
             self._reports.popleft()
-        since, before = self._reports[0]
+        since, first = self._reports[0]
         if now > since:
-            self.tokens_per_second = (self._tokens - before) / (now - since)
+            self.tokens_per_second = (self._tokens - first) / (now - since)
 
     def end(self, now: float, job: int, choice: int) -> None:
         """Take note that an attempt ended; the first that was read ahead is shown in its place."""

@@ -6,11 +6,9 @@ import msgspec
 
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.jobs.status import FINISHED, NOT_WELL
+from mh_batch.store.reports import figures
 from mh_batch.store.reports.batches import BatchReport
 from mh_batch.store.reports.progress import LastAttempt, Pace
-
-ENOUGH_JOBS = 3
-"""How many jobs must be finished before the time left is estimated."""
 
 
 class Attempting(msgspec.Struct, frozen=True):
@@ -26,8 +24,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `batches` are the batches to show, `waiting` counts the unfinished jobs of all. `attempting` are
     the attempts in slots, `ahead` counts those whose prompts are read meanwhile.
-    `tokens_per_second` is the speed of all of them together; `last` is the latest finished one;
-    `None` for what is not known. `remark` is a line for the reader.
+    `tokens_per_second` is the decode speed of all of them together; `last` is the latest finished
+    one; `None` for what is not known. `remark` is a line for the reader.
     """
 
     batches: tuple[BatchReport, ...] = ()
@@ -65,7 +63,17 @@ def seconds_left(snapshot: Snapshot) -> float | None:
 
     `None` until `ENOUGH_JOBS` are finished, and if no job is unfinished.
     """
-    pace = snapshot.pace
-    if pace.jobs < ENOUGH_JOBS or not snapshot.waiting:
-        return None
-    return snapshot.waiting * pace.seconds / pace.jobs
+    return figures.seconds_left(snapshot.waiting, snapshot.pace)
+
+
+def snapshot_of(found: figures.Figures) -> Snapshot:
+    """Return what is shown of the figures of a queue."""
+    return Snapshot(
+        batches=found.batches,
+        waiting=found.waiting,
+        attempting=tuple(Attempting(job.custom_id, job.key) for job in found.running),
+        ahead=found.ahead,
+        tokens_per_second=found.tokens_per_second,
+        last=found.latest.last if found.working else None,
+        pace=found.pace,
+    )

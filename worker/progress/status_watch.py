@@ -12,13 +12,12 @@ from rich.console import Console
 
 from mh_batch.store.connection import open_reader
 from mh_batch.store.lookup import find_batch
-from mh_batch.store.reports.progress import Pace
+from mh_batch.worker.runtime.worker_pid import worker_pid
 
 from .dashboard import lines, summary_line
 from .live_region import LiveRegion
 from .poller import Poller
 from .snapshot import Snapshot
-from .worker_pid import worker_pid
 
 POLL_SECONDS = 0.5
 POLLS_PER_CHECK = 4
@@ -60,22 +59,15 @@ def snapshots(poller: Poller, path: Path, *, alone: bool) -> Iterator[Snapshot]:
     while True:
         if polls % POLLS_PER_CHECK == 0:
             worker = worker_pid(path)
+        poller.working = worker is not None
         polls += 1
         poller.poll()
         if not poller.snapshot.waiting and (alone or worker_pid(path) is None):
             break
-        yield as_seen(poller.snapshot, worker)
+        yield replace(poller.snapshot, remark=None if poller.working else NO_WORKER)
         time.sleep(POLL_SECONDS)
     poller.poll(whole=True)
     yield Snapshot(batches=poller.snapshot.batches)
-
-
-def as_seen(snapshot: Snapshot, worker: int | None) -> Snapshot:
-    """Return the snapshot as it is true: without a `worker` (its pid), no attempt is running."""
-    if worker is not None:
-        return snapshot
-    nothing = {"attempting": (), "ahead": 0, "pace": Pace(0, 0.0, None), "last": None}
-    return replace(snapshot, **nothing, remark=NO_WORKER)
 
 
 def _show_live(found: Iterator[Snapshot]) -> None:

@@ -19,7 +19,7 @@ LOOK_SECONDS = 30.0
 class EndReason(StrEnum):
     """Why a drain ended, as the `runs` table has it.
 
-    `IDLE` is a request to stop while it waited for new work: no turn was cut short.
+    `IDLE` is a request to stop while it waited for new work: no job was cut short.
     """
 
     EMPTY = "queue_empty"
@@ -48,7 +48,7 @@ class AutoResetEvent:
 
 
 class Stop:
-    """Whether a drain is to end, and how soon: `soon` is after the current turn, `now` at once.
+    """Whether a drain is to end, and how soon: `soon` is after the running attempts, `now` at once.
 
     `reason` says why. `wakeup` is set whenever a waiting drain has something to look at.
     """
@@ -63,12 +63,12 @@ class Stop:
 
     @property
     def at_once(self) -> bool:
-        """Whether a request to stop takes effect at once: no turn is being played."""
+        """Whether a request to stop takes effect at once: no attempt is running."""
         return self._scope is not None
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Leave the block as soon as the drain is to end: for a load or a pause, not for a turn."""
+        """Leave the block as soon as the drain is to end: for a load or a pause only."""
         with anyio.CancelScope() as scope:
             self._scope = scope
             if self.soon:
@@ -90,7 +90,7 @@ class Stop:
         return True
 
     def end(self, reason: EndReason) -> None:
-        """End after the current turn, or at once where none is played."""
+        """End after the running attempts, or at once where none is running."""
         self.soon, self.reason = True, reason
         self.wakeup.set()
         if self._scope is not None:

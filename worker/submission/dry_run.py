@@ -48,9 +48,11 @@ async def check(
     on_line: Callable[[int], None] = lambda _: None,
     command: tuple[str, ...] = COMMAND,
     rules: Rules = DEFAULT_RULES,
+    trial: int = 0,
 ) -> DryRunReport:
     """Measure every line of a stream; `estimate_of` returns the throughput of a model so far.
 
+    The report has `trial` lines that can be done as its sample, spread over the file.
     `on_line` is called with the number of lines done, `command` starts the model process. With
     `rules.skip_bad` bad lines are counted and left out. Raises `BadLines` as a submit would,
     `NoModel` if neither a line nor the batch names a model, `ModelNotLoaded` if the model that the
@@ -64,9 +66,14 @@ async def check(
             submitted = submit_stream(db, stream, batch, replace(rules, rejects=False))
             report.left_out = submitted.rejected
             report.ignored = submitted.ignored
+            due = spread(submitted.jobs, trial)
             async with start_model(Path(folder) / "model.log", command=command) as client:
                 for done, line in enumerate(landed_lines(db, submitted.batch_id), start=1):
-                    await _check_line(client, batch, line, report, missing)
+                    fits = await _check_line(client, batch, line, report, missing)
+                    # the next one in place of a line that cannot be done
+                    if fits and due and done >= due[0]:
+                        report.sample.append(line)
+                        del due[0]
                     on_line(done)
         finally:
             db.close()
@@ -79,14 +86,18 @@ async def _check_line(
     line: JobLine,
     report: DryRunReport,
     missing: dict[str, str],
-) -> None:
-    """Measure one line; `missing` maps models that were not found to why: each is tried once."""
+) -> bool:
+    """Measure one line; return whether it can be done.
+
+    `missing` maps models that were not found to why: each is tried once.
+    """
     try:
         job = _job(batch, line)
         if job.model in missing:
             report.refuse(line.number, missing[job.model])
-            return
+            return False
         report.take(line.number, job.model, await _estimate(client, job))
+        return True
     except (JobError, SettingsError) as error:
         report.refuse(line.number, str(error))
     except ModelProcessDied as error:
@@ -96,6 +107,15 @@ async def _check_line(
             raise
         missing[line.model] = str(error)
         report.refuse(line.number, str(error))
+    return False
+
+
+def spread(lines: int, most: int) -> list[int]:
+    """Return up to `most` of the numbers 1 to `lines`: the first, the last, and some between."""
+    if most <= 1:
+        return [1] * min(lines, most)
+    numbers = (1 + step * (lines - 1) // (most - 1) for step in range(most))
+    return list(dict.fromkeys(numbers)) if lines else []
 
 
 def _job(batch: NewBatch, line: JobLine) -> ClaimedJob:
@@ -158,14 +178,20 @@ def _with_messages(request: GenerationRequest, messages: tuple[Message, ...]) ->
 
 
 def dry_run(
-    batch: NewBatch, db: Path, rules: Rules = DEFAULT_RULES, rows: RowOptions = AS_IT_IS
+    batch: NewBatch,
+    db: Path,
+    rules: Rules = DEFAULT_RULES,
+    rows: RowOptions = AS_IT_IS,
+    trial: int = 0,
 ) -> DryRunReport:
     """Measure the file of a batch; the database at `db`, if any, gives the throughput so far.
+
+    `trial` is how many lines the report is to have as its sample.
 
     Raises what `check` raises, and `StoreUnusable` for a database that cannot be read.
     """
     with open_source(batch.source, rows) as stream, estimates_in(db) as estimate_of:
-        return anyio.run(check, stream, batch, estimate_of, _progress(), COMMAND, rules)
+        return anyio.run(check, stream, batch, estimate_of, _progress(), COMMAND, rules, trial)
 
 
 def _progress() -> Callable[[int], None]:

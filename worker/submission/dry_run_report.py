@@ -5,11 +5,15 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from mh_batch.jobs.record import JobLine
 from mh_batch.store.reports.estimate import ThroughputEstimate
 from mh_batch.worker.text.format import format_count, format_duration
 
 SHOWN_LINES = 20
 SHOWN_KEYS = 8
+
+USUAL_TRIAL = 3
+"""How many lines a trial should have at least."""
 
 
 class LineEstimate(msgspec.Struct, frozen=True):
@@ -32,31 +36,55 @@ class ModelEstimate:
 
     def __init__(self, throughput: ThroughputEstimate | None) -> None:
         self.throughput = throughput
-        self.answers = 0
         self.prompt_tokens = 0
-        self.completion_tokens = 0.0
+        # how many answers may have so many tokens: no more entries than a context has tokens
+        self._answers: Counter[int] = Counter()
 
     def add(self, line: LineEstimate) -> None:
-        """Add a line; its answers are assumed to be as long as the model's answers so far."""
-        self.answers += line.answers
+        """Add a line."""
         self.prompt_tokens += line.prompt_tokens
-        if self.throughput is not None:
-            usual = min(self.throughput.completion_tokens, line.max_tokens)
-            self.completion_tokens += usual * line.answers * self.throughput.attempts_per_answer
+        self._answers[line.max_tokens] += line.answers
+
+    @property
+    def answers(self) -> int:
+        """How many answers the lines ask for."""
+        return self._answers.total()
+
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens the answers have if each takes all of its line's `max_tokens`."""
+        return sum(most * answers for most, answers in self._answers.items())
 
     @property
     def seconds(self) -> float | None:
-        """How long the lines take at this throughput; `None` if it is not known."""
+        """How long the lines take if their answers are as long as those of the model so far.
+
+        `None` if its throughput is not known.
+        """
         if self.throughput is None:
             return None
+        usual = self.throughput.completion_tokens
+        return self._seconds(sum(min(usual, most) * n for most, n in self._answers.items()))
+
+    @property
+    def most_seconds(self) -> float | None:
+        """How long they take if each answer takes all of its line's `max_tokens`."""
+        return None if self.throughput is None else self._seconds(self.most_tokens)
+
+    def _seconds(self, tokens: float) -> float:
+        past = self.throughput
+        assert past is not None, "asked only with a throughput"
         return (
-            self.prompt_tokens / self.throughput.prefill_tokens_per_second
-            + self.completion_tokens / self.throughput.tokens_per_second
+            self.prompt_tokens / past.prefill_tokens_per_second
+            + tokens * past.attempts_per_answer / past.tokens_per_second
         )
 
 
 class DryRunReport:
-    """What the lines of a file would cost; `estimate_of` returns the throughput of a model."""
+    """What the lines of a file would cost; `estimate_of` returns the throughput of a model.
+
+    `sample` are lines for a trial, spread over the file. `tried` is what is printed of one.
+    """
 
     def __init__(
         self, source: str, estimate_of: Callable[[str], ThroughputEstimate | None]
@@ -67,6 +95,8 @@ class DryRunReport:
         self._models: dict[str, ModelEstimate] = {}
         self.left_out = 0
         self.ignored: Mapping[str, int] = {}
+        self.sample: list[JobLine] = []
+        self.tried: list[str] = []
         self._refused = LineList()
         self._dropping = LineList()
         self._short = LineList()
@@ -87,6 +117,12 @@ class DryRunReport:
             self._dropping.add(f"{place}: {format_count(line.dropped_turns, 'turn')} at least")
         if line.max_tokens < line.asked_tokens:
             self._short.add(f"{place}: {line.max_tokens:,} of {line.asked_tokens:,} tokens")
+
+    def use_trial(self, throughput: Mapping[str, ThroughputEstimate], tried: list[str]) -> None:
+        """Estimate the time by what a trial has measured, for the models that it has tried."""
+        self.tried = tried
+        for model, estimate in self._models.items():
+            estimate.throughput = throughput.get(model, estimate.throughput)
 
     def refuse(self, number: int, reason: str) -> None:
         """Add a line that cannot be done."""
@@ -109,8 +145,12 @@ class DryRunReport:
         yield from self._refused.lines("cannot be done")
         yield from self._dropping.lines("would lose the oldest part of the history")
         yield from self._short.lines("would have less room for an answer than max_tokens")
+        if self.tried:
+            yield f"{format_count(len(self.tried), 'line')} answered on trial, nothing was kept:"
+            yield from self.tried
         for model, estimate in self._models.items():
-            yield _time_line(model, estimate)
+            yield _time_line(model, estimate, tried=bool(self.tried))
+            yield _worst_line(estimate)
 
 
 def ignored_note(ignored: Mapping[str, int]) -> str:
@@ -153,18 +193,38 @@ def _quantile(counts: Counter[int], part: float) -> int:
     raise ValueError("no values")
 
 
-def _time_line(model: str, estimate: ModelEstimate) -> str:
+def _time_line(model: str, estimate: ModelEstimate, *, tried: bool) -> str:
     """Return how long the lines of a model take, and how that was computed."""
     so_far, seconds = estimate.throughput, estimate.seconds
     if so_far is None or seconds is None:
-        return f"{model}: no estimate of the time, this database has too few attempts of it yet"
+        why = (
+            "the trial had too few attempts of it"
+            if tried
+            else "this database has too few attempts of it yet"
+        )
+        cure = "" if tried else f"; `--trial {USUAL_TRIAL}` answers some lines to have one"
+        return f"{model}: no estimate of the time, {why}{cure}"
+    like = f"its last {format_count(so_far.attempts, 'attempt')} here"
+    if tried:
+        like = f"the {format_count(so_far.attempts, 'attempt')} of the trial"
     together = f" with {so_far.parallel} conversations at once" if so_far.parallel > 1 else ""
     return (
         f"{model}: about {format_duration(seconds)}, "
-        f"if it goes like its last {so_far.attempts} attempts here: "
+        f"if it goes like {like}: "
         f"{format_count(estimate.answers, 'answer')} of {so_far.completion_tokens:.0f} tokens, "
         f"{so_far.attempts_per_answer:.2f} attempts each, "
         f"at {so_far.tokens_per_second:.0f} tok/s{together}, and "
         f"{format_count(estimate.prompt_tokens, 'prompt token')} at "
         f"{so_far.prefill_tokens_per_second:.0f} tok/s"
+    )
+
+
+def _worst_line(estimate: ModelEstimate) -> str:
+    """Return what the lines of a model take at most, and how that was computed."""
+    tokens = format_count(estimate.most_tokens, "token")
+    if estimate.most_seconds is None:
+        return f"  at most {tokens}, if each answer takes all of its max_tokens"
+    return (
+        f"  at most {format_duration(estimate.most_seconds)} at that speed, "
+        f"if each answer takes all of its max_tokens ({tokens} in all)"
     )

@@ -196,7 +196,14 @@ def test_without_options_the_worker_has_its_own(
 
 def test_options_say_whatever_the_command_can() -> None:
     command = get_command(app).commands["work"]  # type: ignore[attr-defined]
-    elsewhere = {"db", "model", "adapter", "allow_sleep", *EngineOptions.__struct_fields__}
+    elsewhere = {
+        "db",
+        "model",
+        "adapter",
+        "allow_sleep",
+        "notify",
+        *EngineOptions.__struct_fields__,
+    }
     names = {param.name for param in command.params} - elsewhere
     assert names <= set(Options.__struct_fields__)
 

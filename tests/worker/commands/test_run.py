@@ -14,8 +14,8 @@ from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.submission.submission import Rules
 from mh_batch.worker.submission.tables.options import RowOptions
 
-NOT_FOR_RUN = {"--check", "--watch"}
-"""With the one nothing is queued, with the other there never is an end to write results at."""
+NOT_FOR_RUN = {"--check", "--trial", "--watch"}
+"""With the first two nothing is queued, with the last there never is an end to write results at."""
 
 
 def options(name: str) -> dict[str, str]:
@@ -45,7 +45,7 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         found.update(batch=batch, rules=rules, rows=rows)
         return 1
 
-    def draining(options: DrainOptions, **_: bool) -> None:
+    def draining(options: DrainOptions, _: object, **__: bool) -> None:
         found.update(options=options)
         raise Reached
 

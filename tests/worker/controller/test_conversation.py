@@ -194,15 +194,6 @@ def test_a_tool_call_ends_the_conversation() -> None:
     assert early.end.error_code == "tool_call_unanswered"
 
 
-def test_only_the_first_attempt_of_a_turn_begins_it() -> None:
-    run = ConversationRun(claimed((), ("a", "b")))
-    assert run.begins_turn
-    play(run, malformed())
-    assert not run.begins_turn
-    play(run, generation())
-    assert run.begins_turn
-
-
 def test_the_last_attempt_rescues_the_analysis_of_the_one_before() -> None:
     run = ConversationRun(claimed(max_tokens=100))
     play(run, stuck(StopReason.LOOP_DETECTED))
@@ -510,7 +501,6 @@ def test_resume_from_any_prefix_goes_on_as_the_uninterrupted_run(
 def assert_same_course(job: ClaimedJob, recorded: History, run: ConversationRun) -> None:
     resumed = ConversationRun(job, recorded)
     assert resumed.next() == run.next()
-    assert resumed.begins_turn == run.begins_turn
 
 
 @given(kinds, jobs)

@@ -123,35 +123,28 @@ def test_what_comes_next_can_be_seen_without_opening_it() -> None:
     assert run.upcoming() is None
 
 
-def test_a_job_comes_to_a_stop_where_no_turn_is_begun() -> None:
+def test_a_job_comes_to_a_stop_after_any_attempt() -> None:
     run = started(2)
-    assert run.next(begin_turns=False) is None
+    assert run.next(begin=False) is None
     play(run, malformed())
-    assert isinstance(run.next(begin_turns=False), Generate)
+    # the retry is not begun, and neither is the other choice
+    assert run.next(begin=False) is None
+    # the stop was taken back
+    assert generate(run).key == AttemptKey(attempt=2)
     run.feed(0, generation())
     record(run)
-    assert run.next(begin_turns=False) is None
-    # a choice that is over begins none
-    play(run, generation())
-    assert run.next(begin_turns=False) is None
+    assert run.next(begin=False) is None
 
 
-def test_while_a_job_comes_to_a_stop_only_turns_that_are_begun_go_on() -> None:
+def test_while_a_job_comes_to_a_stop_what_is_open_is_still_recorded() -> None:
     run = started(2)
     generate(run)
     generate(run)
     run.feed(0, generation())
     run.feed(1, malformed())
-    assert (record(run).attempt.key.choice, record(run).attempt.key.choice) == (0, 1)
-    again = run.next(begin_turns=False)
-    assert isinstance(again, Generate)
-    assert (again.key, again.begins_turn) == (AttemptKey(choice=1, attempt=2), False)
-    run.feed(1, generation())
-    assert isinstance(run.next(begin_turns=False), Record)
-    assert run.next(begin_turns=False) is None
-    # the stop was taken back
-    again = generate(run)
-    assert (again.key.choice, again.begins_turn) == (0, True)
+    assert isinstance(run.next(begin=False), Record)
+    assert isinstance(run.next(begin=False), Record)
+    assert run.next(begin=False) is None
 
 
 def test_the_request_has_the_slots_of_the_job() -> None:

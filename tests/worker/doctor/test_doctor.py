@@ -123,6 +123,29 @@ def test_a_vocabulary_of_another_content_is_a_failure(
     assert BASE_VARIABLE in (found.cure or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("demo", True),
+        ("somebody/gpt-oss-20b-MXFP4-Q8", True),
+        ("somebody/a-llama", False),
+        (None, False),
+    ],
+)
+def test_a_vocabulary_is_shown_where_the_model_uses_one(
+    site: Site, name: str | None, shown: bool
+) -> None:
+    assert bool([*vocabulary(Site(site.db, site.logs, name))]) is shown
+
+
+def test_a_model_of_another_kind_shows_no_vocabulary(site: Site, folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "llama"}))
+    assert [*vocabulary(Site(site.db, site.logs, str(folder)))] == []
+    (folder / "config.json").write_text("{")
+    assert [*vocabulary(Site(site.db, site.logs, str(folder)))] == []
+
+
 def test_without_a_model_the_ways_to_name_one_are_told(site: Site) -> None:
     found = about("model", list(model(Site(site.db, site.logs, None))))
     assert found.verdict is WARNING

@@ -225,17 +225,14 @@ async def test_a_jobs_own_model_is_loaded_for_it(site: Site) -> None:
     assert site.rows("select model from jobs order by id") == [("other",), ("demo",)]
 
 
-async def test_after_the_first_request_to_stop_the_turn_is_finished_and_the_rest_waits(
+async def test_after_the_first_request_to_stop_the_attempt_is_finished_and_its_retry_waits(
     site: Site, drains: list[Drain]
 ) -> None:
     site.submit(TWO)
     site.notes.on_tokens = lambda _: drains[0].stop.soon or drains[0].stop.request()
     outcome = await site.drain(["malformed"])
     assert outcome.reason is EndReason.STOPPED
-    assert site.rows("select turn, attempt, verdict from attempts") == [
-        (1, 1, "retry"),
-        (1, 2, "accept"),
-    ]
+    assert site.rows("select turn, attempt, verdict from attempts") == [(1, 1, "retry")]
     assert site.rows("select status from jobs order by id") == [("queued",)]
     site.notes = Notes()
     assert (await site.drain()).reason is EndReason.EMPTY

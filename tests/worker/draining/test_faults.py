@@ -316,7 +316,7 @@ async def test_a_drain_ends_after_as_many_jobs_as_it_was_told(site: Site) -> Non
     assert site.rows("select jobs_done, end_reason from runs") == [(2, "max_jobs_reached")]
 
 
-async def test_a_drain_ends_after_the_turn_at_its_time_limit(
+async def test_a_drain_ends_after_the_running_attempt_at_its_time_limit(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hour = anyio.Event()
@@ -329,7 +329,7 @@ async def test_a_drain_ends_after_the_turn_at_its_time_limit(
     site.notes.on_tokens = lambda _: hour.set()
     outcome = await site.drain(["malformed"], until=time(7, 30))
     assert (outcome.reason, outcome.exit_code) == (EndReason.UNTIL, 0)
-    assert site.rows("select turn, attempt from attempts") == [(1, 1), (1, 2)]
+    assert site.rows("select turn, attempt from attempts") == [(1, 1)]
     assert site.rows(STATUS) == [("queued",)]
     assert site.rows("select end_reason from runs") == [("time_reached",)]
     assert "it is 07:30" in site.notes.said.getvalue()

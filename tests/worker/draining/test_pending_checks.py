@@ -41,7 +41,7 @@ def check(job, answer):
 """
 
 
-async def test_after_the_first_request_to_stop_an_answer_that_is_rejected_is_tried_again(
+async def test_after_the_first_request_to_stop_an_answer_that_is_rejected_is_on_record(
     site: Site, drains: list[Drain]
 ) -> None:
     site.submit(TWO)
@@ -55,7 +55,7 @@ async def test_after_the_first_request_to_stop_an_answer_that_is_rejected_is_tri
 
     outcome = await site.drain(accept=check)
     assert outcome.reason is EndReason.STOPPED
-    assert site.rows(ATTEMPTS) == [(1, 1, "retry", "rejected"), (1, 2, "accept", None)]
+    assert site.rows(ATTEMPTS) == [(1, 1, "retry", "rejected")]
     assert site.rows("select status from jobs") == [("queued",)]
 
 

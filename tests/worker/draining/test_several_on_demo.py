@@ -1,6 +1,7 @@
 """What several conversations at once result in on the demo model, whatever order and deaths."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,8 @@ CONVERSATIONS: list[dict[str, object]] = [
     {"custom_id": "both", "prompt": "Hello", "n": 2, "temperature": 1.2, "max_tokens": 24},
 ]
 SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3", "--set", "max_tokens=48")
-SLOTS = 3
+SLOTS = 4
+WATCHED = HELPERS / "watched_worker.py"
 
 
 def submitted(folder: Path, lines: Sequence[dict[str, object]] = CONVERSATIONS) -> Path:
@@ -75,10 +77,24 @@ def test_jobs_in_another_order_have_the_same_results(undisturbed: Path, tmp_path
 
 def kill_at(forks: Forks, folder: Path, event: Callable[[list[str]], bool]) -> None:
     """Kill a worker at the first event of a kind."""
-    command = [sys.executable, str(HELPERS / "watched_worker.py"), "mh-batch.db", str(SLOTS)]
+    command = [sys.executable, str(WATCHED), "mh-batch.db", str(SLOTS)]
     env = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
+    signal_at(forks.command(command, folder, env), folder, event, signal.SIGKILL)
+
+
+def stop_at(forks: Forks, folder: Path, event: Callable[[list[str]], bool]) -> None:
+    """Ask a worker to stop at the first event of a kind."""
+    # it gets the signal itself: only its model process is a fork
+    command = [sys.executable, str(WATCHED), "mh-batch.db", str(SLOTS), forks.socket()]
+    signal_at(command, folder, event, signal.SIGINT)
+
+
+def signal_at(
+    command: Sequence[str], folder: Path, event: Callable[[list[str]], bool], number: signal.Signals
+) -> None:
+    """Send a signal to a worker at the first event of a kind, and wait for its end."""
     with subprocess.Popen(
-        forks.command(command, folder, env),
+        command,
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -86,7 +102,8 @@ def kill_at(forks: Forks, folder: Path, event: Callable[[list[str]], bool]) -> N
     ) as process:
         assert process.stdout is not None
         assert any(event(line.split()) for line in process.stdout)
-        process.kill()
+        process.send_signal(number)
+        process.stdout.read()
 
 
 def test_a_worker_that_is_killed_changes_no_result(
@@ -97,4 +114,16 @@ def test_a_worker_that_is_killed_changes_no_result(
     kill_at(forks, folder, lambda event: event[0] == "ended")
     drained(folder)
     assert rows(folder, "SELECT count(*) FROM runs") == [(3,)]
+    assert differences(made(undisturbed), made(folder)) == []
+
+
+def test_a_stop_between_two_attempts_changes_no_result(
+    undisturbed: Path, tmp_path: Path, forks: Forks
+) -> None:
+    folder = with_verdict(submitted(tmp_path / "stopped"), undisturbed)
+    stop_at(forks, folder, lambda event: event[0] == "tokens" and int(event[1]) > 8)
+    assert rows(folder, "SELECT end_reason FROM runs") == [("stopped",)]
+    assert ("queued",) in rows(folder, "SELECT status FROM jobs")
+    assert rows(folder, "SELECT count(*) > 0 FROM attempts") == [(1,)]
+    drained(folder)
     assert differences(made(undisturbed), made(folder)) == []

@@ -11,9 +11,9 @@ from rich.cells import cell_len
 from helpers.snapshots import batch, snapshot
 from mh_batch.jobs.record import AttemptKey
 from mh_batch.jobs.status import Status
-from mh_batch.store.reports.progress import Pace
+from mh_batch.store.reports.progress import ENOUGH_JOBS, Pace
 from mh_batch.worker.progress.dashboard import MAX_BARS, lines, summary_line
-from mh_batch.worker.progress.snapshot import ENOUGH_JOBS, Attempting, Snapshot, seconds_left
+from mh_batch.worker.progress.snapshot import Attempting, Snapshot, seconds_left
 
 EVENING = datetime(2026, 5, 1, 23, 50, tzinfo=UTC)
 
@@ -59,7 +59,9 @@ def test_an_end_after_midnight_names_its_day() -> None:
 def test_no_time_is_named_before_enough_is_known() -> None:
     early = snapshot(jobs=ENOUGH_JOBS - 1)
     assert seconds_left(early) is None
-    assert shown(early)[-1] == "left     known once 3 jobs are finished"
+    assert shown(early)[-1] == "left     known once this run has finished 3 jobs"
+    # too few are left for that
+    assert not any(line.startswith("left") for line in shown(replace(early, waiting=1)))
     assert seconds_left(snapshot(jobs=ENOUGH_JOBS)) == 180.0
 
 
@@ -78,7 +80,7 @@ def test_several_conversations_have_a_line_each_and_one_speed() -> None:
     talks = [Attempting(f"talk-{i}", AttemptKey(), 10 * i) for i in range(12)]
     drawn = replace(snapshot(), attempting=tuple(talks), tokens_per_second=200.0)
     facts = shown(drawn, height=30)[1:]
-    assert facts[0] == "now      talk-0, turn 1, no token yet"
+    assert facts[0] == "now      talk-0, turn 1, reading prompt"
     assert facts[9].strip() == "talk-9, turn 1, 90 tokens"
     assert facts[10].strip() == "and 2 more conversations"
     assert facts[11].startswith("speed    200.0 tok/s now")
@@ -119,7 +121,7 @@ def test_a_long_custom_id_leaves_room_for_what_changes(name: str, width: int) ->
     now = shown(replace(snapshot(), attempting=(talk,)), width)[1]
     assert now.startswith("now      begin-")
     assert now.endswith("-end, turn 2, 17 tokens")
-    assert width - 6 <= cell_len(now) <= width
+    assert width - 8 <= cell_len(now) <= width
     waiting = shown(replace(snapshot(), attempting=(replace(talk, tokens=0),)), width)[1]
     assert waiting.partition(", turn")[0] == now.partition(", turn")[0]
 
@@ -173,10 +175,13 @@ def test_no_terminal_size_is_too_small(
         (Snapshot(), "0/0 jobs"),
         (
             snapshot(),
-            "4/10 jobs, 1 failed or incomplete, 79 tok/s, about 3:00 left, done at 23:53, "
+            "4/10 jobs, 1 failed or incomplete, 81 tok/s now, about 3:00 left, done at 23:53, "
             "talk, turn 2, attempt 3, 17 tokens",
         ),
-        (replace(snapshot(), pace=Pace(0, 0.0, None), attempting=()), None),
+        (
+            replace(snapshot(), pace=Pace(0, 0.0, None), attempting=(), tokens_per_second=None),
+            None,
+        ),
     ],
 )
 def test_a_line_for_a_file_says_the_same(drawn: Snapshot, text: str | None) -> None:

@@ -20,10 +20,10 @@ from mh_batch.store.lock import worker_lock
 from mh_batch.worker.draining.reporter import Tally
 from mh_batch.worker.progress.display import LiveDisplay
 from mh_batch.worker.progress.live_region import LiveRegion
-from mh_batch.worker.progress.plain_display import PlainDisplay, ProgressLine
+from mh_batch.worker.progress.plain_display import PlainDisplay
 from mh_batch.worker.progress.poller import Poller
-from mh_batch.worker.progress.status_watch import NO_WORKER, as_seen, snapshots, watch_batch
-from mh_batch.worker.progress.worker_pid import worker_pid
+from mh_batch.worker.progress.status_watch import NO_WORKER, snapshots, watch_batch
+from mh_batch.worker.runtime.worker_pid import worker_pid
 
 DONE = JobEnd(Status.DONE)
 FAILED = JobEnd(Status.FAILED, "prompt_too_long", "9 tokens do not fit into 5")
@@ -41,41 +41,28 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_plain_lines_tell_of_what_went_wrong_and_of_the_end() -> None:
+def test_plain_lines_tell_of_what_went_wrong_and_of_the_end(path: Path) -> None:
     out = io.StringIO()
-    with PlainDisplay(out) as display:
+    with closing(open_store(path)) as db, PlainDisplay(out, path) as display:
         display.note("loading demo")
-        tally = Tally({Status.DONE: 1}, decoded_tokens=100, machine_seconds=2.0)
-        display.job_ended(claimed(), DONE, tally, 1)
-        tally.ended[Status.FAILED] = 1
-        display.job_ended(claimed(), FAILED, tally, 0)
+        display.job_ended(claimed(), FAILED, Tally(), 1)
+        run = start(db)
+        finish_next(db, run)
+        finish_next(db, run)
+        display.job_ended(claimed(), DONE, Tally(), 0)
+    # the jobs of earlier runs are counted as well
     assert out.getvalue().splitlines() == [
         "loading demo",
         "c: failed (prompt_too_long): 9 tokens do not fit into 5",
-        "2/2 jobs, 50 tok/s, 0:00 left, 1 failed or incomplete",
+        "4/4 jobs, 1 failed or incomplete, 4 tok/s now",
     ]
 
 
-def test_plain_lines_count_no_cancelled_job_as_a_failure() -> None:
-    progress = ProgressLine()
-    tally = Tally({Status.DONE: 1, Status.CANCELLED: 1})
-    progress.take(tally, 0)
-    assert progress.line() == "2/2 jobs, 0:00 left"
-    assert tally.all_well
-
-
-def test_plain_lines_tell_of_rescued_answers() -> None:
-    progress = ProgressLine()
-    progress.take(Tally({Status.DONE: 3, Status.FAILED: 1}, rescued=2), 0)
-    assert progress.line() == "4/4 jobs, 0:00 left, 1 failed or incomplete, 2 with rescued answers"
-
-
-def test_plain_lines_name_no_time_before_enough_is_known() -> None:
-    progress = ProgressLine()
-    progress.take(Tally({Status.DONE: 2}), 5)
-    assert progress.line() == "2/7 jobs"
-    progress.take(Tally({Status.DONE: 3}), 4)
-    assert progress.line().endswith(" left")
+def test_plain_lines_without_a_database_are_notes_alone() -> None:
+    out = io.StringIO()
+    with PlainDisplay(out) as display:
+        display.job_ended(claimed(), FAILED, Tally(), 0)
+    assert out.getvalue() == "c: failed (prompt_too_long): 9 tokens do not fit into 5\n"
 
 
 def test_a_live_display_leaves_the_notes_and_the_bars_behind(path: Path) -> None:
@@ -231,10 +218,3 @@ def test_a_worker_is_seen_by_the_lock_it_holds_and_not_by_a_pid_that_was_left(
         assert worker_pid(path) == os.getpid()
     lock.write_text("999999999")
     assert worker_pid(path) is None
-
-
-def test_a_picture_with_a_worker_is_left_as_it_is(path: Path) -> None:
-    poller = Poller(path)
-    with closing(poller):
-        poller.poll()
-        assert as_seen(poller.snapshot, os.getpid()) is poller.snapshot

@@ -78,11 +78,11 @@ def test_the_speed_is_that_of_all_attempts_by_the_clock() -> None:
     assert running.tokens_per_second is None
     for job in (1, 2, 3):
         running.report(12.0, job, 0, 41)
-    # the first report only begins the measurement: 120 tokens and two first ones in 2 s
-    assert running.tokens_per_second == 61.0
+    # the first reports only begin the measurement: 120 tokens in 2 s
+    assert running.tokens_per_second == 60.0
     running.end(12.0, 1, 0)
     running.report(13.0, 2, 0, 61)
-    assert running.tokens_per_second == 142 / 3
+    assert running.tokens_per_second == 140 / 3
 
 
 def test_the_speed_forgets_what_is_long_ago() -> None:
@@ -115,3 +115,12 @@ def test_a_late_report_of_an_attempt_that_ended_changes_nothing() -> None:
     running.report(1.5, 1, 0, 9)
     running.report(1.5, 99, 0, 9)
     assert running.shown(1.5)[0].tokens == 0
+
+
+def test_the_time_in_which_prompts_are_read_is_no_decoding() -> None:
+    running = three()
+    running.report(0.0, 1, 0, 0)
+    running.report(50.0, 1, 0, 9)
+    assert running.tokens_per_second is None
+    running.report(52.0, 1, 0, 29)
+    assert running.tokens_per_second == 10.0

@@ -21,9 +21,10 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.store.connection import open_store
 from mh_batch.store.reports.estimate import ThroughputEstimate
 from mh_batch.worker.controller.conversation import ConversationRun, Generate
-from mh_batch.worker.submission.dry_run import check, dry_run, estimates_in
+from mh_batch.worker.submission.dry_run import check, dry_run, estimates_in, spread
 from mh_batch.worker.submission.dry_run_report import SHOWN_LINES, DryRunReport, LineEstimate
 from mh_batch.worker.submission.submission import Rules
+from mh_batch.worker.text.format import format_duration
 
 pytestmark = pytest.mark.anyio
 
@@ -138,7 +139,12 @@ def test_the_time_is_estimated_from_the_estimate_of_the_model() -> None:
     found.take(1, "demo", weight())
     found.take(2, "demo", weight(most=50))
     # 200 / 1000 s of prompts; 2 x 100 and 2 x 50 tokens, 1.5 times each, at 50 a second
-    assert list(found.lines())[-1].startswith("demo: about 0:09, if it goes like its last 10")
+    about, most = list(found.lines())[-2:]
+    assert about.startswith("demo: about 0:09, if it goes like its last 10 attempts here")
+    # 2 x 4096 and 2 x 50 tokens, 1.5 times each
+    seconds = 0.2 + (2 * 4096 + 2 * 50) * 1.5 / 50
+    assert most.startswith(f"  at most {format_duration(seconds)} at that speed, if each answer")
+    assert most.endswith("(8,292 tokens in all)")
 
 
 @pytest.mark.parametrize(
@@ -148,16 +154,45 @@ def test_the_time_is_estimated_from_the_estimate_of_the_model() -> None:
 def test_an_estimate_says_how_many_conversations_decoded_at_once(parallel: int, told: str) -> None:
     found = DryRunReport("f", lambda _: replace(PAST, parallel=parallel))
     found.take(1, "demo", weight())
-    assert told in list(found.lines())[-1]
+    assert told in list(found.lines())[-2]
 
 
 def test_each_model_has_an_estimate_of_its_own_or_none() -> None:
     found = DryRunReport("f", lambda model: PAST if model == "a" else None)
     found.take(1, "a", weight())
     found.take(2, "b", weight())
-    about, none = list(found.lines())[-2:]
+    about, _, none, most = list(found.lines())[-4:]
     assert about.startswith("a: about")
     assert none.startswith("b: no estimate")
+    assert none.endswith("`--trial 3` answers some lines to have one")
+    assert most == "  at most 8,192 tokens, if each answer takes all of its max_tokens"
+
+
+def test_a_trial_takes_the_place_of_what_the_database_knows() -> None:
+    found = DryRunReport("f", lambda model: PAST if model == "a" else None)
+    found.take(1, "a", weight())
+    found.take(2, "b", weight())
+    found.use_trial({"a": replace(PAST, attempts=4, tokens_per_second=10.0)}, ["  f:1: done: x"])
+    said, line, about, _, none, _ = list(found.lines())[-6:]
+    assert (said, line) == ("1 line answered on trial, nothing was kept:", "  f:1: done: x")
+    assert about.startswith("a: about 0:30, if it goes like the 4 attempts of the trial: ")
+    assert none == "b: no estimate of the time, the trial had too few attempts of it"
+
+
+@pytest.mark.parametrize(
+    ("lines", "most", "numbers"),
+    [
+        (100, 3, [1, 50, 100]),
+        (2, 3, [1, 2]),
+        (5, 1, [1]),
+        (0, 3, []),
+        (9, 0, []),
+    ],
+)
+def test_the_lines_of_a_trial_are_spread_over_the_file(
+    lines: int, most: int, numbers: list[int]
+) -> None:
+    assert spread(lines, most) == numbers
 
 
 def test_token_counts_are_told_by_their_quantiles() -> None:

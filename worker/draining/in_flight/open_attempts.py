@@ -19,6 +19,8 @@ from mh_batch.worker.runtime.background import Background
 from mh_batch.worker.runtime.job_faults import at_stage
 from mh_batch.worker.runtime.stop import AutoResetEvent
 
+from .stop_wait import Decoding
+
 LEAST_AHEAD = 2
 """How many prompts are read ahead at least while all slots are busy."""
 
@@ -39,13 +41,11 @@ class OpenAttempt(NamedTuple):
     """An attempt that is with the model.
 
     `started_at` is when it went there, `began` the same by the clock of durations. A `suspect` runs
-    alone. Nothing of a turn is lost if an attempt that `begins_turn` is taken back. `guidance` is
-    the remark in its prompt, `None` for none.
+    alone. `guidance` is the remark in its prompt, `None` for none.
     """
 
     active: ActiveJob
     key: AttemptKey
-    begins_turn: bool
     suspect: bool
     guidance: str | None
     started_at: str
@@ -75,6 +75,7 @@ class OpenAttempts:
         self._supervisor = context.supervisor
         self._display = context.display
         self._open: dict[int, OpenAttempt] = {}
+        self._decoding: dict[int, Decoding] = {}
         self._answer: Background[Answer] | None = None
 
     def __len__(self) -> int:
@@ -111,13 +112,14 @@ class OpenAttempts:
         self._display.attempt_started(attempt.job, attempt.key)
         try:
             with at_stage("generate"):
-                self._open[await self._supervisor.begin(request)] = attempt
+                number = await self._supervisor.begin(request)
         except ProcessDied:
             self._open[-1] = attempt
             raise
         except JobError:
             self._display.attempt_ended(attempt.job, attempt.key)
             raise
+        self._open[number], self._decoding[number] = attempt, Decoding(_most_tokens(request))
         return True
 
     async def next(self, tasks: TaskGroup, wakeup: AutoResetEvent) -> Answered | None:
@@ -134,6 +136,7 @@ class OpenAttempts:
         answer, self._answer = self._answer, None
         request, outcome = await answer.result()
         attempt = self._open.pop(request)
+        self._decoding.pop(request, None)
         self._display.attempt_ended(attempt.job, attempt.key)
         if isinstance(outcome, Generation):
             outcome = with_queue_seconds(outcome, time.perf_counter() - attempt.began)
@@ -141,7 +144,7 @@ class OpenAttempts:
 
     def lost(self) -> dict[int, OpenAttempt]:
         """Return the attempts that a death of the process took along, by request; forget them."""
-        lost, self._open, self._answer = self._open, {}, None
+        lost, self._open, self._decoding, self._answer = self._open, {}, {}, None
         for attempt in lost.values():
             self._display.attempt_ended(attempt.job, attempt.key)
         return lost
@@ -153,17 +156,33 @@ class OpenAttempts:
                 await self._supervisor.cancel(request)
 
     async def take_back_unbegun(self) -> None:
-        """After a request to stop, take back what waits for a slot: it would begin a turn."""
-        phases = self._supervisor.phases
-        for request, attempt in list(self._open.items()):
-            waits = attempt.job.parallel > 1 and phases.get(request) != "decode"
-            if waits and attempt.begins_turn:
+        """After a request to stop, take back what waits for a slot: nothing of it is lost."""
+        for request in list(self._open):
+            if self._waits_for_slot(request):
                 await self._supervisor.cancel(request)
+
+    def decoding(self) -> list[Decoding]:
+        """Return how far the attempts are that are not taken back after a request to stop."""
+        begun = [n for n in self._decoding if not self._waits_for_slot(n)]
+        return [self._decoding[number] for number in begun]
+
+    def _waits_for_slot(self, request: int) -> bool:
+        """Whether an attempt waits for one of several slots, or for its prompt to be read."""
+        alone = self._open[request].job.parallel == 1
+        return not alone and self._supervisor.phases.get(request) != "decode"
 
     def _report_tokens(self, request: int, tokens: int) -> None:
         attempt = self._open.get(request)
         if attempt is not None:
+            self._decoding[request].take(tokens, time.monotonic())
             self._display.tokens(attempt.job, attempt.key, tokens)
+
+
+def _most_tokens(request: GenerationRequest) -> int:
+    """Return how many tokens an attempt gets at most."""
+    if request.continues is not None:
+        return request.continues.max_tokens
+    return request.sampling.max_tokens
 
 
 def with_queue_seconds(generation: Generation, wall_seconds: float) -> Generation:

@@ -18,6 +18,7 @@ from mh_batch.worker.output.charts.svg import svg
 from mh_batch.worker.output.charts.timing_charts import charts, worth_drawing
 from mh_batch.worker.output.files import check_output, open_output
 from mh_batch.worker.output.timings import REFUSAL_COLUMNS, duration, refusal_rows, summary
+from mh_batch.worker.runtime.worker_pid import worker_pid
 from mh_batch.worker.text.format import format_count, format_number, format_percent
 
 from .comparison import comparison_page
@@ -53,10 +54,11 @@ def write_report(db: Database, refs: Iterable[str], output: str) -> None:
         raise InputError(f"report: one batch, or two to compare; these are {len(batches)}")
     if len(batches) == 2 and batches[0].id == batches[1].id:
         raise InputError(f"report: both are batch {batches[0].id}")
+    working = worker_pid(location(db)) is not None
     if len(batches) == 2:
-        html = comparison_page(comparison(db, *batches), now())
+        html = comparison_page(comparison(db, *batches, working=working), now())
     else:
-        html = page(batch_page(db, batches[0]), now())
+        html = page(batch_page(db, batches[0], working=working), now())
     with open_output(output) as out:
         out.write(html)
 
