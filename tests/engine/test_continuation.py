@@ -225,8 +225,8 @@ def test_what_goes_on_fits_exactly_where_the_first_part_told_that_there_is_room(
     demo: Generator,
 ) -> None:
     outcomes = set()
-    for context in range(150, 200, 5):
-        wanted = conversation(8, context, 20)
+    for context in range(150, 195, 9):
+        wanted = conversation(8, context, 8)
         first = run(demo, wanted)
         assert first.stop_reason is StopReason.MAX_TOKENS
         assert first.dropped_turns
