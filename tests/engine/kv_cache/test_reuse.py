@@ -52,7 +52,7 @@ QUESTIONS = (
         "adhering to the line-by-line format.\n\n- Discuss the main themes and stylistic "
         "techniques employed by Leo Tolstoy in 'War and Peace.'\n- Analyze the geopolitical "
         "strategies and domestic policies adopted by the US President during World War II.\n"
-        "- Draw the Lewis structure for water and explain the nature of its polarity.\n" * 3,
+        "- Draw the Lewis structure for water and explain the nature of its polarity.\n" * 2,
         "Amend your earlier answer by mentioning a person who is most relevant to each point.",
     ),
     ("", "!!!\n\n\n"),
