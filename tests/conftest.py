@@ -8,10 +8,13 @@ import pytest
 from hypothesis import settings
 
 from helpers.forks import Forks
+from helpers.output_layer import compute_in_floats
 
 # a shared machine is slow now and then: how long an example takes is no verdict
 settings.register_profile("mh-batch", deadline=None)
 settings.load_profile("mh-batch")
+
+compute_in_floats()
 
 
 @pytest.fixture

@@ -18,10 +18,12 @@ from mh_batch.worker.cli import main as _  # noqa: F401
 
 from . import made  # noqa: F401  (what a scripted model answers with)
 from .forks import Forks
+from .output_layer import compute_in_floats
 
 
 def warm() -> None:
     """Have in memory what every model process begins with, before any is forked."""
+    compute_in_floats()
     HarmonyAdapter()
 
 

@@ -25,12 +25,11 @@ FAILS_ON_ANSWERS = (
     "{% for m in messages if m.role == 'assistant' %}{{ raise_exception('one turn') }}{% endfor %}"
 ) + CHATML
 
-CONFIG = LLAMA | {"max_position_embeddings": 512}
 
-
-def native_model(folder: Path, template: str) -> Path:
+def native_model(folder: Path, template: str, context_tokens: int = 512) -> Path:
     """Write the model into `folder` and return it."""
-    write_model(folder, llama, CONFIG, mx.float32)
+    config = LLAMA | {"max_position_embeddings": context_tokens}
+    write_model(folder, llama, config, mx.float32)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(alphabet)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

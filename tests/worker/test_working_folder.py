@@ -1,5 +1,6 @@
 """No file of the working folder is ever run: it holds data, whatever it is called."""
 
+import json
 import os
 import signal
 import subprocess
@@ -18,11 +19,26 @@ ENTRIES: dict[str, tuple[str, ...]] = {
 }
 RUN = "import pathlib, sys\npathlib.Path({mark!r}).open('a').write(__name__ + ' ')\n"
 LIMIT = 300
-COMMANDS: list[tuple[str, ...]] = [
+# runs the script with one command after the other, and writes how each ended
+DRIVER = """
+import json, runpy, sys
+script, commands = json.loads(sys.argv[1])
+for arguments in commands:
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as ended:
+        print(f"ended: {ended.code or 0} {' '.join(arguments)}", flush=True)
+"""
+ALONE: list[tuple[str, ...]] = [
     ("--help",),
-    ("submit", "convos.jsonl", "--again"),
     ("submit", "convos.jsonl", "--check", "--again", "--model", "demo"),
     ("work", "--model", "demo"),
+    ("doctor", "--model", "demo"),
+]
+# these have one process, whose modules are imported by the first that needs them
+TOGETHER: list[tuple[str, ...]] = [
+    ("submit", "convos.jsonl", "--again"),
     ("run", "convos.jsonl", "-o", "out.jsonl", "--model", "demo", "--again"),
     ("status",),
     ("status", "1", "--watch"),
@@ -34,7 +50,6 @@ COMMANDS: list[tuple[str, ...]] = [
     ("cancel", "1"),
     ("retry", "1"),
     ("reparse",),
-    ("doctor", "--model", "demo"),
     ("bench", "--quick", "--rounds", "1", "--only", "submit,queue", "--plot", "b.png"),
 ]
 
@@ -74,11 +89,27 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda words: " ".join(words)[:40])
+@pytest.mark.parametrize("arguments", ALONE, ids=lambda words: " ".join(words)[:40])
 def test_no_module_of_the_working_folder_is_run(planted: Path, arguments: tuple[str, ...]) -> None:
     done = run(planted, *ENTRIES["script"], *arguments)
     assert ran(planted) == set()
     assert done.returncode in (0, 1), done.stderr
+
+
+def test_nor_by_many_commands_one_after_the_other(planted: Path, tmp_path: Path) -> None:
+    # in a folder of its own, as the script is: what is passed with -c has the working folder's
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
+    done = run(planted, sys.executable, str(driver), json.dumps([str(SCRIPT), TOGETHER]))
+    assert ran(planted) == set()
+    codes = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ended: ")]
+    assert len(codes) == len(TOGETHER), done.stderr
+    assert set(codes) <= {"0", "1"}, done.stdout + done.stderr
+
+
+def test_what_the_folder_holds_would_be_run_where_it_is_on_the_path(planted: Path) -> None:
+    assert run(planted, sys.executable, "-c", "import mlx").returncode == 0
+    assert ran(planted) == {"mlx"}
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("doctor", "--model", "demo")], ids=" ".join)

@@ -257,7 +257,7 @@ def test_what_is_left_is_the_prompt_of_the_kept_messages(
     turns = [talk(name) for name in "abcdef"]
     wanted = prompt(system, *(m for turn in turns for m in turn), last)
     whole = len(render(wanted))
-    for limit in range(whole // 3 + 50 + MARGIN, whole + 50 + MARGIN):
+    for limit in range(whole + 49 + MARGIN, whole // 3 + 50 + MARGIN, -3):
         found = fitted(render, wanted, limit)
         kept = [message for turn in turns[found.dropped_turns :] for message in turn]
         assert found.tokens == render(prompt(system, *kept, last))
@@ -295,7 +295,7 @@ def test_200_turns_stay_below_the_limit_with_the_margin_throughout(
         messages.append(said("user", f"Question {turn}: " + "what comes next? " * (turn % 7)))
         found = fitter.fit(prompt(*messages), max_tokens, limit, None)
         table.append((found.dropped_turns, len(found.tokens)))
-        if turn % 20 == 19:
+        if turn % 50 == 49:
             assert found == Fitter(harmony.render).fit(prompt(*messages), max_tokens, limit, None)
         thinking = "let me think " * (turn % 5)
         messages.append(said("assistant", "the next thing " * (turn % 11), thinking=thinking))

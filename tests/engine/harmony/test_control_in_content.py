@@ -17,7 +17,7 @@ from mh_batch.engine.parsing.message import CALL, CLOSERS, RETURN, STOPS
 from mh_batch.jobs.generation import Parse, ParserTier, StopReason
 
 SEED = 6
-SEQUENCES = 4000
+SEQUENCES = 2000
 ANSWER = "<|start|>assistant<|channel|>final<|message|>hello<|return|>"
 SPELLED = re.compile(r"<\|[a-z0-9_]+\|>")
 NAMES = ["<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|call|>", "<|return|>",
@@ -120,7 +120,7 @@ def test_what_openai_harmony_makes_of_a_good_reading_is_what_the_model_wrote() -
 def test_whatever_reader_found_it_good_openai_harmony_writes_and_reads_the_same() -> None:
     rng = random.Random(SEED + 2)
     seen = set()
-    for found in (parse(completion(rng)) for _ in range(SEQUENCES // 2)):
+    for found in (parse(completion(rng)) for _ in range(SEQUENCES)):
         if not found.well_formed:
             continue
         again = parse(rendered(found))

@@ -106,7 +106,7 @@ def test_thoughts_are_cut_from_their_end_to_what_there_is_room_for() -> None:
     assert prefill(tokens, 0) == FINAL
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(TOKENS, TOKENS, st.none() | st.integers(0, 40))
 @example([200_005, 35_644, 200_008, -1, 2**40], [], None)
 def test_a_prefill_goes_with_the_parse_fits_and_is_in_proper_form(

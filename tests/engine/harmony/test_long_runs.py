@@ -55,7 +55,7 @@ TEXTS = st.lists(st.tuples(BETWEEN, RUNS), min_size=1, max_size=3).map(
 )
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(TEXTS.filter(lambda text: decode(encode(text)) == text), BETWEEN)
 def test_the_ids_of_the_parts_are_those_of_the_whole(text: str, end: str) -> None:
     text += end.encode(errors="ignore").decode()

@@ -31,7 +31,7 @@ def test_a_stream_cut_anywhere_keeps_what_was_written() -> None:
         assert len(found.channels) <= 2
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(TOKENS, st.sampled_from(StopReason))
 @example([-1], StopReason.MAX_TOKENS)
 @example([200_005, 17_196, 200_008, 300_000, 200_002], StopReason.STOP_TOKEN)
@@ -44,8 +44,9 @@ def test_any_tokens_at_all_end_in_a_judged_parse(tokens: list[int], reason: Stop
         assert (found.text("final") is None) is bool(found.calls)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(TOKENS)
+@example([128, 200_006, 94, 200_006])
 def test_every_text_token_is_in_a_text_or_in_a_header(tokens: list[int]) -> None:
     reading = tolerant_parser.read(tokens)
     kinds = list(zip(tokens, reading.kinds, strict=True))
@@ -53,11 +54,13 @@ def test_every_text_token_is_in_a_text_or_in_a_header(tokens: list[int]) -> None
     content = [token for token, kind in kinds if kind == "content"]
     assert [token for words in reading.contents for token in words] == content
     assert len(reading.contents) == len(reading.messages)
-    if "\ufffd" not in (text := spell(content)):
-        assert "".join(section.text for section in reading.messages) == text
+    # a character may be cut in two by a control token
+    said = [spell(words) for words in reading.contents]
+    if "\ufffd" not in "".join(said):
+        assert [section.text for section in reading.messages] == said
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(TOKENS, TOKENS)
 def test_a_body_with_a_control_token_is_never_well_formed(
     before: list[int], after: list[int]

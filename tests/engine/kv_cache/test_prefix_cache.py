@@ -85,11 +85,12 @@ def read(
 def test_first_logits_are_equal_to_the_bit_with_reuse_on_off_and_dropped_at_random(
     any_model: Any, context: Context
 ) -> None:
-    shared = ids(330)
-    prompts = [shared[:cut] + ids(extra, extra) for cut in (300, 200, 330) for extra in (1, 30, 90)]
-    prompts = [*prompts, *prompts]
+    shared = ids(170)
+    lengths = ((150, 1), (150, 90), (100, 30), (170, 90), (100, 1))
+    prompts = [shared[:cut] + ids(extra, extra) for cut, extra in lengths]
     off = PrefixCache(0)
-    expected = [read(any_model, prompt, off, context)[0] for prompt in prompts[:9]] * 2
+    expected = [read(any_model, prompt, off, context)[0] for prompt in prompts] * 2
+    prompts = [*prompts, *prompts]
     chance = random.Random(3)
     always, dropped = PrefixCache(ROOMY), PrefixCache(ROOMY)
     reused = 0
@@ -101,7 +102,7 @@ def test_first_logits_are_equal_to_the_bit_with_reuse_on_off_and_dropped_at_rand
             dropped.clear()
         assert mx.array_equal(read(any_model, prompt, dropped, context)[0], right)
     # the second round finds each prompt but for its last few tokens
-    assert reused > 9 * 270
+    assert reused > 0.85 * sum(map(len, prompts[:5]))
     assert len(off) == 0
 
 
@@ -109,7 +110,7 @@ def test_first_logits_are_equal_to_the_bit_with_reuse_on_off_and_dropped_at_rand
 def test_what_is_decoded_after_a_reused_prompt_is_equal_to_the_bit(
     any_model: Any, context: Context
 ) -> None:
-    prompt, said = ids(200), ids(40, 5)
+    prompt, said = ids(200), ids(20, 5)
     prefixes = PrefixCache(ROOMY)
     expected = None
     for cache in (PrefixCache(0), prefixes, prefixes, prefixes):
@@ -315,7 +316,7 @@ def test_what_exceeds_the_limit_alone_is_not_kept(model: Any) -> None:
 
 @CONTEXTS
 def test_the_bytes_told_are_those_that_the_device_holds(any_model: Any, context: Context) -> None:
-    prompts = [ids(150, seed) for seed in range(12)]
+    prompts = [ids(150, seed) for seed in range(8)]
     warm = PrefixCache(ROOMY)
     read(any_model, prompts[0], warm, context)
     each = len(arrays(prefill(any_model, prompts[0], plain(), context, warm, never).caches))
@@ -327,7 +328,7 @@ def test_the_bytes_told_are_those_that_the_device_holds(any_model: Any, context:
         read(any_model, prompt, prefixes, context)
     gc.collect()
     held = mx.get_active_memory() - before
-    assert len(prefixes) >= 24
+    assert len(prefixes) >= 16
     # what an array takes is rounded up
     assert 0.9 * prefixes.nbytes <= held <= prefixes.nbytes + len(prefixes) * each * SLACK
 

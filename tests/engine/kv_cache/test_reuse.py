@@ -52,7 +52,7 @@ QUESTIONS = (
         "adhering to the line-by-line format.\n\n- Discuss the main themes and stylistic "
         "techniques employed by Leo Tolstoy in 'War and Peace.'\n- Analyze the geopolitical "
         "strategies and domestic policies adopted by the US President during World War II.\n"
-        "- Draw the Lewis structure for water and explain the nature of its polarity.\n" * 3,
+        "- Draw the Lewis structure for water and explain the nature of its polarity.\n" * 2,
         "Amend your earlier answer by mentioning a person who is most relevant to each point.",
     ),
     ("", "!!!\n\n\n"),
@@ -208,10 +208,22 @@ def test_a_turn_behind_a_tool_chain_is_read_anew_from_the_first_thought_on() -> 
     assert length < third + 30
 
 
-@pytest.mark.parametrize(("step", "window"), [(512, None), (64, 32), (20, None), (20, 32)])
+GRIDS = ((512, None), (64, 32), (20, None), (20, 32))
+"""Tokens in a chunk, and in the window."""
+
+
 def test_the_tokens_are_those_without_reuse(
-    loaded: LoadedModel, step: int, window: int | None
+    loaded: LoadedModel, request: pytest.FixtureRequest
 ) -> None:
+    # Harmony has all grids; two families of chat templates, and those of one kind, differ in theirs
+    number = FAMILIES.index(request.node.callspec.params["loaded"])
+    for step, window in [GRIDS[number % len(GRIDS)]] if number else GRIDS:
+        compare(loaded, step, window)
+
+
+def compare(loaded: LoadedModel, step: int, window: int | None) -> None:
+    """Check what is drawn with reuse, of prompts of three turns, with guidance and without."""
+
     def run(generator: Generator, prompt: Prompt) -> tuple[int, ...]:
         context = Context(prefill_step=step, max_kv_size=window)
         request = GenerationRequest(prompt, Sampling(max_tokens=3), context, 1)
@@ -219,7 +231,7 @@ def test_the_tokens_are_those_without_reuse(
 
     fresh = Generator(loaded, EngineOptions(prefix_cache_bytes=0))
     reusing = Generator(loaded, EngineOptions(prefix_cache_bytes=1 << 30))
-    for messages in list(turns(SHORT, REPLIES))[:6]:
+    for messages in list(turns(SHORT, REPLIES))[1:6:2]:
         prompts = [Prompt(messages, "2025-06-30", guidance=guided) for guided in (None, *GUIDANCE)]
         expected = [run(fresh, prompt) for prompt in prompts]
         for prompt, tokens in zip(prompts + prompts[:1], expected + expected[:1], strict=True):

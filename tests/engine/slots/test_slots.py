@@ -9,7 +9,9 @@ import mlx.core as mx
 import msgspec
 import pytest
 from mlx_lm.generate import BatchGenerator
+from mlx_lm.models import gpt_oss
 
+from helpers.small_models import GPT_OSS, random_model
 from mh_batch.engine.attempt import AttemptPlan
 from mh_batch.engine.generate import Generator
 from mh_batch.engine.model.load import LoadedModel, load
@@ -97,8 +99,13 @@ def tokens_of(answers: Answers) -> dict[int, tuple[int, ...]]:
 
 
 @pytest.fixture(scope="module", params=["gpt_oss", "llama"])
-def loaded(request: pytest.FixtureRequest, gpt_oss_folder: Path, llama_folder: Path) -> LoadedModel:
-    return load(str(gpt_oss_folder if request.param == "gpt_oss" else llama_folder))
+def loaded(request: pytest.FixtureRequest, llama_folder: Path) -> LoadedModel:
+    """Two architectures with one small vocabulary, whose words are soon drawn."""
+    llama = load(str(llama_folder))
+    if request.param == "llama":
+        return llama
+    small = random_model(gpt_oss, GPT_OSS | {"vocab_size": llama.model.args.vocab_size})
+    return llama._replace(model=small)
 
 
 @pytest.fixture(scope="module")

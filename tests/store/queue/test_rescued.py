@@ -106,7 +106,7 @@ STEP = st.tuples(
 
 
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(STEP, max_size=16))
 def test_whatever_becomes_of_the_jobs_the_total_is_what_a_count_would_be(

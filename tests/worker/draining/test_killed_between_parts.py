@@ -30,7 +30,7 @@ main()
 """
 CONVERSATIONS: list[dict[str, object]] = [
     {"custom_id": "count", "prompt": "Count from 1 to 5.", "max_tokens": 22},
-    {"custom_id": "sums", "turns": ["What is 1 + 2?", "Now add 5."], "max_tokens": 46},
+    {"custom_id": "talk", "turns": ["Hello", "Hello"], "max_tokens": 18},
     {"custom_id": "think", "prompt": "Think for a long time about rivers.", "max_tokens": 12},
 ]
 SETTINGS = ("--set", "max_attempts=2", "--set", "seed=3")

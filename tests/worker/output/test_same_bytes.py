@@ -1,16 +1,28 @@
 """The same work leaves the same bytes, whatever the hash seed of the processes that did it."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from helpers.command_line import MAIN, rows
+from helpers.command_line import rows
 
 LINES = """
 {"custom_id": "one", "prompt": "Hi", "zeta": 1, "alpha": {"k": 2}, "mid": 3, "b": 4}
 {"custom_id": "two", "body": {"messages": [{"role": "user", "content": "Hello"}], \
 "n": 2, "xtc_probability": 0.5, "stop": ["zz", "qq"], "y": 1, "x": 2}, "w": 3}
+"""
+# runs one command after the other, so that what they import is imported once
+COMMANDS = """
+import json, sys
+from mh_batch.worker.cli import main
+for arguments in json.loads(sys.argv.pop()):
+    sys.argv[1:] = arguments
+    try:
+        main()
+    except SystemExit as ended:
+        assert not ended.code, arguments
 """
 FORMATS = ("messages", "completion", "sharegpt")
 STORED = (
@@ -26,20 +38,18 @@ def left_behind(folder: Path, hash_seed: int) -> list[object]:
     folder.mkdir()
     (folder / "in.jsonl").write_text(LINES.lstrip())
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MH_BATCH")}
-
-    def mh_batch(*arguments: str) -> None:
-        subprocess.run(
-            [sys.executable, "-P", "-c", MAIN, *arguments],
-            cwd=folder,
-            env={**kept, "PYTHONHASHSEED": str(hash_seed)},
-            capture_output=True,
-            timeout=300,
-            check=True,
-        )
-
-    mh_batch("run", "in.jsonl", "-o", "out.jsonl", "--model", "demo")
-    for form in FORMATS:
-        mh_batch("results", "--format", form, "-o", f"out.{form}")
+    commands = [
+        ["run", "in.jsonl", "-o", "out.jsonl", "--model", "demo"],
+        *(["results", "--format", form, "-o", f"out.{form}"] for form in FORMATS),
+    ]
+    subprocess.run(
+        [sys.executable, "-P", "-c", COMMANDS, json.dumps(commands)],
+        cwd=folder,
+        env={**kept, "PYTHONHASHSEED": str(hash_seed)},
+        capture_output=True,
+        timeout=300,
+        check=True,
+    )
     artifacts = sorted((folder / "logs" / "1").rglob("*.*"))
     return [
         *((folder / f"out.{form}").read_bytes() for form in FORMATS),
