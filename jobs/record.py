@@ -272,7 +272,8 @@ class NewBatch(msgspec.Struct, frozen=True):
     of jobs that name none, `None` to leave it to the worker. Higher `priority` goes first. With
     `order` `prefix`, jobs that begin alike are claimed one after the other, so that the engine
     prefills their common beginning once; the results are the same in any order. `override_model`
-    ignores the models that lines name: all jobs run on `model`.
+    ignores the models that lines name: all jobs run on `model`. `api_batch_id` is the batch of a
+    client of `serve` that it is made for, `None` for none.
     """
 
     name: str
@@ -282,3 +283,4 @@ class NewBatch(msgspec.Struct, frozen=True):
     priority: int = 0
     order: Order = "submission"
     override_model: bool = False
+    api_batch_id: int | None = None

@@ -35,8 +35,9 @@ PRAGMA cache_size = -32768;
 """
 
 _BEGIN = """
-INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
-VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
+INSERT INTO batches
+    (name, source, state, submitted_at, model, priority, seed, settings, api_batch_id)
+VALUES (?, ?, 'loading', ?, ?, ?, ?, ?, ?)
 RETURNING id
 """
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
@@ -243,7 +244,7 @@ def _begin(db: Database, batch: NewBatch) -> int:
     settings = msgspec.json.encode(batch.settings).decode()
     values = (
         *(batch.name, batch.source, now(), batch.model, batch.priority),
-        *(batch.settings.seed, settings),
+        *(batch.settings.seed, settings, batch.api_batch_id),
     )
     with immediate(db):
         return int(db.conn.execute(_BEGIN, values).fetchone()[0])
