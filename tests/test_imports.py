@@ -22,8 +22,9 @@ WORKER = {
     "cli": {"commands"},
     "commands": {
         "acceptance", "bench", "config", "controller", "doctor", "draining", "options", "output",
-        "progress", "runtime", "selftest", "slots_key", "submission", "text",
+        "progress", "runtime", "selftest", "server", "slots_key", "submission", "text",
     },
+    "server": {"draining", "options", "progress", "runtime", "submission", "text"},
     "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
     "bench": {
@@ -83,6 +84,7 @@ ENGINE = {
     "parsing": set(),
 }  # fmt: skip
 STORE = {
+    "server": {"clock", "connection", "counts", "lock", "lookup", "reports"},
     "reports": {"connection", "counts", "faults", "lookup", "queue", "sql"},
     "queue": {"clock", "connection", "counts", "lock", "lookup", "selftests", "sql"},
     "selftests": {"clock", "connection"},

@@ -1,0 +1,68 @@
+"""`mh-batch serve`: OpenAI's interface over the queue."""
+
+from typing import Annotated
+
+import typer
+
+from . import options as opt
+from .shared import drain_options, model_name, read_config
+
+
+def serve(
+    db: opt.Db = opt.DEFAULT_DB,
+    model: opt.Model = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; any but loopback needs a key.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")
+    ] = 8000,
+    parallel: opt.Parallel = None,
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Whether to start a worker too.")
+    ] = True,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar="MH_BATCH_API_KEY",
+            help="What clients must send as key; the variable shows in no list of processes.",
+        ),
+    ] = None,
+    profile: opt.Profile = None,
+    max_queued: Annotated[
+        int,
+        typer.Option("--max-queued", min=1, help="With how many queued jobs to take no batch."),
+    ] = 1_000_000,
+) -> None:
+    """Answer OpenAI's clients: files and batches over the queue, and a worker beside it.
+
+    Ctrl-C ends both; what is queued stays.
+    """
+    import anyio
+
+    from mh_batch.worker.config import effective_settings
+    from mh_batch.worker.runtime.extras import require_server
+    from mh_batch.worker.submission.source import give_large_blocks_back
+
+    require_server()
+    from mh_batch.worker.server.run import check_options
+    from mh_batch.worker.server.run import serve as run_server
+    from mh_batch.worker.server.state import ServerOptions
+
+    config = read_config()
+    options = ServerOptions(
+        db=db,
+        host=host,
+        port=port,
+        model=model_name(model or config.model),
+        api_key=api_key,
+        settings=effective_settings(config, profile, ()),
+        max_line_mib=config.max_line_mib,
+        max_queued=max_queued,
+    )
+    check_options(options)
+    given = {"parallel": parallel, "watch": True}
+    drain = drain_options(config, db, model, given) if worker else None
+    give_large_blocks_back()
+    anyio.run(run_server, options, drain)
