@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import anyio
 import anyio.to_thread
 import msgspec
+from anyio.lowlevel import checkpoint
 from msgspec import Meta
 from sqlite_utils import Database
 from starlette.requests import Request
@@ -139,6 +140,8 @@ class Files:
         expired = await reader.call(has_expired, file.batch_id)
         position: int | None = BEGIN
         while position is not None:
+            # the call below is always finished: here it ends for a client that has gone
+            await checkpoint()
             page = await reader.call(
                 result_page, file.batch_id, file.part, position, expired=expired
             )

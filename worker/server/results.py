@@ -14,6 +14,7 @@ from mh_batch.store.server.endings import EndedBatch, Sizes, finished_after, rec
 from mh_batch.store.server.files import Part
 
 PAGE_BYTES = 1 << 20
+PAGE_JOBS = 500
 """How much is read at a time: a request of somebody else waits for it."""
 
 BEGIN = -1
@@ -41,9 +42,9 @@ def result_page(
     """
     data = bytearray()
     with closing(finished_after(db, batch_id, _STATUSES[part], position)) as jobs:
-        for job in jobs:
+        for count, job in enumerate(jobs):
             # the copies of one row have one position: they are not parted
-            if len(data) >= PAGE_BYTES and job.position != position:
+            if _is_full(count, len(data)) and job.position != position:
                 return Page(bytes(data), position)
             position = job.position
             if part_of(job) == part:
@@ -63,6 +64,10 @@ def result_line(job: FinishedJob, *, expired: bool = False) -> bytes:
     return msgspec.json.encode(openai_line(job)) + b"\n"
 
 
+def _is_full(jobs: int, nbytes: int) -> bool:
+    return jobs >= PAGE_JOBS or nbytes >= PAGE_BYTES
+
+
 class Measure:
     """Measures the results of an ended batch, a page at each `step`."""
 
@@ -76,9 +81,9 @@ class Measure:
         begin = self._sizes.output + self._sizes.errors
         jobs = finished_after(db, self._ended.batch_id, sorted(FINISHED), self._position)
         with closing(jobs):
-            for job in jobs:
+            for count, job in enumerate(jobs):
                 read = self._sizes.output + self._sizes.errors - begin
-                if read >= PAGE_BYTES and job.position != self._position:
+                if _is_full(count, read) and job.position != self._position:
                     return False
                 self._position = job.position
                 self._add(job)

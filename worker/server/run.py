@@ -1,5 +1,6 @@
 """`mh-batch serve`: the server and its worker, from start to end."""
 
+import logging
 import resource
 import signal
 import socket
@@ -29,7 +30,6 @@ from .http.protocol import ImpatientProtocol
 from .info import Info
 from .state import ServerOptions, ServerState, WorkerState
 
-MOST_CONNECTIONS = 1024
 WANTED_FILES = 4096
 BACKLOG = 256
 END_SECONDS = 5
@@ -75,6 +75,8 @@ async def serve(options: ServerOptions, worker: DrainOptions | None) -> None:
     """
     check_options(options)
     _allow_connections()
+    # it tells of each form that is none; clients are told by the answer
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     with (
         server_lock(options.db),
         anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
@@ -82,7 +84,9 @@ async def serve(options: ServerOptions, worker: DrainOptions | None) -> None:
         async with _open_state(options, worker is not None) as state:
             listener = listen(options.host, options.port)
             access = Access(options.host, listener.getsockname()[1], options.api_key)
-            server = _server(Guard(_router(state), access), partial(_announce, access))
+            guard = Guard(_router(state), access)
+            server = _server(guard, partial(_announce, access))
+            guard.connections = server.server_state.connections
             child = None
             if worker is not None and state.worker is not None:
                 child = WorkerProcess(worker, state.worker)
@@ -139,7 +143,6 @@ def _server(app: Guard, announce: Callable[[], None]) -> Server:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=END_SECONDS,
         ),
         announce,

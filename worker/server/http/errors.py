@@ -8,14 +8,12 @@ from types import MappingProxyType
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError, MhBatchError, UnknownTarget
 from mh_batch.worker.text.escape import escape_controls
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-_TYPES = {401: "invalid_request_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
@@ -56,16 +54,22 @@ def too_many(message: str, seconds: int) -> ApiError:
     return ApiError(429, message, code="rate_limit_exceeded", headers=headers)
 
 
-def error_response(error: ApiError) -> Response:
+def error_body(error: ApiError) -> bytes:
     """Return an error as OpenAI's clients read it."""
-    kind = _TYPES.get(error.status, "invalid_request_error")
-    body = {
+    kind = "rate_limit_error" if error.status == 429 else "invalid_request_error"
+    about = {
         "message": escape_controls(str(error)),
         "type": kind if error.status < 500 else "server_error",
         "param": error.param,
         "code": error.code,
     }
-    return JsonResponse({"error": body}, error.status, error.headers)
+    return msgspec.json.encode({"error": about})
+
+
+def error_response(error: ApiError) -> Response:
+    """Return the answer to a request that is refused."""
+    headers = dict(error.headers)
+    return Response(error_body(error), error.status, headers, media_type="application/json")
 
 
 class JsonResponse(Response):
@@ -107,8 +111,3 @@ def _about(error: HTTPException) -> str:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return "this address does not take that method"
     return error.detail
-
-
-async def handle(_request: Request, error: Exception) -> Response:
-    """Answer a request that ended with an error."""
-    return error_response(as_api_error(error))

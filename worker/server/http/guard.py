@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import sys
 import traceback
+from collections.abc import Collection
 
 import anyio
 import msgspec
@@ -20,6 +21,9 @@ from .errors import ApiError, as_api_error, error_response, too_many
 
 MOST_REQUESTS = 256
 """How many requests may be under way."""
+
+MOST_CONNECTIONS = 1024
+"""From how many open connections on requests are refused."""
 
 SEND_SECONDS = 60.0
 """How long a client may take nothing of an answer that is due to it."""
@@ -58,12 +62,15 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Answers requests that may come, at most so many at a time, and turns errors into answers."""
+    """Answers requests that may come, at most so many at a time, and turns errors into answers.
 
-    def __init__(self, app: ASGIApp, access: Access, most: int = MOST_REQUESTS) -> None:
+    `connections` are those that are open, however little came on them.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.connections: Collection[object] = ()
         self._app = app
         self._access = access
-        self._most = most
         self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,8 +82,8 @@ class Guard:
         try:
             check_origin(scope, self._access)
             check_key(scope, self._access.api_key)
-            if self._open > self._most:
-                raise too_many(f"{self._most} requests are under way; try again", 1)
+            if self._open > MOST_REQUESTS or len(self.connections) > MOST_CONNECTIONS:
+                raise too_many("too many requests or connections are open; try again", 1)
             # without this, starlette answers in its own form where there is no such address
             await self._app({**scope, "app": self}, receive, answer.send)
         except Exception as error:  # noqa: BLE001  # each is answered, and told if unexpected

@@ -5,10 +5,17 @@ uvicorn alone waits for ever for the first byte, and for the next one of a heade
 
 import asyncio
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from .errors import error_body, invalid
 
 HEADER_SECONDS = 20.0
 """How long a client may take for the header of a request, or to end one that was answered."""
+
+
+MOST_SOCKETS = 2048
+"""How many connections there may be at all; the guard refuses requests long before."""
 
 
 class ImpatientProtocol(H11Protocol):
@@ -23,6 +30,8 @@ class ImpatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        if len(self.connections) > MOST_SOCKETS:
+            transport.abort()
         self._set_deadline()
 
     def data_received(self, data: bytes) -> None:
@@ -34,6 +43,23 @@ class ImpatientProtocol(H11Protocol):
         """End all waiting."""
         super().connection_lost(exc)
         self._clear()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, in OpenAI's form."""
+        body = error_body(invalid(msg))
+        length = str(len(body)).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", length),
+            (b"connection", b"close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
     @property
     def _waits(self) -> bool:
