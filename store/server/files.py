@@ -69,7 +69,7 @@ def uploads_folder(path: Path) -> Path:
     return beside(path, ".files")
 
 
-def add_file(db: Database, filename: str, nbytes: int, keep: Callable[[int], None]) -> StoredFile:
+def add_file(db: Database, filename: str, nbytes: int, keep: Callable[[int], object]) -> StoredFile:
     """Store an upload; `keep` moves its content to where it stays, under the id that it is given.
 
     The row is there only if that went well.

@@ -18,9 +18,9 @@ def serve(
         int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")
     ] = 8000,
     parallel: opt.Parallel = None,
-    worker: Annotated[
-        bool, typer.Option("--worker/--no-worker", help="Whether to start a worker too.")
-    ] = True,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Start none: one runs elsewhere, or later.")
+    ] = False,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +63,6 @@ def serve(
     )
     check_options(options)
     given = {"parallel": parallel, "watch": True}
-    drain = drain_options(config, db, model, given) if worker else None
+    drain = None if no_worker else drain_options(config, db, model, given)
     give_large_blocks_back()
     anyio.run(run_server, options, drain)

@@ -78,7 +78,8 @@ def batch_object(batch: ApiBatch) -> Object:
         "model": batch.model,
         "errors": _errors(batch),
         "input_file_id": _input_file(batch),
-        "completion_window": batch.completion_window,
+        # the value that every client knows; one of `submit` has no `expires_at`
+        "completion_window": batch.completion_window or "24h",
         "status": status,
         "output_file_id": file_id(batch.output_file) if finalized else None,
         "error_file_id": file_id(batch.error_file) if finalized else None,
@@ -117,7 +118,7 @@ def source_object(batch: ApiBatch) -> Object:
     return {
         "id": f"file-source-{batch.ref.number}",
         "object": "file",
-        "bytes": None,
+        "bytes": 0,
         "created_at": unix(batch.created_at),
         "filename": PurePosixPath(source).name or source,
         "purpose": "batch",

@@ -5,53 +5,32 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import anyio
-import uvicorn
 from starlette.routing import Router
 
-from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_reader, open_store
 from mh_batch.store.server.files import remove_leftovers
 from mh_batch.store.server.server_lock import server_lock
 from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.runtime.store_thread import StoreThread
 
+from .background.child import command
 from .background.keeper import Keeper
 from .background.submitter import Submitter
 from .background.worker_process import WorkerProcess
 from .batches import Batches
 from .files import Files
 from .http.guard import Access, Guard, bracketed, is_loopback
-from .http.protocol import ImpatientProtocol
+from .http.server import Server, http_server, listen
 from .info import Info
 from .state import ServerOptions, ServerState, WorkerState
 
 WANTED_FILES = 4096
-BACKLOG = 256
-END_SECONDS = 5
-"""How long answers that are under way may take when the server ends."""
-
-
-class Server(uvicorn.Server):
-    """uvicorn, whose signals are ours; `announce` is called once it can be reached."""
-
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._announce = announce
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say so."""
-        await super().startup(sockets)
-        self._announce()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
 
 
 def check_options(options: ServerOptions) -> None:
@@ -85,31 +64,16 @@ async def serve(options: ServerOptions, worker: DrainOptions | None) -> None:
             listener = listen(options.host, options.port)
             access = Access(options.host, listener.getsockname()[1], options.api_key)
             guard = Guard(_router(state), access)
-            server = _server(guard, partial(_announce, access))
-            guard.connections = server.server_state.connections
+            server = http_server(guard, partial(_announce, access))
             child = None
             if worker is not None and state.worker is not None:
-                child = WorkerProcess(worker, state.worker)
+                child = WorkerProcess(command(worker), state.worker)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(Submitter(state).run)
                 tasks.start_soon(Keeper(state).run)
                 tasks.start_soon(_end_on_signal, signals, server, child)
                 await _run_both(server, listener, child)
                 tasks.cancel_scope.cancel()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes any free one. Raises `EnvironmentFault`."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        raise EnvironmentFault(
-            f"{host}:{port}: cannot listen there: {error.strerror}; choose another --port"
-        ) from None
-    return listener
 
 
 @asynccontextmanager
@@ -126,27 +90,6 @@ async def _open_state(options: ServerOptions, with_worker: bool) -> AsyncIterato
 def _router(state: ServerState) -> Router:
     parts = (Files(state), Batches(state), Info(state))
     return Router([route for part in parts for route in part.routes()])
-
-
-def _server(app: Guard, announce: Callable[[], None]) -> Server:
-    return Server(
-        uvicorn.Config(
-            app,
-            http=ImpatientProtocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            loop="asyncio",
-            log_config=None,
-            log_level="critical",  # errors are told by the guard
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=END_SECONDS,
-        ),
-        announce,
-    )
 
 
 async def _run_both(server: Server, listener: socket.socket, child: WorkerProcess | None) -> None:

@@ -7,11 +7,8 @@ from contextlib import suppress
 import anyio
 import anyio.abc
 
-from mh_batch.worker.options import DrainOptions
 from mh_batch.worker.server.note import note
 from mh_batch.worker.server.state import WorkerState
-
-from .child import command
 
 RESTART_SECONDS = 60.0
 """How long after its end a worker is started again."""
@@ -22,8 +19,9 @@ MOST_LINE_BYTES = 10_000
 class WorkerProcess:
     """The worker in a process of its own: its end is not that of the server."""
 
-    def __init__(self, options: DrainOptions, state: WorkerState) -> None:
-        self._command = command(options)
+    def __init__(self, command: tuple[str, ...], state: WorkerState) -> None:
+        """`command` starts it, `state` is kept up to date."""
+        self._command = command
         self._state = state
         self._process: anyio.abc.Process | None = None
         self._stopping = anyio.Event()

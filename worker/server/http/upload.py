@@ -54,8 +54,8 @@ class Upload:
         """Read the whole body; raises `ApiError` for one that is wrong, too large or too slow."""
         if (declared := declared_length(request) or 0) > MOST_UPLOAD_BYTES:
             raise too_large(MOST_UPLOAD_BYTES)
-        parser = self._parts.parser(request.headers.get("content-type"))
         try:
+            parser = self._parts.parser(request.headers.get("content-type"))
             await anyio.to_thread.run_sync(self._open, declared)
             await self._read(request, parser)
             if not self._parts.ended:
