@@ -35,11 +35,11 @@ PRAGMA cache_size = -32768;
 """
 
 _BEGIN = """
-INSERT INTO batches
-    (name, source, state, submitted_at, model, priority, seed, settings, api_batch_id)
-VALUES (?, ?, 'loading', ?, ?, ?, ?, ?, ?)
+INSERT INTO batches (name, source, state, submitted_at, model, priority, seed, settings)
+VALUES (?, ?, 'loading', ?, ?, ?, ?, ?)
 RETURNING id
 """
+_OF_CLIENT = "UPDATE batches SET api_batch_id = ? WHERE id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
 _STATE = "SELECT state FROM batches WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
@@ -244,10 +244,13 @@ def _begin(db: Database, batch: NewBatch) -> int:
     settings = msgspec.json.encode(batch.settings).decode()
     values = (
         *(batch.name, batch.source, now(), batch.model, batch.priority),
-        *(batch.settings.seed, settings, batch.api_batch_id),
+        *(batch.settings.seed, settings),
     )
     with immediate(db):
-        return int(db.conn.execute(_BEGIN, values).fetchone()[0])
+        batch_id = int(db.conn.execute(_BEGIN, values).fetchone()[0])
+        if batch.api_batch_id is not None:
+            db.conn.execute(_OF_CLIENT, (batch.api_batch_id, batch_id))
+    return batch_id
 
 
 def _purge(db: Database) -> int:

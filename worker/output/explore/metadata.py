@@ -28,9 +28,10 @@ TABLES: dict[str, dict[str, Any]] = {
     "timings": {"description": "Seconds, tokens and memory of each attempt."},
     "crashes": {"description": "Deaths of the model process.", "facets": ["phase"]},
     "runs": {"description": "One row for each start of the worker."},
+    "files": {"description": "Uploads and results of `mh-batch serve`.", "facets": ["purpose"]},
     "results": {"description": "The finished jobs with their last answers."},
 }
-HIDDEN = ("_sqlite_migrations", "batch_models", "selftests")
+HIDDEN = ("_sqlite_migrations", "batch_models", "selftests", "api_batches", "batch_ends")
 """What the program keeps for itself; `?_show_hidden=1` lists it."""
 
 

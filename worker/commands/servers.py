@@ -1,4 +1,4 @@
-"""`mh-batch serve`: OpenAI's interface over the queue."""
+"""`mh-batch serve` and `mh-batch explore`: the servers, for clients and for people."""
 
 from typing import Annotated
 
@@ -35,9 +35,9 @@ def serve(
         typer.Option("--max-queued", min=1, help="With how many queued jobs to take no batch."),
     ] = 1_000_000,
 ) -> None:
-    """Answer OpenAI's clients: files and batches over the queue, and a worker beside it.
+    """Answer OpenAI's clients: files and batches over the queue.
 
-    Ctrl-C ends both; what is queued stays.
+    A worker runs beside it. Ctrl-C ends both; what is queued stays.
     """
     import anyio
 
@@ -66,3 +66,18 @@ def serve(
     drain = None if no_worker else drain_options(config, db, model, given)
     give_large_blocks_back()
     anyio.run(run_server, options, drain)
+
+
+def explore(
+    db: opt.Db = opt.DEFAULT_DB,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0 takes any free port.")
+    ] = 8001,
+) -> None:
+    """Browse the database with datasette, read-only.
+
+    With the cookbook; Ctrl-C ends it.
+    """
+    from mh_batch.worker.output.explore.start import explore
+
+    explore(db, port)
