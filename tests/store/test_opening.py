@@ -23,6 +23,7 @@ from mh_batch.store.connection import (
 )
 from mh_batch.store.lock import worker_lock
 from mh_batch.store.migrations import migrations, names
+from mh_batch.store.server.batches import BatchRef, list_api_batches
 
 DESIGN_TABLES = {
     *("batches", "jobs", "turns", "attempts", "parses", "channels", "timings", "crashes", "runs"),
@@ -380,6 +381,18 @@ def test_a_full_disk_is_told_with_its_cure_and_undoes_the_transaction(db: Databa
     db.execute("PRAGMA max_page_count = 1000000")
     assert (db["jobs"].count, db["batches"].count) == (2, 1)
     submit(db, lines(2000), name="fits now")
+
+
+def test_batches_of_an_older_version_are_those_of_no_client(path: Path) -> None:
+    with closing(Database(path)) as db:
+        migrations.apply(db, stop_before="m011_files")
+        submit(db, lines(2))
+    with closing(open_store(path)) as db:
+        (batch,) = db.query("SELECT api_batch_id FROM batches")
+        assert batch == {"api_batch_id": None}
+        found = list_api_batches(db, 10, None)
+        assert found is not None
+        assert [(each.ref, each.batch_id) for each in found[0]] == [(BatchRef(False, 1), 1)]
 
 
 def test_answers_of_an_older_version_have_no_json(path: Path) -> None:

@@ -16,6 +16,10 @@ from mh_batch.store.server.files import StoredFile
 
 Object = dict[str, Any]
 
+MOST_ERRORS = 100
+MOST_CHARS = 500
+"""How much a batch says of what is wrong with its file: lists of batches have it too."""
+
 _FILE_ID = re.compile(r"file-([1-9][0-9]{0,17})")
 _SOURCE_ID = re.compile(r"file-source-([1-9][0-9]{0,17})")
 _BATCH_ID = re.compile(r"batch_(api_)?([1-9][0-9]{0,17})")
@@ -135,8 +139,9 @@ def page_object(objects: Sequence[Object], more: bool) -> Object:
 
 
 def line_errors(error: BadLines) -> list[Object]:
-    """Return the bad lines of a file as the errors of its batch."""
-    errors = [error_entry(_code(bad.reason), bad.reason, bad.number) for bad in error.lines]
+    """Return the first bad lines of a file as the errors of its batch."""
+    shown = error.lines[:MOST_ERRORS]
+    errors = [error_entry(_code(bad.reason), bad.reason, bad.number) for bad in shown]
     if error.total > len(errors):
         message = f"and {error.total - len(errors):,} more bad lines"
         errors.append(error_entry("too_many_errors", message))
@@ -147,7 +152,8 @@ def error_entry(code: str, message: str, line: int | None = None) -> Object:
     """Return one error of a batch; `line` is a line of its file, `None` for all of it."""
     field = _FIELD.match(message) if line is not None else None
     param = field[1] if field is not None else None
-    return {"code": code, "message": message, "line": line, "param": param}
+    short = message if len(message) <= MOST_CHARS else f"{message[:MOST_CHARS]}…"
+    return {"code": code, "message": short, "line": line, "param": param}
 
 
 def file_id(number: int | None) -> str | None:

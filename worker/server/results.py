@@ -13,9 +13,9 @@ from mh_batch.jobs.status import FINISHED, Status
 from mh_batch.store.server.endings import EndedBatch, Sizes, finished_after, record_end
 from mh_batch.store.server.files import Part
 
-PAGE_BYTES = 1 << 20
+PAGE_BYTES = 1 << 18
 PAGE_JOBS = 500
-"""How much is read at a time: a request of somebody else waits for it."""
+"""How much is read at a time: others wait for it, and each slow client has as much in memory."""
 
 BEGIN = -1
 _STATUSES: dict[Part, tuple[Status, ...]] = {

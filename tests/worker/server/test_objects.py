@@ -159,6 +159,14 @@ def test_bad_lines_become_errors_with_a_code_and_the_field() -> None:
     assert error_entry("invalid_file", "f: empty")["param"] is None
 
 
+def test_a_batch_says_what_is_wrong_in_bounded_length() -> None:
+    bad = [BadLine(number, "prompt: " + "x" * 1000) for number in range(1, 500)]
+    errors = line_errors(BadLines("f", bad, 500, ["..."]))
+    assert len(errors) == 101
+    assert errors[-1]["message"] == "and 400 more bad lines"
+    assert max(len(error["message"]) for error in errors) == 501
+
+
 def test_a_page_names_its_ends() -> None:
     page = page_object([{"id": "a"}, {"id": "b"}], True)
     assert (page["first_id"], page["last_id"], page["has_more"]) == ("a", "b", True)

@@ -12,6 +12,7 @@ from .guard import Guard
 from .protocol import ImpatientProtocol
 
 BACKLOG = 256
+MOST_HEADER_BYTES = 16 << 10
 END_SECONDS = 5
 """How long answers that are under way may take when the server ends."""
 
@@ -50,6 +51,7 @@ def http_server(app: Guard, announce: Callable[[], None]) -> Server:
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
+            h11_max_incomplete_event_size=MOST_HEADER_BYTES,
             timeout_graceful_shutdown=END_SECONDS,
         ),
         announce,
