@@ -15,6 +15,7 @@ from openai.types.chat import ChatCompletion
 
 from helpers.command_line import mh_batch, rows
 from helpers.documents import TEXTS
+from helpers.forks import Forks
 from helpers.served import (
     Served,
     batch_lines,
@@ -29,12 +30,12 @@ METADATA = {"suite": "mt-bench", "round": "1"}
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Served]:
     """A server with its worker, and a database with one batch of the command line."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "sums.jsonl").write_text('{"custom_id": "sum", "prompt": "What is 17 + 25?"}\n')
     mh_batch(folder, "submit", "sums.jsonl")
-    with serving(folder, "--model", "demo") as server:
+    with serving(folder, "--model", "demo", forks=forks) as server:
         yield server
 
 
