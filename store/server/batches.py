@@ -10,17 +10,11 @@ from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.counts import batch_counts
 
-_PENDING = "a.validated_at IS NULL AND a.failed_at IS NULL AND a.cancelled_at IS NULL"
-_READY = "b.api_batch_id = a.id AND b.state = 'ready'"
-_ADD = """
-INSERT INTO api_batches
-    (file_id, endpoint, completion_window, created_at, expires_at, metadata)
-VALUES (?, ?, ?, ?, ?, ?)
-RETURNING id
-"""
+from .pending import READY, cancel_pending
+
 _OF_CLIENT = f"""
 SELECT a.*, a.id AS api_id, b.id AS batch_id
-FROM api_batches AS a LEFT JOIN batches AS b ON {_READY}
+FROM api_batches AS a LEFT JOIN batches AS b ON {READY}
 WHERE a.id = ? AND (a.validated_at IS NULL OR b.id IS NOT NULL)
 """
 _PART = """
@@ -36,7 +30,7 @@ WHERE b.id = ? AND b.state = 'ready'
 _KEYS = f"""
 SELECT created_at, api, id FROM (
     SELECT a.created_at, 1 AS api, a.id FROM api_batches AS a
-    WHERE a.validated_at IS NULL OR EXISTS (SELECT 1 FROM batches AS b WHERE {_READY})
+    WHERE a.validated_at IS NULL OR EXISTS (SELECT 1 FROM batches AS b WHERE {READY})
     UNION ALL
     SELECT b.submitted_at, 0, b.id FROM batches AS b
     WHERE b.state = 'ready' AND b.api_batch_id IS NULL
@@ -45,28 +39,6 @@ WHERE :created_at IS NULL OR (created_at, api, id) < (:created_at, :api, :id)
 ORDER BY created_at DESC, api DESC, id DESC
 LIMIT :most
 """
-# a batch may have been queued although somebody cancelled it meanwhile: then its jobs are cancelled
-_PASS_CANCEL_ON = f"""
-INSERT INTO batch_ends (batch_id, cancelling_at)
-SELECT b.id, a.cancelled_at FROM api_batches AS a JOIN batches AS b ON {_READY}
-WHERE a.validated_at IS NULL AND a.cancelled_at IS NOT NULL
-ON CONFLICT (batch_id) DO NOTHING
-"""
-_SETTLE = f"""
-UPDATE api_batches AS a SET validated_at = ?, cancelled_at = NULL
-WHERE a.validated_at IS NULL AND EXISTS (SELECT 1 FROM batches AS b WHERE {_READY})
-"""
-_NEXT = f"""
-SELECT a.id, a.file_id, f.filename
-FROM api_batches AS a JOIN files AS f ON f.id = a.file_id
-WHERE {_PENDING}
-ORDER BY a.id
-LIMIT 1
-"""
-_IS_PENDING = f"SELECT 1 FROM api_batches AS a WHERE a.id = ? AND {_PENDING}"
-_COUNT_PENDING = f"SELECT count(*) FROM api_batches AS a WHERE {_PENDING}"
-_FAIL = f"UPDATE api_batches AS a SET failed_at = ?, errors = ? WHERE a.id = ? AND {_PENDING}"
-_CANCEL_EARLY = f"UPDATE api_batches AS a SET cancelled_at = ? WHERE a.id = ? AND {_PENDING}"
 _CANCELLING = """
 INSERT INTO batch_ends (batch_id, cancelling_at) VALUES (?, ?)
 ON CONFLICT (batch_id) DO UPDATE SET cancelling_at = coalesce(cancelling_at, excluded.cancelling_at)
@@ -92,25 +64,6 @@ class BatchRef(NamedTuple):
 
     api: bool
     number: int
-
-
-class NewApiBatch(msgspec.Struct, frozen=True):
-    """A batch that a client creates; `metadata` is a JSON object, `None` for none."""
-
-    file_id: int
-    endpoint: str
-    completion_window: str
-    created_at: str
-    expires_at: str
-    metadata: str | None
-
-
-class PendingBatch(msgspec.Struct, frozen=True):
-    """A created batch whose file is to be submitted."""
-
-    id: int
-    file_id: int
-    filename: str
 
 
 class ApiBatch(msgspec.Struct, frozen=True):
@@ -149,13 +102,6 @@ class ApiBatch(msgspec.Struct, frozen=True):
         return sum(self.counts.get(status, 0) for status in statuses)
 
 
-def add_batch(db: Database, batch: NewApiBatch) -> BatchRef:
-    """Store a batch that is to be validated and queued."""
-    with immediate(db):
-        row = db.conn.execute(_ADD, msgspec.structs.astuple(batch)).fetchone()
-    return BatchRef(True, row[0])
-
-
 def find_api_batch(db: Database, ref: BatchRef) -> ApiBatch | None:
     """Return a batch, `None` if there is none, or it was deleted."""
     with snapshot(db):
@@ -182,47 +128,13 @@ def list_api_batches(
     return [batch for batch in found if batch is not None], len(keys) > limit
 
 
-def next_pending(db: Database) -> PendingBatch | None:
-    """Return the next created batch to submit, `None` if there is none.
-
-    One that was queued before its server died is marked as such instead.
-    """
-    with immediate(db):
-        _settle(db)
-        row = db.conn.execute(_NEXT).fetchone()
-    return None if row is None else msgspec.convert(dict(row), PendingBatch)
-
-
-def settle(db: Database) -> None:
-    """Mark created batches that were queued."""
-    with immediate(db):
-        _settle(db)
-
-
-def is_pending(db: Database, api_id: int) -> bool:
-    """Whether a created batch is still to be submitted: nobody cancelled it."""
-    return db.conn.execute(_IS_PENDING, (api_id,)).fetchone() is not None
-
-
-def count_pending(db: Database) -> int:
-    """Return how many created batches are still to be submitted."""
-    return int(db.conn.execute(_COUNT_PENDING).fetchone()[0])
-
-
-def fail_batch(db: Database, api_id: int, errors: str) -> None:
-    """End a created batch whose file cannot be submitted; `errors` is JSON."""
-    with immediate(db):
-        db.conn.execute(_FAIL, (now(), errors, api_id))
-
-
 def request_cancel(db: Database, ref: BatchRef) -> bool:
     """Record that a batch is to be cancelled; return whether there are jobs to cancel.
 
     A created batch that is not queued yet is cancelled by this.
     """
     with immediate(db):
-        _settle(db)
-        if ref.api and db.conn.execute(_CANCEL_EARLY, (now(), ref.number)).rowcount:
+        if ref.api and cancel_pending(db, ref.number):
             return False
         batch = find_api_batch(db, ref)
         if batch is None or batch.batch_id is None:
@@ -239,11 +151,6 @@ def queued_jobs(db: Database, most: int) -> int:
 def known_models(db: Database) -> list[str]:
     """Return the names of the models that batches have run on."""
     return [row[0] for row in db.conn.execute(_MODELS)]
-
-
-def _settle(db: Database) -> None:
-    db.conn.execute(_PASS_CANCEL_ON)
-    db.conn.execute(_SETTLE, (now(),))
 
 
 def _created(db: Database, ref: BatchRef) -> ApiBatch | None:

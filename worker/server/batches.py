@@ -14,15 +14,13 @@ from mh_batch.store.server.batches import (
     CHAT,
     ApiBatch,
     BatchRef,
-    NewApiBatch,
-    add_batch,
-    count_pending,
     find_api_batch,
     list_api_batches,
     queued_jobs,
     request_cancel,
 )
 from mh_batch.store.server.files import find_file
+from mh_batch.store.server.pending import NewApiBatch, add_batch, count_pending
 
 from .http.bodies import read_json, read_query
 from .http.errors import ApiError, JsonResponse, invalid, missing, too_many
@@ -88,9 +86,9 @@ class Batches:
         if file.part is not None:
             raise invalid("input_file_id: the file holds results", "input_file_id")
         await self._check_queue()
-        ref = await self._state.writer.call(add_batch, batch)
+        number = await self._state.writer.call(add_batch, batch)
         self._state.created.set()
-        return JsonResponse(batch_object(await self._get(ref)))
+        return JsonResponse(batch_object(await self._get(BatchRef(True, number))))
 
     async def list(self, request: Request) -> Response:
         """List the batches, the latest first."""

@@ -12,20 +12,22 @@ from mh_batch.store.queue.submit import Submission
 from mh_batch.store.server.batches import (
     ApiBatch,
     BatchRef,
+    find_api_batch,
+    known_models,
+    list_api_batches,
+    queued_jobs,
+    request_cancel,
+)
+from mh_batch.store.server.files import add_file
+from mh_batch.store.server.pending import (
     NewApiBatch,
     add_batch,
     count_pending,
     fail_batch,
-    find_api_batch,
     is_pending,
-    known_models,
-    list_api_batches,
     next_pending,
-    queued_jobs,
-    request_cancel,
     settle,
 )
-from mh_batch.store.server.files import add_file
 
 CREATED, EXPIRES = "2026-05-01T01:00:00.000Z", "2026-05-02T01:00:00.000Z"
 
@@ -33,7 +35,8 @@ CREATED, EXPIRES = "2026-05-01T01:00:00.000Z", "2026-05-02T01:00:00.000Z"
 def create(db: Database, metadata: str | None = None, created_at: str = CREATED) -> BatchRef:
     file = add_file(db, "night.jsonl", 5, lambda _: None)
     endpoint = "/v1/chat/completions"
-    return add_batch(db, NewApiBatch(file.id, endpoint, "24h", created_at, EXPIRES, metadata))
+    batch = NewApiBatch(file.id, endpoint, "24h", created_at, EXPIRES, metadata)
+    return BatchRef(True, add_batch(db, batch))
 
 
 def begin(db: Database, ref: BatchRef) -> Submission:

@@ -7,7 +7,6 @@ from sqlite_utils import Database
 
 from helpers.store_samples import lines, submit
 from mh_batch.store.connection import immediate
-from mh_batch.store.server.batches import NewApiBatch, add_batch
 from mh_batch.store.server.files import (
     FileQuery,
     add_file,
@@ -19,6 +18,7 @@ from mh_batch.store.server.files import (
     remove_leftovers,
     uploads_folder,
 )
+from mh_batch.store.server.pending import NewApiBatch, add_batch
 
 
 def keep_nothing(_: int) -> None:

@@ -14,8 +14,8 @@ from helpers.forks import Forks
 from helpers.served import Served, batch_lines, create, serving, upload, wait_for
 from mh_batch.jobs.errors import InputError
 from mh_batch.store.connection import open_store
-from mh_batch.store.server.batches import NewApiBatch, add_batch
 from mh_batch.store.server.files import add_file, content_path, uploads_folder
+from mh_batch.store.server.pending import NewApiBatch, add_batch
 from mh_batch.worker.server.run import check_options
 from mh_batch.worker.server.state import ServerOptions
 

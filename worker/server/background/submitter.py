@@ -19,14 +19,8 @@ from mh_batch.jobs.errors import (
 )
 from mh_batch.jobs.jsonl.line_settings import Inherited
 from mh_batch.jobs.record import JobLine, NewBatch
-from mh_batch.store.server.batches import (
-    PendingBatch,
-    fail_batch,
-    is_pending,
-    next_pending,
-    settle,
-)
 from mh_batch.store.server.files import content_path
+from mh_batch.store.server.pending import PendingBatch, fail_batch, is_pending, next_pending, settle
 from mh_batch.worker.runtime.job_faults import is_job_fault
 from mh_batch.worker.runtime.store_thread import StoreThread
 from mh_batch.worker.server.note import note
