@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Collection
 
-import anyio
 import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,9 +23,6 @@ MOST_REQUESTS = 256
 
 MOST_CONNECTIONS = 1024
 """From how many open connections on requests are refused."""
-
-SEND_SECONDS = 60.0
-"""How long a client may take nothing of an answer that is due to it."""
 
 HTTP_PORT = 80
 
@@ -98,14 +94,14 @@ class Guard:
             return
         if not answer.begun:
             await error_response(as_api_error(error))(scope, receive, answer.send)
-        elif not isinstance(error, TimeoutError):
+        else:
             trace = "".join(traceback.format_exception(error))
             sys.stderr.write(f"mh-batch: an answer broke off\n{escape_controls(trace)}")
         # what was begun stays incomplete: uvicorn closes the connection, so the client sees it
 
 
 class _Answer:
-    """Sends an answer; raises `TimeoutError` if the client does not take it."""
+    """Sends an answer, and knows whether it has begun."""
 
     def __init__(self, send: Send) -> None:
         self.begun = False
@@ -113,8 +109,7 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         self.begun = True
-        with anyio.fail_after(SEND_SECONDS):
-            await self._send(message)
+        await self._send(message)
 
 
 def check_origin(scope: Scope, access: Access) -> None:

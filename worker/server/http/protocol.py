@@ -1,6 +1,7 @@
-"""HTTP with a deadline for what is not a request yet.
+"""HTTP with a deadline for what is not a request yet, and for an answer that nobody takes.
 
-uvicorn alone waits for ever for the first byte, and for the next one of a header.
+uvicorn alone waits for ever for the first byte, for the next one of a header, and for a client that
+reads nothing.
 """
 
 import asyncio
@@ -14,6 +15,9 @@ HEADER_SECONDS = 20.0
 """How long a client may take for the header of a request, or to end one that was answered."""
 
 
+SEND_SECONDS = 60.0
+"""How long a client may take for the part of an answer that is due to it."""
+
 MOST_SOCKETS = 2048
 """How many connections there may be at all; the guard refuses requests long before."""
 
@@ -25,7 +29,9 @@ class ImpatientProtocol(H11Protocol):
     """
 
     seconds = HEADER_SECONDS
+    send_seconds = SEND_SECONDS
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -43,6 +49,19 @@ class ImpatientProtocol(H11Protocol):
         """End all waiting."""
         super().connection_lost(exc)
         self._clear()
+        self._clear_stalled()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a client that is slower than its answer."""
+        super().pause_writing()
+        self._clear_stalled()
+        # not `close`, which would wait for the client too
+        self._stalled = self.loop.call_later(self.send_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the client has taken nearly all that was sent."""
+        super().resume_writing()
+        self._clear_stalled()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, in OpenAI's form."""
@@ -75,6 +94,11 @@ class ImpatientProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _clear_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _end(self) -> None:
         self._deadline = None

@@ -177,24 +177,6 @@ async def test_nobody_is_told_of_a_client_that_has_gone(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.anyio
-async def test_a_client_that_takes_nothing_loses_its_answer(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import anyio
-
-    monkeypatch.setattr(guards, "SEND_SECONDS", 0.01)
-
-    async def stuck(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            await anyio.sleep_forever()
-
-    guard = Guard(fine, LOCAL)
-    with anyio.fail_after(10):
-        await guard({"type": "http", "headers": [(b"host", b"localhost:8000")]}, no_body, stuck)
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize(
     ("host", "loopback"),
     [

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import anyio
 import anyio.abc
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mh_batch.jobs.errors import EnvironmentFault
 from mh_batch.worker.server.http.guard import Access, Guard
@@ -17,6 +17,7 @@ from mh_batch.worker.server.http.server import http_server, listen
 pytestmark = pytest.mark.anyio
 GET = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
 SECONDS = 0.3
+MUCH = 1 << 24
 
 
 async def fine(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -26,13 +27,15 @@ async def fine(_scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def listening(seconds: float, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+async def listening(
+    seconds: float, monkeypatch: pytest.MonkeyPatch, app: ASGIApp = fine
+) -> AsyncIterator[int]:
     """A server that gives clients so many seconds; yield its port."""
     monkeypatch.setattr(ImpatientProtocol, "seconds", seconds)
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
     started = anyio.Event()
-    server = http_server(Guard(fine, Access("127.0.0.1", port)), started.set)
+    server = http_server(Guard(app, Access("127.0.0.1", port)), started.set)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listener])
         with anyio.fail_after(30):
@@ -113,6 +116,28 @@ async def test_a_body_that_nobody_wants_does_not_go_on_for_ever(
         head = (GET % port).replace(b"GET", b"POST") + b"Content-Length: 999999999\r\n\r\n"
         await stream.send(head)
         await drip(stream, b"a" * 1000)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_client_that_takes_nothing_of_its_answer_loses_it(
+    monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(ImpatientProtocol, "send_seconds", SECONDS)
+
+    async def much(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = {"type": "http.response.body", "body": bytes(MUCH)}
+        for more in (False,) if whole else (True, True, False):
+            await send({**body, "more_body": more})
+
+    async with (
+        listening(30, monkeypatch, much) as port,
+        await anyio.connect_tcp("127.0.0.1", port) as stream,
+    ):
+        await stream.send(GET % port + b"\r\n")
+        # longer than the server waits
+        await anyio.sleep(4 * SECONDS)
+        assert 0 < len(await rest(stream)) < MUCH
 
 
 async def test_what_is_no_http_is_answered_in_openais_form(
