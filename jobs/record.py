@@ -293,6 +293,7 @@ class NewBatch(msgspec.Struct, frozen=True):
     prefills their common beginning once; the results are the same in any order. `override_model`
     ignores the models that lines name: all jobs run on `model`. `given` are the names of the
     settings that somebody set, and the model's defaults fill the others; `None` fills nothing.
+    `api_batch_id` is the batch of a client of `serve` that it is made for, `None` for none.
     """
 
     name: str
@@ -303,3 +304,4 @@ class NewBatch(msgspec.Struct, frozen=True):
     order: Order = "submission"
     override_model: bool = False
     given: tuple[str, ...] | None = None
+    api_batch_id: int | None = None

@@ -68,6 +68,12 @@ def m010_archive(db: Database) -> None:
     db.executescript(script("schema/archive.sql"))
 
 
+@migrations()
+def m011_files(db: Database) -> None:
+    """Store the files and batches of `mh-batch serve`, and how batches ended."""
+    db.executescript(script("schema/files.sql"))
+
+
 def names() -> tuple[str, ...]:
     """Return the names of all migrations of this version of the program, in order."""
     blank = Database(memory=True, execute_plugins=False)

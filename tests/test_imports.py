@@ -22,9 +22,10 @@ WORKER = {
     "cli": {"commands"},
     "commands": {
         "acceptance", "bench", "config", "controller", "doctor", "draining", "model_choice",
-        "options", "output", "progress", "runtime", "selftest", "slots_key", "submission", "text",
-        "trial",
+        "options", "output", "progress", "runtime", "selftest", "server", "slots_key", "submission",
+        "text", "trial",
     },
+    "server": {"draining", "options", "progress", "runtime", "submission", "text"},
     "trial": {"draining", "options", "progress", "text"},
     "acceptance": {"controller", "runtime"},
     "selftest": {"model_process", "options"},
@@ -85,6 +86,7 @@ ENGINE = {
     "parsing": set(),
 }  # fmt: skip
 STORE = {
+    "server": {"clock", "connection", "counts", "lock", "lookup", "reports"},
     "reports": {"connection", "counts", "faults", "lookup", "queue", "sql"},
     "changes": {
         "clock",

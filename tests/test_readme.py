@@ -137,7 +137,7 @@ def test_the_programs_in_python_run_one_after_the_other(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     printed = []
-    for program in re.findall(r"```python\n(.*?)```", "".join(TEXTS.values()), flags=re.DOTALL):
+    for program in re.findall(r"```python\n(.*?)```", TEXTS["docs/python.md"], flags=re.DOTALL):
         exec(compile(program, "docs/python.md", "exec"), {"__name__": "program"})
         printed.append(capsys.readouterr().out)
     night, table, loop, after = printed

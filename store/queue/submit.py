@@ -47,6 +47,7 @@ VALUES (
 )
 RETURNING id
 """
+_OF_CLIENT = "UPDATE batches SET api_batch_id = ? WHERE id = ?"
 _PUBLISH = "UPDATE batches SET state = 'ready', source_sha256 = ?, job_count = ? WHERE id = ?"
 _STATE = "SELECT state FROM batches WHERE id = ?"
 _LOADING = "SELECT id FROM batches WHERE state = 'loading'"
@@ -255,7 +256,10 @@ def _begin(db: Database, batch: NewBatch) -> int:
         *(batch.settings.seed, settings, given),
     )
     with immediate(db):
-        return int(db.conn.execute(_BEGIN, values).fetchone()[0])
+        batch_id = int(db.conn.execute(_BEGIN, values).fetchone()[0])
+        if batch.api_batch_id is not None:
+            db.conn.execute(_OF_CLIENT, (batch.api_batch_id, batch_id))
+    return batch_id
 
 
 def _purge(db: Database) -> int:

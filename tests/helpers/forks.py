@@ -27,7 +27,8 @@ AT_IMPORT = (
     "TIKTOKEN_", "TOKENIZERS_", "TQDM_", "TRANSFORMERS_", "XDG_",
 )  # fmt: skip
 Starter = Callable[..., Awaitable[Any]]
-MODEL_PROCESS = "mh_batch.worker.model_process"
+FORKED = ("mh_batch.worker.model_process", "mh_batch.worker.server.background.child")
+"""Modules that are processes of ours."""
 
 
 @contextmanager
@@ -100,10 +101,10 @@ class Forks:
         return doorway(self.socket(), role)
 
     def replaces(self, start: Starter) -> Starter:
-        """Return an `anyio.open_process` that forks what is a model process, scripted or not."""
+        """Return an `anyio.open_process` that forks processes of ours, scripted or not."""
 
         async def open_process(command: Sequence[str], **options: Any) -> Any:
-            if MODEL_PROCESS in command or str(HELPERS) in command[1]:
+            if any(name in command for name in FORKED) or str(HELPERS) in command[1]:
                 command = self.command(command, options.get("cwd"), options.get("env"))
             return await start(command, **options)
 

@@ -25,6 +25,7 @@ from mh_batch.store.connection import (
 )
 from mh_batch.store.lock import worker_lock
 from mh_batch.store.migrations import migrations, names
+from mh_batch.store.server.batches import BatchRef, list_api_batches
 
 DESIGN_TABLES = {
     *("batches", "jobs", "turns", "attempts", "parses", "channels", "timings", "crashes", "runs"),
@@ -394,6 +395,18 @@ def test_settings_of_an_older_version_are_not_filled_by_the_model(path: Path) ->
         assert job is not None
         assert job.settings == Settings()
         assert next(db.query("SELECT defaults FROM batch_models")) == {"defaults": None}
+
+
+def test_batches_of_an_older_version_are_those_of_no_client(path: Path) -> None:
+    with closing(Database(path)) as db:
+        migrations.apply(db, stop_before="m011_files")
+        submit(db, lines(2))
+    with closing(open_store(path)) as db:
+        (batch,) = db.query("SELECT api_batch_id FROM batches")
+        assert batch == {"api_batch_id": None}
+        found = list_api_batches(db, 10, None)
+        assert found is not None
+        assert [(each.ref, each.batch_id) for each in found[0]] == [(BatchRef(False, 1), 1)]
 
 
 def test_answers_of_an_older_version_have_no_json(path: Path) -> None:

@@ -21,7 +21,7 @@ Columns = tuple[str, ...] | None
 """The columns of CSV; `None` for other kinds of files."""
 
 STDOUT = "-"
-DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock")
+DATABASE_ENDINGS = ("", "-wal", "-shm", ".lock", ".submit.lock", ".serve.lock")
 
 
 def check_output(path: str, db: Path, *inputs: str, what: str = "the results") -> None:

@@ -22,13 +22,15 @@ class StoreThread:
     the task that waits for it is cancelled: a commit is never in doubt.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, opener: Callable[[Path], Database] = open_store) -> None:
+        """`opener` opens the database on that thread."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._path = path
+        self._opener = opener
         self._db: Database | None = None
 
     async def __aenter__(self) -> Self:
-        self._db = await self._run(lambda: open_store(self._path))
+        self._db = await self._run(lambda: self._opener(self._path))
         return self
 
     async def __aexit__(self, *_: object) -> None:

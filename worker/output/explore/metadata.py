@@ -29,9 +29,17 @@ TABLES: dict[str, dict[str, Any]] = {
     "crashes": {"description": "Deaths of the model process.", "facets": ["phase"]},
     "retry_settings": {"description": "Settings that a retry gave to a job."},
     "runs": {"description": "One row for each start of the worker."},
+    "files": {"description": "Uploads and results of `mh-batch serve`.", "facets": ["purpose"]},
     "results": {"description": "The finished jobs with their last answers."},
 }
-HIDDEN = ("_sqlite_migrations", "batch_models", "selftests", "deletions")
+HIDDEN = (
+    "_sqlite_migrations",
+    "batch_models",
+    "selftests",
+    "deletions",
+    "api_batches",
+    "batch_ends",
+)
 """What the program keeps for itself; `?_show_hidden=1` lists it."""
 
 

@@ -1,0 +1,1 @@
+"""What runs beside the requests: submitting, cancelling and ending batches, and the worker."""

@@ -1,0 +1,1 @@
+"""What every request goes through: who may ask, how much and how slowly, and how errors look."""
