@@ -216,7 +216,7 @@ def test_a_stop_between_two_attempts_at_an_answer_changes_nothing(
     assert rows(tmp_path, counted) == [(1, "retry")]
     assert rows(tmp_path, "select status from jobs order by id") == [
         *[("done",)] * 2,
-        *[("queued",)] * 2,
+        ("queued",),
     ]
     assert rows(tmp_path, "select end_reason from runs") == [("stopped",)]
     mh_batch(tmp_path, "work", "--model", "demo", code=1)

@@ -30,7 +30,6 @@ async def test_jobs_with_rescued_answers_are_counted_as_they_end(site: Site) -> 
     first, *others = summary(site, outcome)
     assert first == "queue empty: 3 done, of them 2 with rescued answers"
     assert any("`mh-batch results 1 --rescued only`" in line for line in others)
-    assert "3/3 jobs, 0:00 left, 2 with rescued answers" in site.notes.said.getvalue()
     assert site.rows("select rescued from batches") == [(2,)]
 
 

@@ -11,7 +11,7 @@ from helpers.command_line import rows
 LINES = """
 {"custom_id": "one", "prompt": "Hi", "zeta": 1, "alpha": {"k": 2}, "mid": 3, "b": 4}
 {"custom_id": "two", "body": {"messages": [{"role": "user", "content": "Hello"}], \
-"n": 2, "xtc_probability": 0.5, "stop": ["zz", "qq"], "y": 1, "x": 2}, "w": 3}
+"n": 2, "xtc_probability": 0.5, "stop": ["zz", "qq"]}, "w": 3, "y": 1, "x": 2}
 """
 # runs one command after the other, so that what they import is imported once
 COMMANDS = """
