@@ -22,15 +22,16 @@ class StoreThread:
     the task that waits for it is cancelled: a commit is never in doubt.
     """
 
-    def __init__(self, path: Path, opener: Callable[[Path], Database] = open_store) -> None:
-        """`opener` opens the database on that thread."""
+    def __init__(self, path: Path, opener: Callable[[Path], Database] | None = None) -> None:
+        """`opener` opens the database on that thread; `None` opens it for writing."""
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
         self._path = path
         self._opener = opener
         self._db: Database | None = None
 
     async def __aenter__(self) -> Self:
-        self._db = await self._run(lambda: self._opener(self._path))
+        opener = self._opener or open_store
+        self._db = await self._run(lambda: opener(self._path))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ import anyio
 from starlette.routing import Router
 
 from mh_batch.jobs.errors import InputError
-from mh_batch.store.connection import open_reader, open_store
+from mh_batch.store.connection import open_reader
 from mh_batch.store.server.files import remove_leftovers
 from mh_batch.store.server.server_lock import server_lock
 from mh_batch.worker.options import DrainOptions
@@ -80,7 +80,7 @@ async def serve(options: ServerOptions, worker: DrainOptions | None) -> None:
 async def _open_state(options: ServerOptions, with_worker: bool) -> AsyncIterator[ServerState]:
     async with AsyncExitStack() as stack:
         # it makes the database if there is none
-        writer = await stack.enter_async_context(StoreThread(options.db, open_store))
+        writer = await stack.enter_async_context(StoreThread(options.db))
         reader = await stack.enter_async_context(StoreThread(options.db, open_reader))
         state = ServerState(options, writer, reader, WorkerState() if with_worker else None)
         await writer.call(remove_leftovers, state.uploads)
