@@ -2,6 +2,7 @@
 
 import difflib
 import sqlite3
+from collections.abc import Iterable
 
 import msgspec
 from sqlite_utils import Database
@@ -154,6 +155,20 @@ def find_target(db: Database, ref: str) -> Target:
             "or custom_id, or as BATCH/JOB"
         )
     return found
+
+
+def find_targets(db: Database, refs: Iterable[str]) -> list[Target]:
+    """Return what `refs` name, each once: without the jobs of batches that are named themselves.
+
+    Raises what `find_target` raises.
+    """
+    found = [find_target(db, ref) for ref in refs]
+    whole = {target.batch_id for target in found if target.job_id is None}
+    once: dict[tuple[int, int | None], Target] = {}
+    for target in found:
+        if target.job_id is None or target.batch_id not in whole:
+            once.setdefault((target.batch_id, target.job_id), target)
+    return list(once.values())
 
 
 def find_one_job(db: Database, ref: str) -> Target:

@@ -3,7 +3,7 @@
 import msgspec
 from sqlite_utils import Database
 
-from mh_batch.jobs.errors import InputError
+from mh_batch.jobs.errors import InputError, UnknownTarget
 from mh_batch.jobs.status import Status
 from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, location, snapshot
@@ -23,7 +23,8 @@ _RECORD = """
 INSERT INTO deletions (batch_id, name, jobs, last_job_id, at)
 SELECT b.id, b.name, count(j.id), coalesce(max(j.id), 0), ?
 FROM batches AS b LEFT JOIN jobs AS j ON j.batch_id = b.id
-WHERE b.id = ?
+WHERE b.id = ? AND b.state = 'ready'
+GROUP BY b.id
 """
 _ATTEMPTS = (
     "SELECT count(*) FROM jobs AS j JOIN attempts AS a ON a.job_id = j.id WHERE batch_id = ?"
@@ -66,7 +67,8 @@ def delete(db: Database, batch: BatchRow) -> None:
     """Delete a batch with everything that was recorded of it, beside a worker too.
 
     Its number is not given again, nor are those of its jobs.
-    Raises `InputError` if any of its jobs runs; then nothing is deleted.
+    Raises `InputError` if any of its jobs runs, and `UnknownTarget` if somebody else has deleted it
+    meanwhile; then nothing is deleted.
     """
     lock = SubmitLock(location(db))
     try:
@@ -74,7 +76,8 @@ def delete(db: Database, batch: BatchRow) -> None:
         lock.share()
         with immediate(db):
             check_deletable(db, batch)
-            db.conn.execute(_RECORD, (now(), batch.id))
+            if not db.conn.execute(_RECORD, (now(), batch.id)).rowcount:
+                raise UnknownTarget(f"batch {batch.id} ({batch.name}): is deleted already")
             db.conn.execute(_HIDE, (batch.id,))
         delete_batch(db, batch.id)
     finally:

@@ -98,7 +98,8 @@ def retry(
     """Queue jobs again as `cancel_retry.retry` does, with other settings; return how many.
 
     `values` are those of `typed`; they win over the job's own. Raises what `check_retry` raises;
-    then nothing was changed.
+    then nothing was changed. A job that failed only after that check may raise the same: those
+    before it are queued then.
     """
     check_retry(db, target, statuses, values, checks)
     return cancel_retry.retry(db, target, statuses, _Change(db, values, checks).store)
@@ -142,8 +143,14 @@ class _Change:
         request, before = self.settled(row)
         encode = msgspec.json.encode
         self._db.conn.execute(_STORE, (encode(request), job_id))
-        old = _values(before, self._values)
-        self._db.conn.execute(_RECORD, (now(), encode(self._values), encode(old), job_id))
+        new = {**dict.fromkeys(self._replaced(before)), **self._values}
+        old = _values(before, new)
+        self._db.conn.execute(_RECORD, (now(), encode(new), encode(old), job_id))
+
+    def _replaced(self, before: Settings) -> list[str]:
+        """Return the names of the forms that a new one takes the place of."""
+        forms = _values(before, FORMS if self._has_form else ())
+        return [name for name, form in forms.items() if form is not None]
 
     def _check_kept(self, row: Any) -> None:
         fixed = sorted(FORMED & self._values.keys())

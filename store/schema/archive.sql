@@ -21,3 +21,6 @@ CREATE TABLE deletions (
     last_job_id INTEGER NOT NULL,
     at TEXT NOT NULL
 ) STRICT;
+
+-- Each row of a submit asks for the largest.
+CREATE INDEX deletions_last_job ON deletions (last_job_id);

@@ -10,7 +10,7 @@ from mh_batch.jobs.results.selection import Rescued, Selection, choose, names_in
 from mh_batch.jobs.status import FINISHED, RETRYABLE, Status
 from mh_batch.store.changes import retry_settings
 from mh_batch.store.connection import open_reader, writing
-from mh_batch.store.lookup import find_batch, find_target, latest_batch
+from mh_batch.store.lookup import find_batch, find_targets, latest_batch
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
 from mh_batch.store.reports.batches import BatchReport, batch_reports
@@ -74,7 +74,7 @@ def cancel(db: StrPath, targets: Reference | Iterable[Reference]) -> Cancelled:
     `UnknownTarget` for what is neither a batch nor a job; then nothing is changed.
     """
     with writing(Path(db)) as store:
-        found = [find_target(store, ref) for ref in _references(targets)]
+        found = find_targets(store, _references(targets))
         done = [cancel_retry.cancel(store, target) for target in found]
     return Cancelled(sum(one.at_once for one in done), sum(one.asked for one in done))
 
@@ -97,7 +97,7 @@ def retry(
     chosen = names_in("statuses", ",".join(statuses), Status, RETRYABLE) or RETRYABLE
     values = retry_settings.typed(settings or {})
     with writing(Path(db)) as store:
-        found = [find_target(store, ref) for ref in _references(targets)]
+        found = find_targets(store, _references(targets))
         if not values:
             return sum(cancel_retry.retry(store, target, chosen) for target in found)
         for target in found:

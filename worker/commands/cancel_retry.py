@@ -63,7 +63,7 @@ def retry(
     from mh_batch.jobs.status import RETRYABLE, Status
     from mh_batch.store.changes import retry_settings
     from mh_batch.store.connection import writing
-    from mh_batch.store.lookup import find_target
+    from mh_batch.store.lookup import find_target, find_targets
     from mh_batch.store.queue import cancel_retry
     from mh_batch.worker.config import assigned
     from mh_batch.worker.submission.output_check import CHECKS
@@ -73,7 +73,9 @@ def retry(
     chosen = RETRYABLE if named is None else named
     names = " or ".join(sorted(chosen))
     with writing(db) as store:
-        found = [find_target(store, ref) for ref in targets]
+        # a job that another target has queued already cannot have other settings any more
+        every = find_targets(store, targets) if values else None
+        found = every or [find_target(store, ref) for ref in targets]
         for target in found if values else ():
             retry_settings.check_retry(store, target, chosen, values, CHECKS)
         for target in found:

@@ -4,7 +4,7 @@ import pytest
 from sqlite_utils import Database
 
 from helpers.store_samples import attempt, claim, finish_next, lines, start, submit, turn
-from mh_batch.jobs.errors import InputError, WorkerRunning
+from mh_batch.jobs.errors import InputError, UnknownTarget, WorkerRunning
 from mh_batch.jobs.jsonl.line_settings import UNCHECKED
 from mh_batch.jobs.record import AttemptKey, Crash, JobEnd, Verdict
 from mh_batch.jobs.status import Status
@@ -79,6 +79,14 @@ def test_a_batch_of_which_a_job_runs_is_not_deleted(db: Database) -> None:
     with pytest.raises(InputError, match=r"1 of its jobs are running; `mh-batch cancel 1` first"):
         delete(db, find_batch(db, "night"))
     assert rows(db) == before
+
+
+def test_a_batch_that_somebody_else_has_deleted_is_told(db: Database) -> None:
+    submit(db, lines(1))
+    night = find_batch(db, "night")
+    delete(db, night)
+    with pytest.raises(UnknownTarget, match=r"batch 1 \(night\): is deleted already"):
+        delete(db, night)
 
 
 def test_what_a_killed_deletion_leaves_is_seen_by_nobody_and_deleted_later(

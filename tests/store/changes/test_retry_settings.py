@@ -15,7 +15,7 @@ from mh_batch.jobs.settings import Settings, apply
 from mh_batch.jobs.status import RETRYABLE, Status
 from mh_batch.store import queue
 from mh_batch.store.changes.retry_settings import retry, retry_changes, typed
-from mh_batch.store.lookup import find_target
+from mh_batch.store.lookup import find_target, find_targets
 from mh_batch.worker.submission.output_check import CHECKS
 
 INCOMPLETE = JobEnd(Status.INCOMPLETE, "length", "ran out")
@@ -127,6 +127,19 @@ def test_a_form_takes_the_place_of_the_one_before(db: Database) -> None:
     assert output == apply(Settings(), {"response_format": FORM, "accept": accept}).output
     (change,) = retry_changes(db, 1)
     assert change.before["response_format"] is None
+    assert change.before["structured_outputs"]["choice"] == ["a", "b"]
+    assert change.settings["structured_outputs"] is None
+
+
+def test_a_job_and_its_batch_are_tried_again_once(db: Database) -> None:
+    submit(db, lines(2))
+    end_all(db, start(db), 2)
+    targets = find_targets(db, ["night/line-2", "night", "1"])
+    assert [target.label for target in targets] == [find_target(db, "night").label]
+    values = typed({"max_tokens": 9})
+    assert sum(retry(db, target, RETRYABLE, values, CHECKS) for target in targets) == 2
+    one_job = find_targets(db, ["night/line-2", "night/line-2"])
+    assert [target.job_id for target in one_job] == [2]
 
 
 def test_answers_that_a_job_keeps_fix_the_form_and_nothing_else(db: Database) -> None:
