@@ -60,6 +60,30 @@ def test_a_long_attempt_is_neither_a_pause_nor_a_burst() -> None:
     assert chart.curves[1].y == (600 / 50, 600 / 140)
 
 
+def side_by_side(night: TimingReport) -> TimingReport:
+    return replace(night, totals=replace(night.totals, parallel=4))
+
+
+def test_attempts_side_by_side_are_no_bursts_and_no_token_is_lost() -> None:
+    bins = [time_bin(0, 0), time_bin(60, 0.5), time_bin(180, 1)]
+    chart = speed(side_by_side(report(bins, "2026-01-01T00:03:30.000Z")))
+    overall = chart.curves[1].y
+    # between the second bin and the third, one went on and none ended
+    assert [x - NIGHT for x in chart.x] == [30, 90, 195]
+    assert overall == pytest.approx(
+        (10 + 5.02 * 59.5 / 60 + 2.87 * 59 / 60, 5.02 + 2.87, 2.87), 0.01
+    )
+    assert sum((y or 0.0) * s for y, s in zip(overall, (60, 60, 30), strict=True)) + 2.87 * 60 == (
+        pytest.approx(1800, 0.01)
+    )
+
+
+def test_while_no_attempt_runs_slots_have_no_speed() -> None:
+    bins = [time_bin(0, 0), time_bin(240, 245)]
+    chart = speed(side_by_side(report(bins, "2026-01-01T00:05:00.000Z")))
+    assert chart.curves[1].y == pytest.approx((10.0, 0, 0, 0, 10.0))
+
+
 def test_a_pause_is_a_hole_in_the_speed_and_nothing_generated() -> None:
     bins = [time_bin(0, 0), time_bin(240, 245)]
     chart = speed(report(bins, "2026-01-01T00:05:00.000Z"))
@@ -136,6 +160,9 @@ NIGHTS = {
     "a pause": report([time_bin(0, 0), time_bin(6000, 6001)], "2026-01-01T02:00:00.000Z"),
     "no decode step": report(by_context=CONTEXTS),
     "many reasons": report(refusals=REFUSED),
+    "side by side": side_by_side(
+        report([time_bin(0, 0), time_bin(60, 1)], "2026-01-01T00:02:00.000Z")
+    ),
     "the worker off": report(
         [time_bin(0, 0), time_bin(7200, 7200)],
         "2026-01-01T02:00:30.000Z",

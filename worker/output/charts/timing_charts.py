@@ -121,12 +121,13 @@ def _refused(report: TimingReport) -> Bars:
 class _Span(msgspec.Struct, frozen=True):
     """A span of time and the attempts in it; `bin` is `None` while the model was idle.
 
-    `off` seconds of it the worker was off.
+    `tokens` were generated in it, and `off` seconds of it the worker was off.
     """
 
     began: float
     ended: float
     bin: TimeBin | None
+    tokens: float = 0.0
     off: float = 0.0
 
     @property
@@ -140,7 +141,7 @@ class _Span(msgspec.Struct, frozen=True):
         if self.bin is None:
             return 0.0 if on > self.off else None
         # the clock may have been set back
-        return self.bin.completion_tokens / max(on, 0.001)
+        return self.tokens / max(on, 0.001)
 
 
 def _pauses(report: TimingReport) -> tuple[Pause, ...]:
@@ -153,8 +154,10 @@ def _spans(report: TimingReport) -> list[_Span]:
     An empty span in the middle of each pause breaks the curves there.
     """
     pauses = _pauses(report)
-    spans = [_without(span, pauses) for span in _whole_spans(report)]
-    breaks = [_Span(p.began, p.ended, None, p.ended - p.began) for p in pauses]
+    side_by_side = (report.totals.parallel or 1) > 1
+    whole = _even_spans(report) if side_by_side else _whole_spans(report)
+    spans = [_without(span, pauses) for span in whole]
+    breaks = [_Span(p.began, p.ended, None, off=p.ended - p.began) for p in pauses]
     return sorted([*spans, *breaks], key=lambda span: span.middle)
 
 
@@ -167,12 +170,14 @@ def _without(span: _Span, pauses: tuple[Pause, ...]) -> _Span:
     if span.bin is not None:
         ended = min((p.began for p in pauses if began < p.began < ended <= p.ended), default=ended)
         began = max((p.ended for p in pauses if p.began <= began < p.ended < ended), default=began)
-    cut = _Span(began, ended, span.bin)
-    return _Span(began, ended, span.bin, sum(_overlap(cut, pause) for pause in pauses))
+    off = ended - began - _seconds_on(began, ended, pauses)
+    return _Span(began, ended, span.bin, span.tokens, off)
 
 
-def _overlap(span: _Span, pause: Pause) -> float:
-    return max(0.0, min(span.ended, pause.ended) - max(span.began, pause.began))
+def _seconds_on(began: float, ended: float, pauses: tuple[Pause, ...]) -> float:
+    """Return how long the worker was on between two times; 0 if they are the wrong way round."""
+    off = (max(0.0, min(ended, p.ended) - max(began, p.began)) for p in pauses)
+    return max(0.0, ended - began - sum(off))
 
 
 def _whole_spans(report: TimingReport) -> list[_Span]:
@@ -187,13 +192,45 @@ def _whole_spans(report: TimingReport) -> list[_Span]:
         began = min(this.at, this.began) if number else this.began
         later = bins[number + 1] if number + 1 < len(bins) else None
         if later is None:
-            return [*spans, _Span(began, report.totals.ended, this)]
+            return [*spans, _Span(began, report.totals.ended, this, this.completion_tokens)]
         ended = min(this.at + width, later.began)
-        spans.append(_Span(began, ended, this))
+        spans.append(_Span(began, ended, this, this.completion_tokens))
         # whole bins without work; a bin that a long attempt covers is none
         spans += [
             _Span(at, at + width, None)
             for began, ended in between(this.at + width, min(later.at, later.began), pauses)
             for at in range(math.ceil(began), math.floor(ended) - width + 1, width)
         ]
+    return spans
+
+
+def _even_spans(report: TimingReport) -> list[_Span]:
+    """Return the time bins as spans of one width, for attempts that ran side by side.
+
+    Attempts that ended in a bin may have begun long before it, so its tokens count as spread from
+    when the first of them began to the bin's end. Spans in which attempts only went on are left
+    out: the curves go on to the next.
+    """
+    width, bins, pauses = report.time_width, report.by_time, _pauses(report)
+    if not bins:
+        return []
+    first, last = min(b.began for b in bins), report.totals.ended
+    at_work = [(b, b.began, min(b.at + width, last)) for b in bins]
+    found = {b.at: b for b in bins}
+    on = {
+        at
+        for low, high in between(first, last, pauses)
+        for at in range(math.floor(low / width) * width, math.ceil(high), width)
+    }
+    spans = []
+    for at in sorted(on | found.keys()):
+        began, ended = max(at, first), min(at + width, last)
+        tokens = sum(
+            b.completion_tokens
+            * _seconds_on(max(began, low), min(ended, high), pauses)
+            / max(_seconds_on(low, high, pauses), 0.001)
+            for b, low, high in at_work
+        )
+        if at in found or not tokens:
+            spans.append(_Span(began, ended, found.get(at), tokens))
     return spans
