@@ -23,7 +23,8 @@ _TAKEN = (
     Name("repeat_penalty", "Ollama, llama.cpp", "repetition_penalty"),
     Name("repeat_last_n", "Ollama, llama.cpp", "repetition_window"),
     Name("repetition_context_size", "mlx-lm", "repetition_window"),
-    Name("stop_sequences", "Anthropic", "stop"),
+    Name("stop_sequences", "Anthropic, Gemini", "stop"),
+    Name("stop_strings", "transformers", "stop"),
     Name("system_prompt", "many data sets", "system"),
     Name("chat_template_args", "mlx-lm", "chat_template_kwargs"),
     Name("sampling_params", "vLLM, SGLang", nested=True),
@@ -71,10 +72,19 @@ _FORMS = (
         kinds=("text",),
     ),
     Name("format", "Ollama", use=_FORM, kinds=("object", "text"), words=("json",)),
+    Name("guided_decoding", "vLLM", use=_FORM, kinds=("object",)),
+    Name("response_schema", "Gemini", use=_FORM, kinds=("object",)),
 )
 _SAMPLING = (
     Name("min_tokens", "vLLM", use="accept has min_chars", neutral=("0",), kinds=("number",)),
     Name("min_new_tokens", "SGLang", use="accept has min_chars", neutral=("0",)),
+    Name(
+        "min_length", "transformers", use="accept has min_chars", neutral=("0",), kinds=("number",)
+    ),
+    Name("max_length", "transformers", use="write max_tokens", kinds=("number",)),
+    Name("temp", "mlx-lm", use="write temperature", kinds=("number",)),
+    Name("num_return_sequences", "transformers", use="write n", neutral=("1",), kinds=("number",)),
+    Name("candidate_count", "Gemini", use="write n", neutral=("1",), kinds=("number",)),
     Name("do_sample", "transformers", use="write temperature 0", neutral=("true",)),
     Name("stop_token_ids", "vLLM, SGLang", use=_TEXTS, neutral=("[]",)),
     Name(
@@ -85,6 +95,11 @@ _SAMPLING = (
     Name("skip_special_tokens", "vLLM, SGLang", use="answers are texts", neutral=("true",)),
     Name(
         "spaces_between_special_tokens", "vLLM", use="answers are texts", neutral=("true", "false")
+    ),
+    Name("eos_token_id", "transformers", use=_TEXTS, kinds=("number", "list")),
+    Name(
+        "bad_words_ids", "transformers", use="logit_bias of -100 bans a token", neutral=("[]",),
+        kinds=("list",),
     ),
     Name("bad_words", "vLLM", use="logit_bias of -100 bans a token", neutral=("[]",)),
     Name("allowed_token_ids", "vLLM", use="structured_outputs says what may be written"),
@@ -98,7 +113,10 @@ _SAMPLING = (
     Name("use_beam_search", "vLLM", use=_BEAMS, neutral=("false",)),
     Name("num_beams", "transformers", use=_BEAMS, neutral=("1",)),
     Name("length_penalty", "vLLM, transformers", use=_BEAMS, neutral=("1", "1.0")),
+    Name("early_stopping", "transformers", use=_BEAMS, neutral=("false",), kinds=("bool",)),
     Name("no_repeat_ngram_size", "transformers", use=_PENALTIES, neutral=("0",)),
+    Name("penalty_alpha", "transformers", use=_PENALTIES, neutral=("0",), kinds=("number",)),
+    Name("top_a", "many servers", use=_FILTERS, neutral=("0", "0.0"), kinds=("number",)),
     Name("typical_p", "Ollama, llama.cpp", use=_FILTERS, neutral=("1", "1.0")),
     Name("tfs_z", "Ollama, llama.cpp", use=_FILTERS, neutral=("1", "1.0")),
     Name("mirostat", "Ollama, llama.cpp", use=_FILTERS, neutral=("0",), kinds=("number",)),
@@ -126,7 +144,17 @@ _PROMPTS = (
         "think", "Ollama", use=_EFFORT, kinds=("bool", "text"), words=("low", "medium", "high")
     ),
     Name("reasoning", "OpenAI (responses)", use=_EFFORT, kinds=("object",)),
+    Name("thinking_config", "Gemini", use=_EFFORT, kinds=("object",)),
+    Name(
+        "enable_thinking", "Qwen", use='write chat_template_kwargs={"enable_thinking": ...}',
+        kinds=("bool",),
+    ),
     Name("thinking_budget", "Qwen, SGLang", use=_EFFORT, kinds=("number",)),
+    Name("system_instruction", "Gemini", use="write system", kinds=("object",)),
+    Name("num_keep", "Ollama", use="write history_tokens", neutral=("0",), kinds=("number",)),
+    Name("raw", "Ollama", use=_CHAT, neutral=("false",), kinds=("bool",)),
+    Name("adapter_path", "mlx-lm", use="write adapter", kinds=("text",)),
+    Name("lora_request", "vLLM", use="write adapter", kinds=("object", "list")),
     Name("functions", "OpenAI (old)", use=_CALLS, neutral=("[]",), kinds=("list",)),
     Name(
         "function_call", "OpenAI (old)", use=_CALLS, neutral=('"auto"',),
@@ -138,6 +166,7 @@ _PROMPTS = (
     ),
     Name("modalities", "OpenAI", use=_MEDIA, neutral=('["text"]',), kinds=("list",)),
     Name("audio", "OpenAI", use=_MEDIA, kinds=("object",)),
+    Name("images", "Ollama", use=_MEDIA, neutral=("[]",), kinds=("list",)),
     Name("prediction", "OpenAI", use="there is nothing for it", kinds=("object",)),
     Name("web_search_options", "OpenAI", use="write tools and tool_results", kinds=("object",)),
     Name("stream", "all", use="answers are stored whole", neutral=("false",), kinds=("bool",)),

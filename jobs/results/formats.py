@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from mh_batch.jobs.conversation import Message, ToolCall
+from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.status import FINISHED, Status
 
@@ -143,10 +144,21 @@ FORMATS: dict[str, Format] = {
 }
 
 
+_BY_ENDING = {"csv": "csv", "parquet": "parquet", "pq": "parquet", "json": "json"}
+_NOT_WRITTEN = frozenset(
+    {"tsv", "xlsx", "xls", "arrow", "feather", "gz", "bz2", "xz", "zst", "zip"}
+)
+
+
 def format_of(output: str) -> str:
-    """Return the format of a file by its ending; `openai` for one that says nothing."""
+    """Return the format of a file by its ending; `openai` for one that says nothing.
+
+    Raises `InputError` for the ending of something that is not written.
+    """
     ending = output.rpartition(".")[2].lower()
-    return ending if ending in ("csv", "parquet", "json") else "openai"
+    if ending in _NOT_WRITTEN:
+        raise InputError(f"{output}: .{ending} is not written; --format says what goes into it")
+    return _BY_ENDING.get(ending, "openai")
 
 
 def _tools(job: FinishedJob) -> Line:

@@ -57,8 +57,8 @@ class LengthRefusals(msgspec.Struct):
                 f"{refused}, because the context was full: set history_tokens, or raise "
                 "max_context_tokens if you lowered it"
             )
-        more = f"--again --set max_tokens={MORE_ROOM * self.max_tokens}"
+        more = f"--set max_tokens={MORE_ROOM * self.max_tokens}"
         return (
             f"{refused}: max_tokens={self.max_tokens} with max_attempts={self.max_attempts} is too "
-            f"small for these answers; try `mh-batch submit FILE{options} {more}`"
+            f"small for these answers; try `mh-batch retry BATCH{options} {more}`"
         )

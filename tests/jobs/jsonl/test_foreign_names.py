@@ -156,7 +156,7 @@ def test_objects_of_settings_are_read_and_checked_by_their_own_names() -> None:
     assert metadata(line) == {"own": 1}
     for members, told in (
         ({"top_k": -2}, "options.top_k: Expected `int` >= 0"),
-        ({"top_k": 1, "num_keep": 5}, "options.num_keep: unknown; --ignore-unknown"),
+        ({"top_k": 1, "num_odd": 5}, "options.num_odd: unknown; --ignore-unknown"),
         ({"temprature": 1, "top_k": 1}, "options.temprature: unknown; did you mean temperature?"),
     ):
         assert reason({"prompt": "x", "options": members}).startswith(told)

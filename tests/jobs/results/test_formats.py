@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pytest
 
 from mh_batch.jobs.conversation import FunctionCall, FunctionSpec, Message, Request, Tool, ToolCall
+from mh_batch.jobs.errors import InputError
 from mh_batch.jobs.generation import Channel, Parse, ParserTier
 from mh_batch.jobs.record import AttemptKey, FinishedJob, FinishedTurn
 from mh_batch.jobs.results.batch_output import error_line, openai_line
@@ -14,6 +16,7 @@ from mh_batch.jobs.results.formats import (
     FORMATS,
     completion_rows,
     csv_rows,
+    format_of,
     messages_rows,
     sharegpt_rows,
 )
@@ -376,3 +379,23 @@ def test_in_csv_the_json_of_the_last_answer_is_a_column() -> None:
     assert [row["parsed"] for row in csv_rows(in_json())] == [PARSED]
     free = finished(Status.DONE, turn(1, Channel("final", "x")))
     assert [row["parsed"] for row in csv_rows(free)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("output", "form"),
+    [
+        ("a.csv", "csv"),
+        ("a.PQ", "parquet"),
+        ("a.json", "json"),
+        ("a.jsonl", "openai"),
+        ("-", "openai"),
+    ],
+)
+def test_the_ending_chooses_the_format(output: str, form: str) -> None:
+    assert format_of(output) == form
+
+
+@pytest.mark.parametrize("output", ["a.tsv", "a.xlsx", "a.jsonl.gz"])
+def test_a_file_is_never_something_else_than_its_ending_says(output: str) -> None:
+    with pytest.raises(InputError, match="is not written; --format says"):
+        format_of(output)

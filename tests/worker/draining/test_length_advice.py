@@ -25,7 +25,7 @@ def room(refused: int, good: int, used: int = 20) -> LengthRefusals:
 def test_more_than_half_refused_for_length_is_told_with_the_setting_to_change() -> None:
     assert room(20, 10).advice(" --db x.db") == (
         "20 of 30 attempts were refused for length: max_tokens=20 with max_attempts=3 is too small "
-        "for these answers; try `mh-batch submit FILE --db x.db --again --set max_tokens=80`"
+        "for these answers; try `mh-batch retry BATCH --db x.db --set max_tokens=80`"
     )
 
 
