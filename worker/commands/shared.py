@@ -73,6 +73,8 @@ def batch_model(config: "Config", model: str | None, adapter: str | None) -> str
 
     if adapter is None:
         return model_name(model)
+    if not Path(adapter).expanduser().is_dir():
+        say(f"--adapter {adapter}: no such folder; its jobs stay queued until there is one")
     return default_model(config, model or os.environ.get("MH_BATCH_MODEL"), adapter)
 
 

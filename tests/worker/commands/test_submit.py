@@ -103,3 +103,12 @@ def test_the_names_of_what_was_set_are_stored_with_the_batch(folder: Path) -> No
     ((given,),) = rows(folder, "SELECT settings_given FROM batches")
     expected = ["history_tokens", "max_kv_size", "max_tokens", "temperature", "top_p"]
     assert json.loads(given) == expected
+
+
+def test_an_adapter_that_is_not_there_is_told_and_may_come_later(folder: Path) -> None:
+    arguments = ("--map", "prompt=question", "--model", "demo", "--adapter", "later")
+    done = mh_batch(folder, "submit", "sums.csv", *arguments)
+    assert done.stderr.splitlines() == [
+        "--adapter later: no such folder; its jobs stay queued until there is one",
+        "batch 1 (sums): 2 jobs queued",
+    ]
