@@ -10,12 +10,13 @@ from .batches import BatchReport, batch_reports
 
 _SETTINGS = "SELECT settings FROM batches WHERE id = ?"
 _MODELS = """
-SELECT model, fingerprint, device, versions, parallel FROM batch_models
+SELECT model, fingerprint, device, versions, parallel, defaults FROM batch_models
 WHERE batch_id = ? ORDER BY model
 """
 _DATES = "SELECT min(started_at), max(finished_at) FROM jobs WHERE batch_id = ?"
 _CHANGED = """
-SELECT r.settings, count(*) FROM jobs AS j CROSS JOIN retry_settings AS r ON r.job_id = j.id
+SELECT r.settings, count(DISTINCT r.job_id)
+FROM jobs AS j CROSS JOIN retry_settings AS r ON r.job_id = j.id
 WHERE j.batch_id = ? GROUP BY r.settings ORDER BY min(r.at)
 """
 
@@ -23,7 +24,8 @@ WHERE j.batch_id = ? GROUP BY r.settings ORDER BY min(r.at)
 class Origin(msgspec.Struct, frozen=True):
     """A model of a batch as it was when the batch began; `None` for what was not recorded.
 
-    `versions` is JSON, `parallel` how many conversations decoded together.
+    `versions` is JSON, `parallel` how many conversations decoded together. `defaults` is the JSON
+    of what the model itself says for settings that were left open, `None` if that is not used.
     """
 
     model: str
@@ -31,6 +33,7 @@ class Origin(msgspec.Struct, frozen=True):
     device: str | None
     versions: str | None
     parallel: int
+    defaults: str | None = None
 
 
 class Provenance(msgspec.Struct, frozen=True):

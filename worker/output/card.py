@@ -8,13 +8,14 @@ import msgspec
 from sqlite_utils import Database
 
 from mh_batch.jobs.errors import EnvironmentFault, InputError
+from mh_batch.jobs.models.names import join_name, split_name
 from mh_batch.jobs.status import Status
 from mh_batch.store.lookup import BatchRow
 from mh_batch.store.reports.provenance import Origin, Provenance, provenance
 from mh_batch.worker.text.escape import escape_controls
 from mh_batch.worker.text.format import format_count
 
-from .pages.settings import settings_rows
+from .pages.settings import defaults_text, settings_rows
 
 NAME = "README.md"
 LICENCE = "license: unknown  # fill in, such as cc-by-4.0"
@@ -124,8 +125,11 @@ _STATUSES = tuple(status.value for status in Status)
 
 def model_name(model: Origin) -> str:
     """Return a model's name for others: of a folder, without the way to it."""
-    name = model.model
-    return name.rstrip("/").rpartition("/")[2] if name.startswith("/") else name
+    base, adapter = split_name(model.model)
+    if base.startswith("/"):
+        base = Path(base).name
+    # an adapter is always a folder
+    return base if adapter is None else join_name(base, Path(adapter).name)
 
 
 def _model_row(one: Provenance, model: Origin) -> str:
@@ -151,13 +155,16 @@ def _outcome_row(one: Provenance) -> str:
 def _settings(one: Provenance) -> Iterator[str]:
     """Yield the settings of a batch that are not built in, and those that retries changed."""
     yield f"\n## Settings of batch {_batch(one)}\n"
-    yield "All others are built in; a line may have its own.\n"
+    yield "All others are built in, or as the model itself says; a line may have its own.\n"
     yield "| Setting | Value |\n|---|---|"
     for row in settings_rows(one.settings):
         if row.changed or row.name == "seed":
             yield f"| `{row.name}` | {_cell(row.value)} |"
+    for model in one.models:
+        if said := defaults_text(model.defaults):
+            yield f"\n{_cell(model_name(model))} itself says: {_cell(said)}."
     for values, jobs in one.changed:
-        yield f"\n{format_count(jobs, 'job')} tried again with {_cell(values)}."
+        yield f"\n{format_count(jobs, 'job')} queued again with {_cell(values)}."
 
 
 def _batch(one: Provenance) -> str:

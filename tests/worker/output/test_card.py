@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,7 +125,7 @@ def test_a_folder_with_a_card_is_a_data_set_that_says_where_it_comes_from() -> N
         "| 1 (first) | demo | " + "f" * 64 + " | 1 | cpu | mlx 1.0 |",
         "| 1 (first) | 3 | 0 | 0 | 2 | 0 | 1 | 0 | 0 | 3 | 0 | 9 |",
         "| `max_tokens` | 48 |",
-        '1 job tried again with {"max\\_tokens":96}.',
+        '1 job queued again with {"max\\_tokens":96}.',
         r"2 (a\|b \`c\` \<d\>)",
         "2 custom_ids stand in more than one of the batches",
     ):
@@ -179,3 +180,17 @@ def test_a_folder_of_a_model_is_named_without_the_way_to_it() -> None:
     origin = Origin("/home/me/models/tiny", "f", None, None, 1)
     assert model_name(origin) == "tiny"
     assert model_name(msgspec.structs.replace(origin, model="org/tiny")) == "org/tiny"
+    for name, shown in (
+        ("demo///home/me/adapters/n1", "demo//n1"),
+        ("/home/me/qwen//home/me/adapters/n1", "qwen//n1"),
+        ("org/tiny//runs/n1", "org/tiny//n1"),
+    ):
+        assert model_name(msgspec.structs.replace(origin, model=name)) == shown
+
+
+@pytest.mark.usefixtures("night")
+def test_what_the_model_itself_says_is_on_the_card() -> None:
+    with closing(open_store(Path("mh-batch.db"))) as db, db.conn:
+        db.conn.execute("UPDATE batch_models SET defaults = '{\"temperature\":0.6}'")
+    said("results", "1", "-o", "own", "--card")
+    assert "demo itself says: temperature 0.6." in Path("own/README.md").read_text()
