@@ -9,12 +9,15 @@ from mh_batch.jobs.record import FinishedJob
 from mh_batch.jobs.results.selection import Rescued, Selection, choose, names_in
 from mh_batch.jobs.status import FINISHED, RETRYABLE, Status
 from mh_batch.store.changes import retry_settings
-from mh_batch.store.connection import open_reader, writing
+from mh_batch.store.connection import location, open_reader, snapshot, writing
 from mh_batch.store.lookup import find_batch, find_targets, latest_batch
 from mh_batch.store.queue import cancel_retry
 from mh_batch.store.queue.cancel_retry import Cancelled
 from mh_batch.store.reports.batches import BatchReport, batch_reports
+from mh_batch.store.reports.figures import as_seen
+from mh_batch.store.reports.progress import latest
 from mh_batch.store.reports.results import finished_jobs
+from mh_batch.worker.runtime.worker_pid import worker_pid
 from mh_batch.worker.submission.output_check import CHECKS
 
 from .draining import StrPath
@@ -58,12 +61,15 @@ def status(
 ) -> list[BatchReport]:
     """Return how far each batch is, or the one named: jobs by status, attempts, tokens, speed.
 
-    Archived batches are left out unless `archived` is true or they are named. Raises
-    `UnknownTarget` if there is no such batch.
+    As in `mh-batch status`, running jobs are those on the model. Archived batches are left out
+    unless `archived` is true or they are named. Raises `UnknownTarget` if there is no such batch.
     """
     with closing(open_reader(Path(db))) as reader:
         batch_id = None if batch is None else find_batch(reader, str(batch)).id
-        return batch_reports(reader, batch_id, archived=archived)
+        working = worker_pid(location(reader)) is not None
+        with snapshot(reader):
+            reports = batch_reports(reader, batch_id, archived=archived)
+            return list(as_seen(reports, latest(reader), working=working))
 
 
 @python_words()

@@ -1,5 +1,6 @@
 """`--notify`: a command that is told as JSON how a drain went."""
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -11,7 +12,7 @@ from sqlite_utils import Database
 
 from mh_batch.jobs.errors import MhBatchError, StoreUnusable
 from mh_batch.jobs.status import Status
-from mh_batch.store.connection import open_reader
+from mh_batch.store.connection import open_reader, snapshot
 from mh_batch.store.counts import queue_counts
 from mh_batch.store.reports.batches import batch_reports
 from mh_batch.store.reports.progress import deaths
@@ -75,6 +76,9 @@ class Notice:
         self._seconds = seconds
         self._told = 0
         self._thread: threading.Thread | None = None
+        # what is to be told once the command that runs has ended; the lock is for both
+        self._next: tuple[Notification, list[int]] | None = None
+        self._lock = threading.Lock()
 
     @contextmanager
     def at_the_end(self, exit_code: Callable[[BaseException], int | None]) -> Iterator[None]:
@@ -92,18 +96,32 @@ class Notice:
         self._finish(0, None)
 
     def idle(self, tally: "Tally", run_id: int) -> None:
-        """Run the command beside a drain that waits for new work, if it did any since the last."""
-        if tally.jobs == self._told or (self._thread is not None and self._thread.is_alive()):
+        """Run the command beside a drain that waits for new work, if it did any since the last.
+
+        While the command runs, only the latest news waits for its end.
+        """
+        if tally.jobs == self._told:
             return
         self._told = tally.jobs
         found = _of_tally(Notification(db=str(self._db), run_id=run_id), tally)
-        batches = sorted(tally.batches)
-        self._thread = threading.Thread(target=self._tell, args=(found, batches), daemon=True)
-        self._thread.start()
+        with self._lock:
+            self._next = (found, sorted(tally.batches))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._tell_next, daemon=True)
+                self._thread.start()
+
+    def _tell_next(self) -> None:
+        while True:
+            with self._lock:
+                news, self._next = self._next, None
+                if news is None:
+                    self._thread = None
+                    return
+            self._tell(*news)
 
     def _finish(self, exit_code: int, fault: str | None) -> None:
-        if self._thread is not None:
-            self._thread.join()
+        if (thread := self._thread) is not None:
+            thread.join()
         found = Notification(db=str(self._db), exit_code=exit_code, fault=fault)
         outcome, batches = self.outcome, list[int]()
         if outcome is not None:
@@ -122,7 +140,7 @@ class Notice:
 
     def _tell(self, found: Notification, batches: list[int]) -> None:
         # a database that cannot be read is one of the reasons to tell somebody
-        with suppress(StoreUnusable), closing(open_reader(self._db)) as db:
+        with suppress(StoreUnusable, sqlite3.Error), closing(open_reader(self._db)) as db:
             found = _with_database(found, db, batches)
         failed = run_in_shell(self._command, msgspec.json.encode(found) + b"\n", self._seconds)
         if failed is not None:
@@ -140,10 +158,11 @@ def _of_tally(found: Notification, tally: "Tally") -> Notification:
 
 
 def _with_database(found: Notification, db: Database, batches: list[int]) -> Notification:
-    reports = [report for batch in batches for report in batch_reports(db, batch)]
-    return msgspec.structs.replace(
-        found,
-        batches=[NotifiedBatch(r.id, r.name, r.total, r.counts) for r in reports],
-        left=queue_counts(db)[Status.QUEUED],
-        deaths=0 if found.run_id is None else deaths(db, found.run_id),
-    )
+    with snapshot(db):
+        reports = [report for batch in batches for report in batch_reports(db, batch)]
+        return msgspec.structs.replace(
+            found,
+            batches=[NotifiedBatch(r.id, r.name, r.total, r.counts) for r in reports],
+            left=queue_counts(db)[Status.QUEUED],
+            deaths=0 if found.run_id is None else deaths(db, found.run_id),
+        )

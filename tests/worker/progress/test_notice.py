@@ -1,6 +1,7 @@
 """`--notify`: the command is run at the end whatever that is, and changes nothing of it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,21 @@ async def test_a_watching_worker_tells_each_time_that_the_queue_runs_empty_after
     assert told(site.folder)["exit_code"] == 0
 
 
+def test_while_the_command_runs_the_latest_news_waits_for_its_end(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    # the first one ends when it is let go
+    wait = f"case $told in *'\"done\":1'*) cat {go};; esac"
+    command = f"told=$(cat); {wait}; echo $told >> {tmp_path}/told.json"
+    notice = Notice(command, tmp_path / "none.db", print)
+    with notice.at_the_end(lambda _: None):
+        for jobs in (1, 2, 3):
+            notice.idle(Tally({Status.DONE: jobs}), 1)
+        go.open("w").close()
+    lines = [json.loads(line) for line in (tmp_path / "told.json").read_text().splitlines()]
+    assert [line["ended"] for line in lines] == [{"done": 1}, {"done": 3}, {}]
+
+
 async def drain(site: Site, on_idle: OnIdle) -> Outcome:
     """Drain a queue and wait for more, until stopped."""
     return await site.drain(watch=True, on_idle=on_idle)
@@ -128,6 +144,6 @@ async def drain(site: Site, on_idle: OnIdle) -> Outcome:
 
 def joined(notice: Notice, folder: Path) -> dict[str, Any]:
     """What the command was told that runs beside the drain."""
-    assert notice._thread is not None
-    notice._thread.join(60)
+    if (thread := notice._thread) is not None:
+        thread.join(60)
     return told(folder)

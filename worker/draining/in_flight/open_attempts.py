@@ -157,18 +157,25 @@ class OpenAttempts:
 
     async def take_back_unbegun(self) -> None:
         """After a request to stop, take back what waits for a slot: nothing of it is lost."""
-        for request in list(self._open):
-            if self._waits_for_slot(request):
+        for request, attempt in list(self._open.items()):
+            if self._waits_for_slot(request, attempt):
                 await self._supervisor.cancel(request)
 
     def decoding(self) -> list[Decoding]:
-        """Return how far the attempts are that are not taken back after a request to stop."""
-        begun = [n for n in self._decoding if not self._waits_for_slot(n)]
-        return [self._decoding[number] for number in begun]
+        """Return how far the attempts are that are not taken back after a request to stop.
 
-    def _waits_for_slot(self, request: int) -> bool:
+        Any thread may ask: a display has its own.
+        """
+        attempts, decoding = self._open.copy(), self._decoding.copy()
+        return [
+            how_far
+            for request, how_far in decoding.items()
+            if request in attempts and not self._waits_for_slot(request, attempts[request])
+        ]
+
+    def _waits_for_slot(self, request: int, attempt: OpenAttempt) -> bool:
         """Whether an attempt waits for one of several slots, or for its prompt to be read."""
-        alone = self._open[request].job.parallel == 1
+        alone = attempt.job.parallel == 1
         return not alone and self._supervisor.phases.get(request) != "decode"
 
     def _report_tokens(self, request: int, tokens: int) -> None:
