@@ -59,6 +59,10 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     deaths: int = 0
 
 
+News = tuple[Notification, list[int]]
+"""What is told, and the batches to look up for it."""
+
+
 class Notice:
     """Runs a command when the queue ran empty and when all is over; `say` prints its failure."""
 
@@ -77,7 +81,7 @@ class Notice:
         self._told = 0
         self._thread: threading.Thread | None = None
         # what is to be told once the command that runs has ended; the lock is for both
-        self._next: tuple[Notification, list[int]] | None = None
+        self._next: News | None = None
         self._lock = threading.Lock()
 
     @contextmanager
@@ -104,20 +108,22 @@ class Notice:
             return
         self._told = tally.jobs
         found = _of_tally(Notification(db=str(self._db), run_id=run_id), tally)
+        news = (found, sorted(tally.batches))
         with self._lock:
-            self._next = (found, sorted(tally.batches))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._tell_next, daemon=True)
-                self._thread.start()
+            if self._thread is not None:
+                self._next = news
+                return
+            self._thread = threading.Thread(target=self._tell_all, args=(news,), daemon=True)
+            self._thread.start()
 
-    def _tell_next(self) -> None:
-        while True:
+    def _tell_all(self, news: News | None) -> None:
+        """Run the command for some news, and for what came meanwhile."""
+        while news is not None:
+            self._tell(*news)
             with self._lock:
                 news, self._next = self._next, None
                 if news is None:
                     self._thread = None
-                    return
-            self._tell(*news)
 
     def _finish(self, exit_code: int, fault: str | None) -> None:
         if (thread := self._thread) is not None:
