@@ -135,12 +135,12 @@ def in_model(strikes: Strikes) -> None:
         return wrapped
 
     def begun(function: Call) -> Call:
-        def wrapped(generator: Generator, request: GenerationRequest) -> Any:
+        def wrapped(generator: Generator, request: GenerationRequest, *others: Any) -> Any:
             if request.forced_final:
                 passing("rescue")
             if request.continues is not None:
                 passing("going on")
-            return function(generator, request)
+            return function(generator, request, *others)
 
         return wrapped
 
