@@ -24,7 +24,7 @@ def test_of_several_attempts_the_longest_is_waited_for() -> None:
     fast, slow = decoding(50, (0.0, 1), (1.0, 11)), decoding(90, (0.0, 1), (1.0, 6))
     wait = wait_for([fast, slow], 1, now=1.0)
     assert wait == StopWait(attempts=2, tokens=84, seconds=84 / 5, checks=1)
-    said = "the 2 running attempts (at most 84 tokens, about 0:17) and 1 check of an answer"
+    said = "the 2 running attempts (at most 84 tokens each, about 0:17) and 1 check of an answer"
     assert str(wait) == said
 
 

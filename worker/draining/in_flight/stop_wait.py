@@ -53,10 +53,10 @@ class StopWait(msgspec.Struct, frozen=True):
         parts = []
         if self.attempts:
             about = "" if self.seconds is None else f", about {format_duration(self.seconds)}"
-            what = "the running attempt"
+            what, each = "the running attempt", ""
             if self.attempts > 1:
-                what = f"the {self.attempts} running attempts"
-            parts.append(f"{what} (at most {format_count(self.tokens, 'token')}{about})")
+                what, each = f"the {self.attempts} running attempts", " each"
+            parts.append(f"{what} (at most {format_count(self.tokens, 'token')}{each}{about})")
         if self.checks:
             parts.append(f"{format_count(self.checks, 'check')} of an answer")
         return " and ".join(parts)
