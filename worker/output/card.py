@@ -126,7 +126,8 @@ _STATUSES = tuple(status.value for status in Status)
 def model_name(model: Origin) -> str:
     """Return a model's name for others: of a folder, without the way to it."""
     base, adapter = split_name(model.model)
-    if base.startswith("/"):
+    # a hub name has one slash
+    if base.startswith(("/", "~", ".")) or base.count("/") > 1:
         base = Path(base).name
     # an adapter is always a folder
     return base if adapter is None else join_name(base, Path(adapter).name)

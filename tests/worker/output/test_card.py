@@ -184,6 +184,9 @@ def test_a_folder_of_a_model_is_named_without_the_way_to_it() -> None:
         ("demo///home/me/adapters/n1", "demo//n1"),
         ("/home/me/qwen//home/me/adapters/n1", "qwen//n1"),
         ("org/tiny//runs/n1", "org/tiny//n1"),
+        ("~/models/tiny", "tiny"),
+        ("../models/tiny", "tiny"),
+        ("my/models/tiny", "tiny"),
     ):
         assert model_name(msgspec.structs.replace(origin, model=name)) == shown
 
