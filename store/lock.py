@@ -4,7 +4,7 @@ The kernel frees them when their holder dies.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from functools import partial
@@ -82,22 +82,39 @@ def worker_lock(path: Path) -> Iterator[None]:
     hold a lock.
     """
     target = beside(path, _SUFFIX)
-    # without its soft fallback a dead holder can never block the next worker
-    lock = FileLock(target, timeout=0, fallback_to_soft=False, on_acquired=partial(_sign, target))
+
+    def taken() -> str:
+        pid = holder(path)
+        who = f"pid {pid}" if pid else "pid unknown"
+        return f"{path}: another worker ({who}) is at this database; wait for it or stop it"
+
+    with only_one(target, taken, on_acquired=partial(_sign, target)):
+        try:
+            yield
+        finally:
+            del _held[target]
+
+
+@contextmanager
+def only_one(
+    target: Path, taken: Callable[[], str], on_acquired: Callable[..., None] | None = None
+) -> Iterator[None]:
+    """Hold the lock file `target` for the block, if nobody else does.
+
+    Raises `WorkerRunning` with the text of `taken` if somebody does, and `StoreUnusable` where the
+    folder cannot hold a lock.
+    """
+    # without its soft fallback a dead holder can never block the next one
+    lock = FileLock(target, timeout=0, fallback_to_soft=False, on_acquired=on_acquired)
     try:
         lock.acquire()
     except Timeout:
-        pid = holder(path)
-        who = f"pid {pid}" if pid else "pid unknown"
-        raise WorkerRunning(
-            f"{path}: another worker ({who}) is at this database; wait for it or stop it"
-        ) from None
+        raise WorkerRunning(taken()) from None
     except OSError as error:
         raise StoreUnusable(f"{target}: cannot be locked: {error.strerror or error}") from error
     try:
         yield
     finally:
-        del _held[target]
         lock.release()
 
 

@@ -12,6 +12,7 @@ from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.reports.results import finished_job
 
 from .files import put_part
+from .pending import PENDING, READY
 
 _OPEN = " OR ".join(f"j.status = '{status.value}'" for status in sorted(OPEN))
 _HAS_OPEN = f"EXISTS (SELECT 1 FROM jobs AS j WHERE j.batch_id = b.id AND ({_OPEN}))"
@@ -25,20 +26,14 @@ _FORGET_EXPIRY = """
 UPDATE api_batches SET expires_at = NULL
 WHERE id = (SELECT api_batch_id FROM batches WHERE id = ?)
 """
-_EXPIRE_PENDING = """
-UPDATE api_batches SET failed_at = ?1, errors = ?2
-WHERE expires_at <= ?1 AND validated_at IS NULL AND failed_at IS NULL AND cancelled_at IS NULL
-    AND NOT EXISTS (
-        SELECT 1 FROM batches AS b WHERE b.api_batch_id = api_batches.id AND b.state = 'ready'
-    )
+_EXPIRE_PENDING = f"""
+UPDATE api_batches AS a SET failed_at = ?1, errors = ?2
+WHERE a.expires_at <= ?1 AND {PENDING}
+    AND NOT EXISTS (SELECT 1 FROM batches AS b WHERE {READY})
 """
-_PENDING_DUE = """
-SELECT 1 FROM api_batches
-WHERE expires_at <= ? AND validated_at IS NULL AND failed_at IS NULL AND cancelled_at IS NULL
-LIMIT 1
-"""
+_PENDING_DUE = f"SELECT 1 FROM api_batches AS a WHERE a.expires_at <= ? AND {PENDING} LIMIT 1"
 _EXPIRED = f"""
-SELECT b.id FROM api_batches AS a JOIN batches AS b ON b.api_batch_id = a.id AND b.state = 'ready'
+SELECT b.id FROM api_batches AS a JOIN batches AS b ON {READY}
 LEFT JOIN batch_ends AS e ON e.batch_id = b.id
 WHERE a.expires_at <= ? AND e.expired_at IS NULL AND e.cancelling_at IS NULL AND {_HAS_OPEN}
 """

@@ -12,6 +12,8 @@ from mh_batch.store.clock import now
 from mh_batch.store.connection import immediate, snapshot
 from mh_batch.store.lock import beside
 
+from .pending import PENDING
+
 Part = Literal["output", "errors"]
 """Which results of a batch: the answers, or the jobs without one."""
 
@@ -35,12 +37,7 @@ ON CONFLICT (batch_id, part) WHERE batch_id IS NOT NULL DO UPDATE SET bytes = ex
 """
 _EMPTY_PART = "UPDATE files SET bytes = 0 WHERE batch_id = ? AND part = ?"
 _DELETE = "UPDATE files SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL"
-_IN_USE = """
-SELECT EXISTS (
-    SELECT 1 FROM api_batches
-    WHERE file_id = ? AND validated_at IS NULL AND failed_at IS NULL AND cancelled_at IS NULL
-)
-"""
+_IN_USE = f"SELECT EXISTS (SELECT 1 FROM api_batches AS a WHERE a.file_id = ? AND {PENDING})"
 
 
 class StoredFile(msgspec.Struct, frozen=True):

@@ -9,7 +9,9 @@ from mh_batch.store.connection import immediate
 READY = "b.api_batch_id = a.id AND b.state = 'ready'"
 """Which batch `b` was queued for the one `a` of a client."""
 
-_PENDING = "a.validated_at IS NULL AND a.failed_at IS NULL AND a.cancelled_at IS NULL"
+PENDING = "a.validated_at IS NULL AND a.failed_at IS NULL AND a.cancelled_at IS NULL"
+"""Whether the batch `a` of a client is still to be submitted."""
+
 _ADD = """
 INSERT INTO api_batches
     (file_id, endpoint, completion_window, created_at, expires_at, metadata)
@@ -30,14 +32,14 @@ WHERE a.validated_at IS NULL AND EXISTS (SELECT 1 FROM batches AS b WHERE {READY
 _NEXT = f"""
 SELECT a.id, a.file_id, f.filename
 FROM api_batches AS a JOIN files AS f ON f.id = a.file_id
-WHERE {_PENDING}
+WHERE {PENDING}
 ORDER BY a.id
 LIMIT 1
 """
-_IS_PENDING = f"SELECT 1 FROM api_batches AS a WHERE a.id = ? AND {_PENDING}"
-_COUNT_PENDING = f"SELECT count(*) FROM api_batches AS a WHERE {_PENDING}"
-_FAIL = f"UPDATE api_batches AS a SET failed_at = ?, errors = ? WHERE a.id = ? AND {_PENDING}"
-_CANCEL_EARLY = f"UPDATE api_batches AS a SET cancelled_at = ? WHERE a.id = ? AND {_PENDING}"
+_IS_PENDING = f"SELECT 1 FROM api_batches AS a WHERE a.id = ? AND {PENDING}"
+_COUNT_PENDING = f"SELECT count(*) FROM api_batches AS a WHERE {PENDING}"
+_FAIL = f"UPDATE api_batches AS a SET failed_at = ?, errors = ? WHERE a.id = ? AND {PENDING}"
+_CANCEL_EARLY = f"UPDATE api_batches AS a SET cancelled_at = ? WHERE a.id = ? AND {PENDING}"
 
 
 class NewApiBatch(msgspec.Struct, frozen=True):
