@@ -8,24 +8,13 @@ from hypothesis import given
 
 from helpers.courses import CIRCLES, answer, jobs, kinds, rejection
 from helpers.made import begun, claimed, cut, generation, lost, malformed, stuck
+from helpers.played import generate, record
 from mh_batch.jobs.answers.forms import Form
 from mh_batch.jobs.conversation import Message
 from mh_batch.jobs.generation import Channel, Continuation, Generation, StopReason
 from mh_batch.jobs.record import Attempt, ClaimedJob, CompletedStep, History, JobEnd, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.worker.controller.conversation import ConversationRun, Finish, Generate, Record
-
-
-def generate(run: ConversationRun) -> Generate:
-    action = run.next()
-    assert isinstance(action, Generate), action
-    return action
-
-
-def record(run: ConversationRun) -> Record:
-    action = run.next()
-    assert isinstance(action, Record), action
-    return action
 
 
 def play(run: ConversationRun, *generations: Generation) -> list[Record]:

@@ -5,28 +5,17 @@ from typing import Any
 import msgspec
 
 from helpers.made import claimed, generation
+from helpers.played import generate, record
 from mh_batch.jobs.answers.forms import Form, ToolChoice
 from mh_batch.jobs.conversation import FunctionSpec, Tool
 from mh_batch.jobs.record import ClaimedJob, JobEnd
 from mh_batch.jobs.status import Status
-from mh_batch.worker.controller.conversation import NEW, Generate, Record
+from mh_batch.worker.controller.conversation import NEW
 from mh_batch.worker.controller.job import JobRun
 
 SCHEMA = {"type": "object", "properties": {"sum": {"type": "integer"}}, "required": ["sum"]}
 BY_SCHEMA = {"json": SCHEMA}
 ADD = Tool(FunctionSpec("add", None, None, strict=False))
-
-
-def generate(run: JobRun) -> Generate:
-    action = run.next()
-    assert isinstance(action, Generate), action
-    return action
-
-
-def record(run: JobRun) -> Record:
-    action = run.next()
-    assert isinstance(action, Record), action
-    return action
 
 
 def with_add(**settings: Any) -> ClaimedJob:

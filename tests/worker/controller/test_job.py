@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from helpers.courses import answer, jobs, kinds, rejection
 from helpers.made import claimed, generation, lost, malformed
+from helpers.played import generate, record
 from mh_batch.jobs.generation import Generation
 from mh_batch.jobs.record import AttemptKey, ClaimedJob, History, JobEnd
 from mh_batch.jobs.status import Status
@@ -22,18 +23,6 @@ DONE = JobEnd(Status.DONE)
 def started(n: int) -> JobRun:
     """The run of a new job with two turns and `n` choices."""
     return JobRun.resume(claimed((), ("a", "b"), n=n), NEW)
-
-
-def generate(run: JobRun) -> Generate:
-    action = run.next()
-    assert isinstance(action, Generate), action
-    return action
-
-
-def record(run: JobRun) -> Record:
-    action = run.next()
-    assert isinstance(action, Record), action
-    return action
 
 
 def play(run: JobRun, *generations: Generation) -> list[Record]:
