@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from sqlite_utils import Database
 
 from mh_batch.jobs.status import FINISHED, OPEN, Status
-from mh_batch.store.connection import snapshot
 
 from .batches import BatchReport, batch_reports
 from .progress import ENOUGH_JOBS, Latest, Pace, RunningJob, latest
@@ -96,17 +95,6 @@ def seconds_left(waiting: int, pace: Pace) -> float | None:
     if pace.jobs < ENOUGH_JOBS or not waiting:
         return None
     return waiting * pace.seconds / pace.jobs
-
-
-def figures(db: Database, *, working: bool, batch_id: int | None = None) -> Figures:
-    """Return the figures of all batches, or of one, from one state of the database.
-
-    `working` says whether a worker runs.
-    """
-    with snapshot(db):
-        found = latest(db)
-        reports = batch_reports(db, batch_id)
-        return figures_of(reports, latest_batches(db, reports, found), found, working=working)
 
 
 def figures_of(

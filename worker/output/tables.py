@@ -13,7 +13,7 @@ from mh_batch.jobs.status import Status
 from mh_batch.store.connection import location, snapshot
 from mh_batch.store.lookup import find_batch
 from mh_batch.store.reports.batches import BatchReport, batch_reports
-from mh_batch.store.reports.figures import Figures, as_seen, figures, figures_of
+from mh_batch.store.reports.figures import Figures, as_seen, figures_of, latest_batches
 from mh_batch.store.reports.progress import Latest, latest
 from mh_batch.store.reports.query import ask, recipe, recipes
 from mh_batch.worker.runtime.worker_pid import worker_pid
@@ -43,7 +43,9 @@ def print_status(db: Database, ref: str | None, as_json: bool, *, archived: bool
         found = latest(db)
         recorded = batch_reports(db, batch_id, archived=archived)
         reports = as_seen(recorded, found, working=working)
-        now = figures(db, working=working, batch_id=batch_id)
+        # an archived batch is in the figures only if it is named
+        listed = [r for r in recorded if ref or r.archived_at is None]
+        now = figures_of(listed, latest_batches(db, listed, found), found, working=working)
     if as_json:
         print_json([_with_figures(report, found, working=working) for report in reports])
         return

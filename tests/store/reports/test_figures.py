@@ -18,8 +18,14 @@ from mh_batch.jobs.conversation import Request
 from mh_batch.jobs.record import AttemptKey, JobLine, Verdict
 from mh_batch.jobs.status import Status
 from mh_batch.store import queue
-from mh_batch.store.reports.figures import Figures, figures
+from mh_batch.store.reports.batches import batch_reports
+from mh_batch.store.reports.figures import Figures, figures_of, latest_batches
 from mh_batch.store.reports.progress import ENOUGH_JOBS, WINDOW, Pace, latest
+
+
+def figures(db: Database, *, working: bool) -> Figures:
+    found, reports = latest(db), batch_reports(db, None)
+    return figures_of(reports, latest_batches(db, reports, found), found, working=working)
 
 
 def working(db: Database) -> Figures:
