@@ -38,6 +38,7 @@ WORKER = {
     },
     "api": {
         "acceptance", "draining", "model_choice", "options", "progress", "runtime", "submission",
+        "text",
     },
     "package": {"api"},
     "progress": {"draining", "runtime", "text"},

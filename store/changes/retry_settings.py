@@ -68,41 +68,25 @@ def typed(values: Mapping[str, Any], *, text: bool = False) -> dict[str, Any]:
     return _values(apply(Settings(), values, text=text), values)
 
 
-def check_retry(
-    db: Database,
-    target: Target,
-    statuses: Collection[Status],
-    values: Mapping[str, Any],
-    checks: Checks,
-) -> None:
-    """Raise `InputError` naming a job that cannot have `values`, or one that is not tried again."""
-    change = _Change(db, values, checks)
-    with snapshot(db):
-        for row in _rows(db, target):
-            if row["status"] in statuses:
-                change.settled(row)
-            elif target.job_id is not None:
-                raise InputError(
-                    f"{target.label}: is {row['status']}; settings can be changed only of what is "
-                    f"{' or '.join(sorted(statuses))}"
-                )
-
-
 def retry(
     db: Database,
-    target: Target,
+    targets: Collection[Target],
     statuses: Collection[Status],
     values: Mapping[str, Any],
     checks: Checks,
-) -> int:
-    """Queue jobs again as `cancel_retry.retry` does, with other settings; return how many.
+) -> list[int]:
+    """Queue jobs again as `cancel_retry.retry` does, with other settings; return how many of each.
 
-    `values` are those of `typed`; they win over the job's own. Raises what `check_retry` raises;
-    then nothing was changed. A job that failed only after that check may raise the same: those
-    before it are queued then.
+    No job is in two of the `targets`. `values` are those of `typed`; they win over the job's own.
+    Raises `InputError` naming a job that cannot have them, or one that is not tried again; then
+    nothing was changed. A job that failed only after that check may raise the same: those before it
+    are queued then.
     """
-    check_retry(db, target, statuses, values, checks)
-    return cancel_retry.retry(db, target, statuses, _Change(db, values, checks).store)
+    change = _Change(db, values, checks)
+    with snapshot(db):
+        for target in targets:
+            _check(db, target, statuses, change)
+    return [cancel_retry.retry(db, target, statuses, change.store) for target in targets]
 
 
 class _Change:
@@ -164,6 +148,18 @@ class _Change:
         if encoded not in self._checked:
             self._checks.output(settings.output)
             self._checked.add(encoded)
+
+
+def _check(db: Database, target: Target, statuses: Collection[Status], change: _Change) -> None:
+    """Raise `InputError` naming a job that cannot have a change, or one that is not tried again."""
+    for row in _rows(db, target):
+        if row["status"] in statuses:
+            change.settled(row)
+        elif target.job_id is not None:
+            raise InputError(
+                f"{target.label}: is {row['status']}; settings can be changed only of what is "
+                f"{' or '.join(sorted(statuses))}"
+            )
 
 
 def _rows(db: Database, target: Target) -> Iterator[Any]:

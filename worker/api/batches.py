@@ -19,6 +19,7 @@ from mh_batch.store.reports.progress import latest
 from mh_batch.store.reports.results import finished_jobs
 from mh_batch.worker.runtime.worker_pid import worker_pid
 from mh_batch.worker.submission.output_check import CHECKS
+from mh_batch.worker.text.format import as_text
 
 from .draining import StrPath
 from .words import python_words
@@ -47,7 +48,7 @@ def results(
     cannot have.
     """
     ends = None if finish_reasons is None else ",".join(finish_reasons)
-    pairs = [f"{key}={_text(value)}" for key, value in (where or {}).items()]
+    pairs = [f"{key}={as_text(value)}" for key, value in (where or {}).items()]
     wanted = Selection.parse(",".join(statuses), ends, pairs, rescued)
     with closing(open_reader(Path(db))) as reader:
         refs = () if batch is None else _references(batch)
@@ -106,21 +107,11 @@ def retry(
         found = find_targets(store, _references(targets))
         if not values:
             return sum(cancel_retry.retry(store, target, chosen) for target in found)
-        for target in found:
-            retry_settings.check_retry(store, target, chosen, values, CHECKS)
-        change = (chosen, values, CHECKS)
-        return sum(retry_settings.retry(store, target, *change) for target in found)
+        return sum(retry_settings.retry(store, found, chosen, values, CHECKS))
 
 
 def _references(given: Reference | Iterable[Reference]) -> list[str]:
     return [str(ref) for ref in ([given] if isinstance(given, int | str) else given)]
-
-
-def _text(value: object) -> str:
-    """Return a value of metadata as it stands in JSON, a text without its quotes."""
-    import msgspec
-
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _finished(

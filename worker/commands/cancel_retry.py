@@ -73,16 +73,13 @@ def retry(
     chosen = RETRYABLE if named is None else named
     names = " or ".join(sorted(chosen))
     with writing(db) as store:
-        # a job that another target has queued already cannot have other settings any more
-        every = find_targets(store, targets) if values else None
-        found = every or [find_target(store, ref) for ref in targets]
-        for target in found if values else ():
-            retry_settings.check_retry(store, target, chosen, values, CHECKS)
-        for target in found:
-            if values:
-                count = retry_settings.retry(store, target, chosen, values, CHECKS)
-            else:
-                count = cancel_retry.retry(store, target, chosen)
+        if values:
+            found = find_targets(store, targets)
+            counts = retry_settings.retry(store, found, chosen, values, CHECKS)
+        else:
+            found = [find_target(store, ref) for ref in targets]
+            counts = [cancel_retry.retry(store, target, chosen) for target in found]
+        for target, count in zip(found, counts, strict=True):
             changed = f" with {', '.join(assignments or ())}" if values else ""
             again = f"{count} queued again{changed}"
             say(f"{target.label}: {again if count else f'nothing is {names}'}")

@@ -16,7 +16,7 @@ from mh_batch.store.lookup import find_one_job, same_custom_id
 from mh_batch.store.queue import read_history
 from mh_batch.store.reports.results import finished_job
 from mh_batch.worker.text.console import console, print_text
-from mh_batch.worker.text.format import format_count
+from mh_batch.worker.text.format import as_text, format_count
 
 from .json_answer import readable_channels
 
@@ -65,7 +65,7 @@ def ambiguity_note(db: Database, ref: str) -> str | None:
 def change_line(change: RetryChange) -> str:
     """Return a line about the settings that a retry gave to a job."""
     pairs = ((name, change.before[name], value) for name, value in change.settings.items())
-    changed = ", ".join(f"{name} {_value(old)} → {_value(new)}" for name, old, new in pairs)
+    changed = ", ".join(f"{name} {as_text(old)} → {as_text(new)}" for name, old, new in pairs)
     return f"retry {change.round} ({change.at[:16].replace('T', ' ')}): {changed}"
 
 
@@ -199,10 +199,6 @@ def _sampled(attempt: Attempt) -> str:
     """Return the sampling of an attempt where it differs from the built-in values."""
     used, built_in = (msgspec.structs.asdict(s) for s in (attempt.sampling, Sampling()))
     return ", ".join(f"{name} {used[name]}" for name in used if used[name] != built_in[name])
-
-
-def _value(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def _changes(attempt: Attempt, first: Attempt) -> list[str]:

@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+import msgspec
+
 from .escape import escape_controls
 
 GIB = 2**30
@@ -71,3 +73,8 @@ def format_seconds(value: float | None) -> str:
         return f"{value:.1f} s"
     minutes = round(value / 60)
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def as_text(value: object) -> str:
+    """Return a value of JSON as text, a text without its quotes."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -49,10 +49,8 @@ def fill(db: Database) -> None:
     queue.release(db, job.id)
     request_cancel(db, BatchRef(False, find_batch(db, "night").id))
     values = retry_settings.typed({"max_tokens": 9})
-    assert (
-        retry_settings.retry(db, find_target(db, str(last.id)), {Status.FAILED}, values, UNCHECKED)
-        == 1
-    )
+    again = [find_target(db, str(last.id))]
+    assert retry_settings.retry(db, again, {Status.FAILED}, values, UNCHECKED) == [1]
 
 
 def test_everything_of_a_batch_goes_and_nothing_of_another(db: Database) -> None:

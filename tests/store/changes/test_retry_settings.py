@@ -28,7 +28,8 @@ def own(number: int, **settings: Any) -> JobLine:
 
 
 def again(db: Database, ref: str, **values: Any) -> int:
-    return retry(db, find_target(db, ref), RETRYABLE, typed(values), CHECKS)
+    (count,) = retry(db, [find_target(db, ref)], RETRYABLE, typed(values), CHECKS)
+    return count
 
 
 def end_all(db: Database, run_id: int, count: int) -> None:
@@ -137,7 +138,7 @@ def test_a_job_and_its_batch_are_tried_again_once(db: Database) -> None:
     targets = find_targets(db, ["night/line-2", "night", "1"])
     assert [target.label for target in targets] == [find_target(db, "night").label]
     values = typed({"max_tokens": 9})
-    assert sum(retry(db, target, RETRYABLE, values, CHECKS) for target in targets) == 2
+    assert retry(db, targets, RETRYABLE, values, CHECKS) == [2]
     one_job = find_targets(db, ["night/line-2", "night/line-2"])
     assert [target.job_id for target in one_job] == [2]
 

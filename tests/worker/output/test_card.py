@@ -47,7 +47,7 @@ def night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     finish_next(db, run_id, JobEnd(Status.INCOMPLETE, "length", "ran out"))
     values = retry_settings.typed({"max_tokens": 96})
     target = find_target(db, "3")
-    assert retry_settings.retry(db, target, {Status.INCOMPLETE}, values, UNCHECKED) == 1
+    assert retry_settings.retry(db, [target], {Status.INCOMPLETE}, values, UNCHECKED) == [1]
     job = queue.claim(db, run_id, model(), "demo")
     assert job is not None
     queue.finish(db, job.id, JobEnd(Status.FAILED, "model_crashed", "it died"))
